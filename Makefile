@@ -1,0 +1,53 @@
+# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+run: $(VENV)/.run ## serve the example application under etc/asgid.toml.example
+	@$(BIN)/asgid -c etc/asgid.toml.example
+
+test: lint ## format, lint, types, and every test that needs nothing from Debian
+	@$(BIN)/pytest -q tests
+
+check: lint ## the part of it that starts no process; run it at every save
+	@$(BIN)/pytest -q tests/unit tests/property tests/test_architecture.py tests/test_documents.py
+
+lint: $(VENV)/.test
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+
+format: $(VENV)/.test ## let ruff lay the code out
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+fuzz: $(VENV)/.test ## the property tests with a large budget
+	@ASGID_HYPOTHESIS=fuzz $(BIN)/pytest -q -o timeout=0 -o faulthandler_timeout=0 tests/property
+
+docs: $(VENV)/.test ## regenerate the example file and the configuration reference
+	@$(BIN)/python -m docs.generate
+
+bench: $(VENV)/.bench ## all peers in one interleaved run; the report goes to benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.run
+
+clean: ## remove what the commands above made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[examples]' && touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[test]' && touch $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) --editable '.[test,bench]' && touch $@
+
+$(BIN)/python:
+	@./scripts/make-venv $(VENV)
+
+.PHONY: help run test check lint format fuzz docs bench clean
