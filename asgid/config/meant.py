@@ -1,0 +1,167 @@
+"""What somebody meant who wrote what the file does not take, and how to say it here.
+
+The surest guess comes first: the key in another table, another server's name for it, a name that is near. This file
+does not know the settings; it is told their names.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+
+from pydantic_core import ErrorDetails
+
+from asgid.config.kinds import shown
+from asgid.config.positions import KeyPath, full_name
+from asgid.config.unready import not_yet
+
+#: Settings of other servers -> our key, or a sentence where we have none.
+ELSEWHERE: Mapping[str, str] = {
+    "access_log": "log.access.enabled",
+    "access_log_format": "log.access.format",
+    "access_logformat": "log.access.format",
+    "accesslog": "log.access.output",
+    "address": "listen.bind",
+    "app_dir": "app.directory",
+    "application": "app.target",
+    "backpressure": "limits.requests",
+    "ca_certs": "client certificates are not checked",
+    "certfile": "tls.NAME.cert",
+    "chdir": "app.directory",
+    "daemon": "asgid stays in the foreground; systemd or a container runtime puts it into the background",
+    "debug": "log.level",
+    "env_file": "app.env",
+    "error_log": "log.output",
+    "errorlog": "log.output",
+    "fd": "listen.bind",
+    "forwarded_allow_ips": "proxy.trusted",
+    "graceful_timeout": "timeouts.graceful",
+    "h11_max_incomplete_event_size": "limits.header_size",
+    "header_timeout": "timeouts.header",
+    "host": "listen.bind",
+    "keep_alive_timeout": "timeouts.keep_alive",
+    "keepalive": "timeouts.keep_alive",
+    "keyfile": "tls.NAME.key",
+    "limit_concurrency": "limits.requests",
+    "limit_max_requests": "workers.max_requests",
+    "limit_max_requests_jitter": "workers.max_requests_jitter",
+    "limit_request_field_size": "limits.header_size",
+    "limit_request_fields": "limits.header_count",
+    "limit_request_line": "limits.request_line",
+    "log_access": "log.access.enabled",
+    "log_level": "log.level",
+    "loglevel": "log.level",
+    "loop": "uvloop runs the workers where it is installed",
+    "max_requests": "workers.max_requests",
+    "metrics_address": "metrics.bind",
+    "metrics_port": "metrics.bind",
+    "pid": "process.pid_file",
+    "pidfile": "process.pid_file",
+    "port": "listen.bind",
+    "preload_app": "each worker imports the application itself, so that a reload brings its new code",
+    "proc_name": "process.name",
+    "process_name": "process.name",
+    "proxy_headers": "proxy.headers",
+    "raw_env": "app.env",
+    "read_timeout": "timeouts.body",
+    "respawn_failed_workers": "a worker that fails is always replaced",
+    "reuse_port": "all workers accept from the same sockets",
+    "shutdown_timeout": "timeouts.graceful",
+    "ssl_certfile": "tls.NAME.cert",
+    "ssl_certificate": "tls.NAME.cert",
+    "ssl_keyfile": "tls.NAME.key",
+    "statsd_host": "metrics are read from the address at metrics.bind",
+    "threads": "an event loop serves all requests of a worker; workers.count sets how many there are",
+    "timeout": "timeouts.heartbeat",
+    "timeout_graceful_shutdown": "timeouts.graceful",
+    "timeout_keep_alive": "timeouts.keep_alive",
+    "timeout_worker_healthcheck": "timeouts.heartbeat",
+    "uds": "listen.bind",
+    "url_path_prefix": "app.root_path",
+    "worker_class": "there is one kind of worker; the application's interface is app.interface",
+    "worker_connections": "limits.connections",
+    "workers": "workers.count",
+    "workers_kill_timeout": "timeouts.kill",
+    "workers_lifetime": "workers.max_lifetime",
+    "workers_max_rss": "workers.max_memory",
+    "working_dir": "app.directory",
+    "ws_max_queue": "websocket.queue",
+    "ws_max_size": "websocket.max_message",
+    "ws_per_message_deflate": "websocket.compression",
+    "ws_ping_interval": "websocket.ping_interval",
+    "ws_ping_timeout": "websocket.ping_timeout",
+    "wsgi_app": "app.target",
+}
+
+
+def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]]) -> str:
+    """Return what is wrong, in the words of the file; `known` says table -> its keys."""
+    path, value = detail["loc"], detail["input"]
+    name = full_name(path)
+    match detail["type"]:
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "extra_forbidden":
+            return _meant(path, value, known)
+        case "missing":
+            return 'is required: [app] and below it target = "module:attribute", such as "myapp.asgi:application"'
+        case "literal_error":
+            words = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+            guess = near(value, words) if isinstance(value, str) else ""
+            return f"expected one of {', '.join(map(shown, words))}, not {shown(value)}{guess}"
+        case "bool_type":
+            return f"expected true or false, without quotes, not {shown(value)}"
+        case "tuple_type" if name == "listen":
+            return 'write [[listen]], doubly bracketed for it may stand again, and below it bind = "127.0.0.1:8000"'
+        case "tuple_type":
+            return f"expected a list in brackets, not {shown(value)}"
+        case "model_type" | "dict_type" if name in ELSEWHERE:
+            return f"is a table; {_instead(ELSEWHERE[name])}"
+        case "model_type" | "dict_type":
+            opening = header("tls.NAME" if path[0] == "tls" else name)
+            return f"is a table: write {opening} on a line of its own and its keys below, not {shown(value)}"
+    return f"{detail['msg']}, not {shown(value)}"
+
+
+def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -> str:
+    parent, key = full_name(path[:-1]), str(path[-1])
+    siblings = known["tls.NAME" if parent.startswith("tls.") else parent] if parent else known
+    owners = [table for table, keys in known.items() if key in keys]
+    plain = key.lower().replace("-", "_")
+    items = value if isinstance(value, list) else [value]
+    if any(isinstance(item, dict) for item in items):  # a table was meant
+        return f"there is no such table{near(full_name(path).lower(), known) or _all(known, 'they are')}"
+    if plain in siblings:
+        return f"there is no such key; did you mean {shown(plain)}?"
+    if owners:
+        return f"there is no such key here; it belongs in {' or '.join(map(header, owners))}"
+    if plain in ELSEWHERE:
+        return f"there is no such key; {_instead(ELSEWHERE[plain])}"
+    if guess := near(plain, siblings):
+        return f"there is no such key{guess}"
+    everywhere = {key: f"{table}.{key}" for table, keys in known.items() for key in keys} | dict(ELSEWHERE)
+    if guesses := get_close_matches(plain, everywhere, 1, 0.8):
+        return f"there is no such key; {_instead(everywhere[guesses[0]])}"
+    return f"there is no such key{_all(siblings, 'here are' if parent else 'every key stands in a table; they are')}"
+
+
+def _instead(ours: str) -> str:
+    """Return how to say it here: `ours` is a full name, or a sentence already."""
+    if " " in ours:
+        return ours
+    table, _, key = ours.rpartition(".")
+    return f"write {key} in {header(table)}" + (", in a later version" if not_yet(ours) else "")
+
+
+def header(table: str) -> str:
+    """Return the line that opens the table in a file."""
+    return f"[[{table}]]" if table == "listen" else f"[{table}]"
+
+
+def near(word: str, words: Iterable[str]) -> str:
+    """Return a question for the one of `words` that is nearest to `word`, "" if none is near."""
+    found = get_close_matches(word, list(words), 1, 0.7)
+    return f"; did you mean {shown(found[0])}?" if found else ""
+
+
+def _all(words: Iterable[str], introduction: str) -> str:
+    return f"; {introduction}: {', '.join(dict.fromkeys(words))}"

@@ -1,0 +1,224 @@
+"""The settings as documents: the example file, the reference, the JSON Schema, and a Config as TOML text.
+
+All of them come from the models in `config`, so none can tell of a key, a default or a meaning that is not true. This
+file does not know where a document goes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from textwrap import wrap
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from asgid import address
+from asgid.config import TABLES, Config, Listen, Table
+from asgid.config.kinds import Kind
+from asgid.config.meant import header
+from asgid.config.unready import not_yet
+
+_LATER = "not in this version"
+_SOCKET_FILE_KEYS = ("mode", "owner", "group")
+
+#: What the example sets; everything else in it is a default, in a comment.
+_EXAMPLE: Mapping[str, object] = {
+    "app.target": "hello:application",
+    "app.directory": "examples",
+    "listen.bind": Listen().bind,
+}
+
+#: What a reader of the example should know before a key is changed.
+_NOTES: Mapping[str, str] = {
+    "process.user": (
+        "Set this where asgid is started as root. An application that runs as root hands the whole machine to whoever "
+        "finds one hole in it, and hardly any needs to: asgid itself binds the ports below 1024."
+    ),
+}
+
+_ABOUT_VALUES = (
+    'A duration is "30s", "500ms", "2m", "1h", "1d" or a number of seconds. A size is "16KiB", "16MB" or a number of '
+    'bytes. "off" or 0 switches off what can be switched off. Relative paths start from the directory in which asgid '
+    "was started, not from the one this file is in."
+)
+
+
+# -- the example file --------------------------------------------------------------------------------------------------
+
+
+def example() -> str:
+    """Return a file that names every setting with its default and serves the application in `examples`.
+
+    Defaults stand in comments, as in sshd_config and postgresql.conf: so the file says only what it changes, and a
+    default that asgid may give up with a warning (metrics.bind) is told from one that the operator insists on.
+    """
+    blocks = [
+        _prose("asgid's settings. Only target is required."),
+        _prose(
+            'A line such as "#name = value", with no blank, is a setting and its default: to change it, take the # off.'
+        ),
+        _prose(_ABOUT_VALUES),
+    ]
+    return "#\n".join(blocks) + "".join(_example_table(name, model) for name, model in TABLES.items())
+
+
+def _example_table(name: str, model: type[Table]) -> str:
+    # The others may stand empty, but a certificate called NAME would be one.
+    lines = ["", *_wrapped(model.__doc__ or ""), f"#{header(name)}" if name == "tls.NAME" else header(name)]
+    for key, field in model.settings().items():
+        full = f"{name}.{key}"
+        later = _later(full, _default(field))
+        lines += _wrapped(f"{field.description}{f' ({later})' if later else ''}")
+        lines += _wrapped(_NOTES.get(full, ""))
+        lines.append(f"{key} = {_toml(_EXAMPLE[full])}" if full in _EXAMPLE else f"#{key} = {_toml(_default(field))}")
+    return "\n".join(lines) + "\n"
+
+
+def _prose(text: str) -> str:
+    return "\n".join(_wrapped(text)) + "\n"
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, 100, initial_indent="# ", subsequent_indent="# ")
+
+
+# -- a Config as a file ------------------------------------------------------------------------------------------------
+
+
+def toml(config: Config) -> str:
+    """Return `config` as a file that `config.parse` reads back to an equal one, every setting written out.
+
+    What a Config does not tell is whether a value was written or is a default; in the text that comes back, all are.
+    """
+    blocks = []
+    for name in TABLES:
+        if name == "listen":
+            blocks += [_block("[[listen]]", name, listener) for listener in config.listen]
+        elif name == "tls.NAME":
+            blocks += [_block(f"[tls.{_toml(key)}]", name, certificate) for key, certificate in config.tls.items()]
+        else:
+            blocks.append(
+                _block(header(name), name, config.log.access if name == "log.access" else getattr(config, name))
+            )
+    return "\n".join(blocks)
+
+
+def _block(opening: str, name: str, table: Table) -> str:
+    lines = [opening]
+    for key, field in table.settings().items():
+        value = _written(field, getattr(table, key))
+        if isinstance(table, Listen) and key in _SOCKET_FILE_KEYS and not isinstance(table.address, address.Unix):
+            continue
+        is_out = _later(f"{name}.{key}", value) == _LATER
+        lines.append(f"#{key} = {_toml(value)}  # {_LATER}" if is_out else f"{key} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+# -- the reference -----------------------------------------------------------------------------------------------------
+
+
+def markdown() -> str:
+    """Return the reference: one table of keys for each table of the file."""
+    return "".join(_markdown_lines())
+
+
+def _markdown_lines() -> Iterator[str]:
+    yield "# Settings\n\nGenerated from `asgid/config/__init__.py` by `make docs`.\n\n"
+    yield f"The file is TOML. {_ABOUT_VALUES}\n\n"
+    yield (
+        "On the command line, `--set table.key=value` overrides any of them, with a bare word or a TOML value; "
+        "`-b ADDR` replaces all `[[listen]]` tables, `-w N` is `--set workers.count=N`. "
+        "`asgid check -c FILE` names every problem of a file with its line, `asgid config -c FILE` shows what is in "
+        "force, and `asgid config --schema` is the JSON Schema for editors.\n\n"
+        f'A key marked "{_LATER}" has its name and its default, but no effect: asgid refuses it in a file.\n'
+    )
+    for name, model in TABLES.items():
+        yield f"\n## {header(name)}\n\n{model.__doc__}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
+        for key, field in model.settings().items():
+            value = _default(field)
+            later = _later(f"{name}.{key}", value)
+            default = "required" if field.is_required() else f"`{_toml(value)}`"
+            row = (f"`{key}`", _type(field), default, f"{field.description}{f' *({later})*' if later else ''}")
+            yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n"
+        for note in (text for full, text in _NOTES.items() if full.rpartition(".")[0] == name):
+            yield f"\n{note}\n"
+
+
+def _type(field: FieldInfo) -> str:
+    if kind := _kind(field):
+        return kind.name
+    if get_origin(field.annotation) is Literal:
+        return " or ".join(f"`{_toml(word)}`" for word in get_args(field.annotation))
+    names: dict[object, str] = {bool: "true or false", tuple: "list of text"}
+    return names[get_origin(field.annotation) or field.annotation]
+
+
+# -- the JSON Schema ---------------------------------------------------------------------------------------------------
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for completion and checks in editors; it accepts what the parser accepts."""
+    document = Config.model_json_schema()
+    # The models' own defaults are values for the program, such as infinity; an editor wants what is written in a file.
+    for table in document["properties"].values():
+        table.pop("default", None)
+        table.pop("title", None)
+    document["properties"]["listen"]["minItems"] = 1
+    for name, model in TABLES.items():
+        properties = document["$defs"][model.__name__]["properties"]
+        for key, field in model.settings().items():
+            shown = properties[key]
+            shown.pop("title", None)
+            if not field.is_required():
+                shown["default"] = _plain(_default(field))
+            if later := _later(f"{name}.{key}", _default(field)):
+                shown["description"] += f" ({later})"
+        properties.get("access", {}).pop("default", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document, "title": "asgid"}
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+
+def _kind(field: FieldInfo) -> Kind | None:
+    return next((item for item in field.metadata if isinstance(item, Kind)), None)
+
+
+def _written(field: FieldInfo, value: object) -> object:
+    kind = _kind(field)
+    return kind.write(value) if kind else value
+
+
+def _default(field: FieldInfo) -> object:
+    """Return the default as it is written in a file; what is required has none: ""."""
+    return "" if field.is_required() else _written(field, field.get_default(call_default_factory=True))
+
+
+def _later(full: str, value: object) -> str:
+    """Return what to say of a key that has no effect yet: how much of it that is, when it is set to `value`."""
+    row = not_yet(full)
+    if row is None:
+        return ""
+    return f"in this version {' or '.join(map(_toml, row.harmless))} only" if value in row.harmless else _LATER
+
+
+def _plain(value: object) -> object:
+    """Return `value` as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: object) -> str:
+    """Return `value` as TOML text on one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            # JSON's escapes are among TOML's, but for DEL, which JSON does not escape.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+        case int() | float():
+            return repr(value)
+        case tuple() | list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            pairs = ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
+            return f"{{ {pairs} }}" if pairs else "{}"
+    raise AssertionError(f"no setting holds a {type(value).__name__}: {value!r}")

@@ -1,0 +1,28 @@
+"""Write the documents that are made from the code: `python -m docs.generate`, which is `make docs`.
+
+`tests/test_documents.py` fails while one of them differs from what stands here.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from asgid.config import reference
+from asgid.master import metrics
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: File, from the root of the checkout -> what makes its text.
+DOCUMENTS: Mapping[str, Callable[[], str]] = {
+    "etc/asgid.toml.example": reference.example,
+    "docs/config.md": reference.markdown,
+    "docs/metrics.md": metrics.reference,
+}
+
+
+def main() -> None:
+    for name, make in DOCUMENTS.items():
+        (ROOT / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

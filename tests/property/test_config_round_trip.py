@@ -1,0 +1,191 @@
+"""What is written comes back: positions of whatever the TOML parser accepts, and any Config through its own text."""
+
+import math
+import os
+import string
+from typing import Any
+
+import tomli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgid import config
+from asgid.config import TABLES, Config, reference
+from asgid.config.kinds import UNLIMITED, Kind
+from asgid.config.meant import header
+from asgid.config.positions import KeyPath, line_numbers
+from asgid.config.unready import not_yet
+from asgid.errors import ConfigError, Problem
+
+settings.register_profile("fuzz", max_examples=4_000, deadline=None)
+settings.register_profile("default", deadline=None)
+settings.load_profile("fuzz" if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else "default")
+
+
+# -- positions ---------------------------------------------------------------------------------------------------------
+
+# Pieces rather than characters: random characters are hardly ever TOML.
+PIECES = st.sampled_from(
+    [
+        *("a", "b", '"a"', "'b'", '"""', "'''", '"', "'", ".", "=", "= 1", "[", "]", "[[", "]]", "{", "}", ",", " "),
+        *("#", "\n", "\r\n", "\\", "\\u0061", "1", "true", "1979-05-27 07:32:00", "a = ", "[t]\n", "[[l]]\n", "é"),
+    ]
+)
+# Whole statements, so that many documents are valid and not small.
+STATEMENTS = st.sampled_from(
+    [
+        "a = 1\n",
+        "b.c = [1, # ]\n {d = 2}, [\n3]]\n",
+        "b.'d e' = {f.g = '}', h = []}\r\n",
+        "[t]\n",
+        "[t.u]\n",
+        "[t.v]\r\n",
+        "[[l]]\n",
+        "[[l.m]]\n",
+        "[l.t]\n",
+        "[l.m.x] # [[l]]\n",
+        'c = """\n[q]\\""""""\n',
+        "d = '''\n# '' \n'''''\n",
+        "e = 1979-05-27 07:32:00 # e = 1\n",
+        "\n",
+        "# x = [\n",
+    ]
+)
+
+
+def everything(value: object, path: KeyPath = ()) -> list[KeyPath]:
+    """Return the path of every key and item in a parsed document."""
+    items: list[tuple[str | int, object]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [path] * bool(path) + [found for key, item in items for found in everything(item, (*path, key))]
+
+
+@given((st.lists(PIECES, max_size=12) | st.lists(STATEMENTS, max_size=9, unique=True)).map("".join))
+def test_whatever_the_parser_accepts_has_its_positions(text):
+    """The scanner finds exactly the keys and items that the parser finds, and no line outside the text."""
+    try:
+        document = tomli.loads(text)
+    except tomli.TOMLDecodeError:
+        return
+    lines = line_numbers(text)
+
+    assert set(everything(document)) == set(lines)
+    assert all(1 <= line <= text.count("\n") + 1 for line in lines.values())
+
+
+WORDS = st.text(string.ascii_letters + string.digits + " \"'\\#=[]{}.,\n\té\x7f", max_size=8)
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    WORDS | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=4), max_size=4))
+def test_every_key_of_any_document_is_found_on_its_own_line(document):
+    """Written one key a line, every key stands on the line where it was written."""
+    text = ""
+    written: dict[KeyPath, int] = {}
+    for table, content in document.items():
+        written[(table,)] = text.count("\n") + 1
+        text += f"[{reference._toml(table)}]  # [not.this]\n"
+        for key, value in content.items():
+            written[(table, key)] = text.count("\n") + 1
+            text += f"{reference._toml(key)} = {reference._toml(value)}\n"
+    lines = line_numbers(text)
+
+    assert document == tomli.loads(text)
+    assert set(everything(document)) == set(lines)
+    assert written == {path: line for path, line in lines.items() if path in written}
+
+
+# -- a Config and its text ---------------------------------------------------------------------------------------------
+
+LINES = st.text(string.ascii_letters + string.digits + " -_/\"'\\é", min_size=1, max_size=12)
+ADDRESSES = st.sampled_from(["127.0.0.1:{}", "[::1]:{}", "unix:/run/{}.sock", "unix:@app{}", "fd:{}", "systemd:s{}"])
+DURATIONS = st.floats(0.000_1, 366 * 86400.0) | st.integers(1, 10**6).map(lambda ms: ms / 1000)
+SIZES = st.integers(1, UNLIMITED - 1) | st.sampled_from([2**10, 2**20, 3 * 2**30, 10**6, 5 * 10**9])
+KINDS: dict[str, st.SearchStrategy[Any]] = {
+    "duration": DURATIONS,
+    'duration or "off"': DURATIONS | st.just(math.inf) | st.sampled_from(["off", 0, "90s", "1.5h", "250 ms"]),
+    "size": SIZES | st.sampled_from(["16KiB", "1.5MiB", "16MB"]),
+    'size or "off"': SIZES | st.just("off"),
+    "octal text": st.integers(0, 0o777).map("{:04o}".format),
+    "text": LINES,
+    "path": LINES,
+    "module:attribute": st.just("package.module:object.attribute"),
+    "table of text": st.dictionaries(LINES, st.text(max_size=5).filter(lambda text: "\0" not in text), max_size=3),
+    "address": st.just("127.0.0.1:8000"),
+    "host:port": st.integers(1, 999).map("127.0.0.2:{}".format),
+}
+SPECIAL: dict[str, st.SearchStrategy[Any]] = {
+    "app.root_path": st.sampled_from(["", "/a", "/a/b"]),
+    "http.server_header": st.sampled_from(["", "x y", 'a"b\\c']),
+    "log.access.format": st.sampled_from(["json", "{status} {path}"]),
+    "workers.count": st.integers(1, 500) | st.just("auto"),
+}
+
+
+def values(full: str, field: Any) -> st.SearchStrategy[Any]:
+    """Return values that the parser accepts for one key."""
+    kind = next((item for item in field.metadata if isinstance(item, Kind)), None)
+    if full in SPECIAL:
+        return SPECIAL[full]
+    if kind is None:
+        return st.booleans() if field.annotation is bool else st.sampled_from(field.annotation.__args__)
+    if kind.name.startswith("whole number"):
+        return st.integers(1, 500)
+    return KINDS[kind.name]
+
+
+def table(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Return any selection of a table's working keys."""
+    model = TABLES[name]
+    keys = {
+        key: values(f"{name}.{key}", field) for key, field in model.settings().items() if not not_yet(f"{name}.{key}")
+    }
+    return st.fixed_dictionaries({}, optional=keys)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> Config:
+    """Draw a Config that a file could give."""
+    names = [name for name in TABLES if name not in ("listen", "tls.NAME", "log.access")]
+    document = {name: draw(table(name)) for name in names}
+    document["app"]["target"] = "a:b"
+    document["log"]["access"] = draw(table("log.access"))
+    listeners = []
+    for index in range(draw(st.integers(1, 3))):
+        bind = draw(ADDRESSES).format(8000 + index)
+        listener = draw(table("listen")) | {"bind": bind, "name": f"listener {index}"}
+        if not bind.startswith("unix:/"):
+            listener = {key: value for key, value in listener.items() if key not in ("mode", "owner", "group")}
+        listeners.append(listener)
+    text = "".join(f"{key} = {reference._toml(value)}\n" for key, value in (document | {"listen": listeners}).items())
+    return config.parse(text, "drawn.toml")
+
+
+@given(configs())
+def test_a_config_comes_back_from_its_own_text(settled):
+    """`asgid config` prints a file that means exactly what is in force."""
+    assert settled == config.parse(reference.toml(settled), "printed.toml")
+
+
+@given(st.sampled_from(sorted(TABLES)), VALUES, st.sampled_from(["", "nonsense"]), st.data())
+def test_whatever_is_written_is_accepted_or_refused_by_name(name, value, key, data):
+    """Any value at any key gives a Config or problems with a place; nothing else is raised."""
+    keys = TABLES[name].settings()
+    key = key or data.draw(st.sampled_from(list(keys)))
+    text = f"{header(name)}\n{key} = {reference._toml(value)}\n"
+    problems: tuple[Problem, ...] = ()
+    try:
+        config.parse(text, "f.toml", target="a:b")
+    except ConfigError as error:
+        problems = error.problems
+    row = not_yet(f"{name}.{key}") if key in keys else None
+
+    assert all(problem.place.startswith("f.toml:") and problem.message for problem in problems)
+    assert problems or (key in keys and (row is None or row.allows(value)))

@@ -1,0 +1,72 @@
+"""Addresses as people write them."""
+
+import pytest
+
+from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
+
+WRITTEN: dict[str, Address] = {
+    "127.0.0.1:8000": Tcp("127.0.0.1", 8000),
+    "localhost:0": Tcp("localhost", 0),
+    "[::1]:65535": Tcp("::1", 65535),
+    "[::]:80": Tcp("::", 80),
+    ":8000": Tcp("", 8000),
+    "unix:/run/app.sock": Unix("/run/app.sock"),
+    "unix:app.sock": Unix("app.sock"),
+    "unix:/with:colon": Unix("/with:colon"),
+    "unix:@app": Abstract("app"),
+    "fd:3": Descriptor(3),
+    "systemd:http": Systemd("http"),
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_an_address_is_read_and_written_back(text):
+    """Each form means what it says, and writing it gives the same text."""
+    address = parse(text)
+
+    assert WRITTEN[text] == address
+    assert text == str(address)
+
+
+REFUSED = {
+    "": "no port",
+    "8000": "no port",
+    "localhost": "no port",
+    "localhost:": "a port is a number",
+    "localhost:http": "a port is a number",
+    "localhost:65536": "a port is a number",
+    "localhost:-1": "a port is a number",
+    "localhost:８０": "a port is a number",  # noqa: RUF001 - digits that int() takes and sockets' users do not mean
+    "::1:8000": r'in brackets: "\[::1\]:8000"',
+    "[::g]:80": "no IPv6 address",
+    "[]:80": "no IPv6 address",
+    "300.0.0.1:80": "no IPv4 address",
+    "127.1:80": "no IPv4 address",
+    "http://localhost:80": "brackets|host name",
+    "/run/app.sock:80": "no host name",
+    "my host:80": "no host name",
+    "unix:": "needs a path",
+    "unix:@": "needs a path",
+    "unix:/" + "a" * 107: "at most 107 bytes",
+    "fd:": "number of a descriptor",
+    "fd:x": "number of a descriptor",
+    "fd:2": "standard input, output or error",
+    "systemd:": "FileDescriptorName=",
+    "systemd:a:b": "FileDescriptorName=",
+    "127.0.0.1:80\n": "control characters",
+    "unix:/a\0b": "control characters",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_no_address_is_refused_with_what_was_expected(text):
+    """The message names the mistake."""
+    with pytest.raises(ValueError, match=REFUSED[text]):
+        parse(text)
+
+
+def test_the_longest_path_that_the_kernel_takes_is_accepted():
+    """107 bytes and the zero byte behind them fill sun_path."""
+    path = "/" + "a" * 106
+
+    assert Unix(path) == parse(f"unix:{path}")

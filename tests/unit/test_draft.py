@@ -1,0 +1,86 @@
+"""A file, and what the command line lays over it."""
+
+import pytest
+
+from asgid import config
+from asgid.errors import ConfigError
+from tests.settings import problems, read
+
+OVERRIDES = {
+    ("timeouts.boot", "5s"): lambda settings: settings.timeouts.boot == 5.0,
+    ("timeouts.boot", "5"): lambda settings: settings.timeouts.boot == 5.0,
+    ("workers.count", "auto"): lambda settings: settings.workers.count == "auto",
+    ("workers.count", "3"): lambda settings: settings.workers.count == 3,
+    ("log.access.enabled", "false"): lambda settings: settings.log.access.enabled is False,
+    ("app.env.LANG", "C.UTF-8"): lambda settings: settings.app.env == {"LANG": "C.UTF-8"},
+    ("app.env", '{ A = "1" }'): lambda settings: settings.app.env == {"A": "1"},
+    ("process.umask", "0022"): lambda settings: settings.process.umask == 0o022,
+    ("process.name", '"two words"'): lambda settings: settings.process.name == "two words",
+    ("listen.backlog", "7"): lambda settings: [listen.backlog for listen in settings.listen] == [7],
+    ("http.server_header", ""): lambda settings: settings.http.server_header == "",
+}
+
+
+@pytest.mark.parametrize(("key", "word"), OVERRIDES)
+def test_the_command_line_overrides_a_key(key, word):
+    """With a bare word or a TOML value."""
+    assert OVERRIDES[key, word](read('[workers]\ncount = 9\n[http]\nserver_header = "x"\n', overrides={key: word}))
+
+
+def test_an_override_reaches_every_listener():
+    """There is no way to name one of them, and mostly there is only one."""
+    settings = read('[[listen]]\nbind = ":1"\n[[listen]]\nbind = ":2"\n', overrides={"listen.backlog": "7"})
+
+    assert [(":1", 7), (":2", 7)] == [(listen.bind, listen.backlog) for listen in settings.listen]
+
+
+def test_binds_replace_the_listeners_of_the_file():
+    """What is wrong with those that are not used does not matter."""
+    settings = read('[[listen]]\nbind = "nonsense"\n', binds=[":1", "fd:3"])
+
+    assert [":1", "fd:3"] == [listen.bind for listen in settings.listen]
+
+
+def test_an_application_needs_no_file():
+    """`asgid module:attr` runs on defaults."""
+    assert "m:a" == config.parse("", "the command line", target="m:a").app.target
+
+
+def test_what_stands_nowhere_has_the_place_of_all():
+    """The first line of a file, or the command line where there is none."""
+    (missing,) = problems("")
+    with pytest.raises(ConfigError) as caught:
+        config.parse(None, "the command line", target="a:b", faults=lambda _: [(("log", "format"), "no terminal")])
+
+    assert missing.startswith("f.toml:1: app: is required")
+    assert "the command line: log.format: no terminal" == str(caught.value)
+
+
+def test_a_problem_of_the_command_line_is_placed_there():
+    """Behind those of the file, in the words that were typed."""
+    found = problems(
+        '[app]\ntarget = "a:b"\n[timeouts]\nkill = 0\nboot = 0\n',
+        overrides={"timeouts.boot": "never", "boot": "1", "app.target": "[", "no.such": "1"},
+        binds=["nowhere"],
+    )
+
+    places = ["f.toml:4", "-b nowhere", "--set timeouts.boot", "--set boot", "--set app.target", "--set no.such"]
+    assert sorted(places) == sorted(line.split(": ")[0] for line in found)
+    assert "f.toml:4" == found[0].split(": ")[0]
+
+
+NOT_TOML = {
+    'a = "x': "f.toml:1: this is not TOML: ",
+    "a = 1\n[b\n": "f.toml:2: this is not TOML: ",
+    "a = 1\na = 2\n": "f.toml:2: this is not TOML: ",
+    "a = " + "[" * 2000: "f.toml:1: this TOML cannot be read: ",
+    "a = " + "1" * 5000: "f.toml:1: this TOML cannot be read: ",
+}
+
+
+@pytest.mark.parametrize("text", NOT_TOML, ids=range(len(NOT_TOML)))
+def test_what_is_no_toml_is_refused_with_its_line(text):
+    """Also what only overcomes the parser."""
+    (found,) = problems(text)
+
+    assert found.startswith(NOT_TOML[text])

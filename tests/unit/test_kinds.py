@@ -1,0 +1,146 @@
+"""The kinds of values: what people write, and what the program gets or what was expected."""
+
+import math
+import tomllib
+
+import pytest
+
+from asgid.config.kinds import UNLIMITED
+from tests.settings import APP, problem, problems, read
+
+DURATIONS = {
+    '"30s"': 30.0,
+    '"500ms"': 0.5,
+    '"7ms"': 0.007,
+    '"2m"': 120.0,
+    '"1.5 h"': 5400.0,
+    '"1d"': 86400.0,
+    "30": 30.0,
+    "0.25": 0.25,
+}
+
+
+@pytest.mark.parametrize("written", DURATIONS)
+def test_a_duration_is_seconds(written):
+    """With a unit, or as a number."""
+    assert DURATIONS[written] == read(f"[timeouts]\nboot = {written}\n").timeouts.boot
+
+
+@pytest.mark.parametrize(
+    "key", ["heartbeat", "blocked", "header", "body", "write", "keep_alive", "request", "slow_request"]
+)
+@pytest.mark.parametrize("written", ['"off"', "0", "0.0", '"0s"', "inf"])
+def test_what_can_be_switched_off_never_comes_due(key, written):
+    """Off is infinity, so no code has to ask."""
+    assert math.inf == getattr(read(f"[timeouts]\n{key} = {written}\n").timeouts, key)
+
+
+def test_a_grace_of_nothing_is_nothing():
+    """Where 0 means at once, it does not mean never."""
+    settings = read("[timeouts]\ngraceful = 0\n[reload]\nsettle = 0\n")
+
+    assert (0.0, 0.0) == (settings.timeouts.graceful, settings.reload.settle)
+
+
+SIZES = {'"16KiB"': 16384, '"16kB"': 16000, '"16KB"': 16000, '"1.5MiB"': 1572864, '"2GB"': 2 * 10**9, '"9B"': 9, "7": 7}
+
+
+@pytest.mark.parametrize("written", SIZES)
+def test_a_size_is_bytes(written):
+    """With a unit, or as a number."""
+    assert SIZES[written] == read(f"[limits]\nheader_size = {written}\n").limits.header_size
+
+
+@pytest.mark.parametrize("written", ['"off"', "0"])
+def test_a_size_that_is_off_has_no_end(written):
+    """No body is larger than that."""
+    assert UNLIMITED == read(f"[limits]\nbody = {written}\n").limits.body
+
+
+def test_modes_are_octal():
+    """As chmod and umask take them."""
+    settings = read('[[listen]]\nbind = "unix:/x"\nmode = "0600"\n[process]\numask = "022"\n')
+
+    assert (0o600, 0o022) == (settings.listen[0].mode, settings.process.umask)
+
+
+REFUSED = {
+    # below [app]: what the message holds
+    "[timeouts]\nboot = true": '4: timeouts.boot: expected a duration such as "30s"',
+    "[timeouts]\nboot = nan": "4: timeouts.boot: expected a duration",
+    "[timeouts]\nboot = inf": "4: timeouts.boot: expected a duration",
+    "[timeouts]\nboot = -1": "4: timeouts.boot: expected a duration",
+    '[timeouts]\nboot = "off"': "above zero",
+    "[timeouts]\nkill = 0": "above zero",
+    '[timeouts]\ngraceful = "off"': "at once",
+    '[timeouts]\nheader = "1 year"': '"off", not "1 year"',
+    '[timeouts]\nheader = "400d"': 'at most "366d"',
+    '[timeouts]\nheader = "٣s"': "expected a duration",
+    f"[timeouts]\nheader = {10**400}": 'at most "366d"',
+    '[limits]\nheader_size = "16 pages"': 'expected a size such as "16KiB"',
+    "[limits]\nheader_size = 1.5": "expected a size",
+    '[limits]\nheader_size = "0.3B"': "expected a size",
+    f'[limits]\nheader_size = "{"9" * 5000}B"': "expected a size",
+    "[limits]\nheader_size = 0": "expected a size",
+    f"[limits]\nbody = {2**64}": "expected a size",
+    f"[limits]\nheader_size = {UNLIMITED}": "expected a size",
+    "[limits]\nconnections = 0": "a whole number from 1 to 1000000, not 0",
+    "[workers]\ncount = 501": 'from 1 to 500 or "auto", not 501',
+    "[workers]\ncount = true": "not true",
+    '[workers]\ncount = "4"': 'not "4"',
+    "[reload]\nsurge = 0": "a whole number from 1",
+    "[process]\numask = 0o22": "octal number in quotes",
+    '[process]\numask = "0o22"': "octal number in quotes",
+    '[process]\nname = ""': "empty",
+    "[process]\nname = 5": 'text in quotes such as "asgid", not 5',
+    '[process]\nuser = "a\\nb"': "control characters",
+    '[log]\nlevel = "INFO"': 'one of "debug", "info"',
+    '[log]\nlevel = "inf"': 'did you mean "info"?',
+    '[log.access]\nformat = "combind"': 'expected "combined"',
+    '[log.access]\nenabled = "yes"': 'true or false, without quotes, not "yes"',
+    '[http]\nserver_header = "a\\r\\nb"': "printable ASCII",
+    '[http]\nserver_header = "ä"': "printable ASCII",
+    '[metrics]\nbind = "unix:/x"': "expected host:port",
+    '[[listen]]\nbind = "8000"': "4: listen.bind: no port in '8000'",
+    "listen = []": "app.listen: there is no such key; here are: target",
+    "env = 1": "expected a table such as",
+    "env = { A = 1, B = 2 }": "A needs text in quotes, not 1; B needs text in quotes, not 2",
+    'env = { "A=B" = "1" }': "cannot name an environment variable",
+    'root_path = "api"': 'a path such as "/api"',
+    'root_path = "/api/"': 'a path such as "/api"',
+    "directory = 1979-05-27": "not 1979-05-27",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_value_of_no_use_is_refused_with_what_was_expected(text):
+    """In one message, with its place, that says how such a value is written."""
+    found = problem(text)
+
+    assert found.startswith("f.toml:")
+    assert REFUSED[text] in found
+
+
+TARGETS = {
+    "app": "there is no colon",
+    "app.py:application": "is a file",
+    "src/app:application": "is a file",
+    "app:create()": "factory = true",
+    "app:": "names no Python object",
+    ":app": "names no Python object",
+    "my-app:app": "names no Python object",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_is_a_module_and_an_attribute(target):
+    """The message says how to write it."""
+    (found,) = problems(f'[app]\ntarget = "{target}"\n')
+
+    assert TARGETS[target] in found
+
+
+def test_the_standard_library_agrees_on_what_the_files_in_these_tests_say():
+    """They are TOML 1.0: no test leans on an extension of the parser."""
+    for text in REFUSED:
+        assert "app" in tomllib.loads(APP + text)

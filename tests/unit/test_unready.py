@@ -1,0 +1,40 @@
+"""Keys that do nothing in this version."""
+
+import pytest
+
+from asgid import config
+from asgid.config import TABLES, Config
+from asgid.config.meant import header
+from asgid.config.unready import NOT_YET
+from tests.settings import APP, problems, read
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_a_key_without_effect_is_refused(name):
+    """It says that it does nothing in this version; it is never ignored."""
+    table, _, key = name.partition(".")
+    if table == "tls":
+        text = "[tls.main]\n"
+    else:
+        model = TABLES[table]
+        field = next(iter(model.model_fields)) if key == "*" else key
+        written = {"interface": '"wsgi"', "proxy_protocol": '"v1"', "tls": '"main"'}
+        defaults = {"queue_timeout": '"5s"', "max_message": '"16MiB"', "trusted": "[]", "socket": '"auto"'}
+        text = f"{header(table)}\n{field} = {(written | defaults).get(field, 7)}\n"
+        text = text.removeprefix("[app]\n")
+    found = problems(APP + text)
+
+    assert any(
+        f"has no effect in this version of asgid (later it will {NOT_YET[name].promise})" in line for line in found
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, row in NOT_YET.items() if row.harmless])
+def test_what_is_true_without_the_key_may_be_written(name):
+    """Nobody is misled by `queue = 0`."""
+    table, _, key = name.partition(".")
+    for value in NOT_YET[name].harmless:
+        opening = "" if table == "app" else f"{header(table)}\n"
+        written = f'"{value}"' if isinstance(value, str) else value
+
+        assert read(f"{opening}{key} = {written}\n") == Config(app=config.App(target="a:b")) or value == "asgi3"
