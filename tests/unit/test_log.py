@@ -1,0 +1,350 @@
+"""The log says what it is told, one line a fact, and never holds or ends the server that writes it."""
+
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from asgid.log import Log, Output
+
+_TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} "
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "asgid.log"
+
+
+def _log(path: Path, level: str = "info", format: str = "text") -> Log:  # noqa: A002
+    return Log(level, format, str(path))
+
+
+@contextmanager
+def _fifo(path: Path) -> Iterator[int]:
+    """A pipe with a name, and the descriptor that reads from it."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield reader
+    finally:
+        os.close(reader)
+
+
+def _drain(reader: int) -> bytes:
+    data = b""
+    while True:
+        try:
+            part = os.read(reader, 65536)
+        except BlockingIOError:
+            return data
+        if not part:
+            return data
+        data += part
+
+
+def _socket_ends() -> tuple[int, int]:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+def test_a_text_line_is_a_time_a_level_an_event_and_keys(path):
+    """What stands in the style guide is what is written."""
+    _log(path).info("worker ready", slot=2, pid=811, boot_s=0.41234, tls=False, reason=None)
+
+    line = path.read_text()
+
+    assert re.fullmatch(_TIME + "info worker ready slot=2 pid=811 boot_s=0.412 tls=false reason=-\n", line)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("two words", '"two words"'),
+        ("", '""'),
+        ("a=b", '"a=b"'),
+        ('say "no"', '"say \\"no\\""'),
+        ("c:\\x", '"c:\\\\x"'),
+        ("grün", "grün"),
+        ("\x1b[2J", '"\\u001b[2J"'),
+        ("\x9b2J", '"\\u009b2J"'),
+        ("a\rb", '"a\\rb"'),
+        ("\udc80", '"\\udc80"'),
+    ],
+)
+def test_no_value_looks_like_a_key_a_line_or_a_command_to_the_terminal(path, value, shown):
+    """A value is one word or one quoted string, whatever is in it."""
+    _log(path).warning("said", value=value)
+
+    line = path.read_text()
+
+    assert line.endswith(f" warning said value={shown}\n")
+
+
+def test_a_stack_stands_on_indented_lines_under_its_fact(path):
+    """Only a line that begins at the margin is a fact: an exception's message cannot forge one."""
+    stack = 'Traceback:\n  File "x.py"\n2026-11-20 18:00:01.123 error \x1b[31mforged\n'
+    _log(path).error("app failed", slot=1, stack=stack, path="/x")
+
+    head, *rest = path.read_text().splitlines()
+
+    assert re.fullmatch(_TIME + "error app failed slot=1 path=/x", head)
+    assert rest == [
+        "  stack:",
+        "    Traceback:",
+        '      File "x.py"',
+        r"    2026-11-20 18:00:01.123 error \x1b[31mforged",
+    ]
+
+
+def test_json_is_one_object_a_line(path):
+    """Time in UTC, then level and event, then the fields with their types; also for bytes that are no text."""
+    log = _log(path, format="json")
+    log.info("worker ready", slot=2, boot_s=0.41234, stack="a\nb", path="/tmp/\udc80", who=Path("/x"))
+
+    (line,) = path.read_text().splitlines()
+    fact = json.loads(line)
+
+    assert list(fact) == ["time", "level", "event", "slot", "boot_s", "stack", "path", "who"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", fact["time"])
+    assert list(fact.values())[1:] == ["info", "worker ready", 2, 0.41234, "a\nb", "/tmp/\udc80", "/x"]
+
+
+def test_auto_is_json_where_no_terminal_reads(path):
+    """A file is for machines unless the operator says otherwise."""
+    _log(path, format="auto").info("x")
+
+    assert json.loads(path.read_text())["event"] == "x"
+
+
+def test_auto_is_text_in_colour_on_a_terminal_only(path, monkeypatch):
+    """Only the levels that ask for attention have a colour, and NO_COLOR takes it away."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    ours, theirs = os.openpty()
+    try:
+        terminal = Log("info", "auto", os.ttyname(theirs))
+        terminal.info("x")
+        terminal.warning("y")
+        monkeypatch.setenv("NO_COLOR", "1")
+        plain = Log("info", "auto", os.ttyname(theirs))
+        plain.warning("z")
+        shown = b""
+        while b"z" not in shown:
+            shown += os.read(ours, 4096)
+        terminal.close()
+        plain.close()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    x, y, z = shown.decode().split()[2::4][:3], shown.decode(), shown.decode().splitlines()[-1]
+
+    assert x[0] == "info"
+    assert "\x1b[33mwarning\x1b[0m y" in y
+    assert "\x1b" not in z
+
+
+def test_lines_below_the_level_are_not_written(path):
+    """`level` is the least that is written."""
+    log = _log(path, level="warning")
+    log.debug("a")
+    log.info("b")
+    log.warning("c")
+    log.error("d")
+
+    assert [line[24:] for line in path.read_text().splitlines()] == ["warning c", "error d"]
+
+
+def test_a_bound_log_carries_its_fields_and_leaves_the_other_as_it_was(path):
+    """A worker's lines say whose they are; a field of the line wins."""
+    log = _log(path)
+    worker = log.bind(slot=2).bind(pid=7)
+    worker.info("a", pid=8)
+    log.info("b")
+
+    assert [line[24:] for line in path.read_text().splitlines()] == ["info a slot=2 pid=8", "info b"]
+
+
+def test_the_journal_is_told_the_priority_of_every_line(path, monkeypatch):
+    """systemd.exec(5): where JOURNAL_STREAM names the stream, `<n>` in front is the priority."""
+    path.touch()
+    found = path.stat()
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    _log(path).error("x", stack="a\nb")
+
+    lines = path.read_text().splitlines()
+
+    assert len(lines) == 4
+    assert all(line.startswith("<3>") for line in lines)
+
+
+def test_reopen_goes_on_in_the_new_file_under_the_same_descriptor(path):
+    """USR1 after a rotation; faulthandler and a bound log hold the same number and follow."""
+    log = _log(path)
+    bound = log.bind(slot=1)
+    log.info("before")
+    fd = log.fd
+    old = path.rename(path.with_suffix(".1"))
+    log.reopen()
+    bound.info("after")
+
+    assert fd == log.fd
+    assert not os.get_inheritable(log.fd)
+    assert "before" in old.read_text()
+    assert "after" in path.read_text()
+    assert "after" not in old.read_text()
+
+
+def test_a_file_that_cannot_be_reopened_goes_on_and_is_told_why(path):
+    """A rotation that leaves no way to the new file costs no line."""
+    log = _log(path)
+    old = path.rename(path.with_suffix(".1"))
+    path.mkdir()
+    log.reopen()
+    log.info("after")
+
+    assert f"log file not reopened reason={path}:" in old.read_text().replace('"', "")
+    assert "info after" in old.read_text()
+
+
+def test_a_path_is_followed_when_another_file_takes_it(path, monkeypatch):
+    """A rotation needs no signal: the path is looked at again, at most once a second."""
+    log = _log(path)
+    log.info("before")
+    old = path.rename(path.with_suffix(".1"))
+    path.touch()
+    log.info("at once")
+    log._output._next_look = 0.0
+    log.info("after")
+
+    assert [line.split(" info ")[1] for line in old.read_text().splitlines()] == ["before", "at once"]
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["after"]
+
+
+def test_a_path_that_is_gone_is_made_anew_at_the_second_look(path, monkeypatch):
+    """The first look leaves the making to whoever rotates, who may want another owner and mode."""
+    monkeypatch.setattr("asgid.log._LOOK_S", 0.0)
+    log = _log(path)
+    old = path.rename(path.with_suffix(".1"))
+    log.info("first")
+    was_there = path.exists()
+    log.info("second")
+
+    assert not was_there
+    assert [line.split()[-1] for line in old.read_text().splitlines()] == ["first"]
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["second"]
+
+
+def test_a_relative_path_stays_where_it_was_when_the_directory_changes(tmp_path, monkeypatch):
+    """`app.directory` must not move the log at the next rotation."""
+    monkeypatch.chdir(tmp_path)
+    log = Log("info", "text", "relative.log")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "relative.log").unlink()
+    log.reopen()
+    log.info("x")
+
+    assert "info x" in (tmp_path / "relative.log").read_text()
+
+
+def test_lines_nobody_reads_are_dropped_and_counted(path):
+    """A full pipe never holds the writer; the next line that gets out says how many are missing, once."""
+    with _fifo(path) as reader:
+        log = _log(path)
+        for number in range(2000):
+            log.info("line", number=number, filler="x" * 100)
+        first = _drain(reader).decode().splitlines()
+        log.info("again")
+        log.info("and again")
+        again, and_again = _drain(reader).decode().splitlines()
+        log.close()
+
+    assert 0 < len(first) < 2000
+    assert [f"number={number}" for number in range(len(first))] == [line.split()[4] for line in first]
+    assert again.endswith(f"info again lines_lost={2000 - len(first)}")
+    assert and_again.endswith("info and again")
+
+
+def test_what_follows_a_line_that_went_out_in_part_begins_on_a_line_of_its_own(path):
+    """A stack can be larger than what the pipe has room for."""
+    with _fifo(path) as reader:
+        log = _log(path, format="json")
+        log.info("large", stack="x" * 100_000)
+        part = _drain(reader)
+        log.info("next")
+        rest = _drain(reader)
+        log.close()
+
+    assert 0 < len(part) < 100_000
+    assert rest.startswith(b"\n{")
+    assert json.loads(rest)["lines_lost"] == 1
+
+
+def test_a_reader_that_is_gone_ends_nothing(path):
+    """EPIPE is a lost line, not an exception."""
+    with _fifo(path):
+        log = _log(path)
+    log.info("x")
+
+    assert log._output.lost == 1
+
+
+def test_a_full_disk_ends_nothing():
+    """ENOSPC is a lost line, not an exception."""
+    output = Output("/dev/full")
+
+    assert not output.write(b"x\ny\n", 2)
+    assert output.lost == 2
+
+    output.close()
+
+
+@pytest.mark.parametrize(("ends", "own"), [(os.pipe, True), (_socket_ends, False)])
+def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_others(ends, own):
+    """A pipe as of a shell, a socket as of the journal: the open file is shared, so no O_NONBLOCK may appear on it."""
+    program = (
+        "import fcntl, os, sys\n"
+        "from asgid.log import Log\n"
+        "log = Log('info', 'text', 'stderr')\n"
+        "for number in range(5000): log.info('line', number=number, filler='x' * 100)\n"
+        "print(fcntl.fcntl(2, fcntl.F_GETFL) & os.O_NONBLOCK, log.fd > 2, flush=True)\n"
+        "sys.stdin.readline()\n"
+        "log.info('again')\n"
+    )
+    ours, theirs = ends()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, text=True
+        ) as process:
+            assert process.stdout
+            is_through = bool(select.select([process.stdout], [], [], 10)[0])  # and nobody has read a line
+            if not is_through:
+                process.kill()
+            flags = process.stdout.readline()
+            os.set_blocking(ours, False)
+            written = _drain(ours).decode().splitlines()
+            process.communicate("\n", timeout=10)
+        last = _drain(ours).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+    assert is_through, "it waits for a reader"
+    assert flags == f"0 {own}\n"
+    assert 0 < len(written) < 5000
+    assert last.endswith(f" info again lines_lost={5000 - len(written)}\n")
+
+
+def test_the_standard_streams_stay_open():
+    """Closing the log closes what it opened, and nothing else."""
+    Output("stderr").close()
+
+    assert os.fstat(2)
