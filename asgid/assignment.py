@@ -1,0 +1,46 @@
+"""What a worker is born with: the one value that passes from the master to a worker, by fork.
+
+Both halves know this file and no other of each other's, so a test can hand the master a worker that crashes, sleeps or
+ignores signals, and hand the worker an assignment that no master made.
+"""
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asgid.board import Board, Row
+from asgid.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound, listening socket that the master holds; `fd` is open in the worker too."""
+
+    name: str  #: the label in metrics and logs
+    fd: int
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One worker's place and work."""
+
+    slot: int
+    generation: int
+    config: Config
+    listeners: tuple[Listener, ...]
+    lifeline_fd: int  #: the worker's end of the wire; its end of stream means that the master is gone
+    board: Board  #: the slot's row is the worker's to write; the others tell it how its siblings fare
+    born: float  #: when it was forked, time.monotonic()
+
+    @property
+    def row(self) -> Row:
+        return self.board.row(self.slot)
+
+
+#: Runs one worker to its end and returns the exit code of its process.
+WorkerMain: TypeAlias = Callable[[Assignment], int]
+
+#: Asks a worker that serves for the stack of what it is doing. Real-time signals are used by no application.
+DUMP = signal.SIGRTMIN

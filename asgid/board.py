@@ -1,0 +1,171 @@
+"""The board: rows of 64-bit cells in memory that the master and all workers share.
+
+One row a slot, one writer a row: the worker in that slot. A scrape reads the rows and costs the workers nothing; a
+worker that is killed loses nothing, because what it had counted stands here. A row belongs to the slot and outlives its
+workers: the next worker in the slot goes on counting where the last one stopped, so no total and no series ever goes
+backwards. Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share. An increment is one read
+and one aligned 8-byte store (measured: 0.18 µs); no lock is needed for one writer.
+
+This file does not know what a process is, nor where the buffer comes from.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from http import HTTPStatus
+from itertools import accumulate
+from typing import TypeAlias
+
+Row: TypeAlias = "memoryview[int]"  # unsigned 64-bit cells, CELLS of them
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER")
+CODES = (*(str(int(status)) for status in HTTPStatus), "other")
+TIMEOUT_PHASES = ("header", "body", "write", "keep_alive", "request", "queue")
+PROTOCOL_ERRORS = (
+    "malformed",
+    "request_line",
+    "header_size",
+    "header_count",
+    "body_size",
+    "framing",
+    "pipeline",
+    "expect",
+)
+
+#: Upper bounds in seconds; +Inf follows. From a cached answer (0.5 ms) to a slow report (10 s), about three a decade.
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_FIRST = BUCKETS[0]
+_HISTOGRAM = len(BUCKETS) + 2  # a cell a bucket, +Inf, and the sum in nanoseconds
+_SUM = _HISTOGRAM - 1
+
+# Every cell has its place here and nowhere else: (name, width), gauges first, for they end with their worker.
+_GAUGES = (
+    ("HEARTBEAT_NS", 1),  # when the worker's event loop last turned
+    ("LAG_NS", 1),  # how late that turn came
+    ("CONNECTIONS", 1),  # open now
+    ("QUEUED", 1),  # requests that wait for a place
+    ("ACCEPTING", 1),  # 1 while the worker takes connections
+)
+_COUNTERS = (
+    ("STARTED", 1),  # requests begun
+    ("ABANDONED", 1),  # those of them that ended without a whole answer
+    ("ACCEPTED", 1),
+    ("LIMIT_REACHED", 1),
+    ("REQUEST_BYTES", 1),
+    ("RESPONSE_BYTES", 1),
+    ("OVERLOADED", 1),
+    ("DISCONNECTS", 1),
+    ("EXCEPTIONS", 1),
+    ("SLOW", 1),
+    ("TIMEOUTS", len(TIMEOUT_PHASES)),
+    ("PROTOCOL", len(PROTOCOL_ERRORS)),
+    ("DURATION", _HISTOGRAM),
+    ("START", _HISTOGRAM),
+    ("AT_ONCE", _HISTOGRAM),  # begun and ended in one moment: counts as a duration and as a start
+    ("REQUESTS", len(METHODS) * len(CODES)),
+)
+_WIDTHS = [width for _, width in _GAUGES + _COUNTERS]
+_OFFSETS = dict(zip((name for name, _ in _GAUGES + _COUNTERS), accumulate(_WIDTHS, initial=0), strict=False))
+
+HEARTBEAT_NS = _OFFSETS["HEARTBEAT_NS"]
+LAG_NS = _OFFSETS["LAG_NS"]
+CONNECTIONS = _OFFSETS["CONNECTIONS"]
+QUEUED = _OFFSETS["QUEUED"]
+ACCEPTING = _OFFSETS["ACCEPTING"]
+STARTED = _OFFSETS["STARTED"]
+ABANDONED = _OFFSETS["ABANDONED"]
+ACCEPTED = _OFFSETS["ACCEPTED"]
+LIMIT_REACHED = _OFFSETS["LIMIT_REACHED"]
+REQUEST_BYTES = _OFFSETS["REQUEST_BYTES"]
+RESPONSE_BYTES = _OFFSETS["RESPONSE_BYTES"]
+OVERLOADED = _OFFSETS["OVERLOADED"]
+DISCONNECTS = _OFFSETS["DISCONNECTS"]
+EXCEPTIONS = _OFFSETS["EXCEPTIONS"]
+SLOW = _OFFSETS["SLOW"]
+TIMEOUTS = _OFFSETS["TIMEOUTS"]
+PROTOCOL = _OFFSETS["PROTOCOL"]
+DURATION = _OFFSETS["DURATION"]
+START = _OFFSETS["START"]
+AT_ONCE = _OFFSETS["AT_ONCE"]
+REQUESTS = _OFFSETS["REQUESTS"]
+CELLS = sum(_WIDTHS)
+_FIRST_COUNTER = sum(width for _, width in _GAUGES)
+
+SLOTS = 1024  # more than any count of workers we accept, old and new generation together; untouched rows cost no memory
+BYTES = (SLOTS * CELLS + 1) * 8  # and one cell of the master's: how many slots were ever used
+
+TIMEOUT_CELL = {phase: TIMEOUTS + index for index, phase in enumerate(TIMEOUT_PHASES)}
+PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ERRORS)}
+
+
+class _OfCode(dict[int, int]):
+    """From a status to the cell that counts it, for one method; what no registry knows is `other`."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__((int(code), first + index) for index, code in enumerate(CODES[:-1]))
+        self._other = first + len(CODES) - 1
+
+    def __missing__(self, status: int) -> int:
+        return self._other
+
+
+class _OfMethod(dict[str, _OfCode]):
+    """From a method to its cells; what is not in METHODS is OTHER."""
+
+    def __missing__(self, method: str) -> _OfCode:
+        return self["OTHER"]
+
+
+#: REQUEST_CELL[method][status] counts the answers with `status` to `method`; a function would cost more.
+REQUEST_CELL = _OfMethod((method, _OfCode(REQUESTS + index * len(CODES))) for index, method in enumerate(METHODS))
+
+
+def observe(row: Row, histogram: int, elapsed_s: float) -> None:
+    """Add one observation to DURATION, START or AT_ONCE: its bucket, then the sum."""
+    # Most answers of a fast application fall into the first bucket: finding it needs no search.
+    row[histogram + (bisect_left(BUCKETS, elapsed_s) if elapsed_s > _FIRST else 0)] += 1
+    row[histogram + _SUM] += int(elapsed_s * 1e9)
+
+
+def histogram(row: "Row | list[int]", start: int) -> tuple[list[int], float]:
+    """Return DURATION or START: (the count in each bucket, +Inf last, not cumulative; the sum in seconds)."""
+    both = [a + b for a, b in zip(row[start : start + _HISTOGRAM], row[AT_ONCE : AT_ONCE + _HISTOGRAM], strict=True)]
+    return both[:-1], both[-1] / 1e9
+
+
+def in_flight(row: "Row | list[int]") -> int:
+    """Return how many requests are begun and not ended. It is derived: a request costs no cell for its end."""
+    # Never below 0, though the worker writes as we read.
+    return max(0, row[STARTED] - row[ABANDONED] - sum(histogram(row, DURATION)[0]))
+
+
+class Board:
+    """All rows, over any writable buffer of BYTES bytes that is zero (an anonymous shared mmap in the program)."""
+
+    def __init__(self, buffer: "memoryview | bytearray") -> None:
+        self._cells = memoryview(buffer).cast("B").cast("Q")
+
+    def row(self, slot: int) -> Row:
+        """Return the cells of `slot` (0 to SLOTS - 1), writable."""
+        if not 0 <= slot < SLOTS:
+            raise AssertionError(f"slot {slot} is outside 0 to {SLOTS - 1}")
+        return self._cells[slot * CELLS : (slot + 1) * CELLS]
+
+    def use(self, slot: int) -> None:
+        """Take note that a worker lives in `slot`; the master's to say."""
+        self._cells[-1] = max(self._cells[-1], slot + 1)
+
+    def siblings(self, slot: int, since_ns: int) -> list[Row]:
+        """Return the rows of the other workers whose event loops have turned since then."""
+        rows = (self.row(other) for other in range(self._cells[-1]) if other != slot)
+        return [row for row in rows if row[HEARTBEAT_NS] > since_ns]
+
+    def retire(self, slot: int) -> None:
+        """Clear what was true only of a worker that is gone; what it had counted stays."""
+        row = self.row(slot)
+        for gauge in range(_FIRST_COUNTER):
+            row[gauge] = 0
+        row[ABANDONED] += in_flight(row)  # what was in flight when it died has ended with it
+
+    def totals(self, slots: Iterable[int]) -> list[int]:
+        """Return one row of sums over `slots`: every slot that ever held a worker, for counters of the whole server."""
+        return [sum(cells) for cells in zip([0] * CELLS, *(self.row(slot).tolist() for slot in slots), strict=True)]

@@ -1,0 +1,149 @@
+"""The board's cells do not overlap, and what was counted once stays counted."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asgid import board
+from asgid.board import BUCKETS, BYTES, CODES, METHODS, REQUEST_CELL, Board, histogram, observe
+
+_NAMES = (
+    "HEARTBEAT_NS",
+    "LAG_NS",
+    "CONNECTIONS",
+    "QUEUED",
+    "ACCEPTING",
+    "STARTED",
+    "ABANDONED",
+    "ACCEPTED",
+    "LIMIT_REACHED",
+    "REQUEST_BYTES",
+    "RESPONSE_BYTES",
+    "OVERLOADED",
+    "DISCONNECTS",
+    "EXCEPTIONS",
+    "SLOW",
+    "TIMEOUTS",
+    "PROTOCOL",
+    "DURATION",
+    "START",
+    "AT_ONCE",
+    "REQUESTS",
+)
+
+
+@pytest.fixture(scope="module")
+def buffer() -> bytearray:
+    return bytearray(BYTES)
+
+
+@pytest.fixture
+def rows(buffer) -> Board:
+    """A board whose first eight rows are zero."""
+    buffer[: 8 * board.CELLS * 8] = bytes(8 * board.CELLS * 8)
+    return Board(buffer)
+
+
+def test_every_name_has_cells_of_its_own():
+    """Offsets rise, and each block has the width that its labels need."""
+    offsets = [getattr(board, name) for name in _NAMES]
+    widths = [after - before for before, after in zip(offsets, [*offsets[1:], board.CELLS], strict=True)]
+    observations = len(BUCKETS) + 2
+
+    assert offsets[0] == 0
+    assert widths[:15] == [1] * 15
+    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES)] == widths[15:]
+
+
+def test_each_method_and_code_is_counted_in_a_cell_of_its_own():
+    """Known pairs never meet; they fill the block of requests exactly, with what is in no registry."""
+    known = {REQUEST_CELL[method][int(code)] for method in METHODS for code in CODES[:-1]}
+    other = {REQUEST_CELL[method][299] for method in METHODS}
+
+    assert set(range(board.REQUESTS, board.CELLS)) == known | other
+    assert not known & other
+
+
+@pytest.mark.parametrize("method", ["BREW", "get", "", "OTHER"])
+def test_a_method_of_no_registry_counts_as_other(method):
+    """A client cannot make series by inventing methods."""
+    assert REQUEST_CELL["OTHER"][200] == REQUEST_CELL[method][200]
+
+
+@pytest.mark.parametrize("status", [0, 99, 299, 600, 999, -1])
+def test_a_status_of_no_registry_counts_as_other(status):
+    """Nor can an application by inventing codes."""
+    assert REQUEST_CELL["GET"][298] == REQUEST_CELL["GET"][status]
+
+
+@given(st.lists(st.floats(0, 20) | st.sampled_from(BUCKETS), max_size=30))
+def test_an_observation_falls_into_the_first_bucket_that_holds_it(elapsed):
+    """A bucket's bound belongs to it (Prometheus: `le`), +Inf holds the rest, and the sum is exact."""
+    row = memoryview(bytearray(board.CELLS * 8)).cast("Q")
+    for elapsed_s in elapsed:
+        observe(row, board.DURATION, elapsed_s)
+    counts, sum_s = histogram(row, board.DURATION)
+    edges = (-1.0, *BUCKETS, float("inf"))
+    expected = [sum(low < value <= high for value in elapsed) for low, high in pairwise(edges)]
+
+    assert expected == counts
+    assert sum(elapsed) == pytest.approx(sum_s, abs=1e-9 * (len(elapsed) + 1))
+    assert not any(row[: board.DURATION])
+    assert not any(row[board.START :])
+
+
+def test_a_row_belongs_to_its_slot(rows):
+    """What one worker writes, no other row shows."""
+    rows.row(3)[board.ACCEPTED] = 7
+    rows.row(4)[0] = 1
+
+    assert [rows.row(slot)[board.ACCEPTED] for slot in (1, 2, 3, 5)] == [0, 0, 7, 0]
+    assert rows.row(3)[board.CELLS - 1] == 0
+
+
+@pytest.mark.parametrize("slot", [-1, board.SLOTS])
+def test_a_slot_outside_the_board_is_a_fault_that_names_it(rows, slot):
+    """A negative index must not reach another worker's row."""
+    with pytest.raises(AssertionError, match=f"slot {slot} is outside"):
+        rows.row(slot)
+
+
+def test_retiring_a_slot_ends_its_gauges_and_keeps_its_counts(rows):
+    """What was in flight when a worker died has ended with it; nothing it had counted is lost."""
+    row = rows.row(2)
+    for gauge in range(board.STARTED):
+        row[gauge] = 7
+    row[board.STARTED], row[board.ABANDONED], row[board.ACCEPTED] = 9, 3, 8
+    observe(row, board.DURATION, 1.0)
+    observe(row, board.AT_ONCE, 1.0)
+
+    assert board.in_flight(row) == 4
+
+    rows.retire(2)
+
+    assert board.in_flight(row) == 0
+    assert row[: board.STARTED].tolist() == [0] * board.STARTED
+    assert row[board.STARTED : board.ACCEPTED + 1].tolist() == [9, 7, 8]
+
+
+def test_what_is_begun_and_ended_at_once_is_a_start_and_a_duration(rows):
+    """One observation for both: the request path pays once."""
+    row = rows.row(1)
+    observe(row, board.AT_ONCE, 0.003)
+    observe(row, board.DURATION, 2.0)
+    observe(row, board.START, 0.004)
+
+    assert sum(histogram(row, board.DURATION)[0]) == 2
+    assert histogram(row, board.DURATION)[1] == pytest.approx(2.003)
+    assert histogram(row, board.START)[1] == pytest.approx(0.007)
+
+
+def test_totals_are_sums_over_the_slots_asked_for(rows):
+    """Every slot that ever held a worker counts, and no other."""
+    for slot, count in ((0, 1), (1, 10), (2, 100)):
+        rows.row(slot)[board.SLOW] = count
+
+    assert rows.totals((0, 2))[board.SLOW] == 101
+    assert rows.totals(()) == [0] * board.CELLS
