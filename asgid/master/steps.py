@@ -1,0 +1,110 @@
+"""What the supervisor answers to a fact: steps for the loop to carry out, reports for it to log. Only values."""
+
+from dataclasses import dataclass
+from signal import Signals
+from typing import TypeAlias
+
+from asgid.errors import ExitCode
+from asgid.master.lifecycle import ExitReason, StartReason
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    slot: int
+    generation: int
+    why: StartReason
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    slot: int
+    generation: int
+    why: ExitReason
+    grace_s: float
+    is_booting: bool  #: it cannot read the wire yet: TERM tells it
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    slot: int
+    generation: int
+    signum: Signals
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Ask a silent worker for its stack; nothing is ended."""
+
+    slot: int
+    generation: int
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Every worker is gone and none is wanted."""
+
+    code: ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Report: a worker became ready."""
+
+    slot: int
+    generation: int
+    boot_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Report: a worker is gone. `status` is its exit code, or minus the signal that ended it."""
+
+    slot: int
+    generation: int
+    why: ExitReason
+    status: int
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Report: starts fail; the next comes after `delay_s`."""
+
+    delay_s: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Report: the transition to this generation has begun."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Report: this generation is the one that serves, and the only one."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """Report: this generation failed; the one before it serves on."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Report: a newer configuration took this generation's place before it served."""
+
+    generation: int
+
+
+Step: TypeAlias = (
+    Spawn | Drain | Signal | Dump | Quit | Served | Left | Waiting | Began | Committed | RolledBack | Superseded
+)

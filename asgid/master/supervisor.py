@@ -1,0 +1,361 @@
+"""All workers: facts go in, `reconcile` compares what runs with what is wanted, and steps come out.
+
+Boot, crash, scale, recycle, reload, roll-back and stop are one comparison. At any moment at most two plans matter: the
+*committed* one, which serves, and the *target*, which wants to. A target is first tried with one worker, the canary;
+when that has settled, the others follow. The start of the server is a reload from nothing.
+
+Four invariants, held by a property test over random facts: draining never takes SERVING below wanted; a spawn never
+takes live above wanted + surge; a quiet world converges to `wanted` fresh workers of one generation; a stop empties the
+house. And: at most two generations live at once.
+
+Every method takes the fact and the time, and returns steps. Nothing here reads a clock, forks, signals or logs.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+from signal import SIGKILL
+
+from asgid.errors import ExitCode
+from asgid.master.backoff import Backoff
+from asgid.master.lifecycle import LIVE, ExitReason, Plan, StartReason, State, Worker
+from asgid.master.steps import (
+    Began,
+    Committed,
+    Drain,
+    Dump,
+    Left,
+    Quit,
+    RolledBack,
+    Served,
+    Signal,
+    Spawn,
+    Step,
+    Superseded,
+    Waiting,
+)
+
+
+class Supervisor:
+    """The decisions of the master. `workers` holds every process that was not reaped yet, by slot."""
+
+    def __init__(self) -> None:
+        self.workers: dict[int, Worker] = {}
+        self.committed: Plan | None = None
+        self.target: Plan | None = None
+        self.pending: Plan | None = None  # waits until at most one generation is live
+        self.has_settled = False  # the target's canary
+        self.is_stopping = False
+        self.exit_code = ExitCode.OK
+        self.backoff = Backoff()
+        self.judged = float("-inf")  # the time of the last tick
+        self.owed: list[StartReason] = []  # why the next starts for the committed plan come
+        self.starts = Counter(dict.fromkeys(StartReason, 0))
+        self.exits = Counter(dict.fromkeys(ExitReason, 0))
+
+    # Facts
+
+    def reload(self, plan: Plan, now: float) -> list[Step]:
+        """A new configuration is valid and its listeners are bound; the first one starts the server."""
+        steps: list[Step] = [Superseded(self.pending.generation)] if self.pending else []
+        if self.target and not self.has_settled:
+            # Only a canary runs for it: let that go, and begin again with the newest. Past the canary the roll is
+            # finished first, because part of the old generation is gone already and a third may not start.
+            steps.append(Superseded(self.target.generation))
+            self.target = None
+        self.pending = plan
+        return steps + self.reconcile(now)
+
+    def ready(self, slot: int, now: float) -> list[Step]:
+        """A worker says that it accepts connections; said twice, or by one that is to leave, it changes nothing."""
+        worker = self.workers.get(slot)
+        if worker is None or worker.state is not State.BOOTING:
+            return []
+        worker.serve(now)
+        return [Served(slot, worker.plan.generation, now - worker.born), *self.reconcile(now)]
+
+    def failed(self, slot: int, reason: str) -> None:
+        """A worker says why it cannot boot; that it is gone follows."""
+        if worker := self.workers.get(slot):
+            worker.failure = reason
+
+    def exited(self, slot: int, status: int, now: float) -> list[Step]:
+        """A worker was reaped: `status` is its exit code, or minus the signal that ended it."""
+        worker = self.workers.pop(slot)
+        why = worker.leaving or _unasked(worker, status)
+        self.exits[why] += 1
+        steps: list[Step] = [Left(slot, worker.plan.generation, why, status, worker.failure)]
+        if worker.leaving is None:
+            steps += self._failure(
+                worker, worker.failure or f"worker {slot} {_ended(status)} {_WHEN[worker.state]}", now
+            )
+        return steps + self.reconcile(now)
+
+    def recycle(self, slot: int, now: float) -> list[Step]:
+        """A worker has served its time: replace it first, then let it go."""
+        if (worker := self.workers.get(slot)) and worker.is_live:
+            worker.is_retiring = True
+            self.owed.append(StartReason.RECYCLE)
+        return self.reconcile(now)
+
+    def scale(self, change: int, now: float) -> list[Step]:
+        """More or fewer workers (never less than one), until the next reload."""
+        if self.committed and not self.committed.wanted:  # paused
+            return []
+        self.owed += [StartReason.SCALE] * change
+        self.committed = self.committed and replace(self.committed, wanted=max(1, self.committed.wanted + change))
+        self.target = self.target and replace(self.target, wanted=max(1, self.target.wanted + change))
+        return self.reconcile(now)
+
+    def pause(self, now: float) -> list[Step]:
+        """Let all workers go, and keep the sockets; the next reload brings workers back."""
+        if self.committed is None or self.is_stopping:  # nobody serves yet, or nobody will
+            return []
+        steps: list[Step] = [Superseded(plan.generation) for plan in (self.pending, self.target) if plan]
+        self.pending = self.target = None
+        # With none wanted a reload still tries its canary first, and nothing of the old generation comes back for it.
+        self.committed = replace(self.committed, wanted=0)
+        return steps + self.reconcile(now)
+
+    def stop(self, now: float) -> list[Step]:
+        """Let all workers go, and end; from any state."""
+        abandoned = (self.pending, self.target) if self.committed else ()  # the start itself is no reload
+        steps: list[Step] = [Superseded(plan.generation) for plan in abandoned if plan]
+        self.pending, self.target, self.is_stopping = None, None, True
+        for worker in self.workers.values():
+            if worker.state is State.DRAINING:  # told already, but with more patience for idle connections
+                worker.deadline = min(worker.deadline, now + worker.plan.graceful + worker.plan.kill / 2)
+                worker.leaving = ExitReason.SHUTDOWN
+                steps.append(_drain(worker, is_booting=False))
+        return steps + self.reconcile(now)
+
+    def stop_now(self, now: float) -> list[Step]:
+        """End every worker at once."""
+        self.is_stopping, self.pending, self.target = True, None, None
+        steps: list[Step] = []
+        for worker in self.workers.values():
+            worker.state, worker.leaving = State.KILLED, worker.leaving or ExitReason.SHUTDOWN
+            worker.deadline = now + worker.plan.kill
+            steps.append(Signal(worker.slot, worker.plan.generation, SIGKILL, "stop at once"))
+        return steps + self.reconcile(now)
+
+    def tick(self, now: float, beats: Mapping[int, float]) -> list[Step]:
+        """Time has passed; `beats` tells by slot when each event loop last turned. Read every message before this."""
+        self.judged = now
+        steps: list[Step] = []
+        for worker in list(self.workers.values()):
+            if worker.state is State.SERVING:
+                worker.heard(beats.get(worker.slot, worker.beat))
+                steps += _dump(worker, now)
+            if now >= worker.deadline:
+                steps += self._overdue(worker, now)
+        return steps + self.reconcile(now)
+
+    def next_deadline(self) -> float:
+        """Return when `tick` is next worth calling; `inf` is never. What has passed since the last tick is due now."""
+        times = [worker.deadline for worker in self.workers.values()]
+        for worker in self.workers.values():
+            if worker.state is State.SERVING:
+                times.append(float("inf") if worker.is_dumped else worker.beat + worker.plan.blocked)
+                times.append(worker.ready_at + worker.plan.settle)
+        times.append(self.backoff.until)
+        # What is past and still here (a settled worker, a delay that is over) waits for nothing.
+        return min((time for time in times if time > self.judged), default=float("inf"))
+
+    # The comparison
+
+    def reconcile(self, now: float) -> list[Step]:
+        """Return the steps that close the gap between what runs and what is wanted."""
+        steps: list[Step] = []
+        # A drain can make room for a spawn, a spawn can complete a roll: compare until nothing is left to say.
+        while more := [*self._advance(now), *self._spawns(now), *self._drains(now)]:
+            steps += more
+        if self.is_stopping and not self.workers:
+            steps.append(Quit(self.exit_code))
+        return steps
+
+    @property
+    def wanted(self) -> int:
+        """How many workers must go on serving whatever changes."""
+        if self.is_stopping:
+            return 0
+        if self.target and self.has_settled:
+            return self.target.wanted
+        return self.committed.wanted if self.committed else 0
+
+    def desired(self) -> list[tuple[Plan, int]]:
+        """Return how many workers of which plan there should be, the committed plan's first: capacity goes first."""
+        if self.is_stopping:
+            return []
+        if self.target and self.has_settled:
+            return [(self.target, self.target.wanted)]
+        serving = [(self.committed, self.committed.wanted)] if self.committed else []
+        return [*serving, (self.target, 1)] if self.target else serving
+
+    def live(self) -> list[Worker]:
+        return [worker for worker in self.workers.values() if worker.is_live]
+
+    def fresh(self, plan: Plan) -> list[Worker]:
+        """Return the live workers of this plan's generation that are to stay."""
+        return [w for w in self.live() if w.plan.generation == plan.generation and not w.is_retiring]
+
+    def missing(self) -> int:
+        """Return how many workers are wanted and not there."""
+        return sum(max(0, number - len(self.fresh(plan))) for plan, number in self.desired())
+
+    def _advance(self, now: float) -> Iterator[Step]:
+        """Move the transition on: settle, commit, begin the next."""
+        if self.target and not self.has_settled:
+            self.has_settled = any(self._proves_well(worker, now) for worker in self.fresh(self.target))
+        if self.target and self.has_settled and self._is_complete(self.target):
+            self.owed = [] if self.committed else [StartReason.INITIAL] * (self.target.wanted - 1)
+            self.committed, self.target = self.target, None
+            yield Committed(self.committed.generation)
+        if self.pending and not self.target and not self.is_stopping:
+            others = {worker.plan.generation for worker in self.live()}
+            if others <= ({self.committed.generation} if self.committed else set()):
+                self.target, self.pending, self.has_settled = self.pending, None, False
+                self.backoff = Backoff()  # a reload is how an operator mends what fails: it starts at once
+                yield Began(self.target.generation)
+
+    def _proves_well(self, canary: Worker, now: float) -> bool:
+        # Where nothing serves yet there is nothing to protect: the first canary need not settle.
+        return canary.has_settled(now) if self.committed else canary.state is State.SERVING
+
+    def _is_complete(self, plan: Plan) -> bool:
+        fresh = self.fresh(plan)
+        if self.committed is None:  # the start: the first worker that serves makes it
+            return bool(fresh)
+        serving = sum(worker.state is State.SERVING for worker in fresh)
+        return serving >= plan.wanted and len(fresh) == len(self.live())
+
+    def _spawns(self, now: float) -> Iterator[Step]:
+        surge = max((plan.surge for plan, _ in self.desired()), default=0)
+        room = self.wanted + surge - len(self.live())
+        for plan, number in self.desired():
+            for _ in range(min(number - len(self.fresh(plan)), room)):
+                # A target is not held back: if it fails, it is rolled back and not tried again.
+                if plan is not self.target and not self._may_replace(plan, now):
+                    break
+                room -= 1
+                yield self._spawn(plan, now)
+
+    def _may_replace(self, plan: Plan, now: float) -> bool:
+        """While workers fail, one start is a trial, and the others wait until it has settled."""
+        if not self.backoff.is_failing(now):
+            return True
+        if not self.backoff.may_start(now):
+            return False
+        trials = [worker for worker in self.fresh(plan) if worker.born >= self.backoff.last]
+        return not trials or any(worker.has_settled(now) for worker in trials)
+
+    def _spawn(self, plan: Plan, now: float) -> Spawn:
+        slot = next(number for number in count() if number not in self.workers)
+        why = self._start_reason(plan)
+        self.workers[slot] = Worker(slot, plan, now, why)
+        self.starts[why] += 1
+        return Spawn(slot, plan.generation, why)
+
+    def _start_reason(self, plan: Plan) -> StartReason:
+        if plan is self.target:
+            return StartReason.RELOAD if self.committed else StartReason.INITIAL
+        return self.owed.pop(0) if self.owed else StartReason.SCALE
+
+    def _drains(self, now: float) -> Iterator[Step]:
+        spare = sum(worker.state is State.SERVING for worker in self.live()) - self.wanted
+        for worker in self._leavers():
+            if worker.state is State.SERVING:
+                if spare <= 0:
+                    continue
+                spare -= 1
+            is_booting = worker.state is State.BOOTING
+            worker.drain(now, self._drain_reason(worker))
+            yield _drain(worker, is_booting=is_booting)
+
+    def _leavers(self) -> list[Worker]:
+        """Return who is to go: stale ones, oldest first; then those beyond the number, first who does not serve yet."""
+        staying: set[int] = set()
+        surplus: list[Worker] = []
+        for plan, number in self.desired():
+            fresh = sorted(self.fresh(plan), key=lambda worker: (worker.state is not State.SERVING, worker.born))
+            staying |= {worker.slot for worker in fresh}
+            surplus += reversed(fresh[number:])
+        stale = [worker for worker in self.live() if worker.slot not in staying]
+        return sorted(stale, key=lambda worker: worker.born) + surplus
+
+    def _drain_reason(self, worker: Worker) -> ExitReason:
+        if self.is_stopping:
+            return ExitReason.SHUTDOWN
+        if worker.is_retiring:
+            return ExitReason.RECYCLE
+        current = self.target if self.target and self.has_settled else self.committed
+        is_current = current is not None and worker.plan.generation == current.generation
+        return ExitReason.SCALE if is_current else ExitReason.RELOAD
+
+    # What goes wrong
+
+    def _overdue(self, worker: Worker, now: float) -> Iterator[Step]:
+        was, why = worker.state, _OVERDUE[worker.state]
+        signum = worker.outlive(now)
+        yield Signal(worker.slot, worker.plan.generation, signum, why)
+        if was in LIVE:
+            yield from self._failure(worker, f"worker {worker.slot} was {why}", now)
+
+    def _failure(self, worker: Worker, reason: str, now: float) -> list[Step]:
+        """Roll back what the worker belongs to if that is not committed yet; else take care with the next starts."""
+        if self.is_stopping:
+            return []
+        if self.target and worker.plan.generation == self.target.generation:
+            generation, self.target = self.target.generation, None
+            if self.committed is None:
+                self.is_stopping, self.exit_code = True, ExitCode.NO_WORKER
+            else:  # what was swapped already is brought back
+                self.owed = [StartReason.RELOAD] * self.missing()
+            return [RolledBack(generation, reason)]
+        self.owed.append(StartReason.CRASH)
+        if self.backoff.failed(now):
+            return [Waiting(self.backoff.until - now, self.backoff.failures)]
+        return []
+
+
+def _drain(worker: Worker, *, is_booting: bool) -> Drain:
+    if worker.leaving is None:
+        raise AssertionError(f"worker {worker.slot} drains in state {worker.state} without a reason")
+    return Drain(worker.slot, worker.plan.generation, worker.leaving, worker.plan.graceful, is_booting)
+
+
+def _dump(worker: Worker, now: float) -> Iterator[Step]:
+    """Ask once in each silence that is longer than `blocked`."""
+    silent = now - worker.beat
+    if silent < worker.plan.blocked:
+        worker.is_dumped = False
+    elif not worker.is_dumped:
+        worker.is_dumped = True
+        yield Dump(worker.slot, worker.plan.generation, silent)
+
+
+def _unasked(worker: Worker, status: int) -> ExitReason:
+    if worker.state is State.BOOTING:
+        return ExitReason.BOOT_FAILED
+    return ExitReason.SIGNAL if status < 0 else ExitReason.CRASH
+
+
+def _ended(status: int) -> str:
+    return f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"
+
+
+_WHEN = {
+    State.BOOTING: "while it booted",
+    State.SERVING: "while it served",
+    State.DRAINING: "while it drained",
+    State.ABORTED: "after ABRT",
+    State.KILLED: "after KILL",
+}
+_OVERDUE = {
+    State.BOOTING: "not ready within timeouts.boot",
+    State.SERVING: "silent for timeouts.heartbeat: its event loop stands still",
+    State.DRAINING: "not gone within timeouts.graceful",
+    State.ABORTED: "not gone after ABRT",
+    State.KILLED: "not gone after KILL",
+}

@@ -1,0 +1,224 @@
+"""The supervisor under random facts: the invariants of the house hold whatever the workers and the operator do."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from asgid.errors import ExitCode
+from asgid.master.lifecycle import Plan, State, Worker
+from asgid.master.steps import (
+    Began,
+    Committed,
+    Drain,
+    Dump,
+    Quit,
+    RolledBack,
+    Signal,
+    Spawn,
+    Step,
+    Superseded,
+)
+from asgid.master.supervisor import Supervisor
+
+settings.register_profile("fuzz", max_examples=20_000, stateful_step_count=120, deadline=None)
+settings.register_profile("test", max_examples=300, stateful_step_count=60, deadline=None)
+settings.load_profile(os.environ.get("ASGID_HYPOTHESIS", "test"))
+
+PICK = st.integers(min_value=0, max_value=1000)
+
+
+class World(RuleBasedStateMachine):
+    """Processes that obey, fail, hang or crash at random; `processes` is what the kernel would know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.supervisor = Supervisor()
+        self.processes: dict[int, int] = {}  # slot -> generation
+        self.verdicts: dict[int, str] = {}
+        self.newest = 0
+        self.code: ExitCode | None = None
+        self.tell(self.plan(2))
+
+    # The shell
+
+    def plan(self, wanted: int, surge: int = 1) -> list[Step]:
+        self.newest += 1
+        plan = Plan(self.newest, wanted, surge, settle=1.0, boot=20.0, heartbeat=10.0, graceful=8.0, kill=2.0)
+        return self.supervisor.reload(plan, self.now)
+
+    def tell(self, steps: list[Step]) -> None:
+        """Carry the steps out as the loop does, and hold them to what they may be."""
+        for step in steps:
+            match step:
+                case Spawn(slot, generation):
+                    assert slot not in self.processes, "a spawn takes no slot that is not free"
+                    self.processes[slot] = generation
+                case Drain(slot, generation) | Signal(slot, generation) | Dump(slot, generation):
+                    assert self.processes.get(slot) == generation, "no step addresses a worker that is not there"
+                case Committed(generation):
+                    self.end(generation, "committed")
+                case RolledBack(generation):
+                    self.end(generation, "rolled_back")
+                case Superseded(generation):
+                    self.end(generation, "superseded")
+                case Began(generation):
+                    assert generation not in self.verdicts
+                case Quit(code):
+                    assert not self.processes, "the end comes when the house is empty"
+                    self.code = code
+        self.judge(steps)
+
+    def end(self, generation: int, verdict: str) -> None:
+        assert generation not in self.verdicts, "a transition ends once"
+        self.verdicts[generation] = verdict
+
+    def judge(self, steps: list[Step]) -> None:
+        supervisor = self.supervisor
+        live = supervisor.live()
+        serving = [worker for worker in live if worker.state is State.SERVING]
+        if any(isinstance(step, Drain) and not step.is_booting for step in steps):
+            assert len(serving) >= supervisor.wanted, "draining never takes SERVING below wanted"
+        if any(isinstance(step, Spawn) for step in steps):
+            surge = max(plan.surge for plan, _ in supervisor.desired())
+            assert len(live) <= supervisor.wanted + surge, "a spawn never takes live above wanted + surge"
+        assert len({worker.plan.generation for worker in live}) <= 2, "at most two generations live at once"
+
+    def pick(self, number: int, *states: State) -> Worker | None:
+        found = [worker for worker in self.supervisor.workers.values() if worker.state in states]
+        return found[number % len(found)] if found else None
+
+    def gone(self, worker: Worker, status: int) -> None:
+        del self.processes[worker.slot]
+        self.tell(self.supervisor.exited(worker.slot, status, self.now))
+
+    def is_over(self) -> bool:
+        return self.code is not None
+
+    # What may happen
+
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK)
+    def a_worker_gets_ready(self, number: int) -> None:
+        if worker := self.pick(number, State.BOOTING):
+            self.tell(self.supervisor.ready(worker.slot, self.now))
+
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK)
+    def a_worker_says_ready_late_or_twice(self, number: int) -> None:
+        if worker := self.pick(number, State.SERVING, State.DRAINING, State.ABORTED, State.KILLED):
+            state = worker.state
+            self.tell(self.supervisor.ready(worker.slot, self.now))
+            assert worker.state is state
+
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK, status=st.sampled_from([0, 1, 3, -9, -11]))
+    def a_worker_crashes(self, number: int, status: int) -> None:
+        if worker := self.pick(number, *State):
+            self.gone(worker, status)
+
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK)
+    def a_worker_leaves_as_told(self, number: int) -> None:
+        if worker := self.pick(number, State.DRAINING, State.ABORTED, State.KILLED):
+            self.gone(worker, 0)
+
+    @rule(seconds=st.sampled_from([0.05, 0.4, 1.1, 3.0, 9.0, 21.0, 70.0]), beating=st.booleans())
+    def time_passes(self, seconds: float, beating: bool) -> None:  # noqa: FBT001 - Hypothesis gives arguments by name
+        self.now += seconds
+        if self.is_over():
+            return
+        beats = dict.fromkeys(self.processes, self.now) if beating else {}
+        self.tell(self.supervisor.tick(self.now, beats))
+
+    @precondition(lambda self: not self.is_over() and not self.supervisor.is_stopping)
+    @rule(wanted=st.integers(1, 5), surge=st.integers(1, 3))
+    def hup(self, wanted: int, surge: int) -> None:
+        self.tell(self.plan(wanted, surge))
+
+    @precondition(lambda self: not self.is_over())
+    @rule(change=st.sampled_from([-1, 1]))
+    def ttin_or_ttou(self, change: int) -> None:
+        self.tell(self.supervisor.scale(change, self.now))
+
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK)
+    def a_worker_is_recycled(self, number: int) -> None:
+        if worker := self.pick(number, State.SERVING):
+            self.tell(self.supervisor.recycle(worker.slot, self.now))
+
+    @precondition(lambda self: not self.is_over() and not self.supervisor.is_stopping)
+    @rule()
+    def winch(self) -> None:
+        self.tell(self.supervisor.pause(self.now))
+
+    @precondition(lambda self: not self.is_over())
+    @rule(again=st.booleans())
+    def term(self, again: bool) -> None:  # noqa: FBT001 - Hypothesis gives arguments by name
+        self.tell(self.supervisor.stop_now(self.now) if again else self.supervisor.stop(self.now))
+
+    # What must hold
+
+    @invariant()
+    def the_supervisor_knows_every_process(self) -> None:
+        assert self.processes == {slot: w.plan.generation for slot, w in self.supervisor.workers.items()}
+
+    @invariant()
+    def something_is_always_due(self) -> None:
+        """No worker is ever without a deadline that the loop will wake for, or has passed already."""
+        for worker in self.supervisor.workers.values():
+            assert worker.deadline < float("inf")
+            if worker.deadline > self.now:
+                assert self.supervisor.next_deadline() <= worker.deadline
+
+    def teardown(self) -> None:
+        """When the world becomes quiet it converges: to what is wanted, to one generation, or to nothing."""
+        for _ in range(400):
+            if self.is_over():
+                break
+            for slot, worker in list(self.supervisor.workers.items()):
+                if worker.state is State.BOOTING:
+                    self.tell(self.supervisor.ready(slot, self.now))
+                elif worker.state is not State.SERVING and self.supervisor.workers.get(slot) is worker:
+                    self.gone(worker, 0)
+            self.now += 0.5
+            self.tell(self.supervisor.tick(self.now, dict.fromkeys(self.processes, self.now)))
+        supervisor = self.supervisor
+        if supervisor.is_stopping:
+            assert not self.processes
+            assert self.code is not None
+            return
+        assert supervisor.committed is not None
+        assert supervisor.target is supervisor.pending is None
+        states = [(worker.plan.generation, worker.state) for worker in supervisor.workers.values()]
+        assert states == [(supervisor.committed.generation, State.SERVING)] * supervisor.committed.wanted
+        # Each generation that was asked for has had its verdict.
+        assert set(self.verdicts) == set(range(1, self.newest + 1))
+        assert self.verdicts[supervisor.committed.generation] == "committed"
+
+
+World.TestCase.settings = settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+TestWorld = World.TestCase
+
+
+def test_a_stop_empties_the_house_within_graceful_and_kill_however_deaf_the_workers_are():
+    """TERM always ends: workers that ignore every signal but KILL are gone within graceful + kill."""
+    supervisor, now = Supervisor(), 0.0
+    plan = Plan(1, 3, graceful=8.0, kill=2.0)
+    supervisor.reload(plan, now)
+    while supervisor.missing() or len(supervisor.live()) < 3:
+        for slot in list(supervisor.workers):
+            supervisor.ready(slot, now)
+    begun = now
+    supervisor.stop(now)
+    steps: list[Step] = []
+    while not any(isinstance(step, Quit) for step in steps):
+        now = supervisor.next_deadline()
+        steps = supervisor.tick(now, {})
+        for step in list(steps):
+            if isinstance(step, Signal) and step.signum == 9:
+                steps += supervisor.exited(step.slot, -9, now)
+
+    assert now - begun <= plan.graceful + plan.kill
