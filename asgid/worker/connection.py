@@ -1,0 +1,449 @@
+"""asyncio.Protocol: what is read becomes exchanges, in turn; keep-alive, pipelining, and one deadline.
+
+The application is started at the end of the message where that is already here, else after the bytes at hand are used
+up. A connection has one number, `deadline`, and the phase that it belongs to; the pulse looks at it once a second, so
+no timer is made or cancelled for a request. Requests of one connection are answered strictly in order.
+"""
+
+import asyncio
+from asyncio import Future
+from collections import deque
+from math import inf
+from time import monotonic
+from typing import cast
+
+from asgid.board import (
+    ACCEPTED,
+    CONNECTIONS,
+    LIMIT_REACHED,
+    PROTOCOL_CELL,
+    QUEUED,
+    REQUEST_BYTES,
+    TIMEOUT_CELL,
+)
+from asgid.errors import ClientError
+from asgid.worker.admission import Entry, Places
+from asgid.worker.exchange import Exchange
+from asgid.worker.reading import EnoughError, Reader
+from asgid.worker.response import COMPLETE, STREAMING, WAITING, Response, error_response
+from asgid.worker.scope import Address, request_scope, template
+from asgid.worker.service import Service
+
+#: Requests that may wait their turn on one connection; who sends more is served these and then has to connect again.
+PIPELINE = 100
+#: After an error the client may still be sending: read that much longer and throw it away, or the kernel's RST would
+#: take the answer out of the client's hands (RFC 9112 section 9.6).
+LINGER_S = 2.0
+#: Body that nobody wants, read so that the connection can be kept; above it closing is cheaper.
+_DISCARDED = 262144
+
+
+class Connection(asyncio.Protocol):
+    """One client. `is_deaf` once nothing that it sends is looked at any more; answers may still be owed."""
+
+    __slots__ = (
+        "_common",
+        "_discarded",
+        "_failure",
+        "_is_ended",
+        "_is_reading_paused",
+        "_phase",
+        "_queue",
+        "_reader",
+        "_receiving",
+        "_unsent",
+        "_unstarted",
+        "_writable",
+        "deadline",
+        "exchange",
+        "is_deaf",
+        "is_write_paused",
+        "service",
+        "transport",
+    )
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.transport: asyncio.Transport
+        self.exchange: Exchange | None = None  # the one whose turn it is to answer
+        self.deadline = inf
+        self.is_deaf = False
+        self.is_write_paused = False
+        self._reader = Reader(self, service.limits)
+        self._phase = ""
+        self._receiving: Exchange | None = None  # the one whose message is arriving
+        self._unstarted: Exchange | None = None
+        self._queue: deque[Exchange] | None = None
+        self._failure: ClientError | None = None  # to be answered after what came before it
+        self._writable: Future[None] | None = None
+        self._is_reading_paused = False
+        self._is_ended = False  # the client has closed its sending side
+        self._discarded = self._unsent = 0
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
+        service = self.service
+        service.connections.add(self)
+        service.row[ACCEPTED] += 1
+        service.row[CONNECTIONS] += 1
+        self._common = template(
+            client=_address(transport.get_extra_info("peername")),
+            server=_address(transport.get_extra_info("sockname")),
+            root_path=service.config.app.root_path,
+            scheme="http",
+        )
+        self._expect("header", service.timeouts.header)
+        if service.admission.entered(service.fewest()):
+            service.row[LIMIT_REACHED] += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
+        service = self.service
+        service.connections.discard(self)
+        service.row[CONNECTIONS] -= 1
+        self.deadline = inf
+        self.is_deaf = True
+        for exchange in (self.exchange, *(self._queue or ())):
+            if exchange:
+                exchange.disconnect()
+        self.exchange = self._queue = self._receiving = self._unstarted = None
+        self._reader.close()
+        self._release_writers()
+        service.admission.left()
+        service.on_left()
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_deaf:
+            return
+        try:
+            self._reader.feed(data)
+        except ClientError as error:
+            self._fail(error)
+            return
+        if self._unstarted:
+            self._start(self._unstarted)
+        if self._receiving:
+            self._await_body(self._receiving)
+        elif self._reader.is_in_head:
+            self._await_head()
+
+    def eof_received(self) -> bool:
+        # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
+        owed = [exchange for exchange in (self.exchange, *(self._queue or ())) if exchange]
+        if not owed or self._receiving is not None:
+            return False
+        if self.service.places is not None and not owed[0].begun:  # who leaves the waiting room is not kept a place
+            return False
+        self.is_deaf = self._is_ended = True
+        for exchange in owed:
+            exchange.hang_up()
+        return True
+
+    def pause_writing(self) -> None:
+        self.is_write_paused = True
+        self._await_reader("write")
+
+    def resume_writing(self) -> None:
+        self._release_writers()
+        if self._phase != "write" or self.transport.is_closing():  # what closes has its deadline
+            return
+        if self.exchange is None:
+            self._next(monotonic())
+        elif self._receiving is self.exchange:
+            self._await_body(self.exchange)
+        else:
+            self._rest()
+
+    # The reader's side
+
+    def request_began(
+        self,
+        method: str,
+        target: bytes,
+        minor: int,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+        expects_continue: bool,
+    ) -> None:
+        self._receiving = exchange = Exchange(
+            self,
+            request_scope(self._common, self.service.state, method, target, minor, headers),
+            Response(method == "HEAD", minor, keep_alive),
+            expects_continue,
+        )
+        # While the client does not take what it has asked for, what it asks for further waits: else one that never
+        # reads could fill the memory with answers.
+        if self.exchange is None and not self.is_write_paused:
+            self.exchange = self._unstarted = exchange
+        else:
+            self._enqueue(exchange)
+
+    def body_came(self, chunk: bytes) -> None:
+        self.service.row[REQUEST_BYTES] += len(chunk)
+        exchange = self._receiving
+        if exchange is None:  # given up meanwhile
+            raise EnoughError
+        if exchange.response.state is COMPLETE:
+            self._discarded += len(chunk)
+            if self._discarded > _DISCARDED:
+                self._finish()
+                raise EnoughError
+        elif exchange.feed(chunk):
+            self._pause_reading()
+
+    def request_ended(self) -> None:
+        exchange, self._receiving = self._receiving, None
+        if exchange is None:
+            raise EnoughError
+        exchange.feed_end()
+        if self._unstarted is exchange:
+            self._start(exchange)
+        elif self.exchange is exchange and exchange.response.state is COMPLETE:
+            self._discarded = 0
+            self._next(monotonic())
+        elif self._phase == "body" and self.exchange is exchange:
+            self._rest()
+
+    # Requests in turn
+
+    def _enqueue(self, exchange: Exchange) -> None:
+        if self._queue is None:
+            self._queue = deque()
+        if len(self._queue) >= PIPELINE:
+            raise ClientError(503, "pipeline", f"more than {PIPELINE} requests wait on this connection")
+        self._queue.append(exchange)
+        self._pause_reading()
+
+    def _start(self, exchange: Exchange) -> None:
+        self._unstarted = None
+        if self.service.places is not None and not self._has_place(self.service.places, exchange):
+            return
+        self.begin(exchange)
+
+    def _has_place(self, places: Places[Exchange], exchange: Exchange) -> bool:
+        now = monotonic()
+        entry = places.enter(exchange, now)
+        if entry is Entry.REFUSED:
+            exchange.refuse(now)
+        elif entry is Entry.WAITS:
+            self.service.row[QUEUED] = len(places)
+            self._phase, self.deadline = "", inf  # its patience is the waiting room's
+        return entry is Entry.BEGINS
+
+    def begin(self, exchange: Exchange) -> None:
+        """Call the application."""
+        now = monotonic()
+        exchange.start(now)
+        # Often the application has ended by now; it had the loop, so no deadline was looked at meanwhile. What it wrote
+        # may have made the client the one who is waited for.
+        if self.exchange is exchange and self._phase != "write":
+            self._phase, self.deadline = "request", now + self.service.timeouts.request
+
+    def is_last(self) -> bool:
+        """Whether the answer that is about to begin ends the connection."""
+        return (self.is_deaf or self.service.is_draining) and not self._queue and not self._failure
+
+    def exchange_done(self, exchange: Exchange, now: float) -> None:
+        """The response has left whole."""
+        if not exchange.response.keep_alive:
+            self._finish()
+        elif exchange.is_body_complete:
+            if exchange is self.exchange:
+                self._next(now)
+        else:  # read on, to where the next request can begin
+            self.resume_reading()
+
+    def _next(self, now: float) -> None:
+        """Serve who waits; else wait for the next request."""
+        if self.is_write_paused and (self._queue or not (self._failure or self.is_deaf or self.service.is_draining)):
+            self.exchange = None
+            self._pause_reading()  # until what was asked for is taken
+            return
+        if self._queue:
+            self.exchange = exchange = self._queue.popleft()
+            # Not from within the last one's stack: a hundred of them would be as deep.
+            self.service.loop.call_soon(self._start_queued, exchange)
+        else:
+            self.exchange = None
+            if self._failure:
+                self._fail(self._failure)
+            elif self.is_deaf or self.service.is_draining:
+                self._finish()
+            elif self._reader.is_in_head:
+                self._expect("header", self.service.timeouts.header)
+            else:
+                self._phase, self.deadline = "keep_alive", now + self.service.timeouts.keep_alive
+        if self._is_reading_paused:
+            self.resume_reading()
+
+    def _start_queued(self, exchange: Exchange) -> None:
+        if self.exchange is exchange and exchange.task is None:  # and not lost meanwhile
+            self._start(exchange)
+
+    # Ends
+
+    def _fail(self, error: ClientError) -> None:
+        """What the client sent cannot be the application's to answer: answer it ourselves, in turn, and close."""
+        self.is_deaf = True
+        self._unstarted = None
+        receiving, exchange = self._receiving, self.exchange
+        if self._queue and self._queue[-1] is receiving:
+            self._queue.pop()
+        if self._queue or (
+            exchange is not None and exchange is not receiving
+        ):  # earlier requests have their answers first
+            self._receiving = None
+            self._failure = error
+            return
+        self._failure = None
+        if error.kind:
+            self.service.row[PROTOCOL_CELL[error.kind]] += 1
+        state = exchange.response.state if exchange else WAITING
+        if exchange:
+            exchange.disconnect()
+        if state is STREAMING:
+            self.abort()
+            return
+        if state is not COMPLETE:
+            is_head = exchange is not None and exchange.scope["method"] == "HEAD"
+            self.write_error(error.status, str(error), is_head=is_head)
+        self._linger()
+
+    def _finish(self) -> None:
+        """Close once what was written has left; a client that is still sending is heard out for a moment."""
+        if not self._is_ended and (self._receiving is not None or self._is_reading_paused):
+            self._linger()
+            return
+        self.is_deaf = True
+        self.exchange = self._queue = None
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._await_reader("write")
+
+    def _linger(self) -> None:
+        """End our side, and read and forget what the client still sends.
+
+        Closing with bytes unread makes the kernel send RST, which would take the answer out of the client's hands (RFC
+        9112 section 9.6).
+        """
+        self.is_deaf = True
+        self.exchange = self._queue = self._receiving = self._unstarted = None
+        if self.transport.is_closing():
+            return
+        if self._is_ended:
+            self._finish()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.resume_reading()
+        if self.transport.get_write_buffer_size():
+            self._await_reader("linger")
+        else:
+            self._expect("linger", LINGER_S)
+
+    def close_if_idle(self) -> None:
+        """Close a connection on which nothing is in hand, not even a part of a head."""
+        if self.exchange is None and not self._queue and not self._reader.is_in_head and self._phase != "linger":
+            self._finish()
+
+    def abort(self) -> None:
+        """End the connection in a way that nobody takes for an orderly end."""
+        self.is_deaf = True
+        self.transport.abort()
+
+    def overdue(self) -> None:
+        """The deadline has passed: end what it was for."""
+        phase, self.deadline = self._phase, inf
+        exchange = self.exchange
+        if exchange and exchange.begun and monotonic() >= exchange.begun + self.service.timeouts.request:
+            phase = "request"
+        elif phase in ("write", "linger") and self.transport.get_write_buffer_size() < self._unsent:
+            self._await_reader(phase)  # it takes something: slow is not silent
+            return
+        elif phase == "body" and exchange and (self._is_reading_paused or exchange.expects_continue):
+            self._await_body(exchange)  # it is we who do not read, or have not asked for it
+            return
+        if phase in TIMEOUT_CELL:
+            self.service.row[TIMEOUT_CELL[phase]] += 1
+        if phase == "header" and self._reader.is_in_head:
+            self._fail(ClientError(408, "", "the request head took longer than timeouts.header"))
+        elif phase == "body":
+            self._fail(ClientError(408, "", "the request body stood still for timeouts.body"))
+        elif phase == "request" and exchange:
+            exchange.cancel(504, "the application took longer than timeouts.request")
+        elif phase in ("write", "linger"):
+            self.abort()
+        else:
+            self._finish()
+
+    # The transport
+
+    def write_continue(self) -> None:
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if self._phase == "body":
+            self._expect("body", self.service.timeouts.body)
+
+    def write_error(self, status: int, text: str, *, is_head: bool, retry_after_s: int | None = None) -> None:
+        common = self.service.common_lines
+        if retry_after_s is not None:
+            common += b"retry-after: %d\r\n" % retry_after_s
+        self.transport.write(error_response(status, text, common, is_head=is_head))
+
+    async def writable(self) -> None:
+        """Wait until the transport takes more, or the connection is lost."""
+        if self._writable is None:
+            self._writable = self.service.loop.create_future()
+        # Shielded: the application may give up waiting; the future is the connection's.
+        await asyncio.shield(self._writable)
+
+    def _release_writers(self) -> None:
+        self.is_write_paused = False
+        if self._writable and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def _pause_reading(self) -> None:
+        if not self._is_reading_paused and not self.transport.is_closing():
+            self._is_reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._is_reading_paused and not self._queue and not self.transport.is_closing():
+            self._is_reading_paused = False
+            self.transport.resume_reading()
+            if self._phase == "body":  # it could not send until now
+                self._expect("body", self.service.timeouts.body)
+
+    # The deadline
+
+    def _expect(self, phase: str, within: float) -> None:
+        self._phase, self.deadline = phase, monotonic() + within
+        if self.exchange and self.exchange.begun:  # the application's own limit is absolute
+            self.deadline = min(self.deadline, self.exchange.begun + self.service.timeouts.request)
+
+    def _await_head(self) -> None:
+        """The client is to send the rest of a head, within a time from its first byte; its turn comes first."""
+        if self._phase != "header" and self.exchange is None and not self.is_write_paused:
+            self._expect("header", self.service.timeouts.header)
+
+    def _await_body(self, exchange: Exchange) -> None:
+        """The client is to send more of the body; not where it first has to read, or others have their turn before."""
+        if exchange is self.exchange and not self.is_write_paused:
+            self._expect("body", self.service.timeouts.body)
+
+    def _await_reader(self, phase: str) -> None:
+        """The client is to take what was written."""
+        self._unsent = self.transport.get_write_buffer_size()
+        self._expect(phase, self.service.timeouts.write)
+
+    def _rest(self) -> None:
+        """Nothing is expected of the client: only the application's own time limit counts."""
+        begun = self.exchange.begun if self.exchange else monotonic()
+        self._phase, self.deadline = "request", begun + self.service.timeouts.request
+
+
+def _address(name: object) -> Address:
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    return (name, None) if isinstance(name, str) and name else None

@@ -1,0 +1,72 @@
+"""Leaving without losing anything: the order in which a worker lets go.
+
+(1) Accept no more, and take what the kernel had completed. (2) Answer what comes on idle connections for a moment, with
+`Connection: close`; then close them. (3) Wait for the requests in hand, and for work that applications do after their
+response. (4) At the end of the grace tell the applications, then cancel them. Nothing here decides when to leave.
+"""
+
+import asyncio
+from time import monotonic
+
+from asgid import wire
+from asgid.worker.listen import Doors
+from asgid.worker.service import Service
+
+#: How long applications that were cancelled have to return.
+_CANCELLED_S = 0.5
+
+
+class Drain:
+    """One worker's drain. It may be told again while it runs: a stop that overtakes a reload is less patient."""
+
+    def __init__(self, service: Service, doors: Doors) -> None:
+        self._service, self._doors = service, doors
+        self._emptied = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
+        self.deadline = 0.0  #: when the grace ends, time.monotonic()
+
+    def tell(self, order: wire.Drain) -> None:
+        """Take the order's linger from now on; the grace runs from the first order."""
+        self.deadline = self.deadline or monotonic() + order.grace_s
+        if self._linger:
+            self._linger.cancel()
+        self._linger = self._service.loop.call_later(order.linger_s, self._close_idle)
+
+    async def run(self) -> None:
+        """Return when nothing is left in hand."""
+        service = self._service
+        service.is_draining = service.admission.is_closed = True
+        service.on_left = self._on_left
+        self._doors.close()
+        await self._doors.sweep()
+        self._on_left()
+        try:
+            async with asyncio.timeout(self.deadline - monotonic()):
+                await self._emptied.wait()
+        except TimeoutError:
+            await self._cancel()
+
+    def _on_left(self) -> None:
+        if not self._service.connections and not self._service.running:
+            self._emptied.set()
+
+    def _close_idle(self) -> None:
+        for connection in list(self._service.connections):
+            connection.close_if_idle()
+
+    async def _cancel(self) -> None:
+        service = self._service
+        for connection in list(service.connections):
+            if connection.exchange:
+                connection.exchange.hang_up()
+        await asyncio.sleep(0)  # who waits for the disconnect ends by itself
+        for exchange in list(service.running):
+            exchange.cancel(503, "the server is stopping")
+        try:
+            async with asyncio.timeout(_CANCELLED_S):
+                await self._emptied.wait()
+        except TimeoutError:
+            if service.running:
+                service.log.warning("applications did not end when cancelled", requests=len(service.running))
+        for connection in list(service.connections):
+            connection.abort()

@@ -1,0 +1,343 @@
+"""One request and its response: what the application's `receive()` and `send()` do.
+
+The border for the application's errors: whatever it raises is logged here, once. Before the response has begun the
+client gets 500; after that the connection is aborted, so that nobody takes half an answer for a whole one. An exchange
+does not know the parser; it pulls on its connection for everything that concerns the transport.
+"""
+
+import asyncio
+import sys
+import traceback
+from asyncio import CancelledError, Future, Task
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from asgid.board import (
+    ABANDONED,
+    AT_ONCE,
+    DISCONNECTS,
+    DURATION,
+    EXCEPTIONS,
+    OVERLOADED,
+    QUEUED,
+    REQUEST_CELL,
+    RESPONSE_BYTES,
+    START,
+    STARTED,
+    observe,
+)
+from asgid.errors import AppError
+from asgid.worker.response import COMPLETE, HELD, Message, Response, State
+from asgid.worker.scope import Scope
+
+if TYPE_CHECKING:
+    from asgid.worker.connection import Connection
+
+#: Request body that may wait for the application before the client is made to wait (the peers' 64 KiB).
+HIGH_WATER = 65536
+#: What a client is told that finds no place: by then a queue of short requests has gone.
+RETRY_AFTER_S = 1
+#: Payloads above this are handed to the transport uncopied; below it one write of a joined head and body is cheaper.
+_JOINED = 16384
+
+
+_NOTHING: list[bytes] = []  # shared by all that have received nothing; never changed
+
+
+class ClientDisconnectedError(OSError):
+    """What `send()` raises when the client has gone (ASGI specification, "Disconnected Client - send exception")."""
+
+
+class Exchange:
+    """From a complete request head to the last byte of the response, and to the end of the application's call."""
+
+    __slots__ = (
+        "_buffered",
+        "_cancelled_for",
+        "_chunks",
+        "_connection",
+        "_is_body_given",
+        "_response_bytes",
+        "_service",
+        "_waiters",
+        "begun",
+        "expects_continue",
+        "is_body_complete",
+        "is_disconnected",
+        "is_hung_up",
+        "is_slow_logged",
+        "response",
+        "scope",
+        "task",
+    )
+
+    def __init__(self, connection: "Connection", scope: Scope, response: Response, expects_continue: bool) -> None:
+        self._connection = connection
+        self._service = connection.service
+        self.scope = scope
+        self.response = response
+        self.expects_continue = expects_continue
+        self.is_body_complete = False  # as far as it has arrived
+        self._is_body_given = False  # to the application, to its end
+        self._chunks = _NOTHING
+        self._buffered = 0
+        self._waiters: tuple[Future[None], ...] = ()  # several tasks of the application may wait at once
+        self.is_disconnected = False
+        self.is_hung_up = False  # the client will send no more, and may be gone
+        self.task: Task[None] | None = None
+        self.begun = 0.0  # when the application was called, time.monotonic()
+        self._response_bytes = 0
+        self.is_slow_logged = False
+        self._cancelled_for: tuple[int, str] | None = None
+
+    # The connection's side
+
+    def start(self, now: float) -> None:
+        """Call the application. On Python 3.12+ it runs at once, up to where it first has to wait: often to its end."""
+        self.begun = now
+        self._service.row[STARTED] += 1
+        self.task = task = _start(self._run(), loop=self._service.loop)
+        if not task.done():
+            self._service.running.add(self)
+            task.add_done_callback(self._ended)
+        elif self._service.places is not None:
+            self._service.free_place()
+
+    def _ended(self, _: "Task[None]") -> None:
+        self._service.running.discard(self)
+        self._service.free_place()
+        self._service.on_left()
+
+    def begin(self) -> None:
+        """Begin after waiting for a place; a client that has left meanwhile has given it back."""
+        if self.is_disconnected:
+            self._service.free_place()
+        else:
+            self._connection.begin(self)
+
+    def refuse(self, now: float) -> None:
+        """Answer that there is no place (RFC 9110 section 15.6.4); the application never hears of it."""
+        self.begun = now
+        self._service.row[STARTED] += 1
+        self._service.row[OVERLOADED] += 1
+        self._fail(503, "too many requests at a time", retry_after_s=RETRY_AFTER_S)
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take a part of the request body; return whether the client should wait."""
+        if self.response.state is State.COMPLETE:  # nobody will read it
+            return False
+        self.expects_continue = False  # it did not wait to be asked
+        if self._chunks:
+            self._chunks.append(chunk)
+        else:
+            self._chunks = [chunk]
+        self._buffered += len(chunk)
+        self._wake()
+        return self._buffered >= HIGH_WATER
+
+    def feed_end(self) -> None:
+        self.is_body_complete = True
+        self.expects_continue = False  # there is nothing left to ask for
+        if self._waiters:
+            self._wake()
+
+    def disconnect(self) -> None:
+        """The client is gone, or this connection is given up."""
+        if not self.is_disconnected:
+            self.is_disconnected = True
+            if not self.begun and self._service.places is not None:
+                self._service.places.forget(self)
+                self._service.row[QUEUED] = len(self._service.places)
+            if self.begun and self.response.state is not State.COMPLETE:
+                row = self._service.row
+                row[DISCONNECTS] += 1
+                row[ABANDONED] += 1
+            self._wake()
+
+    def hang_up(self) -> None:
+        """The client has closed its sending side: who waits for a disconnect has it; what is sent may still be read."""
+        self.is_hung_up = True
+        self._wake()
+
+    def cancel(self, status: int, text: str) -> None:
+        """End the application's call; `status` is the answer where it had not begun one."""
+        if self.task and not self.task.done():
+            self._cancelled_for = (status, text)
+            self.task.cancel()
+
+    # The application's side
+
+    async def receive(self) -> Message:
+        """Return the next http.request, or http.disconnect once there is nothing more to come."""
+        while True:
+            if self.is_disconnected or self.response.state is State.COMPLETE:
+                return {"type": "http.disconnect"}
+            if not self._is_body_given:
+                if self._chunks or self.is_body_complete:
+                    return self._next_body()
+                if self.expects_continue and self.response.state is State.WAITING:
+                    self.expects_continue = False
+                    self._connection.write_continue()
+            if self.is_hung_up:
+                return {"type": "http.disconnect"}
+            waiter = self._service.loop.create_future()
+            self._waiters += (waiter,)
+            await waiter
+
+    def _next_body(self) -> Message:
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if chunks:
+            self._chunks = _NOTHING
+            if self._buffered >= HIGH_WATER:
+                self._connection.resume_reading()
+            self._buffered = 0
+        self._is_body_given = self.is_body_complete
+        return {"type": "http.request", "body": body, "more_body": not self.is_body_complete}
+
+    async def send(self, message: Message) -> None:
+        """Take one response message; returns when the transport can take another."""
+        if self.is_disconnected:
+            raise ClientDisconnectedError("the client has disconnected")
+        kind = message["type"]
+        response = self.response
+        if kind == "http.response.start":
+            response.start(message)
+            return
+        if kind != "http.response.body":
+            raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
+        was_held = response.state is HELD
+        connection, service = self._connection, self._service
+        before, payload, after = response.body(
+            message,
+            service.common_lines,
+            self.expects_continue or ((connection.is_deaf or service.is_draining) and connection.is_last()),
+        )
+        if len(payload) <= _JOINED:
+            connection.transport.write(before + payload + after)
+        else:
+            connection.transport.writelines((before, payload, after) if after else (before, payload))
+        self._response_bytes += len(payload)
+        if response.state is COMPLETE:
+            self._complete(monotonic(), AT_ONCE if was_held else DURATION)
+            return
+        if was_held:
+            observe(service.row, START, monotonic() - self.begun)
+        if connection.is_write_paused:
+            await connection.writable()
+            if self.is_disconnected:
+                raise ClientDisconnectedError("the client has disconnected")
+
+    def _complete(self, now: float, histogram: int) -> None:
+        """The last byte is handed to the transport: count it, and let the connection go on."""
+        row, scope, elapsed = self._service.row, self.scope, now - self.begun
+        row[REQUEST_CELL[scope["method"]][self.response.status]] += 1
+        row[RESPONSE_BYTES] += self._response_bytes
+        observe(row, histogram, elapsed)
+        if self._service.access:
+            self._service.access.add(scope, self.response.status, self._response_bytes, elapsed)
+        if self._waiters:
+            self._wake()
+        self._connection.exchange_done(self, now)
+
+    # The border
+
+    async def _run(self) -> None:
+        try:
+            await self._service.app(self.scope, self.receive, self.send)
+            if self.response.state is COMPLETE or self.is_disconnected:
+                return
+            if not self.is_hung_up:
+                raise AppError(  # noqa: TRY301 - the border is one for what it raises and for what it leaves undone
+                    f"the application returned while its response was {self.response.state.name.lower()}"
+                )
+            # It was told that nobody waits for an answer, and gives none: true, but where it was we who said so.
+            if self._service.is_draining:
+                self._fail(503, "the server is stopping")
+            else:
+                self.disconnect()
+                self._connection.abort()
+        except ClientDisconnectedError:
+            return  # we said so ourselves, and the application let it through: nothing is wrong
+        except BaseException as error:  # the border: nothing an application does ends a worker
+            if isinstance(error, CancelledError | GeneratorExit) and self._is_ended_from_outside():
+                self._fail(*(self._cancelled_for or (500, "Internal Server Error")))
+                raise
+            if self.is_disconnected and _stems_from_disconnect(error):
+                return
+            self._service.row[EXCEPTIONS] += 1
+            self._service.log.error(  # noqa: TRY400 - it is no logging.Logger
+                "application failed",
+                method=self.scope["method"],
+                path=self.scope["path"],
+                response=self.response.state.name.lower(),
+                stack=_stack_of(error),
+            )
+            self._fail(500, "Internal Server Error")
+
+    def _is_ended_from_outside(self) -> bool:
+        """Whether the task was cancelled or closed, not the application raising what looks like it."""
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+
+    def _fail(self, status: int, text: str, retry_after_s: int | None = None) -> None:
+        """Answer for the application where nothing was sent yet; else make plain that the answer is not whole."""
+        if self.is_disconnected or self.response.state is State.COMPLETE:
+            return
+        if self.response.state is State.STREAMING:
+            self._service.row[ABANDONED] += 1
+            self.is_disconnected = True
+            self._connection.abort()
+            return
+        self.response.status = status
+        self.response.state = State.COMPLETE
+        self.response.keep_alive = False
+        is_head = self.scope["method"] == "HEAD"
+        self._connection.write_error(status, text, is_head=is_head, retry_after_s=retry_after_s)
+        self._complete(monotonic(), AT_ONCE)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the client still waits for the first byte; a stream that has begun is not slow."""
+        return not self.is_disconnected and self.response.state in (State.WAITING, State.HELD)
+
+    def stack(self) -> str:
+        """Return where the application's task waits, from its call inwards."""
+        lines: list[str] = []
+        awaited = self.task.get_coro() if self.task else None
+        # Task.get_stack() ends at the first frame, which is ours.
+        while awaited := getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None):
+            if frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None):
+                lines += traceback.format_stack(frame, 1)
+        return "".join(lines)
+
+
+def _stems_from_disconnect(error: BaseException | None) -> bool:
+    """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(_stems_from_disconnect(part) for part in error.exceptions)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _stack_of(error: BaseException) -> str:
+    # From the application inwards: the frames of this file say nothing about the fault.
+    trace = error.__traceback__.tb_next if error.__traceback__ else None
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+
+
+# From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
+if sys.version_info >= (3, 12):
+    _start = partial(Task, eager_start=True)
+else:
+    _start = Task

@@ -1,0 +1,60 @@
+"""The worker's end of the wire. That the master is gone is read as the end of the stream, and means: drain."""
+
+import asyncio
+import ctypes
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from asgid import wire
+
+_PR_SET_PDEATHSIG = 1
+_MASTER_DIED = signal.SIGRTMIN + 1  # SIGRTMIN is asgid.assignment.DUMP
+
+
+class Lifeline:
+    """Speaks to the master over the descriptor that the worker was born with."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._decoder = wire.Decoder()
+
+    def end_with_master(self, within_s: float) -> None:
+        """Have the kernel tell when the master dies, and end `within_s` later at the latest.
+
+        The end of the stream tells it too, but only to an event loop that turns; a handler that Python runs between two
+        instructions of a stuck application arms a timer that nothing stops (prctl(2), setitimer(2)).
+        """
+        signal.signal(_MASTER_DIED, lambda *_: signal.setitimer(signal.ITIMER_REAL, within_s))
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _MASTER_DIED)
+
+    def send(self, message: wire.Message) -> None:
+        """Tell the master; to a master that is gone there is nothing to tell."""
+        self._socket.setblocking(True)
+        with suppress(OSError):
+            self._socket.sendall(wire.encode(message))
+
+    def listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_message: Callable[[wire.Message], None],
+        on_orphaned: Callable[[], None],
+    ) -> None:
+        """Call back for each message, and once when the master is gone."""
+        self._socket.setblocking(False)
+
+        def read() -> None:
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                loop.remove_reader(self._socket)
+                on_orphaned()
+            for message in self._decoder.feed(data):
+                on_message(message)
+
+        loop.add_reader(self._socket, read)

@@ -1,0 +1,126 @@
+"""The startup and shutdown conversation with the application (ASGI specification, "Lifespan Protocol").
+
+With `lifespan = "auto"` an application that raises before it has received anything does not speak the protocol, and is
+served without it. One that raises later has spoken it and failed: that is an error in every mode, and is never taken
+for the first.
+"""
+
+import asyncio
+import traceback
+from enum import Enum, auto
+from typing import Any, Literal
+
+from asgid.errors import AppError, BootError
+from asgid.log import Log
+from asgid.worker.scope import SPEC_VERSION
+from asgid.worker.service import Application, Event
+
+
+class _Phase(Enum):
+    SILENT = auto()  # it has not received anything yet
+    STARTING = auto()
+    STARTED = auto()
+    STOPPING = auto()
+    STOPPED = auto()
+
+
+class Lifespan:
+    """One application's life in this worker. `state` is what it leaves for its requests."""
+
+    def __init__(self, app: Application, mode: Literal["auto", "on", "off"], log: Log) -> None:
+        self._app, self._mode, self._log = app, mode, log
+        self.state: dict[str, Any] = {}
+        self._phase = _Phase.SILENT
+        self._is_supported = mode != "off"
+        self._stop = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._failure: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def startup(self) -> None:
+        """Return when the application has started; raises BootError with its own words when it cannot."""
+        if not self._is_supported:
+            return
+        self._task = asyncio.create_task(self._run(), name="lifespan")
+        await self._answered.wait()
+        if self._failure is not None:
+            raise BootError(f"lifespan startup failed: {self._failure}")
+
+    async def shutdown(self, within: float) -> None:
+        """Let the application end, in at most `within` seconds; what goes wrong is logged and holds nothing up."""
+        if self._task is None or self._task.done() or not self._is_supported:
+            return
+        self._answered.clear()
+        self._stop.set()
+        try:
+            async with asyncio.timeout(within):
+                await self._answered.wait()
+        except TimeoutError:
+            self._log.warning("lifespan shutdown did not end in time", within_s=round(within, 2))
+        if self._failure is not None:
+            self._log.error("lifespan shutdown failed", problem=self._failure)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": SPEC_VERSION}, "state": self.state}
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as error:  # the border to the application
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError | GeneratorExit) and (task is None or task.cancelling()):
+                raise  # we ended it; raised by itself it is an error like another
+            self._on_error(error)
+        else:
+            if self._failure is not None:
+                return  # it has said so itself, and why
+            if self._phase is _Phase.STARTING:
+                self._failure = "the application returned before it said lifespan.startup.complete"
+            elif self._phase is _Phase.SILENT and self._mode == "on":
+                self._failure = "the application returned without receiving anything, and app.lifespan is on"
+            elif self._phase is _Phase.SILENT:
+                self._unsupported("it returned without receiving anything")
+        finally:
+            self._answered.set()
+
+    def _on_error(self, error: BaseException) -> None:
+        if self._failure is not None:  # it has said so already, and then raised it again
+            return
+        said = "".join(traceback.format_exception_only(error)).strip()
+        if self._phase is _Phase.SILENT and self._mode == "auto":
+            self._unsupported(said)
+            return
+        if self._phase is not _Phase.STOPPED:
+            self._failure = said
+        self._log.error("application failed in its lifespan", stack="".join(traceback.format_exception(error)).rstrip())
+
+    def _unsupported(self, why: str) -> None:
+        self._is_supported = False
+        self._log.debug("the application has no lifespan", reason=why)
+
+    async def _receive(self) -> Event:
+        if self._phase is _Phase.SILENT:
+            self._phase = _Phase.STARTING
+            return {"type": "lifespan.startup"}
+        await self._stop.wait()
+        if self._phase is _Phase.STARTED:
+            self._phase = _Phase.STOPPING
+            return {"type": "lifespan.shutdown"}
+        # Nothing follows a shutdown: whoever asks again waits for its end.
+        nothing: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        return await nothing
+
+    async def _send(self, message: Event) -> None:
+        match self._phase, message["type"]:
+            case _Phase.STARTING, "lifespan.startup.complete":
+                self._phase = _Phase.STARTED
+            case _Phase.STARTING, "lifespan.startup.failed":
+                self._failure = message.get("message") or "the application gave no reason"
+            case _Phase.STOPPING, "lifespan.shutdown.complete":
+                self._phase = _Phase.STOPPED
+            case _Phase.STOPPING, "lifespan.shutdown.failed":
+                self._phase = _Phase.STOPPED
+                self._failure = message.get("message") or "the application gave no reason"
+            case _:
+                raise AppError(f"{message['type']!r} is not expected while the lifespan is {self._phase.name.lower()}")
+        self._answered.set()

@@ -1,0 +1,202 @@
+"""After the fork: privileges, loop, application, lifespan, serve, drain -> exit code: one worker's whole life."""
+
+import asyncio
+import gc
+import os
+import signal
+import traceback
+from collections.abc import Callable
+from importlib.util import find_spec
+from time import monotonic
+from types import FrameType
+
+from setproctitle import setproctitle
+
+from asgid import wire
+from asgid.assignment import DUMP, Assignment
+from asgid.board import ACCEPTING
+from asgid.errors import BootError, ExitCode
+from asgid.log import Log
+from asgid.worker import privileges
+from asgid.worker.access import AccessLog
+from asgid.worker.admission import Admission, Places
+from asgid.worker.app import load
+from asgid.worker.connection import Connection
+from asgid.worker.drain import Drain
+from asgid.worker.lifeline import Lifeline
+from asgid.worker.lifespan import Lifespan
+from asgid.worker.listen import Doors
+from asgid.worker.pulse import Pulse
+from asgid.worker.service import Application, Service
+
+
+def main(assignment: Assignment) -> int:
+    """Be one worker; return the exit code of its process."""
+    lifeline = Lifeline(assignment.lifeline_fd)
+    settings = assignment.config.log
+    try:
+        try:
+            log = Log(settings.level, settings.format, settings.output).bind(slot=assignment.slot, pid=os.getpid())
+        except OSError as error:
+            raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
+        with asyncio.Runner(loop_factory=_loop_factory(log)) as runner:
+            runner.run(Worker(assignment, lifeline, log).live())
+    except BootError as error:
+        lifeline.send(wire.Failed(str(error)))
+        return int(ExitCode.NO_WORKER)
+    return int(ExitCode.OK)
+
+
+class Worker:
+    """The parts of one worker, and the order in which they come and go."""
+
+    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log) -> None:
+        self._assignment, self._lifeline, self._log = assignment, lifeline, log
+        self._config = assignment.config
+        self._leave = asyncio.Event()
+
+    async def live(self) -> None:
+        """Boot, serve until told to leave, drain. Raises BootError."""
+        timeouts = self._config.timeouts
+        self._entitle("booting")
+        access = self._open_access()  # before the user changes: the file may be root's, as nginx's are
+        privileges.drop(self._config.process)
+        self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_error)
+        app = load(self._config.app)
+        lifespan = Lifespan(app, self._config.app.lifespan, self._log)
+        # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
+        loop.add_signal_handler(signal.SIGTERM, self._leave.set)
+        if not await self._started(lifespan):
+            return
+        # What was imported is never garbage: collections would walk it, and copy pages that are shared with the master.
+        gc.collect()
+        gc.freeze()
+        row = self._assignment.row
+        doors = Doors(
+            loop,
+            self._assignment.listeners,
+            lambda: Connection(service),
+            lambda is_open: row.__setitem__(ACCEPTING, is_open),
+        )
+        service = self._service(app, lifespan, access, doors)
+        drain = Drain(service, doors)
+        pulse = Pulse(service)
+        pulse.start()
+        await doors.open()
+        self._listen_to_master(service, drain)
+        self._entitle("ready")
+        self._lifeline.send(wire.Ready(monotonic() - self._assignment.born))
+        await self._leave.wait()
+        self._entitle("draining")
+        await drain.run()
+        await lifespan.shutdown(max(drain.deadline - monotonic(), timeouts.kill / 4))
+        pulse.stop()
+        if access:
+            access.close()
+
+    def _open_access(self) -> AccessLog | None:
+        settings = self._config.log.access
+        if not settings.enabled:
+            return None
+        try:
+            return AccessLog(settings, self._log, asyncio.get_running_loop().call_later, self._assignment.slot)
+        except OSError as error:
+            raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
+
+    def _service(self, app: Application, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
+        limits, loop = self._config.limits, asyncio.get_running_loop()
+        service = Service(
+            app=app,
+            config=self._config,
+            row=self._assignment.row,
+            loop=loop,
+            log=self._log,
+            access=access,
+            admission=Admission(
+                limits.connections,
+                doors.close,
+                doors.reopen,
+                lambda: doors.step_back(lambda: service.admission.is_ahead(service.fewest())),
+            ),
+            places=Places(limits.requests, limits.queue, limits.queue_timeout) if limits.requests else None,
+        )
+        board, slot = self._assignment.board, self._assignment.slot
+        service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
+        service.state = lifespan.state
+        return service
+
+    async def _started(self, lifespan: Lifespan) -> bool:
+        """Run the application's startup; return whether it is still wanted afterwards."""
+        startup = asyncio.ensure_future(lifespan.startup())
+        unwanted = asyncio.ensure_future(self._leave.wait())
+        await asyncio.wait((startup, unwanted), return_when=asyncio.FIRST_COMPLETED)
+        unwanted.cancel()
+        if startup.done():
+            startup.result()
+            return not self._leave.is_set()
+        startup.cancel()
+        return False
+
+    # What comes from outside
+
+    def _listen_to_master(self, service: Service, drain: Drain) -> None:
+        alone = wire.Drain(self._config.timeouts.graceful, 0.0)
+
+        def leave_alone() -> None:
+            """TERM from somebody else, or the master is gone: nobody says how long to linger."""
+            drain.tell(alone)
+            self._leave.set()
+
+        def on_message(message: wire.Message) -> None:
+            match message:
+                case wire.Drain():
+                    drain.tell(message)
+                    self._leave.set()
+                case wire.Reopen():
+                    self._log.reopen()
+                    if service.access:
+                        service.access.reopen()
+                case wire.Ready() | wire.Failed():
+                    raise AssertionError(f"the master sent what only a worker sends: {message}")
+
+        if self._leave.is_set():  # since the startup ended
+            drain.tell(alone)
+        service.loop.add_signal_handler(signal.SIGTERM, leave_alone)
+        self._lifeline.listen(service.loop, on_message, leave_alone)
+        signal.signal(DUMP, lambda _, frame: self._dump(service, frame))
+
+    def _dump(self, service: Service, frame: FrameType | None) -> None:
+        """Say what this worker is doing, from within it: its loop stands still, but Python runs signal handlers."""
+        task = asyncio.current_task()
+        requests = [
+            f"{exchange.scope['method']} {exchange.scope['path']}"
+            for connection in service.connections
+            if (exchange := connection.exchange)
+        ]
+        self._log.warning(
+            "event loop blocked",
+            task=task.get_name() if task else "none",
+            requests=", ".join(requests[:20]) or "none",
+            stack="".join(traceback.format_stack(frame)).rstrip() if frame else "",
+        )
+
+    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        stack = "".join(traceback.format_exception(error)).rstrip() if isinstance(error, BaseException) else ""
+        self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
+
+    def _entitle(self, state: str) -> None:
+        slot, name, generation = self._assignment.slot, self._config.process.name, self._assignment.generation
+        setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
+
+
+def _loop_factory(log: Log) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, or None for asyncio's own where uvloop is not installed."""
+    if find_spec("uvloop") is None:
+        log.warning("uvloop is not installed: asyncio's own event loop serves, slower")
+        return None
+    import uvloop  # noqa: PLC0415 - where it is missing, the import is what must not happen
+
+    return uvloop.new_event_loop

@@ -1,0 +1,70 @@
+"""The worker's clock: heartbeat, Date and Server lines, connections past their deadline, slow requests, the loop's lag.
+
+The heartbeat comes from the loop that is judged by it, so a loop that stands still cannot seem alive.
+"""
+
+import asyncio  # noqa: TC003 - it is loaded anyway; hiding it gains nothing
+from email.utils import formatdate
+from time import monotonic, monotonic_ns, time
+
+from asgid.board import HEARTBEAT_NS, LAG_NS, QUEUED, SLOW, TIMEOUT_CELL
+from asgid.worker.service import Service
+
+
+class Pulse:
+    """Beats until it is stopped."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        timeouts = service.timeouts
+        # Where the operator judges sooner, the heart beats faster: two beats may be late before anyone worries.
+        self._interval = min(1.0, timeouts.heartbeat / 3, timeouts.blocked / 3)
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def start(self) -> None:
+        self._due = monotonic()
+        self._beat()
+
+    def stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _beat(self) -> None:
+        service, now = self._service, monotonic()
+        service.row[HEARTBEAT_NS] = monotonic_ns()
+        service.row[LAG_NS] = max(0, int((now - self._due) * 1e9))
+        service.admission.second_passed()
+        service.common_lines = _common_lines(service)
+        # Closing one takes it out of the set: look at a copy.
+        for connection in [one for one in service.connections if one.deadline <= now]:
+            connection.overdue()
+        if service.places is not None:
+            for exchange in service.places.overdue(now):
+                service.row[TIMEOUT_CELL["queue"]] += 1
+                exchange.refuse(now)
+            service.row[QUEUED] = len(service.places)
+        self._look_for_slow_requests(now)
+        self._due = now + self._interval
+        self._timer = service.loop.call_later(self._interval, self._beat)
+
+    def _look_for_slow_requests(self, now: float) -> None:
+        limit = self._service.timeouts.slow_request
+        for exchange in list(self._service.running):
+            if now - exchange.begun > limit and not exchange.is_slow_logged and exchange.is_unanswered:
+                exchange.is_slow_logged = True
+                self._service.row[SLOW] += 1
+                self._service.log.warning(
+                    "slow request",
+                    method=exchange.scope["method"],
+                    path=exchange.scope["path"],
+                    age_s=round(now - exchange.begun, 1),
+                    stack=exchange.stack(),
+                )
+
+
+def _common_lines(service: Service) -> bytes:
+    settings = service.config.http
+    date = f"date: {formatdate(time(), usegmt=True)}\r\n" if settings.date_header else ""
+    server = f"server: {settings.server_header}\r\n" if settings.server_header else ""
+    return (date + server).encode("latin-1")

@@ -1,0 +1,71 @@
+"""Request head -> ASGI scope (ASGI HTTP specification, "HTTP Connection Scope").
+
+What does not change within a connection stands in a template that is copied for each request; measured, a copy and six
+stores are cheaper than one display of fourteen keys.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+Scope: TypeAlias = dict[str, Any]  # ASGI's own type: keys and values are the specification's
+Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
+
+#: The latest version of the HTTP specification: send() raises OSError after a disconnect.
+SPEC_VERSION = "2.5"
+
+
+def template(*, client: Address, server: Address, root_path: str, scheme: str) -> Scope:
+    """Return what the scopes of one connection have in common."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
+        "http_version": "1.1",
+        "server": server,
+        "client": client,
+        "scheme": scheme,
+        "method": "",
+        "root_path": root_path,
+        "path": "",
+        "raw_path": b"",
+        "query_string": b"",
+        "headers": (),
+        "state": {},
+    }
+
+
+def request_scope(
+    common: Scope,
+    state: Mapping[str, Any],
+    method: str,
+    target: bytes,
+    minor: int,
+    headers: list[tuple[bytes, bytes]],
+) -> Scope:
+    """Return the scope of one request; `target` is the request target as it was sent (RFC 9112 section 3.2)."""
+    raw_path, _, query = target.partition(b"?")
+    if raw_path[:1] != b"/":
+        raw_path = _path_of_absolute(raw_path)
+    scope = common.copy()
+    # An application may write to what it is given: what is not made for it alone is copied.
+    scope["asgi"] = common["asgi"].copy()
+    if not minor:
+        scope["http_version"] = "1.0"
+    scope["method"] = method
+    # A percent-encoded path is UTF-8 where it is text at all; other octets are kept apart by surrogates, never lost.
+    path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    scope["path"] = common["root_path"] + path.decode("utf-8", "surrogateescape")
+    scope["raw_path"] = raw_path
+    scope["query_string"] = query
+    scope["headers"] = headers
+    scope["state"] = {**state}
+    return scope
+
+
+def _path_of_absolute(target: bytes) -> bytes:
+    """Return the path of an absolute-form target (`GET http://host/path`); `*` and an authority stay as they are."""
+    scheme, found, rest = target.partition(b"://")
+    if not found or not scheme.isalpha():
+        return target
+    _, slash, path = rest.partition(b"/")
+    return slash + path or b"/"

@@ -1,0 +1,90 @@
+"""What every connection of one worker shares: application, settings, the board's row, the clock's lines, who is open.
+
+Only values and references; it decides nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from math import inf
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from asgid.board import ACCEPTING, CONNECTIONS, QUEUED, Row
+from asgid.config import Config
+from asgid.log import Log
+from asgid.worker.access import AccessLog
+
+if TYPE_CHECKING:
+    from asgid.worker.admission import Admission, Places
+    from asgid.worker.connection import Connection
+    from asgid.worker.exchange import Exchange
+
+Event: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Event]]
+Send: TypeAlias = Callable[[Event], Awaitable[None]]
+#: An ASGI 3 application.
+Application: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+#: How long it is taken for granted who the other workers are.
+_LOOK_NS = 100_000_000
+#: A worker that has been silent for so long is not reckoned with.
+_SILENT_NS = 2_500_000_000
+
+
+class Service:
+    """One worker's service."""
+
+    def __init__(
+        self,
+        *,
+        app: Application,
+        config: Config,
+        row: Row,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        access: AccessLog | None,
+        admission: "Admission",
+        places: "Places[Exchange] | None" = None,
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.timeouts = config.timeouts
+        self.limits = config.limits
+        self.row = row
+        self.loop = loop
+        self.log = log
+        self.access = access
+        self.admission = admission
+        self.places = places  #: None where requests have no cap
+        self.state: Mapping[str, Any] = {}  #: what lifespan startup left, copied for each request
+        self.common_lines = b""  #: Date and Server, rebuilt once a second
+        self.connections: set[Connection] = set()
+        self.running: set[Exchange] = set()  #: whose application's call has not returned
+        self.on_left: Callable[[], None] = _nothing  #: a connection is closed, or an application's call has returned
+        self.look_for_siblings: Callable[[int], list[Row]] = _nobody
+        self._siblings: list[Row] = []
+        self._looked_ns = 0
+        self.is_draining = False  #: each response is the last of its connection
+
+    def fewest(self) -> float:
+        """Return what the emptiest of the other workers that accept connections holds; `inf` without others."""
+        now_ns = monotonic_ns()
+        if now_ns - self._looked_ns > _LOOK_NS:
+            self._siblings, self._looked_ns = self.look_for_siblings(now_ns - _SILENT_NS), now_ns
+        return min((row[CONNECTIONS] for row in self._siblings if row[ACCEPTING]), default=inf)
+
+    def free_place(self) -> None:
+        """A request is over: whoever waited longest begins, in a turn of its own."""
+        if self.places is not None:
+            if waiting := self.places.leave():
+                self.loop.call_soon(waiting.begin)
+            self.row[QUEUED] = len(self.places)
+
+
+def _nobody(_since_ns: int) -> list[Row]:
+    return []
+
+
+def _nothing() -> None:
+    """Nobody waits for this worker to become empty."""

@@ -1,0 +1,156 @@
+"""Whatever an application may send, h11 reads back: the same status, headers and body, and one framing.
+
+Then whatever it sends at all: either it is refused, or what was written so far is a beginning of something h11 reads.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgid.errors import AppError
+from asgid.worker.response import Response, State
+
+settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+settings.register_profile("default", deadline=None)
+settings.load_profile("fuzz" if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else "default")
+
+COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
+TOKEN = st.text("!#$%&'*+-.^_`|~0123456789abcxyzABCXYZ", min_size=1, max_size=12).map(str.encode)
+VALUE = st.binary(max_size=20).map(
+    lambda value: bytes(octet for octet in value if octet == 9 or (octet > 31 and octet != 127))
+)
+OURS = {b"content-length", b"transfer-encoding", b"keep-alive", b"connection", b"date", b"server"}
+PLAIN = st.tuples(TOKEN.filter(lambda name: name.lower() not in OURS), VALUE)
+BODIES = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request and its connection ask of the response."""
+
+    is_head: bool
+    minor: int
+    keep_alive: bool
+    is_last: bool
+
+    def response(self) -> Response:
+        return Response(is_head=self.is_head, minor=self.minor, keep_alive=self.keep_alive)
+
+    def reader(self) -> h11.Connection:
+        reader = h11.Connection(our_role=h11.CLIENT)
+        reader.send(
+            h11.Request(
+                method="HEAD" if self.is_head else "GET", target="/", headers=[("host", "a"), ("connection", "close")]
+            )
+        )
+        reader.send(h11.EndOfMessage())
+        return reader
+
+
+ASKED = st.builds(Asked, st.booleans(), st.sampled_from([0, 1]), st.booleans(), st.booleans())
+
+
+def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
+    """Return the head and the body; h11.RemoteProtocolError where that is no whole response."""
+    reader = asked.reader()
+    reader.receive_data(written)
+    reader.receive_data(b"")
+    head, body = None, b""
+    while True:
+        match event := reader.next_event():
+            case h11.Response():
+                head = event
+            case h11.Data():
+                body += event.data
+            case h11.EndOfMessage():
+                assert head is not None
+                assert (b"", True) == reader.trailing_data
+                return head, body
+            case _:
+                raise AssertionError(f"not expected: {event}")
+
+
+@given(
+    asked=ASKED,
+    status=st.one_of(st.sampled_from([200, 204, 206, 304, 404, 500]), st.integers(200, 999)),
+    headers=st.lists(PLAIN, max_size=6),
+    bodies=BODIES,
+    has_length=st.booleans(),
+    close=st.booleans(),
+)
+def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, close):
+    """The framing is exactly one, and told; a connection is kept only where the end of the body can be seen."""
+    whole = b"".join(bodies)
+    given_headers = [*headers, *([(b"Content-Length", b"%d" % len(whole))] if has_length else [])]
+    given_headers += [(b"connection", b"close")] if close else []
+    response = asked.response()
+    response.start({"status": status, "headers": given_headers})
+    written = b""
+    for index, body in enumerate(bodies):
+        assert response.state is not State.COMPLETE
+        message = {"body": body, "more_body": index < len(bodies) - 1}
+        written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
+    head, body = read(asked, written)
+    names = [name for name, _ in head.headers]
+    framings = [name for name in names if name in {b"content-length", b"transfer-encoding"}]
+    is_bodiless = asked.is_head or status in {204, 304}
+
+    assert State.COMPLETE is response.state
+    assert status == head.status_code
+    assert (b"" if is_bodiless else whole) == body
+    assert [(name.lower(), value.strip(b" \t")) for name, value in headers] == [
+        (name, value) for name, value in head.headers if name not in OURS
+    ]
+    assert 1 == names.count(b"date") == names.count(b"server")
+    assert len(framings) <= 1
+    assert response.keep_alive <= (asked.keep_alive and not asked.is_last and not close)
+    assert response.keep_alive <= (is_bodiless or bool(framings))
+    assert response.keep_alive == ((b"connection", b"close") not in list(head.headers))
+    if asked.minor == 0:
+        assert b"transfer-encoding" not in names
+        assert response.keep_alive == ((b"connection", b"keep-alive") in list(head.headers))
+    if status == 204:
+        assert not framings
+
+
+ANYTHING = st.one_of(
+    st.binary(max_size=8), st.none(), st.text(max_size=4), st.integers(), st.sampled_from([b"5", b"a\r\nb: c"])
+)
+MESSAGE = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("http.response.start"), "status": st.one_of(st.just(200), st.integers(-1, 1200))},
+        optional={
+            "headers": st.lists(
+                st.tuples(st.one_of(ANYTHING, st.sampled_from([b"content-length", b"connection", b"a"])), ANYTHING),
+                max_size=3,
+            )
+        },
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("http.response.body")}, optional={"body": ANYTHING, "more_body": st.booleans()}
+    ),
+)
+
+
+@given(asked=ASKED, messages=st.lists(MESSAGE, max_size=6))
+def test_whatever_is_sent_is_refused_or_readable(asked: Asked, messages: list[dict[str, Any]]) -> None:
+    """Only AppError comes out; what stands as complete is one whole response, and nothing is written after it."""
+    response = asked.response()
+    written = b""
+    for message in messages:
+        try:
+            if message["type"] == "http.response.start":
+                response.start(message)
+            else:
+                written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
+        except AppError:
+            break
+    if response.state is State.COMPLETE:
+        head, _ = read(asked, written)
+        assert response.status == head.status_code
+    elif response.state is not State.STREAMING:
+        assert b"" == written

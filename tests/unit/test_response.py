@@ -1,0 +1,239 @@
+"""Response messages become bytes: every order, every framing, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from asgid.errors import AppError
+from asgid.worker import response as module
+from asgid.worker.response import Response, State, error_response
+
+COMMON = b"date: today\r\nserver: asgid\r\n"
+
+
+def respond(
+    *bodies: bytes,
+    status: int = 200,
+    headers: Any = (),
+    is_head: bool = False,
+    minor: int = 1,
+    keep_alive: bool = True,
+    is_last: bool = False,
+) -> tuple[bytes, bool]:
+    """Return what a whole response of these parts writes, and whether the connection is kept."""
+    response = Response(is_head=is_head, minor=minor, keep_alive=keep_alive)
+    response.start({"type": "http.response.start", "status": status, "headers": headers})
+    written = b""
+    for index, body in enumerate(bodies):
+        message = {"type": "http.response.body", "body": body, "more_body": index < len(bodies) - 1}
+        written += b"".join(response.body(message, COMMON, is_last=is_last))
+    assert response.state is State.COMPLETE
+    return written, response.keep_alive
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+# what is given, what is written, whether the connection is kept
+WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
+    "one part": ({"bodies": [b"hi"]}, OK + b"content-length: 2\r\n" + COMMON + b"\r\nhi", True),
+    "parts": (
+        {"bodies": [b"hi", b"", b"you"]},
+        OK + b"transfer-encoding: chunked\r\n" + COMMON + b"\r\n2\r\nhi\r\n3\r\nyou\r\n0\r\n\r\n",
+        True,
+    ),
+    "parts of a known length": (
+        {"bodies": [b"hi", b"you"], "headers": [(b"Content-Length", b"5")]},
+        OK + b"Content-Length: 5\r\n" + COMMON + b"\r\nhiyou",
+        True,
+    ),
+    "parts for 1.0": (
+        {"bodies": [b"hi", b"you"], "minor": 0},
+        OK + b"connection: close\r\n" + COMMON + b"\r\nhiyou",
+        False,
+    ),
+    "one part for 1.0": (
+        {"bodies": [b"hi"], "minor": 0},
+        OK + b"content-length: 2\r\nconnection: keep-alive\r\n" + COMMON + b"\r\nhi",
+        True,
+    ),
+    "HEAD": ({"bodies": [b"hi"], "is_head": True}, OK + COMMON + b"\r\n", True),
+    "204": (
+        {"bodies": [b"hi"], "status": 204, "headers": [(b"content-length", b"2")]},
+        b"HTTP/1.1 204 No Content\r\n" + COMMON + b"\r\n",
+        True,
+    ),
+    "304": (
+        {"bodies": [b""], "status": 304, "headers": [(b"content-length", b"2")]},
+        b"HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n" + COMMON + b"\r\n",
+        True,
+    ),
+    "a status without a phrase": (
+        {"bodies": [b""], "status": 599},
+        b"HTTP/1.1 599 \r\ncontent-length: 0\r\n" + COMMON + b"\r\n",
+        True,
+    ),
+    "the client closes": (
+        {"bodies": [b""], "keep_alive": False},
+        OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
+        False,
+    ),
+    "the application closes": (
+        {"bodies": [b""], "headers": [(b"connection", b"close")]},
+        OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
+        False,
+    ),
+    "we close": (
+        {"bodies": [b""], "is_last": True},
+        OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
+        False,
+    ),
+    "a framing that is not its own": (
+        {"bodies": [b""], "headers": [(b"Transfer-Encoding", b"chunked"), (b"connection", b"upgrade")]},
+        OK + b"content-length: 0\r\n" + COMMON + b"\r\n",
+        True,
+    ),
+    "a date of its own": (
+        {"bodies": [b""], "headers": [(b"Date", b"now")]},
+        OK + b"Date: now\r\ncontent-length: 0\r\nserver: asgid\r\n\r\n",
+        True,
+    ),
+    "the same length twice": (
+        {"bodies": [b"hi"], "headers": [(b"content-length", b"2"), (b"content-length", b"2")]},
+        OK + b"content-length: 2\r\n" + COMMON + b"\r\nhi",
+        True,
+    ),
+    "space around a value": (
+        {"bodies": [b""], "headers": [(b"a", b" \tb c\t ")]},
+        OK + b"a: b c\r\ncontent-length: 0\r\n" + COMMON + b"\r\n",
+        True,
+    ),
+    "headers of the same name": (
+        {"bodies": [b""], "headers": [(b"set-cookie", b"a"), (b"set-cookie", b"b")]},
+        OK + b"set-cookie: a\r\nset-cookie: b\r\ncontent-length: 0\r\n" + COMMON + b"\r\n",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "written", "is_kept"), WRITTEN.values(), ids=WRITTEN.keys())
+def test_a_response_is_written(given, written, is_kept):
+    """Byte for byte."""
+    bodies = given.pop("bodies")
+
+    assert (written, is_kept) == respond(*bodies, **given)
+
+
+REFUSED_HEADERS = {
+    "a line feed": (b"a", b"b\nc"),
+    "a carriage return": (b"a", b"b\rc"),
+    "both": (b"a", b"b\r\n\r\n<html>"),
+    "a NUL": (b"a", b"\0"),
+    "a delete": (b"a", b"\x7f"),
+    "a name with a colon": (b"a:", b"b"),
+    "a name with a line": (b"a\r\nb", b"c"),
+    "a name with a space": (b"a b", b"c"),
+    "a name of other letters": ("é".encode(), b"c"),
+    "no name": (b"", b"b"),
+    "text": ("a", "b"),
+    "a text value": (b"a", "b"),
+    "a number": (b"a", 1),
+    "what has no hash": (b"a", bytearray(b"b")),
+    "a length that is none": (b"content-length", b"-1"),
+    "an empty length": (b"content-length", b""),
+}
+
+
+@pytest.mark.parametrize("header", REFUSED_HEADERS.values(), ids=REFUSED_HEADERS.keys())
+def test_a_header_that_could_become_framing_is_refused(header):
+    """Before anything is written; asked twice the answer is the same."""
+    for _ in range(2):
+        with pytest.raises(AppError):
+            respond(b"", headers=[header])
+
+
+@pytest.mark.parametrize("status", [0, 100, 101, 199, 1000, "200", None, True, 200.5])
+def test_a_status_that_is_not_final_is_refused(status):
+    """The message names it."""
+    with pytest.raises(AppError, match="is not a final status from 200 to 999"):
+        respond(b"", status=status)
+
+
+def _started(**kinds: Any) -> Response:
+    response = Response(is_head=False, minor=1, keep_alive=True)
+    response.start({"type": "http.response.start", "status": 200, **kinds})
+    return response
+
+
+def test_each_message_has_its_place():
+    """What comes in another order is refused, with the state in the message."""
+    waiting = Response(is_head=False, minor=1, keep_alive=True)
+    with pytest.raises(AppError, match="waiting"):
+        waiting.body({}, COMMON, is_last=False)
+    held = _started()
+    with pytest.raises(AppError, match="held"):
+        held.start({"status": 200})
+    held.body({"more_body": True}, COMMON, is_last=False)
+    with pytest.raises(AppError, match="streaming"):
+        held.start({"status": 200})
+    held.body({}, COMMON, is_last=False)
+    with pytest.raises(AppError, match="complete"):
+        held.body({}, COMMON, is_last=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "more", "why"), [(b"abcdef", True, "1 bytes longer"), (b"abc", False, "2 bytes short")]
+)
+def test_a_length_is_a_promise(body, more, why):
+    """Broken in its first part, nothing was written yet: the head is still held, and a 500 can be."""
+    response = _started(headers=[(b"content-length", b"5")])
+    with pytest.raises(AppError, match=why):
+        response.body({"body": body, "more_body": more}, COMMON, is_last=False)
+
+    assert State.HELD is response.state
+
+
+@pytest.mark.parametrize(("body", "more", "why"), [(b"cdefg", True, "2 bytes longer"), (b"c", False, "2 bytes short")])
+def test_a_length_is_a_promise_to_the_end(body, more, why):
+    """Broken later, the answer has begun."""
+    response = _started(headers=[(b"content-length", b"5")])
+    response.body({"body": b"ab", "more_body": True}, COMMON, is_last=False)
+    with pytest.raises(AppError, match=why):
+        response.body({"body": body, "more_body": more}, COMMON, is_last=False)
+
+    assert State.STREAMING is response.state
+
+
+def test_a_payload_is_not_copied():
+    """Bytes go out as they came in; what could change meanwhile is copied."""
+    large = b"x" * 100_000
+    assert _started().body({"body": large}, COMMON, is_last=False)[1] is large
+
+    mutable = bytearray(b"abc")
+    _, payload, _ = _started().body({"body": mutable}, COMMON, is_last=False)
+    mutable[:] = b"xyz"
+    assert payload == b"abc"
+
+
+@pytest.mark.parametrize("body", ["text", None, 5, [b"a"]])
+def test_a_body_is_bytes(body):
+    """The message says what it was."""
+    with pytest.raises(AppError, match=f"is bytes, not {type(body).__name__}"):
+        _started().body({"body": body}, COMMON, is_last=False)
+
+
+def test_header_lines_that_never_come_again_do_not_fill_the_memory():
+    """The cache has a bound in lines, and takes no long ones."""
+    for number in range(3 * module._MOST_LINES):
+        respond(b"", headers=[(b"etag", b"%d" % number), (b"set-cookie", b"x" * module._LONGEST_LINE + b"%d" % number)])
+
+    assert len(module._LINES) <= module._MOST_LINES
+    assert max(len(line) for line, _, _ in module._LINES.values()) <= module._LONGEST_LINE
+
+
+def test_an_answer_of_our_own_is_whole():
+    """It closes, and has no body for HEAD."""
+    head = b"HTTP/1.1 413 %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 9\r\nconnection: close\r\n"
+    got = error_response(413, "too much", COMMON)
+
+    assert got.endswith(COMMON + b"\r\ntoo much\n")
+    assert head.partition(b"\r\n")[2] in got
+    assert got.removesuffix(b"too much\n") == error_response(413, "too much", COMMON, is_head=True)

@@ -1,0 +1,82 @@
+"""A request head becomes the scope that the ASGI specification describes."""
+
+from typing import Any
+
+import pytest
+
+from asgid.worker.scope import Scope, request_scope, template
+
+
+def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state: Any) -> Scope:
+    common = template(client=("192.0.2.1", 5000), server=("192.0.2.2", 80), root_path=root_path, scheme="http")
+    return request_scope(common, state, method, target, 1, [(b"host", b"a")])
+
+
+def test_every_key_of_the_specification_is_there():
+    """With its type."""
+    expected: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/a b",
+        "raw_path": b"/a%20b",
+        "query_string": b"c=%20d?e",
+        "root_path": "",
+        "headers": [(b"host", b"a")],
+        "client": ("192.0.2.1", 5000),
+        "server": ("192.0.2.2", 80),
+        "state": {"pool": 7},
+    }
+
+    assert expected == scope_of(b"/a%20b?c=%20d?e", method="POST", pool=7)
+
+
+# target, path, raw_path, query_string
+TARGETS = [
+    (b"/", "/", b"/", b""),
+    (b"/?", "/", b"/", b""),
+    (b"/a?b?c", "/a", b"/a", b"b?c"),
+    (b"/%C3%A9", "/\u00e9", b"/%C3%A9", b""),
+    (b"/a%2Fb", "/a/b", b"/a%2Fb", b""),
+    (b"/%2", "/%2", b"/%2", b""),
+    (b"/%FF", "/\udcff", b"/%FF", b""),
+    (b"/\xc3\xa9", "/\u00e9", b"/\xc3\xa9", b""),
+    (b"//a", "//a", b"//a", b""),
+    (b"/http://b/c", "/http://b/c", b"/http://b/c", b""),
+    (b"*", "*", b"*", b""),
+    (b"a:443", "a:443", b"a:443", b""),
+    (b"http://a/b?c", "/b", b"/b", b"c"),
+    (b"HTTPS://a:1/b", "/b", b"/b", b""),
+    (b"http://a", "/", b"/", b""),
+    (b"http://a?b", "/", b"/", b"b"),
+]
+
+
+@pytest.mark.parametrize(("target", "path", "raw_path", "query"), TARGETS)
+def test_a_target_in_any_form_has_its_path(target, path, raw_path, query):
+    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2); octets that are no text are not lost."""
+    scope = scope_of(target)
+
+    assert (path, raw_path, query) == (scope["path"], scope["raw_path"], scope["query_string"])
+
+
+def test_the_path_begins_with_the_root_path():
+    """As ASGI has it since 2.3; the raw path is what was sent."""
+    scope = scope_of(b"/a", root_path="/api")
+
+    assert ("/api/a", "/api", b"/a") == (scope["path"], scope["root_path"], scope["raw_path"])
+
+
+def test_what_an_application_writes_stays_with_its_request():
+    """Neither the template, nor the worker's state, nor the next request sees it."""
+    common = template(client=None, server=None, root_path="", scheme="http")
+    state = {"pool": 7}
+    first = request_scope(common, state, "GET", b"/", 1, [])
+    first["asgi"]["version"] = "4"
+    first["state"]["pool"] = 8
+    first["extra"] = True
+    second = request_scope(common, state, "GET", b"/", 1, [])
+
+    assert ("3.0", {"pool": 7}, False) == (second["asgi"]["version"], second["state"], "extra" in second)

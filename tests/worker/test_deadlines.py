@@ -1,0 +1,315 @@
+"""Every phase of a connection has one deadline; what has passed it is ended, answered where that helps, and counted."""
+
+import asyncio
+
+import h11
+import pytest
+
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, told, until
+
+
+@on_a_loop
+async def test_a_client_that_sends_nothing_is_let_go():
+    """There is nothing to answer."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        worker.pass_time(9)
+        assert worker.service.connections
+        worker.pass_time(2)
+
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["timeout header"]
+
+
+@on_a_loop
+async def test_a_head_has_one_deadline_however_it_trickles():
+    """Bytes renew nothing."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        for piece in (b"GET / ", b"HTTP/1.1\r\n", b"Host: a\r\n"):
+            await client.send(piece)
+            worker.pass_time(3)
+        worker.pass_time(2)
+        answer = await client.answer()
+
+        assert (408, True) == (answer.status, answer.closes)
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["timeout header"]
+        assert not [cell for cell in worker.counts if cell.startswith("error")]
+
+
+@on_a_loop
+async def test_the_next_head_has_its_own_deadline():
+    """It begins with the first byte after the idle time."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.get("/a")
+        worker.pass_time(70)
+        await client.send(b"GET /b HTTP/1.1\r\n")
+        worker.pass_time(8)
+        await client.send(b"Host: a\r\n\r\n")
+        assert told("GET", "/b") == (await client.answer()).body
+
+        await client.send(b"GET /c HTTP/1.1\r\n")
+        worker.pass_time(11)
+        assert 408 == (await client.answer()).status
+
+
+@on_a_loop
+async def test_a_body_must_go_on():
+    """Each part renews it; a body that stands still is answered and ended, and the application is told."""
+    told_app: list[str] = []
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            pass
+        told_app.append(message["type"])
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Content-Length: 100"))
+        for _ in range(5):
+            await client.send(b"x")
+            worker.pass_time(50)
+        assert not told_app
+        worker.pass_time(11)
+
+        assert 408 == (await client.answer()).status
+        await until(lambda: ["http.disconnect"] == told_app)
+        assert 1 == worker.counts["timeout body"]
+
+
+@on_a_loop
+async def test_the_rest_of_a_refused_body_has_the_same_deadline():
+    """The answer has left; there is nothing to say."""
+    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Content-Length: 100"))
+        assert 200 == (await client.answer()).status
+        worker.pass_time(61)
+
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["timeout body"]
+
+
+@on_a_loop
+async def test_an_idle_connection_is_let_go():
+    """In silence: the client may be about to use it, and 408 would answer another request."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.get()
+        worker.pass_time(74)
+        assert worker.service.connections
+        worker.pass_time(2)
+
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["timeout keep_alive"]
+
+
+@pytest.mark.parametrize("takes_something", [False, True])
+@on_a_loop
+async def test_a_client_that_takes_nothing_is_cut_off(takes_something):
+    """Slow is not silent: who takes anything within the time gets it anew."""
+
+    async def app(scope, receive, send):
+        await respond(send, b"x" * 5_000_000)
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.is_write_paused)
+        if takes_something:
+            before = client.server.transport.get_write_buffer_size()
+            await client.exactly(600_000)
+            await until(lambda: client.server.transport.get_write_buffer_size() < before)
+        worker.pass_time(61)
+
+        assert takes_something == bool(worker.service.connections and not client.server.is_deaf)
+        assert worker.counts.get("timeout write", 0) == (not takes_something)
+        if takes_something:
+            worker.pass_time(61)
+            assert 1 == worker.counts["timeout write"]
+
+
+@on_a_loop
+async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
+    """Below the mark at which writing pauses, closing would else wait for ever."""
+
+    async def app(scope, receive, send):
+        await respond(send, b"x" * 40_000, headers=[(b"connection", b"close")])
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(client.server.transport.is_closing)
+        assert not client.server.is_write_paused
+        assert client.server.transport.get_write_buffer_size()
+        worker.pass_time(61)
+
+        await until(lambda: not worker.service.connections)
+        assert 1 == worker.counts["timeout write"]
+
+
+@on_a_loop
+async def test_asking_for_more_does_not_renew_the_deadline_for_taking():
+    """A client that pipelines and never reads is cut off like another."""
+
+    async def app(scope, receive, send):
+        await respond(send, b"x" * 300_000)
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.is_write_paused)
+        worker.pass_time(50)
+        client.push(request())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        worker.pass_time(11)
+
+        await until(lambda: not worker.service.connections)
+        assert 1 == worker.counts["timeout write"]
+
+
+@on_a_loop
+async def test_a_request_that_takes_too_long_is_a_504():
+    """Its application is cancelled, and is not to blame in the log."""
+    cancelled = asyncio.Event()
+
+    async def app(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async with Worker(app, timeouts={"request": "3s"}) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        worker.pass_time(4)
+
+        assert 504 == (await client.answer()).status
+        assert b"" == await client.rest()
+        assert cancelled.is_set()
+        assert 1 == worker.counts["timeout request"] == worker.counts["GET 504"]
+        assert not worker.counts.get("EXCEPTIONS")
+        assert 1 == len(worker.answers)
+
+
+@pytest.mark.parametrize("trickle", [False, True], ids=["a stream", "a body that trickles"])
+@on_a_loop
+async def test_the_whole_request_has_its_deadline(trickle):
+    """Neither a body that goes on nor an answer that has begun puts it off."""
+
+    async def app(scope, receive, send):
+        if trickle:
+            await body_of(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await asyncio.Event().wait()
+
+    async with Worker(app, timeouts={"request": "30s"}) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Content-Length: 1000") if trickle else request())
+        for _ in range(4):
+            if trickle:
+                await client.send(b"x")
+            worker.pass_time(10)
+
+        assert 1 == worker.counts["timeout request"]
+        if trickle:
+            assert 504 == (await client.answer()).status
+        else:
+            with pytest.raises(h11.RemoteProtocolError):
+                await client.answer()
+
+
+@on_a_loop
+async def test_the_next_head_does_not_hide_a_request_that_takes_too_long():
+    """The deadline of the one in hand stands, whatever else arrives."""
+
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async with Worker(app, timeouts={"request": "30s", "header": "10s"}) as worker:
+        client = await worker.connect()
+        await client.send(request(), b"GET / HT")
+        worker.pass_time(11)
+        assert not worker.counts.get("timeout header")
+        worker.pass_time(20)
+
+        assert 504 == (await client.answer()).status
+
+
+@on_a_loop
+async def test_a_head_that_waited_behind_a_request_has_its_deadline_after_it():
+    """Half a head keeps no connection for ever."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request(), b"GET / HT")
+        go.set()
+        assert 200 == (await client.answer()).status
+        worker.pass_time(11)
+
+        assert 408 == (await client.answer()).status
+        assert 1 == worker.counts["timeout header"]
+
+
+@on_a_loop
+async def test_what_is_off_never_ends():
+    """`off` switches each of them off."""
+    phases = ("header", "body", "write", "keep_alive", "request")
+    async with Worker(tell, timeouts=dict.fromkeys(phases, "off")) as worker:
+        client = await worker.connect()
+        worker.pass_time(1e6)
+        await client.send(b"GET / HTTP/1.1\r\n")
+        worker.pass_time(1e6)
+        await client.send(b"Host: a\r\n\r\n")
+        await client.answer()
+        worker.pass_time(1e6)
+
+        assert 200 == (await client.get()).status
+
+
+@on_a_loop
+async def test_who_was_refused_is_heard_out_for_a_moment_only():
+    """It may go on sending; then the connection ends."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.send(b"nonsense\r\n\r\n")
+        assert 400 == (await client.answer()).status
+        await client.send(b"x" * 1000)
+        assert worker.service.connections
+        worker.pass_time(3)
+
+        await until(lambda: not worker.service.connections)
+
+
+@on_a_loop
+async def test_a_slow_request_is_logged_once_with_its_stack():
+    """Nothing is cancelled."""
+    go = asyncio.Event()
+
+    async def dawdle(scope, receive, send):
+        await go.wait()
+        await respond(send)
+
+    async with Worker(dawdle) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/slow"))
+        await until(lambda: worker.service.running)
+        for _ in range(3):
+            worker.pass_time(6)
+        go.set()
+
+        assert 200 == (await client.answer()).status
+        (line,) = worker.lines
+        assert ("warning", "slow request", "/slow") == (line.level, line.event, line.fields["path"])
+        assert "dawdle" in str(line.fields["stack"])
+        assert 1 == worker.counts["SLOW"]

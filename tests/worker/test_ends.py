@@ -1,0 +1,364 @@
+"""How connections end: the client leaves, half or wholly; the worker drains; the cap is reached."""
+
+import asyncio
+
+import pytest
+
+from tests.worker.harness import Scope, Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
+
+
+@on_a_loop
+async def test_the_application_is_told_that_its_client_has_gone():
+    """receive() says so, and send() raises OSError from then on; neither is an error of the application."""
+    seen: list[object] = []
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        seen.append((await receive())["type"])
+        for message in ({"type": "http.response.start", "status": 200}, {"type": "http.response.body"}):
+            try:
+                await send(message)
+            except OSError as error:
+                seen.append(str(error))
+        raise ValueError("which nobody waits for") from OSError("the client is gone")
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.reset()
+        await until(lambda: not worker.service.running)
+
+        assert ["http.disconnect", *["the client has disconnected"] * 2] == seen
+        assert 1 == worker.counts["DISCONNECTS"]
+        assert not worker.counts.get("EXCEPTIONS")
+        assert not worker.lines
+        assert not worker.answers
+
+
+@on_a_loop
+async def test_a_client_that_leaves_wakes_a_send_that_waits():
+    """The application learns of it where it stands."""
+    raised: list[type] = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        except OSError as error:
+            raised.append(type(error))
+            raise
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.is_write_paused)
+        client.close()
+        await until(lambda: raised)
+
+        assert 1 == worker.counts["DISCONNECTS"]
+        assert not worker.lines
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["a framework's error", "a task group's"])
+@on_a_loop
+async def test_what_becomes_of_a_disconnect_is_not_the_applications_fault(wrapped):
+    """Frameworks raise their own error in its place."""
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        await receive()
+        try:
+            await send({"type": "http.response.start", "status": 200})
+        except OSError as error:
+            failure = RuntimeError("client disconnect")
+            raise (ExceptionGroup("tasks", [error]) if wrapped else failure) from None
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.reset()
+        await until(lambda: not worker.service.running)
+
+        assert not worker.lines
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+@on_a_loop
+async def test_an_application_may_leave_when_it_is_told_that_its_client_has(has_begun):
+    """A long poll whose client has closed returns without an answer: that is a disconnect, and no fault."""
+
+    async def app(scope, receive, send):
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await body_of(receive)
+        assert {"type": "http.disconnect"} == await receive()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.close()
+        await until(lambda: not worker.service.connections)
+
+        assert 1 == worker.counts["DISCONNECTS"]
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_an_error_of_its_own_after_a_disconnect_is_logged():
+    """That the client has gone excuses no fault."""
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        await receive()
+        raise ValueError("a fault in the cleaning up")
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.close()
+        await until(lambda: worker.lines)
+
+        assert 1 == worker.counts["EXCEPTIONS"]
+
+
+@on_a_loop
+async def test_a_client_that_leaves_within_its_body_is_a_disconnect():
+    """The application does not take a part for the whole."""
+    seen: list[str] = []
+
+    async def app(scope, receive, send):
+        while (message := await receive())["type"] == "http.request":
+            seen.append(message["body"].decode())
+            assert message["more_body"]
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Content-Length: 10") + b"abc")
+        await until(lambda: ["abc"] == seen)
+        client.end()
+        await until(lambda: not worker.service.running)
+
+        assert ["abc"] == seen
+        assert 1 == worker.counts["DISCONNECTS"]
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+@on_a_loop
+async def test_a_client_may_close_its_sending_side_and_still_read(tcp):
+    """It gets what it had asked for, then the end."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await (worker.connect_tcp() if tcp else worker.connect())
+        await client.send(request("GET", "/a"))
+        await client.send(request("GET", "/b"))
+        client.end()
+        go.set()
+
+        assert [told("GET", "/a"), told("GET", "/b")] == [(await client.answer()).body for _ in range(2)]
+        assert b"" == await client.rest()
+        assert not worker.counts.get("DISCONNECTS")
+
+
+@on_a_loop
+async def test_who_waits_for_a_disconnect_has_it_at_a_half_close():
+    """A long poll must end when its client has closed, also where only one direction is."""
+    seen: list[str] = []
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        seen.append((await receive())["type"])
+        await respond(send, b"late")
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.end()
+
+        assert b"late" == (await client.answer()).body
+        assert ["http.disconnect"] == seen
+
+
+@on_a_loop
+async def test_a_reset_is_a_disconnect():
+    """An RST of the client ends the request and harms nobody else."""
+    async with Worker(lambda scope, receive, send: asyncio.sleep(3600)) as worker:
+        client, other = await worker.connect_tcp(), await worker.connect_tcp()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.reset()
+        await until(lambda: 1 == len(worker.service.connections))
+
+        assert 1 == worker.counts["DISCONNECTS"]
+        for exchange in worker.service.running:
+            exchange.cancel(503, "the test ends")
+        other.close()
+
+
+# -- the scope ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+@on_a_loop
+async def test_the_scope_names_both_ends(tcp):
+    """As the sockets know them; a socket without a name has none."""
+    scopes: list[Scope] = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await (worker.connect_tcp() if tcp else worker.connect())
+        await client.get()
+        here, there = (client._socket.getsockname(), client._socket.getpeername()) if tcp else (None, None)
+
+    (scope,) = scopes
+    assert (here, there) == (scope["client"], scope["server"])
+
+
+# -- drain -------------------------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_draining_worker_answers_and_closes():
+    """The next answer says that it is the last."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        assert not (await client.get("/a")).closes
+        worker.service.is_draining = True
+        answer = await client.get("/b")
+
+        assert (told("GET", "/b"), True) == (answer.body, answer.closes)
+        assert b"" == await client.rest()
+
+
+@on_a_loop
+async def test_a_draining_worker_answers_a_whole_pipeline():
+    """What waits is served, and only the last answer says that it is."""
+    async with Worker(tell_later) as worker:
+        client = await worker.connect()
+        worker.service.is_draining = True
+        await client.send(request("GET", "/a") + request("GET", "/b") + request("GET", "/c"))
+
+        assert [False, False, True] == [(await client.answer()).closes for _ in range(3)]
+        assert b"" == await client.rest()
+
+
+@on_a_loop
+async def test_an_application_that_is_told_to_leave_and_does_is_a_503():
+    """At the end of the grace whoever waits for a disconnect is told of one; the client is still there."""
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        assert {"type": "http.disconnect"} == await receive()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        worker.service.is_draining = True
+        for exchange in worker.service.running:
+            exchange.hang_up()
+
+        assert 503 == (await client.answer()).status
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_an_answer_that_has_begun_ends_its_connection_when_the_worker_drains():
+    """Its head had promised more requests; closing after it is allowed, and nothing is lost."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        assert b"connection: close" not in await client.head()
+        worker.service.is_draining = True
+        go.set()
+
+        assert b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n" == await client.rest()
+
+
+@on_a_loop
+async def test_only_idle_connections_are_closed():
+    """One in the middle of a head or of a request is not idle."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await respond(send)
+
+    async with Worker(app) as worker:
+        idle, in_head, in_hand = [await worker.connect() for _ in range(3)]
+        await in_head.send(b"GET / HT")
+        await in_hand.send(request())
+        for client in (idle, in_head, in_hand):
+            client.server.close_if_idle()
+        go.set()
+
+        assert b"" == await idle.rest()
+        assert 200 == (await in_hand.answer()).status
+        await in_head.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        assert 200 == (await in_head.answer()).status
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+@on_a_loop
+async def test_at_the_end_of_the_grace_applications_are_cancelled(has_begun):
+    """503 where nothing was sent; else the answer is broken off."""
+
+    async def app(scope, receive, send):
+        if has_begun:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await asyncio.Event().wait()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        for exchange in worker.service.running:
+            exchange.cancel(503, "the server is stopping")
+        await until(lambda: not worker.service.running)
+
+        rest = await client.rest()
+        assert has_begun != rest.startswith(b"HTTP/1.1 503 ")
+        assert not rest.endswith(b"0\r\n\r\n")
+        assert not worker.counts.get("EXCEPTIONS")
+
+
+# -- the cap -----------------------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_accepting_stops_at_the_cap_and_goes_on_below_it():
+    """Counted on the board once each time."""
+    async with Worker(tell, limits={"connections": 2}) as worker:
+        first, second = await worker.connect(), await worker.connect()
+        assert 1 == worker.paused == worker.counts["LIMIT_REACHED"]
+        assert 200 == (await second.get()).status
+        first.close()
+        await until(lambda: 0 == worker.paused)
+        await worker.connect()
+
+        assert 1 == worker.paused
+        assert 2 == worker.counts["LIMIT_REACHED"]
+        assert 3 == worker.counts["ACCEPTED"]

@@ -1,0 +1,175 @@
+"""Back-pressure both ways, and the bound on what one client can make a worker hold."""
+
+import asyncio
+
+import pytest
+
+from asgid.worker.exchange import HIGH_WATER
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, until
+
+_READ = 262_144  # one read of the loop, at most
+
+
+@on_a_loop
+async def test_a_body_that_nobody_reads_stops_the_client():
+    """Beyond the high mark nothing is read; when the application reads, it goes on."""
+    read = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await read.wait()
+        await respond(send, str(len(await body_of(receive))).encode())
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        size = 8 << 20
+        await client.send(request("POST", "/", f"Content-Length: {size}"))
+        sent = asyncio.ensure_future(client.send(*[b"x" * 65_536] * (size // 65_536)))
+        await until(lambda: client.server._is_reading_paused)
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+        assert client.server.received < HIGH_WATER + 2 * _READ
+        worker.pass_time(61)  # beyond timeouts.body: it is we who do not read
+        assert not worker.counts.get("timeout body")
+        read.set()
+        assert str(size).encode() == (await client.answer()).body
+        await sent
+        assert size == worker.counts["REQUEST_BYTES"]
+
+
+@on_a_loop
+async def test_a_client_that_was_stopped_gets_its_time_anew():
+    """How long we did not read does not count against it."""
+    read, more = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await read.wait()
+        await receive()
+        await more.wait()
+        await respond(send, str(len(await body_of(receive))).encode())
+
+    async with Worker(app, timeouts={"body": "60s"}) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", f"Content-Length: {HIGH_WATER + 1}") + b"x" * HIGH_WATER)
+        await until(lambda: client.server._is_reading_paused)
+        worker.pass_time(59)
+        read.set()
+        await until(lambda: not client.server._is_reading_paused)
+        worker.pass_time(59)
+        assert not worker.counts.get("timeout body")
+        await client.send(b"x")
+        more.set()
+
+        assert b"1" == (await client.answer()).body
+
+
+@on_a_loop
+async def test_send_waits_for_a_client_that_does_not_read():
+    """The worker holds no more than the high mark and what was in hand."""
+    sent = 0
+    chunk = b"x" * 16_384
+
+    async def app(scope, receive, send):
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            sent += 1
+        await send({"type": "http.response.body"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.is_write_paused)
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+        assert sent < 40
+        assert client.server.transport.get_write_buffer_size() <= 65_536 + 2 * len(chunk)
+        assert 1000 * len(chunk) == len((await client.answer()).body)
+
+
+@pytest.mark.parametrize("requests", [20, 2000])
+@on_a_loop
+async def test_who_asks_and_never_reads_fills_no_memory(requests):
+    """Answers wait for those before them to be taken, however many are asked for, in however many reads."""
+    large = b"x" * 300_000
+    served = 0
+
+    async def app(scope, receive, send):
+        nonlocal served
+        served += 1
+        await respond(send, large)
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        asking = request() * 20
+        for _ in range(requests // 20):
+            client.push(asking)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        await until(lambda: client.server.is_write_paused)
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+        assert 1 == served
+        assert client.server.transport.get_write_buffer_size() <= len(large) + 1000
+        assert 0 == len(client.server._queue or ()) or client.server._is_reading_paused
+        assert len(large) == len((await client.answer()).body)
+        assert len(large) == len((await client.answer()).body)
+
+
+@on_a_loop
+async def test_all_that_waited_for_a_reader_is_served_when_it_reads():
+    """Nobody is forgotten between the queue and the pause."""
+    large = b"x" * 300_000
+
+    async def app(scope, receive, send):
+        await respond(send, large + scope["path"].encode())
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        for n in range(10):
+            await client.send(request("GET", f"/{n}"))
+
+        for n in range(10):
+            assert (await client.answer()).body.endswith(f"/{n}".encode())
+        assert b"x/end" == (await client.get("/end")).body[-5:]
+
+
+@on_a_loop
+async def test_an_application_may_give_up_a_send_that_waits():
+    """Its own time limit does not break the connection for the message after it."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 200_000, "more_body": True})
+
+    gave_up = asyncio.Event()
+
+    async def impatient(scope, receive, send):
+        sending = asyncio.ensure_future(app(scope, receive, send))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        gave_up.set()
+        await send({"type": "http.response.body", "body": b"end"})
+
+    async with Worker(impatient) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await gave_up.wait()
+
+        assert b"x" * 200_000 + b"end" == (await client.answer()).body
+
+
+@on_a_loop
+async def test_an_idle_connection_holds_no_request():
+    """The last one is let go, with its headers and its body."""
+    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", body=b"x" * 50_000))
+        await client.answer()
+
+        assert client.server.exchange is None
+        assert client.server._receiving is None

@@ -1,0 +1,76 @@
+"""Whatever bytes a client sends: nothing fails unseen, nothing is left in hand, and what comes back is HTTP."""
+
+import asyncio
+import os
+import re
+
+import pytest
+import uvloop
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.worker.harness import Worker, request, tell, tell_later
+
+# A failing case waits for what never comes: made smaller a thousand times, that would take an hour.
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+_EXAMPLES = 20_000 if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else 200
+
+CHUNKED = "Transfer-Encoding: chunked"
+# Whole lines rather than single bytes: random bytes are hardly ever a request.
+PIECES = st.sampled_from(
+    [
+        request("GET", "/a"),
+        request("HEAD", "/a"),
+        request("POST", "/b", body=b"hello"),
+        request("POST", "/c", CHUNKED) + b"3\r\nabc\r\n0\r\n\r\n",
+        request("POST", "/d", CHUNKED),
+        request("POST", "/e", "Content-Length: 5"),
+        request("POST", "/f", "Expect: 100-continue", "Content-Length: 5"),
+        request("POST", "/g", "Connection: upgrade", "Upgrade: x", body=b"hello"),
+        request("POST", "/h", "Connection: upgrade", "Upgrade: x", CHUNKED),
+        request("GET", "/i", "Connection: close"),
+        request("CONNECT", "a:1"),
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"Content-Length: 2\r\n",
+        b"\r\n",
+        b"5\r\nhello\r\n",
+        b"3;x=y\r\nabc\r\n",
+        b"0\r\n",
+        b"hello",
+        b"\n",
+        b"\0",
+        b"\xff",
+        b":",
+        b" ",
+    ]
+)
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+\r\n")
+
+
+@pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
+@settings(max_examples=_EXAMPLES, phases=_PHASES, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=8), cut=st.integers(0, 400))
+def test_nothing_a_client_sends_breaks_a_worker(app, pieces, cut):
+    """In one piece or in two, then the end of the stream; the harness finds nothing left, and no error unseen."""
+    sent = b"".join(pieces)
+
+    async def story() -> None:
+        async with Worker(app, limits={"body": "1KiB", "header_count": 10}) as worker:
+            client = await worker.connect()
+            await client.send(*(piece for piece in (sent[:cut], sent[cut:]) if piece))
+            if not client.server.is_lost:
+                client.end()
+            written = await client.rest()
+            statuses = {int(status) for status in _STATUS.findall(written)}
+
+            assert statuses <= {100, 200, 400, 413, 431, 501, 505}
+            assert not written or written.startswith(b"HTTP/1.1 ")
+            # Half a body is a disconnect; the applications take no other message amiss.
+            assert all(
+                "AssertionError: {'type': 'http.disconnect'}" in str(line.fields["stack"]) for line in worker.lines
+            )
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(story())

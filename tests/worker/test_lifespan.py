@@ -1,0 +1,206 @@
+"""Startup and shutdown with applications that speak the lifespan protocol, do not, or do it wrong."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from asgid.errors import BootError
+from asgid.log import Log
+from asgid.worker.lifespan import Lifespan
+from tests.worker.harness import Recorder, on_a_loop, until
+
+COMPLETE = {"type": "lifespan.startup.complete"}
+STOPPED = {"type": "lifespan.shutdown.complete"}
+
+
+def speaks(*replies: Any, waits: bool = False) -> Any:
+    """Return an application that answers each message it receives; a reply that is an exception is raised."""
+
+    async def app(scope, receive, send):
+        for reply in replies:
+            await receive()
+            if waits:
+                await asyncio.sleep(0)
+            if isinstance(reply, BaseException):
+                raise reply
+            if reply:
+                await send(reply)
+
+    return app
+
+
+def life(app: Any, mode: Any = "auto") -> tuple[Lifespan, Recorder]:
+    log = Recorder()
+    return Lifespan(app, mode, cast("Log", log)), log
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@on_a_loop
+async def test_it_starts_and_stops(mode, waits):
+    """Both messages are answered, and nothing is logged."""
+    lifespan, log = life(speaks(COMPLETE, STOPPED, waits=waits), mode)
+    await lifespan.startup()
+    await lifespan.shutdown(5)
+
+    assert not log.lines
+
+
+@on_a_loop
+async def test_its_state_is_left_for_the_requests():
+    """What startup puts into the scope's state is there afterwards."""
+
+    async def app(scope, receive, send):
+        assert ("lifespan", "3.0") == (scope["type"], scope["asgi"]["version"])
+        await receive()
+        scope["state"]["pool"] = 7
+        await send(COMPLETE)
+        await receive()
+
+    lifespan, _ = life(app)
+    await lifespan.startup()
+
+    assert {"pool": 7} == lifespan.state
+    await lifespan.shutdown(5)
+
+
+async def _refuses(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError(scope["type"])
+
+
+async def _ignores(scope: Any, receive: Any, send: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
+@on_a_loop
+async def test_an_application_without_lifespan_is_served_in_auto(app):
+    """It has not received anything: it does not speak the protocol."""
+    lifespan, log = life(app)
+    await lifespan.startup()
+    await lifespan.shutdown(5)
+
+    assert ["debug"] == [line.level for line in log.lines]
+
+
+@pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
+@on_a_loop
+async def test_an_application_without_lifespan_does_not_boot_where_it_must_have_one(app):
+    """`on` says that it must."""
+    lifespan, _ = life(app, "on")
+    with pytest.raises(BootError, match=r"^lifespan startup failed: "):
+        await lifespan.startup()
+
+
+@on_a_loop
+async def test_off_asks_nobody():
+    """The application is not called."""
+    lifespan, log = life(None, "off")
+    await lifespan.startup()
+    await lifespan.shutdown(5)
+
+    assert not log.lines
+
+
+FAILS_TO_START = {
+    "says so": ({"type": "lifespan.startup.failed", "message": "no database"}, "no database"),
+    "says so, without a reason": ({"type": "lifespan.startup.failed"}, "no reason"),
+    "raises": (ValueError("no database"), "ValueError: no database"),
+    "exits": (SystemExit(3), "SystemExit: 3"),
+    "raises what looks like a cancellation": (asyncio.CancelledError("no"), "CancelledError"),
+    "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
+    "returns": (None, "returned before it said lifespan.startup.complete"),
+    "says what is not expected": (STOPPED, "not expected while the lifespan is starting"),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "on"])
+@pytest.mark.parametrize("case", FAILS_TO_START.values(), ids=FAILS_TO_START.keys())
+@on_a_loop
+async def test_a_startup_that_fails_says_why(case, mode):
+    """Once it has received startup, auto is no excuse."""
+    reply, why = case
+    lifespan, _ = life(speaks(reply), mode)
+    with pytest.raises(BootError, match=why):
+        await lifespan.startup()
+
+
+@on_a_loop
+async def test_who_says_that_it_failed_and_raises_is_quoted_once():
+    """Frameworks do both; the reason is the one that it gave."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise ValueError("no database")
+
+    lifespan, log = life(app)
+    with pytest.raises(BootError, match="no database"):
+        await lifespan.startup()
+
+    assert not [line for line in log.lines if line.level == "error"]
+
+
+FAILS_TO_STOP = {
+    "says so": ({"type": "lifespan.shutdown.failed", "message": "lost a file"}, "lost a file"),
+    "raises": (ValueError("lost a file"), "ValueError: lost a file"),
+    "exits": (SystemExit(3), "SystemExit: 3"),
+}
+
+
+@pytest.mark.parametrize("case", FAILS_TO_STOP.values(), ids=FAILS_TO_STOP.keys())
+@on_a_loop
+async def test_a_shutdown_that_fails_is_logged_and_holds_nothing_up(case):
+    """The worker leaves all the same."""
+    reply, why = case
+    lifespan, log = life(speaks(COMPLETE, reply))
+    await lifespan.startup()
+    await lifespan.shutdown(5)
+
+    assert [why] == [line.fields["problem"] for line in log.lines if line.event == "lifespan shutdown failed"]
+
+
+@on_a_loop
+async def test_a_shutdown_that_does_not_end_is_cancelled():
+    """After its time, with a warning."""
+    cancelled: list[bool] = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(COMPLETE)
+        await receive()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    lifespan, log = life(app)
+    await lifespan.startup()
+    await lifespan.shutdown(0.01)
+
+    assert [True] == cancelled
+    assert ["lifespan shutdown did not end in time"] == [line.event for line in log.lines]
+
+
+@on_a_loop
+async def test_an_application_that_ends_after_its_start_is_served():
+    """It has nothing to say at the end."""
+    lifespan, log = life(speaks(COMPLETE))
+    await lifespan.startup()
+    await until(lambda: lifespan._task and lifespan._task.done())
+    await lifespan.shutdown(5)
+
+    assert not log.lines
+
+
+@on_a_loop
+async def test_an_application_that_waits_for_more_after_its_end_is_let_go():
+    """Nothing follows a shutdown."""
+    lifespan, log = life(speaks(COMPLETE, STOPPED, None))
+    await lifespan.startup()
+    await lifespan.shutdown(5)
+
+    assert lifespan._task is not None
+    assert lifespan._task.cancelled()
+    assert not log.lines

@@ -1,0 +1,160 @@
+"""The doors of one worker: they open, close without losing anybody, and open again."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from asgid.assignment import Listener
+from asgid.worker.listen import Doors
+from tests.worker.harness import on_a_loop, until
+
+
+@pytest.fixture
+def listeners() -> Iterator[list[socket.socket]]:
+    """Two listening sockets, as the master holds them."""
+    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    for sock in socks:
+        sock.setblocking(False)
+    yield socks
+    for sock in socks:
+        sock.close()
+
+
+class Guests:
+    """Counts who came in, and sends them away at the end."""
+
+    def __init__(self) -> None:
+        self.transports: list[asyncio.BaseTransport] = []
+
+    def protocol(self) -> asyncio.Protocol:
+        guests = self
+
+        class Guest(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                guests.transports.append(transport)
+
+        return Guest()
+
+    async def leave(self) -> None:
+        for transport in self.transports:
+            transport.close()
+        await asyncio.sleep(0)
+
+
+def doors_of(listeners: list[socket.socket]) -> tuple[Doors, Guests]:
+    guests = Guests()
+    served = [Listener(fd=sock.fileno(), name=str(index), backlog=8) for index, sock in enumerate(listeners)]
+    return Doors(asyncio.get_running_loop(), served, guests.protocol), guests
+
+
+def knock(listeners: list[socket.socket]) -> list[socket.socket]:
+    """Connect to each; the kernel completes it, whoever accepts."""
+    return [socket.create_connection(sock.getsockname(), timeout=5) for sock in listeners]
+
+
+@on_a_loop
+async def test_each_listener_is_served(listeners):
+    """All of them, at once."""
+    doors, guests = doors_of(listeners)
+    await doors.open()
+    clients = knock(listeners)
+    await until(lambda: 2 == len(guests.transports))
+    doors.close()
+    await guests.leave()
+    for client in clients:
+        client.close()
+
+
+@on_a_loop
+async def test_who_knocks_at_closed_doors_waits_in_the_kernel(listeners):
+    """Nobody is refused: they are served when the doors open again."""
+    doors, guests = doors_of(listeners)
+    await doors.open()
+    doors.close()
+    clients = knock(listeners)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not guests.transports
+
+    doors.reopen()
+    await until(lambda: 2 == len(guests.transports))
+    doors.close()
+    await guests.leave()
+    for client in clients:
+        client.close()
+
+
+@on_a_loop
+async def test_a_sweep_takes_who_was_told_that_it_is_connected(listeners):
+    """All that the kernel has completed, and the doors stay closed."""
+    doors, guests = doors_of(listeners)
+    clients = knock(listeners) + knock(listeners)
+    await doors.sweep()
+    assert 4 == len(guests.transports)
+
+    await guests.leave()
+    for client in clients:
+        client.close()
+
+
+@on_a_loop
+async def test_doors_that_are_closed_before_they_have_opened_stay_closed(listeners):
+    """A drain that begins in the same turn as a reopening has the last word."""
+    doors, guests = doors_of(listeners)
+    doors.reopen()
+    doors.close()
+    clients = knock(listeners)
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+    assert not guests.transports
+    for client in clients:
+        client.close()
+
+
+@on_a_loop
+async def test_stepped_back_a_worker_takes_who_nobody_else_takes(listeners):
+    """After a moment: the sibling that should may be stuck."""
+    doors, guests = doors_of(listeners)
+    await doors.open()
+    doors.step_back(lambda: True)
+    clients = knock(listeners)
+    await until(lambda: 2 == len(guests.transports))
+    doors.close()
+    await guests.leave()
+    for client in clients:
+        client.close()
+
+
+@on_a_loop
+async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
+    """And stays back, for as long as it is ahead."""
+    doors, guests = doors_of(listeners)
+    await doors.open()
+    doors.step_back(lambda: True)
+    clients = knock(listeners)
+    taken = [listener.accept()[0] for listener in listeners]  # the sibling, before the loop turns
+    await asyncio.sleep(0)
+    again = knock(listeners)
+    more = [listener.accept()[0] for listener in listeners]
+    doors.close()
+    assert not guests.transports
+    for sock in (*clients, *again, *taken, *more):
+        sock.close()
+
+
+@on_a_loop
+async def test_closed_for_good_nobody_steps_forward(listeners):
+    """A drain that begins while a worker is back ends its waiting."""
+    doors, guests = doors_of(listeners)
+    await doors.open()
+    doors.step_back(lambda: True)
+    doors.close()
+    clients = knock(listeners)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not guests.transports
+    for client in clients:
+        client.close()

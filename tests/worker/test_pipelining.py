@@ -1,0 +1,135 @@
+"""Requests in turn on one connection: order, the bound, and one end for all."""
+
+import asyncio
+import sys
+
+import pytest
+
+from asgid.worker.connection import PIPELINE
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
+
+
+@pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
+@on_a_loop
+async def test_answers_come_in_the_order_of_the_requests(app):
+    """As many as may wait are answered, in turn, and the connection goes on."""
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(b"".join(request("GET", f"/{n}") for n in range(PIPELINE)))
+        bodies = [(await client.answer()).body for _ in range(PIPELINE)]
+
+        assert [told("GET", f"/{n}") for n in range(PIPELINE)] == bodies
+        assert told("GET", "/next") == (await client.get("/next")).body
+
+
+@on_a_loop
+async def test_one_request_runs_at_a_time():
+    """The second application is called when the first has answered."""
+    running: list[str] = []
+    most = 0
+
+    async def app(scope, receive, send):
+        nonlocal most
+        running.append(scope["path"])
+        most = max(most, len(running))
+        await asyncio.sleep(0)
+        running.remove(scope["path"])
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
+
+        assert [200] * 3 == [(await client.answer()).status for _ in range(3)]
+        assert 1 == most
+
+
+@on_a_loop
+async def test_more_than_may_wait_are_answered_503_after_the_others():
+    """The one in hand and those that wait are served; then the client has to connect again."""
+    async with Worker(tell_later) as worker:
+        client = await worker.connect()
+        await client.send(b"".join(request("GET", f"/{n}") for n in range(PIPELINE + 50)))
+        answers = [await client.answer() for _ in range(PIPELINE + 2)]
+
+        assert [200] * (PIPELINE + 1) + [503] == [answer.status for answer in answers]
+        assert [False] * (PIPELINE + 1) + [True] == [answer.closes for answer in answers]
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["error pipeline"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks do not start eagerly before Python 3.12: each one waits")
+@on_a_loop
+async def test_requests_that_need_not_wait_are_served_at_once():
+    """What is answered within its own callback never stands in the queue."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.send(b"".join(request("GET", f"/{n}") for n in range(5 * PIPELINE)))
+
+        assert [200] * 5 * PIPELINE == [(await client.answer()).status for _ in range(5 * PIPELINE)]
+
+
+@on_a_loop
+async def test_a_body_that_waits_in_the_queue_is_whole():
+    """A request whose turn has not come is read as far as it goes, and goes on when it has come."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/1":
+            await go.wait()
+        await respond(send, str(len(await body_of(receive))).encode())
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        size = 300_000
+        await client.send(request("GET", "/1") + request("POST", "/2", f"Content-Length: {size}") + b"x" * 10)
+        rest = asyncio.ensure_future(client.send(*[b"x" * 10_000] * 28, b"x" * 19_990))
+        worker.pass_time(61)  # beyond timeouts.body: it is not the client that is late
+        go.set()
+
+        assert b"0" == (await client.answer()).body
+        assert str(size).encode() == (await client.answer()).body
+        await rest
+        assert not worker.counts.get("timeout body")
+
+
+@on_a_loop
+async def test_a_close_in_between_ends_the_others():
+    """After an answer with `Connection: close` nothing more is served."""
+    served: list[str] = []
+
+    async def app(scope, receive, send):
+        served.append(scope["path"])
+        await asyncio.sleep(0)
+        await respond(send, headers=[(b"connection", b"close")] if scope["path"] == "/2" else [])
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
+
+        assert [False, True] == [(await client.answer()).closes for _ in range(2)]
+        assert b"" == await client.rest()
+        assert ["/1", "/2"] == served
+
+
+@on_a_loop
+async def test_a_client_that_leaves_takes_its_queue_along():
+    """Requests that had no turn are neither served nor counted."""
+    served: list[str] = []
+
+    async def app(scope, receive, send):
+        served.append(scope["path"])
+        assert {"type": "http.request", "body": b"", "more_body": False} == await receive()
+        assert {"type": "http.disconnect"} == await receive()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
+        await until(lambda: served)
+        client.close()
+        # It reads no further while requests wait, so it learns of the end by its own deadline or by writing.
+        client.server.abort()
+        await until(lambda: not worker.service.connections)
+
+        assert ["/1"] == served
+        assert 1 == worker.counts["STARTED"] == worker.counts["DISCONNECTS"]

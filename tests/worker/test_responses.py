@@ -1,0 +1,448 @@
+"""What an application sends -> what the client reads, and what becomes of applications that do it wrong."""
+
+import asyncio
+from typing import Any
+
+import h11
+import pytest
+
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, told, until
+
+_START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def start(status: Any = 200, *headers: tuple[Any, Any]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def part(body: Any, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+END = {"type": "http.response.body"}
+
+
+def sends(*messages: Any, waits: bool = False) -> Any:
+    """Return an application that sends `messages`; one that is an exception is raised instead."""
+
+    async def app(scope, receive, send):
+        for message in messages:
+            if waits:
+                await asyncio.sleep(0)
+            if isinstance(message, BaseException):
+                raise message
+            await send(message)
+
+    return app
+
+
+LENGTH = (b"content-length", b"5")
+# messages, method, HTTP minor, status, body, framing, closes
+WHOLE: dict[str, tuple[list[Any], str, int, int, bytes, str, bool]] = {
+    "a length of ours": ([start(), part(b"hello", more=False)], "GET", 1, 200, b"hello", "content-length", False),
+    "an empty body": ([start(), END], "GET", 1, 200, b"", "content-length", False),
+    "a length of its own": (
+        [start(200, LENGTH), part(b"he"), part(b"llo"), END],
+        "GET",
+        1,
+        200,
+        b"hello",
+        "content-length",
+        False,
+    ),
+    "chunks": (
+        [start(), part(b"he"), part(b""), part(b"llo"), END],
+        "GET",
+        1,
+        200,
+        b"hello",
+        "transfer-encoding",
+        False,
+    ),
+    "until the end, for 1.0": ([start(), part(b"he"), part(b"llo"), END], "GET", 0, 200, b"hello", "", True),
+    "a length, for 1.0": (
+        [start(200, LENGTH), part(b"hello", more=False)],
+        "GET",
+        0,
+        200,
+        b"hello",
+        "content-length",
+        False,
+    ),
+    "HEAD": ([start(200, LENGTH), part(b"hello", more=False)], "HEAD", 1, 200, b"", "content-length", False),
+    "HEAD, streamed": ([start(), part(b"he"), part(b"llo"), END], "HEAD", 1, 200, b"", "", False),
+    "HEAD, with less than it told": ([start(200, LENGTH), END], "HEAD", 1, 200, b"", "content-length", False),
+    "204": ([start(204), END], "GET", 1, 204, b"", "", False),
+    "204 with a body": ([start(204, LENGTH), part(b"hello", more=False)], "GET", 1, 204, b"", "", False),
+    "304": ([start(304, LENGTH), END], "GET", 1, 304, b"", "content-length", False),
+    "a status of no registry": ([start(299), END], "GET", 1, 299, b"", "content-length", False),
+    "close": ([start(200, (b"Connection", b"Close")), END], "GET", 1, 200, b"", "content-length", True),
+    "a framing that is not its own": (
+        [start(200, (b"transfer-encoding", b"gzip"), (b"keep-alive", b"x")), END],
+        "GET",
+        1,
+        200,
+        b"",
+        "content-length",
+        False,
+    ),
+    "a large body": (
+        [start(), part(b"x" * 100_000, more=False)],
+        "GET",
+        1,
+        200,
+        b"x" * 100_000,
+        "content-length",
+        False,
+    ),
+    "a large chunk": ([start(), part(b"x" * 100_000), END], "GET", 1, 200, b"x" * 100_000, "transfer-encoding", False),
+    "bytes of other kinds": (
+        [start(), part(bytearray(b"he")), part(memoryview(b"llo"), more=False)],
+        "GET",
+        1,
+        200,
+        b"hello",
+        "transfer-encoding",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
+@pytest.mark.parametrize("case", WHOLE.values(), ids=WHOLE.keys())
+@on_a_loop
+async def test_a_response_is_framed(case, waits):
+    """One framing, told to the client; the connection goes on wherever the end of the body could be told."""
+    messages, method, minor, status, body, framing, closes = case
+    async with Worker(sends(*messages, waits=waits)) as worker:
+        client = await worker.connect()
+        await client.send(f"{method} / HTTP/1.{minor}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".encode())
+        answer = await client.answer(method)
+
+        assert (status, body) == (answer.status, answer.body)
+        assert ([framing] if framing else []) == [
+            name for name in answer.headers if name in {"content-length", "transfer-encoding"}
+        ]
+        if closes:
+            assert b"" == await client.rest()
+        else:
+            await client.send(request(method))
+            assert status == (await client.answer(method)).status
+        await until(lambda: not worker.service.running)
+        assert len(worker.answers) == 2 - closes
+        assert worker.counts.get("RESPONSE_BYTES", 0) == sum(size for *_, size, _ in worker.answers)
+
+
+@on_a_loop
+async def test_date_and_server_are_ours_unless_the_application_sends_them():
+    """Each stands there once."""
+    async with Worker(sends(start(200, (b"Server", b"mine")), END)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        head = await client.head()
+
+    assert 1 == head.count(b"\r\ndate: ")
+    assert 1 == head.lower().count(b"\r\nserver: ")
+    assert b"\r\nServer: mine\r\n" in head
+
+
+# What is wrong before anything has left is a 500; each is counted and logged once.
+WRONG_BEFORE: dict[str, list[Any]] = {
+    "raises": [ValueError("no")],
+    "raises after the start": [start(), ValueError("no")],
+    "returns": [],
+    "returns after the start": [start()],
+    "a body first": [END],
+    "two starts": [start(), start()],
+    "no such message": [{"type": "http.response.nothing"}],
+    "no type": [{}],
+    "a WebSocket's": [{"type": "websocket.accept"}],
+    "an informational status": [start(101)],
+    "no status": [start("200")],
+    "a line feed in a value": [start(200, (b"a", b"b\nc: d"))],
+    "a carriage return in a value": [start(200, (b"a", b"b\rc"))],
+    "a NUL in a value": [start(200, (b"a", b"\0"))],
+    "a colon in a name": [start(200, (b"a: b", b"c"))],
+    "no name": [start(200, (b"", b"c"))],
+    "a space after a name": [start(200, (b"a ", b"c"))],
+    "text for bytes": [start(200, ("a", "b"))],
+    "no number for a length": [start(200, (b"content-length", b"five"))],
+    "two lengths": [start(200, LENGTH, (b"content-length", b"6"))],
+    "a body that is text": [start(), {"type": "http.response.body", "body": "text"}],
+    "too long at once": [start(200, LENGTH), part(b"hello!", more=False)],
+    "too short at once": [start(200, LENGTH), part(b"hell", more=False)],
+    "SystemExit": [SystemExit(1)],
+    "KeyboardInterrupt": [KeyboardInterrupt()],
+    "GeneratorExit": [GeneratorExit()],
+    "CancelledError": [asyncio.CancelledError()],
+    "a BaseException": [BaseException("no")],
+}
+RIGHT_FOR_HEAD = {"too long at once", "too short at once"}  # nothing of the body is sent
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (method, name)
+        for method in ("GET", "HEAD")
+        for name in WRONG_BEFORE
+        if method == "GET" or name not in RIGHT_FOR_HEAD
+    ],
+)
+@on_a_loop
+async def test_an_application_that_fails_before_its_answer_is_a_500(method, name, waits):
+    """The client gets a whole answer, the operator one log line, and the worker goes on."""
+    async with Worker(sends(*WRONG_BEFORE[name], waits=waits)) as worker:
+        client = await worker.connect()
+        await client.send(request(method))
+        answer = await client.answer(method)
+
+        assert (500, True) == (answer.status, answer.closes)
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["EXCEPTIONS"] == worker.counts[f"{method} 500"]
+        assert [("error", "application failed")] == [(line.level, line.event) for line in worker.lines]
+        assert [500] == [status for _, _, status, _, _ in worker.answers]
+
+
+WRONG_AFTER: dict[str, list[Any]] = {
+    "raises": [start(), part(b"x"), ValueError("no")],
+    "returns": [start(), part(b"x")],
+    "too long": [start(200, LENGTH), part(b"hel"), part(b"lo!")],
+    "too short": [start(200, LENGTH), part(b"hel"), END],
+    "a start again": [start(), part(b"x"), start()],
+    "SystemExit": [start(), part(b"x"), SystemExit(1)],
+    "a BaseException": [start(), part(b"x"), BaseException("no")],
+}
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
+@pytest.mark.parametrize("messages", WRONG_AFTER.values(), ids=WRONG_AFTER.keys())
+@on_a_loop
+async def test_an_application_that_fails_within_its_answer_breaks_it(messages, waits):
+    """Nobody takes half an answer for a whole one."""
+    async with Worker(sends(*messages, waits=waits)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        with pytest.raises(h11.RemoteProtocolError):
+            await client.answer()
+
+        assert 1 == worker.counts["EXCEPTIONS"]
+        assert not worker.answers
+        assert [("error", "application failed")] == [(line.level, line.event) for line in worker.lines]
+
+
+@on_a_loop
+async def test_an_application_that_fails_after_its_answer_is_only_logged():
+    """The answer was whole: the connection goes on."""
+    async with Worker(sends(start(), END, ValueError("late"))) as worker:
+        client = await worker.connect()
+
+        assert [200, 200] == [(await client.get()).status, (await client.get()).status]
+        assert 2 == worker.counts["EXCEPTIONS"] == len(worker.lines)
+        assert "ValueError: late" in str(worker.lines[0].fields["stack"])
+
+
+@on_a_loop
+async def test_a_message_after_the_end_is_the_applications_error():
+    """It is told so, and the client notices nothing."""
+    async with Worker(sends(start(), END, END)) as worker:
+        client = await worker.connect()
+
+        assert [200, 200] == [(await client.get()).status, (await client.get()).status]
+        assert 2 == worker.counts["EXCEPTIONS"]
+        assert "complete" in str(worker.lines[0].fields["stack"])
+
+
+@on_a_loop
+async def test_a_wrong_message_can_be_mended():
+    """An application may catch what it is told, and send what it should have sent."""
+
+    async def app(scope, receive, send):
+        await send(start(200, LENGTH))
+        with pytest.raises(Exception, match="1 bytes longer"):
+            await send(part(b"hello!", more=False))
+        await send(part(b"hello", more=False))
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert b"hello" == (await client.get()).body
+
+
+@on_a_loop
+async def test_work_after_the_answer_keeps_nobody_waiting():
+    """The connection takes the next request while the first call still runs."""
+    release, done = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        await respond(send, scope["path"].encode())
+        assert {"type": "http.disconnect"} == await receive()
+        await release.wait()
+        done.append(scope["path"])
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert b"/1" == (await client.get("/1")).body
+        assert b"/2" == (await client.get("/2")).body
+        assert not done
+        assert 2 == len(worker.service.running)
+        release.set()
+        await until(lambda: ["/1", "/2"] == done)
+
+
+# -- Expect: 100-continue ----------------------------------------------------------------------------------------------
+
+_EXPECTS = request("POST", "/a", "Expect: 100-continue", "Content-Length: 3")
+
+
+@on_a_loop
+async def test_100_continue_comes_when_the_application_reads():
+    """Not before: until then the application may refuse the body."""
+    read = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await read.wait()
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(_EXPECTS)
+        await until(lambda: worker.service.running)
+        worker.pass_time(61)  # beyond timeouts.body: it is not the client that is late
+
+        assert 0 == worker.service.connections.copy().pop().transport.get_write_buffer_size()
+        assert not worker.counts.get("timeout body")
+        read.set()
+        assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
+        worker.pass_time(59)
+        await client.send(b"abc")
+        answer = await client.answer()
+        assert (told("POST", "/a", b"abc"), False) == (answer.body, answer.closes)
+        assert told("GET", "/b") == (await client.get("/b")).body
+
+
+@pytest.mark.parametrize("path", ["/never", "/late"])
+@on_a_loop
+async def test_100_continue_never_comes_from_an_application_that_answers_first(path):
+    """The client is not asked for a body that nobody reads: the connection closes instead."""
+
+    async def app(scope, receive, send):
+        await respond(send, b"no", 403)
+        if path == "/late":
+            assert {"type": "http.disconnect"} == await receive()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(_EXPECTS)
+        answer = await client.answer()
+
+        assert (403, True, ()) == (answer.status, answer.closes, answer.informational)
+        assert b"" == await client.rest()
+
+
+@on_a_loop
+async def test_a_client_that_does_not_wait_for_100_gets_none():
+    """Its body is here already."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.send(_EXPECTS + b"abc")
+        answer = await client.answer()
+
+        assert (told("POST", "/a", b"abc"), ()) == (answer.body, answer.informational)
+        assert told("GET", "/b") == (await client.get("/b")).body
+
+
+@on_a_loop
+async def test_an_expectation_without_a_body_costs_no_connection():
+    """There is nothing to be asked for."""
+
+    async def app(scope, receive, send):
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Expect: 100-continue"))
+        assert not (await client.answer()).closes
+        await client.send(request("POST", "/", "Expect: 100-continue", "Content-Length: 0"))
+        assert not (await client.answer()).closes
+
+
+# -- the body is still coming ------------------------------------------------------------------------------------------
+
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    await respond(send, scope["path"].encode(), 403)
+
+
+@on_a_loop
+async def test_an_early_answer_keeps_the_connection():
+    """The rest of the body is read and forgotten; the next request is served."""
+    async with Worker(refuse) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/a", "Content-Length: 200000"))
+        assert 403 == (await client.answer()).status
+        for _ in range(20):
+            await client.send(b"x" * 10_000)
+
+        assert b"/b" == (await client.get("/b")).body
+
+
+@on_a_loop
+async def test_an_early_answer_to_a_large_body_ends_the_connection():
+    """Closing is cheaper than to read on; the client still gets its answer."""
+    async with Worker(refuse) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/a", "Content-Length: 100000000"))
+        for _ in range(30):
+            await client.send(b"x" * 10_000)
+
+        assert 403 == (await client.answer()).status
+        assert b"" == await client.rest()
+        worker.pass_time(3)
+        await until(lambda: not worker.service.connections, "the end of the linger")
+
+
+@on_a_loop
+async def test_an_application_may_answer_while_it_reads():
+    """Both directions flow at once."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        more = True
+        while more:
+            message = await receive()
+            more = message["more_body"]
+            await send(part(message["body"], more=more))
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        head = b""
+        for word in (b"one", b"two"):
+            await client.send(b"3\r\n" + word + b"\r\n")
+            head = head or await client.head()
+            assert b"3\r\n" + word + b"\r\n" == await client.exactly(8)
+        await client.send(b"0\r\n\r\n")
+
+        assert b"0\r\n\r\n" == await client.exactly(5)
+        assert b"transfer-encoding: chunked" in head
+
+
+@on_a_loop
+async def test_several_tasks_may_receive_at_once():
+    """None of them is forgotten when the client goes."""
+    got: list[str] = []
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        messages = await asyncio.gather(receive(), receive(), receive())
+        got.extend(message["type"] for message in messages)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.close()
+        await until(lambda: ["http.disconnect"] * 3 == got)
