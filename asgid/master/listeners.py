@@ -1,0 +1,271 @@
+"""Listening sockets: bind, adopt from systemd or a parent, and close. The master holds each for as long as a generation
+uses it.
+
+A unix socket's file is replaced only after a connect has proved that nobody listens on it, and is removed only while it
+is still the file that was made here. All errors are UnavailableError, with the address and what to do in the message.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import socket
+import stat
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
+from asgid.assignment import Listener
+from asgid.config import Listen
+from asgid.errors import UnavailableError
+
+# struct tcp_info (linux/tcp.h): for a listening socket tcpi_unacked is the length of its queue, tcpi_sacked the queue's
+# limit.
+_TCP_INFO_BYTES, _QUEUE_OFFSET = 104, 24
+_REASONS = {
+    errno.EADDRINUSE: "the address is in use; `ss -lntxp` shows by whom",
+    errno.EACCES: "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "this machine has no such address; `ip address` lists them",
+    errno.ENOENT: "the directory does not exist",
+}
+
+
+@dataclass(slots=True)
+class Held:
+    """A listening socket, and what it was asked for with."""
+
+    name: str
+    address: Address
+    socket: socket.socket
+    backlog: int
+    inode: int | None = None  #: of the socket file, where there is one
+
+    @property
+    def bound(self) -> str:
+        """Where it really listens: the port that the kernel chose stands here."""
+        return _text(self.socket)
+
+    def queue(self) -> tuple[int, int] | None:
+        """Return how many completed connections wait, and how many may; None where the kernel does not tell."""
+        if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        waiting, limit = struct.unpack_from("II", info, _QUEUE_OFFSET)
+        return waiting, limit
+
+
+class Listeners:
+    """Every listening socket of the master, by address as it was written."""
+
+    def __init__(self, inherited: Mapping[str, Sequence[int]]) -> None:
+        self._inherited = inherited  # systemd's, by name
+        self._held: dict[Address, Held] = {}
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(self._held.values())
+
+    @property
+    def addresses(self) -> frozenset[Address]:
+        return frozenset(self._held)
+
+    def open(self, wanted: Iterable[Listen]) -> list[Held]:
+        """Bind all of `wanted` or none, and return them; raises UnavailableError for the first that cannot be."""
+        opened: list[Held] = []
+        try:
+            for listen in wanted:
+                held = self._open(listen)
+                self._held[held.address] = held
+                opened.append(held)
+        except BaseException:
+            self.close(held.address for held in opened)
+            raise
+        return opened
+
+    def refresh(self, listens: Iterable[Listen]) -> None:
+        """Give sockets that are kept the name and the backlog of a new configuration."""
+        for listen in listens:
+            held = self._held[parse(listen.bind)]
+            held.name, held.backlog = listen.name or listen.bind, listen.backlog
+            held.socket.listen(listen.backlog)
+
+    def close(self, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            held = self._held.pop(address)
+            # The file first: while the socket is open, no other file can have its inode number.
+            if isinstance(address, Unix) and held.inode is not None:
+                _remove(address.path, held.inode)
+            held.socket.close()
+
+    def of(self, listens: Iterable[Listen]) -> tuple[Listener, ...]:
+        """Return what a worker needs to know of these listeners."""
+        helds = [self._held[parse(listen.bind)] for listen in listens]
+        return tuple(Listener(held.name, held.socket.fileno(), held.backlog) for held in helds)
+
+    def _open(self, listen: Listen) -> Held:
+        address, inode = parse(listen.bind), None
+        try:
+            match address:
+                case Tcp():
+                    sock = open_tcp(address)
+                case Unix():
+                    sock, inode = _open_unix(address, listen)
+                case Abstract():
+                    sock = _open_abstract(address)
+                case Descriptor():
+                    sock = _adopt(address.fd, address)
+                case Systemd():
+                    sock = self._adopt_named(address)
+            _listen(sock, listen.backlog)
+        except OSError as error:
+            raise unavailable(address, error) from error
+        return Held(listen.name or listen.bind, address, sock, listen.backlog, inode)
+
+    def _adopt_named(self, address: Systemd) -> socket.socket:
+        if not (fds := self._inherited.get(address.name)):
+            known = ", ".join(sorted(self._inherited)) or "none at all"
+            raise UnavailableError(
+                f"{address}: systemd passed no socket of that name (it passed {known}); "
+                f"set FileDescriptorName={address.name} in the .socket unit and start it first"
+            )
+        return _adopt(fds[0], address)
+
+
+def open_tcp(address: Tcp) -> socket.socket:
+    """Bind a TCP address: every interface (IPv4 and IPv6 where the machine has both) for an empty host.
+
+    Raises OSError.
+    """
+    if not address.host:
+        dual = socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if dual else socket.AF_INET
+        return socket.create_server(("", address.port), family=family, dualstack_ipv6=dual)
+    family, _, _, _, where = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Without it a restart would wait a minute for the TIME_WAIT of the last run's connections (ip(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def unavailable(address: Address, error: OSError) -> UnavailableError:
+    """Return the error in words that name the address and the way out."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return UnavailableError(f"cannot listen on {address}: {reason}")
+
+
+def _listen(sock: socket.socket, backlog: int) -> None:
+    try:
+        sock.listen(backlog)  # EADDRINUSE where another socket was bound beside ours and listened first
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+
+
+def _open_abstract(address: Abstract) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind("\0" + address.name)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, int]:
+    _clear(address)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        # Nobody may connect before mode and owner are set.
+        umask = os.umask(0o777)
+        try:
+            sock.bind(address.path)
+        finally:
+            os.umask(umask)
+        inode = os.stat(address.path).st_ino
+        try:
+            if listen.owner or listen.group:
+                os.chown(address.path, _uid(listen.owner), _gid(listen.group))
+            os.chmod(address.path, listen.mode)
+        except (OSError, UnavailableError):
+            _remove(address.path, inode)
+            raise
+    except (OSError, UnavailableError):
+        sock.close()
+        raise
+    return sock, inode
+
+
+def _clear(address: Unix) -> None:
+    """Remove the file of a server that is no more; refuse to touch anything else."""
+    try:
+        mode = os.stat(address.path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise UnavailableError(f"cannot listen on {address}: that file is no socket, and asgid will not remove it")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a living server with a full queue says EAGAIN instead of keeping us
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:  # the one answer that proves that nobody holds the other end
+            os.unlink(address.path)
+            return
+        except BlockingIOError:
+            pass
+    raise UnavailableError(f"cannot listen on {address}: another server answers there; stop it first")
+
+
+def _remove(path: str, inode: int) -> None:
+    with suppress(OSError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+
+
+def _adopt(fd: int, address: Address) -> socket.socket:
+    try:
+        copy = os.dup(fd)
+        try:
+            sock = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            raise
+    except OSError as error:
+        raise UnavailableError(f"{address}: descriptor {fd} is no open socket") from error
+    if sock.type != socket.SOCK_STREAM:
+        sock.close()
+        raise UnavailableError(f"{address}: descriptor {fd} is no stream socket")
+    return sock
+
+
+def _uid(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid if name else -1
+    except KeyError:
+        raise UnavailableError(f"listen.owner: there is no user {name!r}") from None
+
+
+def _gid(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid if name else -1
+    except KeyError:
+        raise UnavailableError(f"listen.group: there is no group {name!r}") from None
+
+
+def _text(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        path = name.decode() if isinstance(name, bytes) else name
+        return f"unix:@{path[1:]}" if path.startswith("\0") else f"unix:{path}"
+    host, port = name[:2]
+    return str(Tcp(host, port))

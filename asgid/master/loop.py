@@ -1,0 +1,384 @@
+"""The master's loop: waits on descriptors and the next deadline, hands facts to the supervisor, has its steps done.
+
+One turn: read every descriptor that is ready, reap every process that has ended, then let the supervisor judge the
+time. In this order, because after the master itself was stopped for a while a `ready` may be waiting and heartbeats on
+the board are current: no healthy worker may pay for a deadline that only the master missed. Nothing here waits for
+anything but the selector.
+
+Decisions are the supervisor's. What is done to a process is the crew's to do; what a transition changes is done here.
+"""
+
+import random
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from setproctitle import setproctitle
+
+from asgid import board as cells
+from asgid import wire
+from asgid.assignment import WorkerMain
+from asgid.board import Board
+from asgid.config import Config
+from asgid.errors import ConfigError, ExitCode, UnavailableError
+from asgid.log import Log
+from asgid.master import generations, steps
+from asgid.master.crew import Crew
+from asgid.master.endpoint import Endpoint
+from asgid.master.generations import Generation
+from asgid.master.lifecycle import State
+from asgid.master.listeners import Listeners
+from asgid.master.recycling import Recycling
+from asgid.master.snapshot import ReloadView, Snapshot
+from asgid.master.spawn import SIGNALS, Child, Death, reap
+from asgid.master.supervisor import Supervisor
+from asgid.master.systemd import Notifier
+from asgid.master.view import View, resident_bytes
+
+#: TERM said again within this time is the same wish.
+SAME_WISH_S = 0.1
+
+
+class Loop:
+    """The shell around the supervisor. `run` returns when every worker is gone after a stop, or when none could be
+    started.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        load: Callable[[], Config],
+        worker: WorkerMain,
+        cpus: int,
+        log: Log,
+        listeners: Listeners,
+        board: Board,
+        endpoint_socket: socket.socket | None,
+        notifier: Notifier,
+    ) -> None:
+        self._config, self._load, self._cpus = config, load, cpus
+        self._log, self._listeners, self._board, self._notifier = log, listeners, board, notifier
+        self._selector = selectors.DefaultSelector()
+        self._wakeup, self._wakeup_writer = socket.socketpair()
+        self._endpoint = (
+            Endpoint(endpoint_socket, self._selector, self._snapshot, board, log) if endpoint_socket else None
+        )
+        self._supervisor = Supervisor()
+        self._crew = Crew(
+            worker=worker, log=log, board=board, listeners=listeners, selector=self._selector, hear=self._hear
+        )
+        self._generations: dict[int, Generation] = {}
+        self._number = 0
+        self._agenda: deque[steps.Step] = deque()
+        self._code: ExitCode | None = None
+        self._view = View(time.monotonic())
+        self._recycling = Recycling()
+        self._was_ready = False
+        self._stopped_at = 0.0
+        self._watchdog_at = 0.0 if notifier.watchdog_s else float("inf")
+        self._on_signal: dict[int, Callable[[signal.Signals], None]] = {
+            signal.SIGTERM: self._stop,
+            signal.SIGQUIT: self._stop,
+            signal.SIGINT: self._stop,
+            signal.SIGHUP: self._hup,
+            signal.SIGTTIN: self._more,
+            signal.SIGTTOU: self._fewer,
+            signal.SIGUSR1: self._reopen,
+            signal.SIGUSR2: self._upgrade,
+            signal.SIGWINCH: self._pause,
+        }
+        # Any: each method takes the kind of step that it stands beside, which the type of a dict cannot say.
+        self._on_step: dict[type, Callable[[Any], None]] = {
+            steps.Spawn: self._spawn,
+            steps.Drain: self._crew.drain,
+            steps.Signal: self._crew.signal,
+            steps.Dump: self._crew.dump,
+            steps.Quit: self._quit,
+            steps.Served: self._served,
+            steps.Left: self._left,
+            steps.Waiting: self._waiting,
+            steps.Began: self._began,
+            steps.Committed: self._committed,
+            steps.RolledBack: self._rolled_back,
+            steps.Superseded: self._superseded,
+        }
+
+    def run(self) -> ExitCode:
+        """Start the workers, and turn until the end."""
+        self._listen_to_signals()
+        self._begin(self._config)
+        while self._code is None:
+            self._turn()
+        if self._endpoint:
+            self._endpoint.close()
+        self._selector.close()
+        return self._code
+
+    def _turn(self) -> None:
+        self._selector.select(self._patience())
+        # What is judged is the time before the last look at the descriptors: whatever was said until then is read.
+        # The wait alone would not do: after STOP and CONT it ends empty-handed (EINTR, past its timeout).
+        now = time.monotonic()
+        for key, mask in self._selector.select(0):
+            key.data(mask)
+        for death in reap():
+            self._on_death(death)
+        self._do(self._supervisor.tick(now, self._beats()))
+        if now >= self._recycling.next_deadline():
+            self._recycle(now)
+        if self._endpoint:
+            self._endpoint.expire(now)
+        if now >= self._watchdog_at and self._notifier.watchdog_s:
+            self._notifier.watchdog()
+            self._watchdog_at = now + self._notifier.watchdog_s / 2
+
+    def _patience(self) -> float | None:
+        now = time.monotonic()
+        endpoint_at = self._endpoint.next_deadline() if self._endpoint else None
+        deadline = min(
+            self._supervisor.next_deadline(),
+            self._recycling.next_deadline(),
+            endpoint_at or float("inf"),
+            self._watchdog_at,
+        )
+        return None if deadline == float("inf") else max(0.0, deadline - now)
+
+    def _recycle(self, now: float) -> None:
+        """Let one worker go that has served its time; the next has its turn when that one has been replaced."""
+        supervisor = self._supervisor
+        serving = [worker for worker in supervisor.live() if worker.state is State.SERVING]
+        found = self._recycling.spent(
+            now,
+            [] if any(worker.is_retiring for worker in serving) else [worker.slot for worker in serving],
+            lambda slot: self._board.row(slot)[cells.STARTED],
+            lambda slot: resident_bytes(self._crew.children[slot].pid),
+        )
+        if found:
+            slot, why = found
+            self._crew.spent(slot, why)
+            self._do(supervisor.recycle(slot, now))
+
+    def _beats(self) -> dict[int, float]:
+        """Return when each event loop last turned, in seconds of the monotonic clock."""
+        return {slot: self._board.row(slot)[cells.HEARTBEAT_NS] / 1e9 for slot in self._crew.children}
+
+    # Facts: signals
+
+    def _listen_to_signals(self) -> None:
+        """Turn signals into bytes on a socket. They were blocked since the first line of the program: none was lost."""
+        self._wakeup.setblocking(False)
+        self._wakeup_writer.setblocking(False)
+        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
+        for signum in SIGNALS:
+            signal.signal(signum, _noted)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def _on_wakeup(self, _: int) -> None:
+        with suppress(BlockingIOError):
+            for number in self._wakeup.recv(4096):
+                if act := self._on_signal.get(number):  # CHLD only wakes: every turn reaps
+                    act(signal.Signals(number))
+
+    def _stop(self, signum: signal.Signals) -> None:
+        now = time.monotonic()
+        if self._supervisor.is_stopping:
+            # timeout(1) sends TERM to a process and then to its group: that is one wish, said twice.
+            is_same_wish = signum is signal.SIGTERM and now - self._stopped_at < SAME_WISH_S
+            if signum is not signal.SIGQUIT and not is_same_wish:
+                self._log.warning("stopping at once", signal=signum.name)
+                self._do(self._supervisor.stop_now(now))
+            return
+        self._stopped_at = now
+        self._log.info(
+            "stopping", signal=signum.name, within_s=self._config.timeouts.graceful + self._config.timeouts.kill
+        )
+        self._notifier.stopping()
+        self._do(self._supervisor.stop(now))
+
+    def _hup(self, _: signal.Signals) -> None:
+        """Read the file anew, bind what is new, and only then let the supervisor begin."""
+        if self._supervisor.is_stopping:
+            return
+        self._notifier.reloading(f"reloading, generation {self._number + 1}")
+        try:
+            config = self._load()
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error("configuration refused", place=problem.place, key=problem.key, problem=problem.message)
+            self._verdict("invalid_config", self._number + 1, str(error.problems[0]))
+            return
+        try:
+            opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses))
+        except UnavailableError as error:
+            self._verdict("rolled_back", self._number + 1, str(error))
+            return
+        for held in opened:
+            self._log.info("listening", listener=held.name, address=held.bound)
+        if keys := generations.needs_restart(self._config, config):
+            self._log.warning("only a restart changes these settings", keys=", ".join(keys))
+        self._begin(generations.without_restart(self._config, config))
+
+    def _begin(self, config: Config) -> None:
+        self._number += 1
+        self._generations[self._number] = Generation(self._number, config)
+        plan = generations.plan(self._number, config, self._cpus)
+        self._do(self._supervisor.reload(plan, time.monotonic()))
+
+    def _more(self, _: signal.Signals) -> None:
+        self._do(self._supervisor.scale(+1, time.monotonic()))
+
+    def _fewer(self, _: signal.Signals) -> None:
+        self._do(self._supervisor.scale(-1, time.monotonic()))
+
+    def _pause(self, _: signal.Signals) -> None:
+        if self._supervisor.committed is None:
+            self._log.warning("WINCH ignored: nobody serves yet")
+            return
+        self._log.info("draining all workers; HUP brings them back")
+        self._do(self._supervisor.pause(time.monotonic()))
+
+    def _reopen(self, _: signal.Signals) -> None:
+        self._log.reopen()
+        self._crew.tell_all(wire.Reopen())
+        self._log.info("log files reopened")
+
+    def _upgrade(self, _: signal.Signals) -> None:
+        self._log.warning(
+            "USR2: this version cannot replace itself in place; restart it, or let systemd keep the sockets"
+        )
+
+    # Facts: workers
+
+    def _hear(self, child: Child, message: wire.Message) -> None:
+        match message:
+            case wire.Ready():
+                self._do(self._supervisor.ready(child.slot, time.monotonic()))
+            case wire.Failed(reason):
+                self._supervisor.failed(child.slot, reason)
+            case wire.Drain() | wire.Reopen():
+                self._log.error("lifeline garbled", slot=child.slot, pid=child.pid, problem=str(message))
+
+    def _on_death(self, death: Death) -> None:
+        if child := self._crew.dead(death.pid):
+            self._view.note_death(child.slot, death.cpu_s)
+            self._do(self._supervisor.exited(child.slot, death.status, time.monotonic()))
+
+    # Steps
+
+    def _do(self, answers: Iterable[steps.Step]) -> None:
+        """Have steps done in the order in which they were decided: what a step itself brings about comes after them."""
+        is_at_work = bool(self._agenda)
+        self._agenda.extend(answers)
+        while self._agenda and not is_at_work:
+            step = self._agenda[0]
+            self._on_step[type(step)](step)
+            self._agenda.popleft()
+        self._prune()
+
+    def _spawn(self, step: steps.Spawn) -> None:
+        try:
+            self._crew.spawn(step, self._generations[step.generation])
+        except OSError as error:  # a failed start like any other
+            self._supervisor.failed(step.slot, f"cannot fork: {error.strerror}")
+            self._do(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
+        else:
+            self._view.note_start(step.slot)
+
+    def _quit(self, step: steps.Quit) -> None:
+        self._code = step.code
+
+    def _served(self, step: steps.Served) -> None:
+        self._view.note_boot(step.boot_s)
+        self._recycling.serves(
+            step.slot,
+            self._generations[step.generation].config.workers,
+            self._board.row(step.slot)[cells.STARTED],
+            time.monotonic(),
+            random.random(),  # noqa: S311 - it spreads replacements, and guards nothing
+        )
+        self._crew.served(step)
+        if not self._was_ready:
+            self._was_ready = True
+            self._notifier.ready(self._view.status_line(self._supervisor))
+        else:
+            self._notifier.status(self._view.status_line(self._supervisor))
+
+    def _left(self, step: steps.Left) -> None:
+        self._crew.left(step)
+        self._recycling.left(step.slot)
+        if self._was_ready and not self._supervisor.is_stopping:
+            self._notifier.status(self._view.status_line(self._supervisor))
+
+    def _waiting(self, step: steps.Waiting) -> None:
+        self._log.warning("waiting before the next start", delay_s=round(step.delay_s, 2), failures=step.failures)
+
+    def _began(self, step: steps.Began) -> None:
+        if self._supervisor.committed:
+            self._log.info("reload begun", generation=step.generation)
+
+    def _committed(self, step: steps.Committed) -> None:
+        generation = self._generations[step.generation]
+        old, self._config = self._config, generation.config
+        self._listeners.refresh(generation.config.listen)
+        setproctitle(f"asgid: master [{self._config.process.name}] gen {step.generation}")
+        if step.generation > 1:
+            self._verdict("committed", step.generation, "")
+        if self._config.log != old.log:  # after the verdict, which the old log still says
+            self._change_log(self._config)
+
+    def _change_log(self, config: Config) -> None:
+        try:
+            self._log.change(config.log.level, config.log.format, config.log.output)
+        except OSError as error:
+            self._log.warning("log.output cannot be opened; the old one goes on", problem=str(error))
+
+    def _rolled_back(self, step: steps.RolledBack) -> None:
+        self._verdict("rolled_back", step.generation, step.reason)
+
+    def _superseded(self, step: steps.Superseded) -> None:
+        self._verdict("superseded", step.generation, "a newer configuration, or a stop, came first")
+
+    def _verdict(self, verdict: str, generation: int, reason: str) -> None:
+        """A transition has ended: say how, everywhere."""
+        if self._supervisor.committed is None and verdict == "rolled_back":
+            self._log.error("cannot start: no worker became ready", problem=reason)
+            return
+        self._view.note_verdict(ReloadView(verdict, reason, generation, time.time()))
+        event, write = _VERDICTS[verdict]
+        write(self._log, event, generation=generation, **({"reason": reason} if reason else {}))
+        if not self._supervisor.is_stopping:
+            self._notifier.ready(self._view.status_line(self._supervisor))
+
+    def _prune(self) -> None:
+        """Forget generations that no live worker and no plan uses, and close listeners that only they had."""
+        supervisor = self._supervisor
+        plans = [plan for plan in (supervisor.committed, supervisor.target, supervisor.pending) if plan]
+        used = {plan.generation for plan in plans} | {worker.plan.generation for worker in supervisor.live()}
+        if used >= self._generations.keys():
+            return
+        self._generations = {number: value for number, value in self._generations.items() if number in used}
+        for address in generations.to_close(self._listeners.addresses, self._generations.values()):
+            self._log.info("listener closed", listener=str(address))
+            self._listeners.close([address])
+
+    def _snapshot(self) -> Snapshot:
+        return self._view.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())
+
+
+def _noted(_signum: int, _frame: object) -> None:
+    """Be a handler, so that the default action is not taken; the byte on the wake-up socket is what counts."""
+
+
+_VERDICTS = {
+    "committed": ("reload committed", Log.info),
+    "rolled_back": ("reload rolled back", Log.error),
+    "invalid_config": ("reload refused", Log.error),
+    "superseded": ("reload superseded", Log.warning),
+}

@@ -1,0 +1,379 @@
+"""Every series that a scrape shows: the snapshot and the board in, metric families out.
+
+One table names each family once: its samples, its help and its row in docs/metrics.md come from the same line. A
+counter that is read from the board is a sum over every slot that ever held a worker, so it never goes backwards,
+whoever was killed. The worker label is the slot, never a pid: a dashboard must not gain a series with each restart.
+
+This file does not know sockets, and it reads no clock: ages come from the snapshot's time.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+import asgid
+from asgid import board
+from asgid.board import Board, Row
+from asgid.master.snapshot import BOOT_BUCKETS_S, Snapshot
+
+_Sample: TypeAlias = tuple[tuple[str, ...], float]  # the values of the labels, the value
+
+
+@dataclass(frozen=True, slots=True)
+class _Scrape:
+    """One moment: what the master knows, and what stands on the board."""
+
+    snapshot: Snapshot
+    rows: Mapping[int, list[int]]  #: by slot, for every slot that ever held a worker
+    totals: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """One metric: where its samples come from, and what it says to people."""
+
+    name: str
+    labels: tuple[str, ...]
+    text: str
+    read: Callable[[_Scrape], Iterable[_Sample]]
+
+    @property
+    def kind(self) -> str:
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+    def metric(self, scrape: _Scrape) -> Metric:
+        make = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        metric = make(self.name, self.text, labels=self.labels)
+        for labels, value in self.read(scrape):
+            metric.add_metric(labels, value)
+        return metric
+
+
+@dataclass(frozen=True, slots=True)
+class _Histogram:
+    """One histogram: `read` gives the count in each bucket, +Inf last, not cumulative, and the sum in seconds."""
+
+    name: str
+    bounds: tuple[float, ...]
+    text: str
+    read: Callable[[_Scrape], tuple[Iterable[int], float]]
+    labels: tuple[str, ...] = ()
+    kind: str = "histogram"
+
+    def metric(self, scrape: _Scrape) -> Metric:
+        counts, sum_s = self.read(scrape)
+        bounds = (*map(str, self.bounds), "+Inf")
+        return HistogramMetricFamily(self.name, self.text, list(zip(bounds, accumulate(counts), strict=True)), sum_s)
+
+
+def heartbeat_age_s(row: "Row | list[int]", now_ns: int) -> float | None:
+    """Return how long the slot's event loop has been silent, in seconds; None before it first turned."""
+    return max(0, now_ns - row[board.HEARTBEAT_NS]) / 1e9 if row[board.HEARTBEAT_NS] else None
+
+
+def _one(value: Callable[[Snapshot], float]) -> Callable[[_Scrape], Iterable[_Sample]]:
+    return lambda scrape: [((), value(scrape.snapshot))]
+
+
+def _by_label(mapping: Callable[[Snapshot], Mapping[str, float]]) -> Callable[[_Scrape], Iterable[_Sample]]:
+    return lambda scrape: [((str(label),), value) for label, value in mapping(scrape.snapshot).items()]
+
+
+def _by_worker(value: Callable[[list[int]], float]) -> Callable[[_Scrape], Iterable[_Sample]]:
+    """A gauge of every worker that exists: it ends with its worker."""
+    return lambda scrape: [((str(worker.slot),), value(scrape.rows[worker.slot])) for worker in scrape.snapshot.workers]
+
+
+def _by_slot(cell: int) -> Callable[[_Scrape], Iterable[_Sample]]:
+    """A counter of every slot that ever held a worker: it outlives its workers."""
+    return lambda scrape: [((str(slot),), row[cell]) for slot, row in scrape.rows.items()]
+
+
+def _by_process(field: str) -> Callable[[_Scrape], Iterable[_Sample]]:
+    return lambda scrape: [
+        ((str(slot),), getattr(process, field)) for slot, process in scrape.snapshot.processes.items()
+    ]
+
+
+def _total(cell: int) -> Callable[[_Scrape], Iterable[_Sample]]:
+    return lambda scrape: [((), scrape.totals[cell])]
+
+
+def _totals(cells: Mapping[str, int]) -> Callable[[_Scrape], Iterable[_Sample]]:
+    return lambda scrape: [((label,), scrape.totals[cell]) for label, cell in cells.items()]
+
+
+def _workers(scrape: _Scrape) -> Iterator[_Sample]:
+    states = [worker.state for worker in scrape.snapshot.workers]
+    for state in ("booting", "ready", "draining"):
+        yield (state,), states.count(state)
+    yield ("backoff",), scrape.snapshot.backing_off
+
+
+def _worker_info(scrape: _Scrape) -> Iterator[_Sample]:
+    for worker in scrape.snapshot.workers:
+        yield (str(worker.slot), str(worker.pid), str(worker.generation)), 1
+
+
+def _heartbeat_ages(scrape: _Scrape) -> Iterator[_Sample]:
+    for worker in scrape.snapshot.workers:
+        age_s = heartbeat_age_s(scrape.rows[worker.slot], scrape.snapshot.now_ns)
+        if age_s is not None:
+            yield (str(worker.slot),), age_s
+
+
+def _connections(scrape: _Scrape) -> Iterator[_Sample]:
+    for worker in scrape.snapshot.workers:
+        row = scrape.rows[worker.slot]
+        active = board.in_flight(row)
+        yield (str(worker.slot), "active"), active
+        yield (str(worker.slot), "idle"), max(0, row[board.CONNECTIONS] - active)
+        yield (str(worker.slot), "websocket"), 0
+
+
+def _requests(scrape: _Scrape) -> Iterator[_Sample]:
+    """Only what has occurred: of 640 pairs a server meets a dozen. What occurred once stays, because its cell does."""
+    cell = board.REQUESTS
+    for method in board.METHODS:
+        for code in board.CODES:
+            if count := scrape.totals[cell]:
+                yield (method, code), count
+            cell += 1
+
+
+_W = ("worker",)
+_FAMILIES: tuple[_Family | _Histogram, ...] = (
+    _Family(
+        "asgid_build_info",
+        ("version", "python", "loop"),
+        "Always 1: the versions of asgid and Python, and the event loop of the workers.",
+        lambda scrape: [((asgid.__version__, ".".join(map(str, sys.version_info[:3])), scrape.snapshot.loop), 1)],
+    ),
+    _Family("asgid_generation", (), "The generation of the configuration that serves.", _one(lambda s: s.generation)),
+    _Family(
+        "asgid_reloads_total", ("result",), "Reloads that ended, by their verdict.", _by_label(lambda s: s.reloads)
+    ),
+    _Family(
+        "asgid_config_last_reload_successful",
+        (),
+        "0 where the last reload was refused or rolled back, else 1.",
+        _one(lambda s: s.last_reload is None or s.last_reload.verdict not in ("invalid_config", "rolled_back")),
+    ),
+    _Family(
+        "asgid_config_last_reload_success_timestamp_seconds",
+        (),
+        "Unix time of the last start or reload that was committed.",
+        _one(lambda s: s.last_success),
+    ),
+    _Family(
+        "asgid_workers",
+        ("state",),
+        "Workers by state; backoff: wanted and not started yet, because starts fail.",
+        _workers,
+    ),
+    _Family("asgid_workers_desired", (), "Workers wanted.", _one(lambda s: s.desired)),
+    _Family(
+        "asgid_worker_info",
+        ("worker", "pid", "generation"),
+        "Always 1: the process in each slot. Join on `worker`.",
+        _worker_info,
+    ),
+    _Family("asgid_worker_starts_total", ("reason",), "Workers started, by why.", _by_label(lambda s: s.starts)),
+    _Family("asgid_worker_exits_total", ("reason",), "Workers gone, by why.", _by_label(lambda s: s.exits)),
+    _Histogram(
+        "asgid_worker_boot_duration_seconds",
+        BOOT_BUCKETS_S,
+        "From the fork to ready: import of the application and its lifespan startup.",
+        lambda scrape: (scrape.snapshot.boots, scrape.snapshot.boots_sum_s),
+    ),
+    _Family(
+        "asgid_worker_heartbeat_age_seconds",
+        _W,
+        "How long the worker's event loop has been silent; it beats once a second.",
+        _heartbeat_ages,
+    ),
+    _Family(
+        "asgid_worker_event_loop_lag_seconds",
+        _W,
+        "How late the last turn of the worker's event loop came.",
+        _by_worker(lambda row: row[board.LAG_NS] / 1e9),
+    ),
+    _Family("asgid_worker_resident_memory_bytes", _W, "Resident memory.", _by_process("resident_bytes")),
+    _Family("asgid_worker_open_fds", _W, "Open file descriptors.", _by_process("open_fds")),
+    _Family("asgid_worker_threads", _W, "Threads.", _by_process("threads")),
+    _Family(
+        "asgid_worker_cpu_seconds_total",
+        _W,
+        "User and system CPU time of all workers that were ever in the slot.",
+        lambda scrape: [((str(slot),), used_s) for slot, used_s in scrape.snapshot.cpu_s.items()],
+    ),
+    _Family("asgid_connections", ("worker", "state"), "Connections open now.", _connections),
+    _Family("asgid_connections_accepted_total", _W, "Connections accepted.", _by_slot(board.ACCEPTED)),
+    _Family(
+        "asgid_connection_limit_reached_total",
+        _W,
+        "How often the worker stopped accepting at `limits.connections`.",
+        _by_slot(board.LIMIT_REACHED),
+    ),
+    _Family(
+        "asgid_listener_backlog_connections",
+        ("listener",),
+        "Connections that the kernel has completed and no worker has accepted yet.",
+        lambda scrape: [((listener.name,), listener.backlog) for listener in scrape.snapshot.listeners],
+    ),
+    _Family(
+        "asgid_listener_backlog_limit",
+        ("listener",),
+        "Above so many the kernel turns clients away.",
+        lambda scrape: [((listener.name,), listener.backlog_limit) for listener in scrape.snapshot.listeners],
+    ),
+    _Family(
+        "asgid_http_requests_total",
+        ("method", "code"),
+        "Requests answered; a method or code of no registry is OTHER or other.",
+        _requests,
+    ),
+    _Family("asgid_http_requests_in_flight", _W, "Requests begun and not ended.", _by_worker(board.in_flight)),
+    _Family(
+        "asgid_http_requests_queued",
+        _W,
+        "Requests that wait for a place under `limits.requests`.",
+        _by_worker(lambda row: row[board.QUEUED]),
+    ),
+    _Histogram(
+        "asgid_http_request_duration_seconds",
+        board.BUCKETS,
+        "From the end of the request's head to the end of the response.",
+        lambda scrape: board.histogram(scrape.totals, board.DURATION),
+    ),
+    _Histogram(
+        "asgid_http_response_start_seconds",
+        board.BUCKETS,
+        "From the end of the request's head to the start of the response.",
+        lambda scrape: board.histogram(scrape.totals, board.START),
+    ),
+    _Family("asgid_http_request_body_bytes_total", (), "Bytes of request bodies.", _total(board.REQUEST_BYTES)),
+    _Family("asgid_http_response_body_bytes_total", (), "Bytes of response bodies.", _total(board.RESPONSE_BYTES)),
+    _Family(
+        "asgid_http_timeouts_total",
+        ("phase",),
+        "Connections or requests ended by a deadline, by what was awaited.",
+        _totals(board.TIMEOUT_CELL),
+    ),
+    _Family(
+        "asgid_http_protocol_errors_total",
+        ("kind",),
+        "Requests refused as malformed or over a limit.",
+        _totals(board.PROTOCOL_CELL),
+    ),
+    _Family(
+        "asgid_http_overload_rejections_total",
+        (),
+        "Requests answered 503 because no place and no room to wait was left.",
+        _total(board.OVERLOADED),
+    ),
+    _Family(
+        "asgid_http_client_disconnects_total",
+        (),
+        "Clients that left before their response was complete.",
+        _total(board.DISCONNECTS),
+    ),
+    _Family("asgid_app_exceptions_total", (), "Exceptions that left the application.", _total(board.EXCEPTIONS)),
+    _Family(
+        "asgid_slow_requests_total", (), "Requests that took longer than `timeouts.slow_request`.", _total(board.SLOW)
+    ),
+)
+
+
+def families(snapshot: Snapshot, board: Board) -> Iterator[Metric]:
+    """Yield every metric family of the master and its workers, in the order of the reference."""
+    rows = {slot: board.row(slot).tolist() for slot in snapshot.slots}
+    scrape = _Scrape(snapshot, rows, board.totals(snapshot.slots))
+    for family in _FAMILIES:
+        yield family.metric(scrape)
+
+
+class _Page(Collector):
+    """What the client library's encoders ask for, in place of a registry: nothing here is global."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def render(metrics: Iterable[Metric], accept: str) -> tuple[str, bytes]:
+    """Return (content type, page): OpenMetrics where the client's Accept header names it, else Prometheus text.
+
+    A scrape of 4 workers costs the master 0.8 ms, in OpenMetrics 1.2 ms (measured; 0.08 ms of it reads the board).
+    """
+    # The library is given words of our own: a version such as `1.x` in a client's header makes its comparison raise.
+    encode, content_type = choose_encoder("application/openmetrics-text" if "openmetrics-text" in accept else "")
+    return content_type, encode(_Page(metrics))
+
+
+def reference() -> str:
+    """Return docs/metrics.md: every family with its type, labels and meaning."""
+    rows = "\n".join(
+        f"| `{family.name}` | {family.kind} | {', '.join(family.labels) or '-'} | {family.text} |"
+        for family in _FAMILIES
+    )
+    return _REFERENCE.format(rows=rows)
+
+
+_REFERENCE = """\
+# Metrics
+
+<!-- Generated from asgid/master/metrics.py by `make docs`. -->
+
+`GET /metrics` on `metrics.bind` answers in the Prometheus text format, or in OpenMetrics where the client asks for it.
+The master answers, from memory it shares with the workers: also when every worker is stuck, and at no cost to them.
+
+`worker` is the number of a slot, 0 and up. A worker that is replaced gives its slot on, so series do not multiply, and
+its counters go on from where they stood: no counter ever goes backwards, also when a worker is killed. Gauges of a
+worker end with it.
+
+| name | type | labels | meaning |
+|---|---|---|---|
+{rows}
+
+Of the master's own process: `process_cpu_seconds_total`, `process_resident_memory_bytes`,
+`process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds`, `process_max_fds`.
+
+## Questions and their queries
+
+Do requests fail?
+
+    sum(rate(asgid_http_requests_total{{code=~"5.."}}[5m])) / sum(rate(asgid_http_requests_total[5m]))
+
+How slow is the slowest in a hundred?
+
+    histogram_quantile(0.99, rate(asgid_http_request_duration_seconds_bucket[5m]))
+
+Are there too few workers? Connections wait to be accepted, or event loops turn late, for minutes:
+
+    asgid_listener_backlog_connections > 0 or asgid_worker_event_loop_lag_seconds > 0.1
+
+Does something block an event loop?
+
+    asgid_worker_heartbeat_age_seconds > 3
+
+Are workers missing, for longer than a boot takes?
+
+    asgid_workers_desired > on(job, instance) asgid_workers{{state="ready"}}
+
+Does the application crash?
+
+    increase(asgid_worker_exits_total{{reason=~"crash|signal|blocked|boot_failed|boot_timeout"}}[15m]) > 0
+
+Does the running configuration differ from the file?
+
+    asgid_config_last_reload_successful == 0
+"""

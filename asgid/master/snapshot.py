@@ -1,0 +1,78 @@
+"""What the master knows at one moment, as a value: the metrics, the probes and the status page all read this and
+nothing else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BOOT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker as an operator sees it."""
+
+    slot: int
+    pid: int
+    generation: int
+    state: str  #: booting | ready | draining
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadView:
+    """How the last reload ended."""
+
+    verdict: str  #: committed | rolled_back | invalid_config | superseded
+    reason: str  #: why, where it did not commit; one line
+    generation: int  #: the one it tried to bring
+    at: float  #: Unix time
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerView:
+    """A listening socket and its queue of completed connections that no worker has taken yet."""
+
+    name: str
+    backlog_limit: int
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """What the kernel says of one worker's process."""
+
+    resident_bytes: int
+    open_fds: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The master's knowledge. Counter mappings hold every label value of the contract from the start, with 0."""
+
+    now_ns: int  #: CLOCK_MONOTONIC, as the heartbeats on the board
+    uptime_s: float
+    generation: int  #: the committed one
+    desired: int  #: workers wanted
+    backing_off: int  #: workers wanted and not started, because starts fail
+    stopping: bool
+    reloading: bool
+    workers: tuple[WorkerView, ...]
+    listeners: tuple[ListenerView, ...]
+    slots: tuple[int, ...]  #: every slot that ever held a worker
+    starts: Mapping[str, int]  #: by reason
+    exits: Mapping[str, int]  #: by reason
+    reloads: Mapping[str, int]  #: by result
+    last_reload: ReloadView | None
+    last_success: float  #: Unix time of the last commit; the start counts
+    boots: tuple[int, ...]  #: boots that came to `ready`, by bucket of BOOT_BUCKETS_S, +Inf last, not cumulative
+    boots_sum_s: float
+    processes: Mapping[int, ProcessView]  #: by slot
+    cpu_s: Mapping[int, float]  #: by slot, over all workers that ever were in it
+    loop: str  #: uvloop or asyncio
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether at least one worker serves and no stop has begun."""
+        return not self.stopping and any(worker.state == "ready" for worker in self.workers)

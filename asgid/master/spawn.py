@@ -1,0 +1,142 @@
+"""How a worker comes to life and leaves: fork, what a child must forget, and reaping. The only file that forks.
+
+A child keeps its standard streams, its end of the lifeline, the listening sockets and the descriptor for its last
+words; every other descriptor of the master's is closed. Above all the master's ends of the siblings' lifelines: a
+sibling that held one open would keep a worker waiting for a master that is dead.
+"""
+
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from asgid.assignment import DUMP, Assignment, Listener, WorkerMain
+from asgid.errors import ExitCode
+from asgid.wire import Decoder
+
+#: The signals that mean something to the master; a worker ignores all but TERM.
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCHLD,
+)
+_WORKER_IGNORES = (*(signum for signum in SIGNALS if signum not in (signal.SIGTERM, signal.SIGCHLD)), DUMP)
+
+
+@dataclass(slots=True)
+class Child:
+    """What the master holds of one worker's process."""
+
+    slot: int
+    generation: int
+    pid: int
+    born: float
+    lifeline: socket.socket
+    last_words: int  #: a memory file that faulthandler writes to
+    decoder: Decoder = field(default_factory=Decoder)
+
+    def read_last_words(self) -> str:
+        """Return the stacks that the worker wrote when a signal ended it; "" where it wrote none."""
+        return os.pread(self.last_words, 65536, 0).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        self.lifeline.close()
+        os.close(self.last_words)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A reaped process: its exit code or minus its signal, and the CPU seconds it used."""
+
+    pid: int
+    status: int
+    cpu_s: float
+
+
+def fork_worker(slot: int, born: float, assign: Callable[[int], Assignment], worker: WorkerMain) -> Child:
+    """Fork a worker for the assignment that `assign` makes of its lifeline's descriptor. Returns in the master only.
+
+    Raises OSError where the system has no process or descriptor left; then nothing is left open.
+    """
+    with ExitStack() as undo:
+        ours, theirs = map(undo.enter_context, socket.socketpair())
+        last_words = os.memfd_create("asgid-last-words")
+        undo.callback(os.close, last_words)
+        assignment = assign(theirs.fileno())
+        # A signal between the fork and the child's own handlers must neither be lost nor run the master's handlers in
+        # the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _live(assignment, last_words, worker)
+        finally:  # where the fork failed, too: a master that stays deaf cannot be stopped
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        undo.pop_all()
+    theirs.close()
+    ours.setblocking(False)
+    return Child(slot, assignment.generation, pid, born, ours, last_words)
+
+
+def reap() -> Iterator[Death]:
+    """Yield every process that has ended, also those that are not ours: as PID 1 we are handed orphans."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
+
+
+def _live(assignment: Assignment, last_words: int, worker: WorkerMain) -> NoReturn:
+    """Be the worker, from the fork to the exit. Nothing that the master had on its stack is ever returned to."""
+    code = int(ExitCode.INTERNAL)
+    try:
+        _forget(assignment.lifeline_fd, last_words, assignment.listeners)
+        faulthandler.enable(last_words)
+        code = worker(assignment)
+    except BaseException:  # noqa: BLE001 - the border of the process: what comes here is told, and ends here
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # also where nobody reads these streams any more: a child that went on would be a second master
+            # No exit handlers, no destructors: what they would close and flush is the master's.
+            os._exit(code)
+
+
+def _forget(lifeline: int, last_words: int, listeners: tuple[Listener, ...]) -> None:
+    signal.set_wakeup_fd(-1)
+    for signum in _WORKER_IGNORES:
+        signal.signal(signum, signal.SIG_IGN)
+    # While it boots, TERM ends a worker at once: it has accepted nothing that could be lost.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    kept = {0, 1, 2, lifeline, last_words, *(listener.fd for listener in listeners)}
+    for fd in map(int, os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else range(1024)):
+        if fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:  # the descriptor of the listing itself
+                continue
+    # The master's objects stay where they are, unused: collecting them would close descriptors that are somebody else's
+    # by now.
+    gc.freeze()

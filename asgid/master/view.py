@@ -1,0 +1,125 @@
+"""The master's memory of what has happened, and its view of the workers, made into a Snapshot for whoever asks."""
+
+import time
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib.util import find_spec
+
+import psutil
+
+from asgid.master.lifecycle import State
+from asgid.master.listeners import Held
+from asgid.master.snapshot import BOOT_BUCKETS_S, ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.spawn import Child
+from asgid.master.supervisor import Supervisor
+
+_STATES = {State.BOOTING: "booting", State.SERVING: "ready"}  # all others are on their way out: draining
+
+
+class View:
+    """Takes notes while the loop works, and answers from them."""
+
+    def __init__(self, now: float) -> None:
+        self._started = now
+        self._slots: set[int] = set()
+        self._reloads = Counter({"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0})
+        self._last_reload: ReloadView | None = None
+        self._last_success = time.time()
+        self._boots = [0] * (len(BOOT_BUCKETS_S) + 1)
+        self._boots_sum_s = 0.0
+        self._cpu_s: dict[int, float] = defaultdict(float)  # of workers that are gone
+        self._loop = "uvloop" if find_spec("uvloop") else "asyncio"
+
+    def note_start(self, slot: int) -> None:
+        self._slots.add(slot)
+
+    def note_boot(self, boot_s: float) -> None:
+        self._boots[bisect_left(BOOT_BUCKETS_S, boot_s)] += 1
+        self._boots_sum_s += boot_s
+
+    def note_death(self, slot: int, cpu_s: float) -> None:
+        self._cpu_s[slot] += cpu_s
+
+    def note_verdict(self, reload: ReloadView) -> None:
+        self._reloads[reload.verdict] += 1
+        self._last_reload = reload
+        if reload.verdict == "committed":
+            self._last_success = reload.at
+
+    def status_line(self, supervisor: Supervisor) -> str:
+        """Return the one line that `systemctl status` shows."""
+        serving = sum(worker.state is State.SERVING for worker in supervisor.workers.values())
+        line = f"{serving}/{supervisor.wanted} workers ready, generation {_generation(supervisor)}"
+        if self._last_reload:
+            line += f", last reload {self._last_reload.verdict}"
+            line += f": {self._last_reload.reason}" if self._last_reload.reason else ""
+        return line
+
+    def snapshot(
+        self, supervisor: Supervisor, children: Mapping[int, Child], listeners: Iterable[Held], now: float
+    ) -> Snapshot:
+        """Return what is known now; asks the kernel about each worker (a millisecond for four)."""
+        processes, cpu_s = self._processes(children)
+        return Snapshot(
+            now_ns=time.monotonic_ns(),
+            uptime_s=now - self._started,
+            generation=_generation(supervisor),
+            desired=supervisor.wanted,
+            backing_off=0 if supervisor.backoff.may_start(now) else supervisor.missing(),
+            stopping=supervisor.is_stopping,
+            reloading=supervisor.target is not None and supervisor.committed is not None,
+            workers=tuple(
+                WorkerView(
+                    slot=slot,
+                    pid=children[slot].pid,
+                    generation=worker.plan.generation,
+                    state=_STATES.get(worker.state, "draining"),
+                    age_s=now - worker.born,
+                )
+                for slot, worker in sorted(supervisor.workers.items())
+            ),
+            listeners=tuple(
+                ListenerView(held.name, limit, waiting)
+                for held in listeners
+                if (queue := held.queue())
+                for waiting, limit in [queue]
+            ),
+            slots=tuple(sorted(self._slots)),
+            starts={reason.value: number for reason, number in supervisor.starts.items()},
+            exits={reason.value: number for reason, number in supervisor.exits.items()},
+            reloads=dict(self._reloads),
+            last_reload=self._last_reload,
+            last_success=self._last_success,
+            boots=tuple(self._boots),
+            boots_sum_s=self._boots_sum_s,
+            processes=processes,
+            cpu_s=cpu_s,
+            loop=self._loop,
+        )
+
+    def _processes(self, children: Mapping[int, Child]) -> tuple[dict[int, ProcessView], dict[int, float]]:
+        views: dict[int, ProcessView] = {}
+        cpu_s = {slot: self._cpu_s[slot] for slot in self._slots}
+        for slot, child in children.items():
+            with suppress(psutil.Error):  # it may end between two lines
+                process = psutil.Process(child.pid)
+                with process.oneshot():
+                    # First what every process shows to the end, or a counter would go back for one scrape.
+                    times = process.cpu_times()
+                    cpu_s[slot] += times.user + times.system
+                    views[slot] = ProcessView(process.memory_info().rss, process.num_fds(), process.num_threads())
+        return views, cpu_s
+
+
+def _generation(supervisor: Supervisor) -> int:
+    return supervisor.committed.generation if supervisor.committed else 0
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process, 0 for one that is gone."""
+    try:
+        return psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0

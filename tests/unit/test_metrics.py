@@ -1,0 +1,304 @@
+"""A scrape shows what the contract names, its counters never go backwards, and both formats parse."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import asgid
+from asgid import board
+from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
+from asgid.master.metrics import families, reference, render
+from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+
+_STARTS = ("initial", "reload", "recycle", "crash", "scale")
+_EXITS = ("reload", "recycle", "blocked", "crash", "signal", "boot_failed", "boot_timeout", "scale", "shutdown")
+_RESULTS = ("committed", "rolled_back", "invalid_config", "superseded")
+#: docs/metrics.md promises these to dashboards; websockets bring their own.
+_CONTRACT = {
+    "asgid_build_info": ("gauge", {"version", "python", "loop"}),
+    "asgid_generation": ("gauge", set()),
+    "asgid_reloads_total": ("counter", {"result"}),
+    "asgid_config_last_reload_successful": ("gauge", set()),
+    "asgid_config_last_reload_success_timestamp_seconds": ("gauge", set()),
+    "asgid_workers": ("gauge", {"state"}),
+    "asgid_workers_desired": ("gauge", set()),
+    "asgid_worker_info": ("gauge", {"worker", "pid", "generation"}),
+    "asgid_worker_starts_total": ("counter", {"reason"}),
+    "asgid_worker_exits_total": ("counter", {"reason"}),
+    "asgid_worker_boot_duration_seconds": ("histogram", set()),
+    "asgid_worker_heartbeat_age_seconds": ("gauge", {"worker"}),
+    "asgid_worker_event_loop_lag_seconds": ("gauge", {"worker"}),
+    "asgid_worker_resident_memory_bytes": ("gauge", {"worker"}),
+    "asgid_worker_open_fds": ("gauge", {"worker"}),
+    "asgid_worker_threads": ("gauge", {"worker"}),
+    "asgid_worker_cpu_seconds_total": ("counter", {"worker"}),
+    "asgid_connections": ("gauge", {"worker", "state"}),
+    "asgid_connections_accepted_total": ("counter", {"worker"}),
+    "asgid_connection_limit_reached_total": ("counter", {"worker"}),
+    "asgid_listener_backlog_connections": ("gauge", {"listener"}),
+    "asgid_listener_backlog_limit": ("gauge", {"listener"}),
+    "asgid_http_requests_total": ("counter", {"method", "code"}),
+    "asgid_http_requests_in_flight": ("gauge", {"worker"}),
+    "asgid_http_requests_queued": ("gauge", {"worker"}),
+    "asgid_http_request_duration_seconds": ("histogram", set()),
+    "asgid_http_response_start_seconds": ("histogram", set()),
+    "asgid_http_request_body_bytes_total": ("counter", set()),
+    "asgid_http_response_body_bytes_total": ("counter", set()),
+    "asgid_http_timeouts_total": ("counter", {"phase"}),
+    "asgid_http_protocol_errors_total": ("counter", {"kind"}),
+    "asgid_http_overload_rejections_total": ("counter", set()),
+    "asgid_http_client_disconnects_total": ("counter", set()),
+    "asgid_app_exceptions_total": ("counter", set()),
+    "asgid_slow_requests_total": ("counter", set()),
+}
+
+_NOW_NS = 1_000_000_000_000
+_SNAPSHOT = Snapshot(
+    now_ns=_NOW_NS,
+    uptime_s=60.0,
+    generation=3,
+    desired=2,
+    backing_off=1,
+    stopping=False,
+    reloading=False,
+    workers=(WorkerView(0, 811, 3, "ready", 50.0), WorkerView(2, 812, 3, "draining", 40.0)),
+    listeners=(ListenerView("127.0.0.1:8000", 2048, 5),),
+    slots=(0, 1, 2),
+    starts=dict.fromkeys(_STARTS, 1),
+    exits=dict.fromkeys(_EXITS, 2),
+    reloads=dict.fromkeys(_RESULTS, 3),
+    last_reload=None,
+    last_success=1_700_000_000.0,
+    boots=(1, 2, 0, 0, 0, 0, 0, 0, 0, 4),
+    boots_sum_s=123.5,
+    processes={0: ProcessView(50_000_000, 20, 3), 2: ProcessView(60_000_000, 21, 4)},
+    cpu_s={0: 1.5, 1: 2.5, 2: 3.5},
+    loop="uvloop",
+)
+
+
+@pytest.fixture
+def rows() -> Board:
+    """A board on which the workers of slots 0 and 2 live, and one in slot 1 has lived."""
+    rows = Board(bytearray(BYTES))
+    for slot in (0, 1, 2):
+        row = rows.row(slot)
+        row[REQUEST_CELL["GET"][200]] = 10
+        row[board.ACCEPTED] = 5
+        observe(row, board.DURATION, 0.003)
+        observe(row, board.DURATION, 99.0)
+    rows.row(0)[board.HEARTBEAT_NS] = _NOW_NS - 250_000_000
+    rows.row(2)[board.HEARTBEAT_NS] = _NOW_NS + 1000  # it beat after the snapshot was taken
+    rows.row(0)[board.CONNECTIONS], rows.row(0)[board.STARTED], rows.row(0)[board.ABANDONED] = 4, 11, 8
+    rows.row(2)[board.CONNECTIONS], rows.row(2)[board.STARTED], rows.row(2)[board.ABANDONED] = 0, 10, 11
+    rows.row(0)[board.LAG_NS] = 2_000_000
+    rows.row(1)[REQUEST_CELL["BREW"][299]] = 1
+    return rows
+
+
+def _values(snapshot: Snapshot, rows: Board) -> dict[tuple[str, ...], float]:
+    """Every sample: its name and the values of its labels, in the order of their names."""
+    return {
+        (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
+        for family in families(snapshot, rows)
+        for sample in family.samples
+    }
+
+
+def _name(family: Metric) -> str:
+    return family.name + "_total" if family.type == "counter" else family.name
+
+
+def test_every_series_of_the_contract_is_there_and_no_other(rows):
+    """Names, types and labels are what users' dashboards depend on."""
+    found = {
+        _name(family): (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+        for family in families(_SNAPSHOT, rows)
+    }
+
+    assert found == _CONTRACT
+
+
+def test_the_masters_knowledge_is_shown(rows):
+    """One value each, from the snapshot."""
+    values = _values(_SNAPSHOT, rows)
+
+    assert [
+        values[name,]
+        for name in (
+            "asgid_generation",
+            "asgid_workers_desired",
+            "asgid_config_last_reload_success_timestamp_seconds",
+        )
+    ] == [3, 2, 1_700_000_000.0]
+    assert {key[1]: value for key, value in values.items() if key[0] == "asgid_workers"} == {
+        "booting": 0,
+        "ready": 1,
+        "draining": 1,
+        "backoff": 1,
+    }
+    assert values["asgid_worker_info", "3", "811", "0"] == 1
+    assert values["asgid_worker_starts_total", "crash"] == 1
+    assert values["asgid_worker_exits_total", "boot_timeout"] == 2
+    assert values["asgid_reloads_total", "superseded"] == 3
+    assert values["asgid_listener_backlog_connections", "127.0.0.1:8000"] == 5
+    assert values["asgid_listener_backlog_limit", "127.0.0.1:8000"] == 2048
+    assert values["asgid_worker_resident_memory_bytes", "2"] == 60_000_000
+    assert any(key[0] == "asgid_build_info" and asgid.__version__ in key and "uvloop" in key for key in values)
+
+
+def test_a_worker_shows_its_connections_and_its_pulse(rows):
+    """What is in flight is active, the rest is idle; a count read while it changes is never negative."""
+    values = _values(_SNAPSHOT, rows)
+
+    assert [values["asgid_connections", state, "0"] for state in ("active", "idle", "websocket")] == [1, 3, 0]
+    assert [values["asgid_connections", state, "2"] for state in ("active", "idle", "websocket")] == [0, 0, 0]
+    assert [values["asgid_http_requests_in_flight", worker] for worker in ("0", "2")] == [1, 0]
+    assert [values["asgid_worker_heartbeat_age_seconds", worker] for worker in ("0", "2")] == [0.25, 0]
+    assert values["asgid_worker_event_loop_lag_seconds", "0"] == 0.002
+
+
+def test_a_worker_that_has_not_beaten_yet_shows_no_age(rows):
+    """An age since the machine was started would wake someone at every boot of a worker."""
+    rows.retire(0)
+    values = _values(_SNAPSHOT, rows)
+
+    assert ("asgid_worker_heartbeat_age_seconds", "0") not in values
+    assert ("asgid_worker_heartbeat_age_seconds", "2") in values
+
+
+def test_requests_are_shown_where_they_occurred(rows):
+    """Of all pairs of method and code only those with a count; a method of no registry is OTHER."""
+    values = _values(_SNAPSHOT, rows)
+    requests = {key[1:]: value for key, value in values.items() if key[0] == "asgid_http_requests_total"}
+
+    assert requests == {("200", "GET"): 30, ("other", "OTHER"): 1}
+
+
+def test_histograms_are_cumulative_and_end_with_their_count(rows):
+    """Prometheus: `le` is an upper bound that counts all below it; +Inf equals the count."""
+    values = _values(_SNAPSHOT, rows)
+    name = "asgid_http_request_duration_seconds"
+    buckets = [values[f"{name}_bucket", str(bound)] for bound in BUCKETS]
+
+    assert [0 if bound < 0.003 else 3 for bound in BUCKETS] == buckets
+    assert values[f"{name}_bucket", "+Inf"] == values[f"{name}_count",] == 6
+    assert values[f"{name}_sum",] == pytest.approx(3 * 99.003)
+    assert values["asgid_worker_boot_duration_seconds_bucket", "0.25"] == 3
+    assert values["asgid_worker_boot_duration_seconds_count",] == 7
+    assert values["asgid_worker_boot_duration_seconds_sum",] == 123.5
+
+
+def test_gauges_end_with_their_worker_and_counters_stay(rows):
+    """A killed worker takes nothing with it that was counted, and leaves nothing that was only true of it."""
+    before = _values(_SNAPSHOT, rows)
+    rows.retire(0)
+    without = replace(_SNAPSHOT, workers=_SNAPSHOT.workers[1:], processes={2: _SNAPSHOT.processes[2]})
+    after = _values(without, rows)
+    gone = {key[0] for key in before.keys() - after.keys()}
+
+    assert {
+        "asgid_worker_info",
+        "asgid_worker_heartbeat_age_seconds",
+        "asgid_worker_event_loop_lag_seconds",
+        "asgid_worker_resident_memory_bytes",
+        "asgid_worker_open_fds",
+        "asgid_worker_threads",
+        "asgid_connections",
+        "asgid_http_requests_in_flight",
+        "asgid_http_requests_queued",
+    } == gone
+    assert after["asgid_connections_accepted_total", "0"] == 5
+    assert after["asgid_worker_cpu_seconds_total", "1"] == 2.5
+
+
+_CELL = st.integers(board.STARTED, board.CELLS - 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), _CELL, st.integers(0, 5)), max_size=20))
+def test_no_counter_ever_goes_backwards(facts):
+    """Workers count and die in any order; an amount of 0 stands for a death."""
+    rows = Board(bytearray(BYTES))
+    counters = {_name(family) for family in families(_SNAPSHOT, rows) if family.type != "gauge"}
+    last: dict[tuple[str, ...], float] = {}
+    for slot, cell, amount in facts:
+        if amount:
+            rows.row(slot)[cell] += amount
+        else:
+            rows.retire(slot)
+        values = {
+            key: value
+            for key, value in _values(_SNAPSHOT, rows).items()
+            if key[0] in counters or key[0].endswith(("_bucket", "_count", "_sum"))
+        }
+
+        assert last.keys() <= values.keys()
+        assert all(values[key] >= last[key] for key in last)
+
+        last = values
+
+
+@pytest.mark.parametrize(
+    ("verdict", "successful"),
+    [("committed", 1), ("superseded", 1), ("rolled_back", 0), ("invalid_config", 0)],
+)
+def test_the_last_reload_is_told(rows, verdict, successful):
+    """A reload whose place a newer one took has not failed; before the first one nothing has."""
+    snapshot = replace(_SNAPSHOT, last_reload=ReloadView(verdict, "why", 4, 1_700_000_001.0))
+
+    assert _values(snapshot, rows)["asgid_config_last_reload_successful",] == successful
+    assert _values(_SNAPSHOT, rows)["asgid_config_last_reload_successful",] == 1
+
+
+def test_both_formats_parse_to_the_same_series(rows):
+    """The client library's own parsers read what Prometheus and a person's curl are given."""
+    text_type, text = render(families(_SNAPSHOT, rows), "*/*")
+    open_type, page = render(families(_SNAPSHOT, rows), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    from_text, from_openmetrics = (
+        {(sample.name, *sorted(sample.labels.items())): sample.value for family in parsed for sample in family.samples}
+        for parsed in (parse_text(text.decode()), parse_openmetrics(page.decode()))
+    )
+
+    assert text_type.startswith("text/plain; version=0.0.4")
+    assert open_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert page.endswith(b"# EOF\n")
+    assert from_openmetrics == from_text
+    assert len(from_text) > 100
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "text/html", "application/openmetrics-text;version=1.x", "text/plain;version=,", ";=,"]
+)
+def test_no_accept_header_fails_a_scrape(rows, accept):
+    """A version that is no number makes the client library's own choice raise."""
+    _, page = render(families(_SNAPSHOT, rows), accept)
+
+    assert b"asgid_build_info" in page
+
+
+def test_a_label_from_the_configuration_is_escaped(rows):
+    """A listener's name is free text."""
+    snapshot = replace(_SNAPSHOT, listeners=(ListenerView('a"b\\c\nd', 1, 0),))
+    _, page = render(families(snapshot, rows), "")
+    names = {
+        sample.labels["listener"]
+        for f in parse_text(page.decode())
+        for sample in f.samples
+        if "listener" in sample.labels
+    }
+
+    assert {'a"b\\c\nd'} == names
+
+
+def test_the_reference_is_fresh_and_names_every_metric():
+    """docs/metrics.md is generated; `make docs` writes it."""
+    path = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+    assert path.read_text() == reference()
+    assert all(f"| `{name}` | {kind} |" in reference() for name, (kind, _) in _CONTRACT.items())

@@ -1,0 +1,204 @@
+"""The master's memory and its view: notes in, a Snapshot out that agrees with the supervisor and the kernel."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import psutil
+import pytest
+
+from asgid.address import Tcp
+from asgid.master.lifecycle import ExitReason, Plan, StartReason
+from asgid.master.listeners import Held
+from asgid.master.snapshot import BOOT_BUCKETS_S, ListenerView, ReloadView, WorkerView
+from asgid.master.spawn import Child
+from asgid.master.supervisor import Supervisor
+from asgid.master.view import View
+
+ROLLED_BACK = ReloadView("rolled_back", "no module named shop", 2, 1_700_000_000.0)
+
+
+@pytest.fixture
+def children() -> Iterator[dict[int, Child]]:
+    """Two workers, both of them this very process: the kernel knows it."""
+    with ExitStack() as stack:
+        lines = [stack.enter_context(socket.socket()) for _ in range(2)]
+        yield {slot: Child(slot, 1, os.getpid(), 0.0, line, -1) for slot, line in enumerate(lines)}
+
+
+@pytest.fixture
+def supervisor() -> Supervisor:
+    """One of two workers serves since 10 s, the other boots since then; plan 1."""
+    supervisor = Supervisor()
+    supervisor.reload(Plan(1, 2), 5.0)
+    supervisor.ready(0, 10.0)
+    return supervisor
+
+
+@pytest.fixture
+def view() -> View:
+    """Made at zero; it was told of both starts, as the loop does."""
+    view = View(0.0)
+    for slot in range(3):
+        view.note_start(slot)
+    return view
+
+
+def test_the_workers_are_shown_as_the_supervisor_knows_them(view, supervisor, children):
+    """State, generation and age by slot; what is wanted beside what is there."""
+    snapshot = view.snapshot(supervisor, children, [], 15.0)
+
+    assert snapshot.workers == (
+        WorkerView(0, os.getpid(), 1, "ready", 10.0),
+        WorkerView(1, os.getpid(), 1, "booting", 5.0),
+    )
+    assert (snapshot.generation, snapshot.desired, snapshot.uptime_s, snapshot.backing_off) == (1, 2, 15.0, 0)
+    assert snapshot.is_ready
+    assert not snapshot.stopping
+    assert not snapshot.reloading
+
+
+def test_whoever_is_on_the_way_out_is_draining(view, supervisor, children):
+    """Also when it was aborted or killed."""
+    supervisor.stop(20.0)
+
+    assert [worker.state for worker in view.snapshot(supervisor, children, [], 20.0).workers] == ["draining"] * 2
+
+    supervisor.stop_now(21.0)
+    snapshot = view.snapshot(supervisor, children, [], 21.0)
+
+    assert [worker.state for worker in snapshot.workers] == ["draining"] * 2
+    assert snapshot.stopping
+    assert not snapshot.is_ready
+
+
+def test_before_the_first_worker_is_ready_there_is_no_generation(view, children):
+    """A start is no reload."""
+    supervisor = Supervisor()
+    supervisor.reload(Plan(1, 2), 0.0)
+    snapshot = view.snapshot(supervisor, children, [], 1.0)
+
+    assert (snapshot.generation, snapshot.reloading, snapshot.is_ready) == (0, False, False)
+
+
+def test_a_reload_shows_while_it_lasts(view, supervisor, children):
+    """From the canary on."""
+    supervisor.reload(Plan(2, 2), 20.0)
+    children[2] = children[0]
+
+    assert view.snapshot(supervisor, children, [], 20.0).reloading
+
+
+def test_workers_that_wait_for_their_start_are_counted(view, supervisor, children):
+    """Only while the delay runs."""
+    supervisor.ready(1, 10.0)
+    supervisor.exited(1, 1, 20.0)
+    children.pop(1)
+
+    assert view.snapshot(supervisor, children, [], 20.05).backing_off == 1
+    assert view.snapshot(supervisor, children, [], 20.15).backing_off == 0
+
+
+def test_every_reason_has_its_count_from_the_start(view, supervisor, children):
+    """A series that appears with its first event hides that event from a rate."""
+    snapshot = view.snapshot(supervisor, children, [], 15.0)
+
+    assert snapshot.starts == {reason.value: 0 for reason in StartReason} | {"initial": 2}
+    assert snapshot.exits == {reason.value: 0 for reason in ExitReason}
+    assert snapshot.reloads == {"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0}
+
+
+def test_the_last_verdict_is_remembered_and_each_is_counted(view, supervisor, children):
+    """Only a commit moves the time of the last success."""
+    before = view.snapshot(supervisor, children, [], 1.0)
+    view.note_verdict(ROLLED_BACK)
+    after = view.snapshot(supervisor, children, [], 2.0)
+
+    assert before.last_reload is None
+    assert after.last_reload == ROLLED_BACK
+    assert after.reloads["rolled_back"] == 1
+    assert after.last_success == before.last_success
+
+    view.note_verdict(ReloadView("committed", "", 3, 1_700_000_005.0))
+
+    assert view.snapshot(supervisor, children, [], 3.0).last_success == 1_700_000_005.0
+
+
+@pytest.mark.parametrize(("boot_s", "bucket"), [(0.0, 0), (0.1, 0), (0.11, 1), (60.0, 8), (61.0, 9)])
+def test_a_boot_falls_into_its_bucket(view, supervisor, children, boot_s, bucket):
+    """A bound belongs to its bucket; the last has none."""
+    view.note_boot(boot_s)
+    snapshot = view.snapshot(supervisor, children, [], 1.0)
+
+    assert snapshot.boots == tuple(int(index == bucket) for index in range(len(BOOT_BUCKETS_S) + 1))
+    assert snapshot.boots_sum_s == boot_s
+
+
+def test_the_processor_time_of_a_slot_outlives_its_workers(view, supervisor, children):
+    """What the dead used is added to what the living use: the counter never goes back."""
+    view.note_death(1, 1000.0)
+    snapshot = view.snapshot(supervisor, {0: children[0], 1: children[1]}, [], 1.0)
+    used = sum(psutil.Process().cpu_times()[:2])
+
+    assert snapshot.slots == (0, 1, 2)
+    assert 0 < snapshot.cpu_s[0] <= used
+    assert 1000 < snapshot.cpu_s[1] <= 1000 + used
+    assert snapshot.processes[0].resident_bytes > 2**20
+    assert snapshot.processes[0].open_fds > 2
+    assert snapshot.processes[0].threads >= 1
+
+
+def test_the_processor_time_of_a_process_that_may_not_be_looked_into_is_still_counted(
+    view, supervisor, children, monkeypatch
+):
+    """A worker that has ended and was not reaped yet hides its descriptors; its times stay readable."""
+
+    def refuse(_process: Any) -> int:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "num_fds", refuse)
+    snapshot = view.snapshot(supervisor, children, [], 1.0)
+
+    assert snapshot.cpu_s[0] > 0
+
+
+def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(view, supervisor, children):
+    """It keeps its place in the list, and what its slot has used."""
+    with psutil.Popen(["true"]) as ended:
+        ended.wait()
+    children[1].pid = ended.pid
+    view.note_death(1, 2.5)
+    snapshot = view.snapshot(supervisor, children, [], 1.0)
+
+    assert len(snapshot.workers) == 2
+    assert 1 not in snapshot.processes
+    assert snapshot.cpu_s[1] == 2.5
+
+
+def test_listeners_show_their_queue(view, supervisor, children):
+    """A connection that nobody has taken yet waits in it; where the kernel does not tell, nothing is shown."""
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix, socket.socket() as client:
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen(7)
+        client.connect(tcp.getsockname())
+        helds = [Held("web", Tcp("127.0.0.1", 0), tcp, 7), Held("local", Tcp("", 0), unix, 7)]
+
+        assert view.snapshot(supervisor, children, helds, 1.0).listeners == (ListenerView("web", 7, 1),)
+
+
+def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(view, supervisor):
+    """One line, for `systemctl status`."""
+
+    assert view.status_line(supervisor) == "1/2 workers ready, generation 1"
+
+    view.note_verdict(ROLLED_BACK)
+
+    assert view.status_line(supervisor) == (
+        "1/2 workers ready, generation 1, last reload rolled_back: no module named shop"
+    )
+
+    view.note_verdict(ReloadView("committed", "", 3, 1.0))
+
+    assert view.status_line(supervisor) == "1/2 workers ready, generation 1, last reload committed"
