@@ -1,0 +1,329 @@
+"""The command line: arguments -> one of run, check, config, version; the only place that exits.
+
+It is also the only module that knows the master and the worker, and hands the one to the other. It imports what is slow
+inside its functions: whatever runs before the signals are blocked is a moment in which a signal kills the program.
+"""
+
+# ruff: noqa: PLC0415, T201 - late imports are this file's point, and so is talking to a terminal
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable, Iterator, Sequence
+
+    from asgid.config import Config
+    from asgid.config.positions import KeyPath
+    from asgid.errors import ExitCode
+
+    Faults = Callable[[Config], Iterator[tuple[KeyPath, str]]]
+
+#: What the master acts on. None of them may kill the program by default action, at any moment of its life.
+_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGQUIT,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+)
+_COMMAND_LINE = "the command line"
+_DESCRIPTION = "Serve an ASGI application with supervised worker processes."
+_EPILOG = """\
+commands:
+  asgid check -c FILE   validate a file and name every problem in it; --boot, boot the application once too
+  asgid config -c FILE  show the settings that are in force; --schema, --defaults
+
+`asgid config --defaults > asgid.toml` makes a file to start from.
+"""
+
+
+def entry() -> NoReturn:
+    """Be the program: `asgid` and `python -m asgid`."""
+    # First of all, and before pydantic, whose import takes 0.1 s. What arrives from here on waits until the master
+    # unblocks it, with its handlers in place.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> ExitCode:
+    """Do what the arguments ask; return how it ended."""
+    from asgid.errors import ConfigError, ExitCode, UnavailableError
+
+    try:
+        arguments = _parse(argv)
+    except SystemExit as stop:  # how argparse ends, after it has printed help or what is wrong
+        return ExitCode.USAGE if stop.code else ExitCode.OK
+    try:
+        return ExitCode(arguments.action(arguments))
+    except ConfigError as error:
+        count = "one problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
+        print(f"asgid: {count} in {arguments.file or _COMMAND_LINE}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"  {problem}", file=sys.stderr)
+        return ExitCode.CONFIG
+    except UnavailableError as error:
+        print(f"asgid: {error}", file=sys.stderr)
+        return ExitCode.UNAVAILABLE
+    except Exception:  # noqa: BLE001 - the border of the program
+        import traceback
+
+        traceback.print_exc()
+        print("asgid: this is a fault of asgid itself; please report it with the lines above", file=sys.stderr)
+        return ExitCode.INTERNAL
+
+
+# -- what can be asked for ---------------------------------------------------------------------------------------------
+
+
+def _run(arguments: Namespace) -> ExitCode:
+    # The worker's modules are imported before the fork on purpose: their memory is shared, and a worker starts sooner.
+    import asgid.master.main
+    import asgid.worker.main
+
+    return asgid.master.main.run(_Source(arguments, _faults_of_a_start).load, asgid.worker.main.main)
+
+
+def _check(arguments: Namespace) -> ExitCode:
+    from asgid.errors import ExitCode
+
+    _be_a_tool()
+    name = arguments.file or _COMMAND_LINE
+    config = _Source(arguments).load()
+    if arguments.boot:
+        import asgid.master.trial
+        import asgid.worker.main
+
+        if reason := asgid.master.trial.boot_once(config, asgid.worker.main.main):
+            print(f"{name}: {config.app.target} failed its trial: {reason}", file=sys.stderr)
+            return ExitCode.NO_WORKER
+    verdict = "ok, boots" if arguments.boot else "ok"
+    listeners = ", ".join(listen.bind for listen in config.listen)
+    metrics = config.metrics.bind if config.metrics.enabled else "off"
+    print(
+        f"{name}: {verdict} ({config.app.target} on {listeners}; workers: {config.workers.count}; metrics: {metrics})"
+    )
+    return ExitCode.OK
+
+
+def _config(arguments: Namespace) -> ExitCode:
+    from asgid.config import reference
+    from asgid.errors import ExitCode
+
+    _be_a_tool()
+
+    if arguments.defaults:
+        print(reference.example(), end="")
+    elif arguments.schema:
+        import json
+
+        print(json.dumps(reference.schema(), indent=2))
+    else:
+        print(reference.toml(_Source(arguments).load()), end="")
+    return ExitCode.OK
+
+
+def _version(_arguments: Namespace) -> ExitCode:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from asgid import __version__
+    from asgid.errors import ExitCode
+
+    _be_a_tool()
+    print(f"asgid {__version__}\nPython {platform.python_version()}")
+    for name in ("uvloop", "httptools"):
+        try:
+            print(name, version(name))
+        except PackageNotFoundError:
+            print(name, "is not installed")
+    return ExitCode.OK
+
+
+def _be_a_tool() -> None:
+    """Let signals end what only prints: Ctrl-C, and a reader that has seen enough."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+# -- where settings come from ------------------------------------------------------------------------------------------
+
+
+class _Source:
+    """A file or an application, with what else the command line says; read anew at every load."""
+
+    def __init__(self, arguments: Namespace, faults: Faults | None = None) -> None:
+        from pathlib import Path
+
+        self._faults = faults or _faults
+        self._name: str = arguments.file or _COMMAND_LINE
+        self._path = Path(arguments.file).absolute() if arguments.file else None  # wherever a reload finds us
+        self._binds: list[str] = arguments.bind
+        self._target: str | None = arguments.application
+        workers = {} if arguments.workers is None else {"workers.count": arguments.workers}
+        self._overrides: dict[str, str] = workers | dict(arguments.set)
+
+    def load(self) -> Config:
+        """Return the settings as they are now; raises ConfigError."""
+        from asgid import config
+
+        return config.parse(
+            self._read(),
+            self._name,
+            overrides=self._overrides,
+            binds=self._binds,
+            target=self._target,
+            faults=self._faults,
+        )
+
+    def _read(self) -> str | None:
+        from asgid.errors import ConfigError, Problem
+
+        if self._path is None:
+            return None
+        try:
+            data = self._path.read_bytes()
+        except OSError as error:
+            raise ConfigError(Problem(self._name, "", f"cannot be read: {error.strerror}")) from None
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise ConfigError(Problem(f"{self._name}:{line}", "", "this is not UTF-8, which TOML is")) from None
+
+
+def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Find what is well written and not so on this machine, or not known to the worker."""
+    import grp
+    import pwd
+    from pathlib import Path
+
+    from asgid.worker.access import check_template
+
+    if not Path(config.app.directory).is_dir():
+        yield ("app", "directory"), f"there is no directory {Path(config.app.directory).absolute()}"
+    if config.log.access.enabled:
+        try:
+            check_template(config.log.access.format)
+        except ValueError as error:
+            yield ("log", "access", "format"), str(error)
+    owners = [(("listen", index), "owner", listen.owner, listen.group) for index, listen in enumerate(config.listen)]
+    for path, key, user, group in (*owners, (("process",), "user", config.process.user, config.process.group)):
+        if user and not _knows(pwd.getpwnam, user):
+            yield (*path, key), f"this machine has no user {user!r}"
+        if group and not _knows(grp.getgrnam, group):
+            yield (*path, "group"), f"this machine has no group {group!r}"
+
+
+def _faults_of_a_start(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Find also what only who is about to serve can tell: `asgid check` may run before systemd has made a directory,
+    and as another user.
+    """
+    from asgid.log import Output
+
+    yield from _faults(config)
+    outputs: list[tuple[KeyPath, str]] = [(("log", "output"), config.log.output)]
+    if config.log.access.enabled:
+        outputs.append((("log", "access", "output"), config.log.access.output))
+    for path, output in outputs:
+        try:
+            Output(output).close()
+        except OSError as error:
+            yield path, f"{output} cannot be opened: {error.strerror}"
+
+
+def _knows(find: Callable[[str], object], name: str) -> bool:
+    try:
+        find(name)
+    except KeyError:
+        return False
+    return True
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _parse(argv: Sequence[str]) -> Namespace:
+    """Return the arguments, with `action` to call; raises SystemExit, as argparse does."""
+    from asgid.errors import ExitCode
+
+    # An application always holds a colon, so the first word is a command or is not.
+    command, *rest = argv or [""]
+    if command == "check":
+        parser = _parser("asgid check", "Validate the settings and name every problem in them.", _check)
+        parser.add_argument(
+            "--boot", action="store_true", help="also boot the application once, in a worker that is thrown away"
+        )
+    elif command == "config":
+        parser = _parser("asgid config", "Show the settings that are in force, as TOML.", _config)
+        shown = parser.add_mutually_exclusive_group()
+        shown.add_argument(
+            "--schema", action="store_true", help="show the JSON Schema of the file instead, for editors"
+        )
+        shown.add_argument("--defaults", action="store_true", help="show the example file instead: every setting")
+    else:
+        rest = list(argv)
+        parser = _parser("asgid", _DESCRIPTION, _run, _EPILOG)
+        parser.add_argument(
+            "--version", dest="action", action="store_const", const=_version, help="show the versions that run here"
+        )
+    if not argv:
+        parser.print_help(sys.stderr)
+        raise SystemExit(ExitCode.USAGE)
+    arguments = parser.parse_args(rest)
+    needs_source = arguments.action is not _version and not (
+        command == "config" and (arguments.schema or arguments.defaults)
+    )
+    if needs_source and not arguments.file and not arguments.application:
+        parser.error("name a file, -c FILE, or an application, module:attribute")
+    if arguments.file and arguments.application:
+        parser.error("-c FILE and an application exclude each other; to override the file's: --set app.target=...")
+    return arguments
+
+
+def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode], epilog: str = "") -> ArgumentParser:
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    parser = ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(action=action)
+    parser.add_argument("application", nargs="?", type=_application, help="module:attribute, instead of a file")
+    parser.add_argument("-c", dest="file", metavar="FILE", help="the configuration file")
+    parser.add_argument(
+        "-b", dest="bind", metavar="ADDR", action="append", default=[], help="listen here; may be repeated"
+    )
+    parser.add_argument("-w", dest="workers", metavar="N", help="how many workers: --set workers.count=N")
+    parser.add_argument(
+        "--set", metavar="TABLE.KEY=VALUE", action="append", default=[], type=_setting, help="override one setting"
+    )
+    return parser
+
+
+def _application(word: str) -> str:
+    from argparse import ArgumentTypeError
+
+    if ":" not in word:
+        raise ArgumentTypeError(f"{word!r} is no command, and an application is written module:attribute")
+    return word
+
+
+def _setting(word: str) -> tuple[str, str]:
+    from argparse import ArgumentTypeError
+
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise ArgumentTypeError(f"{word!r} has no =; write table.key=value, such as timeouts.graceful=10s")
+    return name.strip(), value.strip()
