@@ -1,0 +1,11 @@
+"""Keeps as many MiB as its path says, for ever."""
+
+KEPT = []
+
+
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    KEPT.append(bytearray(int(scope["path"][1:]) << 20))
+    KEPT[-1][::4096] = b"x" * len(KEPT[-1][::4096])  # resident, not only reserved
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,17 @@
+"""Keeps a state from startup to every request, and leaves the file named by the environment's FAREWELL at shutdown."""
+
+import os
+from pathlib import Path
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        scope["state"]["greeting"] = "from startup"
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        Path(os.environ["FAREWELL"]).touch()  # noqa: ASYNC240 - as short as it can be
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": scope["state"]["greeting"].encode()})

@@ -1,0 +1,3 @@
+"""Its attribute is no application."""
+
+application = 42

@@ -1,0 +1,3 @@
+"""Cannot be imported."""
+
+raise RuntimeError("the tables of this application were never made")

@@ -1,0 +1,16 @@
+"""Says which process answers; /stuck never gives the event loop back."""
+
+import os
+import time
+
+
+def never_gives_the_loop_back():
+    time.sleep(3600)
+
+
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    if scope["path"] == "/stuck":
+        never_gives_the_loop_back()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})

@@ -1,0 +1,8 @@
+"""Never answers."""
+
+import asyncio
+
+
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await asyncio.Event().wait()

@@ -1,0 +1,52 @@
+"""What every test may ask for: a running asgid, and its log where a test fails."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import Daemon
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start daemons: `start("module:attr", timeouts={...})`; they end with the test, their directory stays."""
+    with ExitStack() as stack:
+        yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).start()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Start]:
+    """The same, but wait for nothing: for daemons that never get ready, or are not let."""
+    with ExitStack() as stack:
+        yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).launch()
+
+
+@pytest.fixture(scope="module")
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """The same for a whole module, where no test changes what the others see."""
+    with ExitStack() as stack:
+        directory = tmp_path_factory.mktemp("shared")
+        yield lambda *target, **tables: _new(stack, directory, *target, **tables).start()
+
+
+def _new(stack: ExitStack, directory: Path, target: str = "hello:application", **tables: Any) -> Daemon:
+    home = directory / f"asgid-{len(list(directory.iterdir()))}"
+    home.mkdir()
+    app = {"target": target} | tables.pop("app", {})
+    return stack.enter_context(Daemon(home, {"app": app, **tables}))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for daemon in Daemon.running:
+            report.sections.append((f"asgid in {daemon.directory}", daemon.log_text()[-20_000:]))
+    return report

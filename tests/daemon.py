@@ -1,0 +1,311 @@
+"""A real asgid for tests: its settings, its process, its log, its endpoint, its end.
+
+Invariant: what a Daemon started is gone when its `with` block is left; to have to end it by force is an AssertionError.
+It reads what an operator can read: the log, the metrics address, /proc. It does not know asgid's modules.
+"""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+
+T = TypeVar("T")
+Settings = Mapping[str, Any]  # what json and TOML hold; the tables differ in their values' types
+Series = tuple[str, frozenset[tuple[str, str]]]  # a sample's name and its labels
+
+APPS = Path(__file__).parent / "apps"
+ASGID = Path(sys.executable).parent / "asgid"
+RELOAD_ENDS = ("reload committed", "reload rolled back", "reload refused")
+
+#: Two workers on ports that the kernel chooses, with waits as short as a loaded machine of two cores allows.
+DEFAULTS: dict[str, Any] = {
+    "app": {"target": "hello:application", "directory": str(APPS)},
+    "listen": [{"bind": "127.0.0.1:0"}],
+    "workers": {"count": 2},
+    "timeouts": {"boot": "20s", "graceful": "5s", "kill": "1s"},
+    "reload": {"settle": "0.1s"},
+    "metrics": {"bind": "127.0.0.1:0"},
+}
+
+#: Python trusts a .pyc whose source has the same second and the same size; a test rewrites a module faster than that.
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def eventually(predicate: Callable[[], T], within: float = 5.0) -> T:
+    """Return the first true answer of `predicate`, asked every 10 ms; raises AssertionError after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s; the last answer was {answer!r}")
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs: one that is gone, or waits for whoever adopted it to reap it, does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
+    """Return `settings` with `changes` laid over them, table by table; a list replaces a list."""
+    result = dict(settings)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def toml(settings: Settings) -> str:
+    """Return `settings` as TOML: a mapping is a table, a list of mappings an array of tables, None no key."""
+    return "\n".join(_table("", settings)) + "\n"
+
+
+def _table(path: str, table: Settings) -> Iterator[str]:
+    inner: list[str] = []
+    for key, value in table.items():
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            inner += [f"[{name}]", *_table(name, value)]
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            for row in value:
+                inner += [f"[[{name}]]", *_table(name, row)]
+        elif value is not None:
+            yield f"{key} = {json.dumps(value)}"  # JSON's strings, numbers, booleans and arrays of them are TOML's too
+    yield from inner
+
+
+def asgid(
+    *arguments: str, within: float = 20.0, stdin: str | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `asgid ARGUMENTS` to its end; raises subprocess.TimeoutExpired after `within` seconds."""
+    return subprocess.run(
+        [str(_installed()), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        cwd=cwd,
+        env=os.environ | ENVIRONMENT,
+        check=False,
+    )
+
+
+def _installed() -> Path:
+    if not ASGID.exists():
+        raise AssertionError(f"{ASGID} is missing: the e2e tests run the installed program; `make test` installs it")
+    return ASGID
+
+
+class Daemon:
+    """One `asgid -c asgid.toml` in a directory of its own; leaving its `with` block ends it."""
+
+    running: list["Daemon"] = []  # noqa: RUF012 - every Daemon that lives, so that a failing test can print their logs
+
+    def __init__(self, directory: Path, settings: Settings, arguments: tuple[str, ...] = ("-c", "asgid.toml")) -> None:
+        self.directory = directory
+        self.settings = merged(DEFAULTS, settings)
+        self.arguments = arguments
+        self.process: subprocess.Popen[bytes] | None = None
+
+    # -- life
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.is_running:
+                self.stop()
+        finally:
+            left = self._end_all()
+        if left:
+            raise AssertionError(f"left behind and ended by force: {', '.join(left)}")
+
+    def start(self) -> Self:
+        """Start it and wait until every worker is ready; raises AssertionError when it ends or is not ready in 20 s."""
+        self.launch()
+        eventually(self._is_up, within=20)
+        return self
+
+    def launch(self) -> Self:
+        """Start it and wait for nothing."""
+        self.write_settings()
+        with (self.directory / "stdout").open("ab") as stdout, (self.directory / "stderr").open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [str(_installed()), *self.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=self.directory,
+                env=os.environ | ENVIRONMENT,
+                start_new_session=True,  # by its session a worker is known to be ours even after its master is gone
+            )
+        Daemon.running.append(self)
+        return self
+
+    def _is_up(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            code = None if self.process is None else self.process.returncode
+            raise AssertionError(f"asgid ended with {code} before it was ready:\n{self.log_text()}")
+        return len(self.log_events("worker ready")) >= int(self.settings["workers"]["count"])
+
+    def stop(self, within: float = 15.0) -> int:
+        """Send TERM, wait, and return the exit code; raises AssertionError after `within` seconds."""
+        self.signal("TERM")
+        return self.wait(within)
+
+    def wait(self, within: float = 15.0) -> int:
+        """Wait for its end and return the exit code; raises AssertionError after `within` seconds."""
+        assert self.process is not None
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"asgid still runs {within:g} s after it should have ended") from None
+
+    def _end_all(self) -> list[str]:
+        """End by pid what still runs of this daemon's session, and return what that was."""
+        if self in Daemon.running:
+            Daemon.running.remove(self)
+        left = self.processes()
+        names = [str(process) for process in left]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself since
+                process.kill()
+        if self.process is not None:
+            self.process.wait(5)
+        psutil.wait_procs(left, timeout=5)
+        return names
+
+    def signal(self, name: str) -> None:
+        """Send SIG`name` to the master."""
+        assert self.process is not None
+        os.kill(self.process.pid, getattr(signal, f"SIG{name}"))
+
+    def reload(self, within: float = 20.0) -> dict[str, Any]:
+        """Send HUP, wait for the verdict, and return its log event."""
+        seen = len(self.log_events(*RELOAD_ENDS))
+        self.signal("HUP")
+        return eventually(lambda: self.log_events(*RELOAD_ENDS)[seen:], within)[0]
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The master's."""
+        assert self.process is not None
+        return self.process.pid
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process of the session, master and orphans included, but not what waits to be reaped."""
+        found = []
+        for process in psutil.process_iter(["status"]):
+            try:
+                if os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def workers(self) -> list[int]:
+        """Return the pids of the workers that /status knows, by slot."""
+        return [worker["pid"] for worker in self.status()["workers"]]
+
+    # -- files
+
+    def configure(self, **tables: Any) -> None:
+        """Lay `tables` over the settings and write the file anew; the daemon learns of it at the next HUP."""
+        self.settings = merged(self.settings, tables)
+        self.write_settings()
+
+    def write_settings(self) -> None:
+        self.file.write_text(toml(self.settings))
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "asgid.toml"
+
+    def log_text(self) -> str:
+        """Return everything it wrote to stderr, Python's dumps of stacks included."""
+        return (self.directory / "stderr").read_text(errors="replace")
+
+    def log_events(self, *names: str, **fields: Any) -> list[dict[str, Any]]:
+        """Return the log's events in order: those of these names (none: all) that have these fields."""
+        # A line without its end is still being written.
+        whole, _, _ = self.log_text().rpartition("\n")
+        events = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return [
+            event
+            for event in events
+            if (not names or event["event"] in names)
+            and all(event.get(field) == value for field, value in fields.items())
+        ]
+
+    # -- addresses
+
+    def address(self, listener: str | None = None) -> str:
+        """Return the address bound by `listener` (none: the first), as the daemon says it."""
+        events = self.log_events("listening") if listener is None else self.log_events("listening", listener=listener)
+        return str(events[0]["address"])
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address()}"
+
+    @property
+    def metrics_address(self) -> str:
+        return str(self.log_events("metrics")[0]["address"])
+
+    # -- the endpoint
+
+    def probe(self, path: str, accept: str = "*/*") -> tuple[int, str, str]:
+        """GET `path` from the metrics address and return its status, content type and text."""
+        connection = http.client.HTTPConnection(self.metrics_address, timeout=5)
+        try:
+            connection.request("GET", path, headers={"Accept": accept})
+            response = connection.getresponse()
+            return response.status, response.getheader("Content-Type", ""), response.read().decode()
+        finally:
+            connection.close()
+
+    def status(self) -> dict[str, Any]:
+        code, _, text = self.probe("/status")
+        assert code == 200, text
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def metrics(self) -> dict[Series, float]:
+        """Return every sample of /metrics."""
+        _, _, text = self.probe("/metrics")
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum over the samples of this name that carry these labels; 0 where there is none."""
+        wanted = labels.items()
+        return sum(value for (sample, pairs), value in self.metrics().items() if sample == name and wanted <= pairs)
+
+    def eventually(self, predicate: Callable[[], T], within: float = 5.0) -> T:
+        return eventually(predicate, within)

@@ -1,0 +1,331 @@
+"""The command line: what it takes, what it says about what it cannot take, and the code it leaves with."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.client import get
+from tests.conftest import Start
+from tests.daemon import APPS, ASGID, DEFAULTS, Daemon, asgid, eventually, is_alive, merged, toml
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "asgid.toml"
+    path.write_text(toml(DEFAULTS))
+    return path
+
+
+# Bad input, each with the words that must be in what is said: the place, the fault and the fix.
+
+BAD_FILES = {
+    "not TOML": ("[app\n", ["asgid.toml:1"]),
+    "no target": ("[workers]\ncount = 1\n", ["target", "module:attr"]),
+    "a target without a colon": ('[app]\ntarget = "hello"\n', ["asgid.toml:2", "app.target", ":"]),
+    "an unknown key": ('[app]\ntarget = "a:b"\n[workers]\ncuont = 1\n', ["asgid.toml:4", "cuont", "count"]),
+    "an unknown table": ('[app]\ntarget = "a:b"\n[wrokers]\ncount = 1\n', ["asgid.toml:3", "wrokers", "workers"]),
+    "a value of the wrong type": (
+        '[app]\ntarget = "a:b"\n[workers]\ncount = "two"\n',
+        ["asgid.toml:4", "workers.count"],
+    ),
+    "a duration without a unit": ('[app]\ntarget = "a:b"\n[timeouts]\nboot = "10"\n', ["asgid.toml:4", "boot", "s"]),
+    "an address that is none": ('[app]\ntarget = "a:b"\n[[listen]]\nbind = "nowhere"\n', ["asgid.toml:4", "listen"]),
+    "another server's setting": ('[app]\ntarget = "a:b"\nbind = "127.0.0.1:1"\n', ["asgid.toml:3", "listen"]),
+}
+
+
+@pytest.mark.parametrize("command", [("-c",), ("check", "-c")], ids=["run", "check"])
+@pytest.mark.parametrize(("text", "words"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, words: list[str], command: tuple[str]) -> None:
+    """The exit code is 78, and the message names file, line, key and what was expected; no traceback."""
+    (tmp_path / "asgid.toml").write_text(text)
+
+    done = asgid(*command, "asgid.toml", cwd=tmp_path)
+
+    assert done.returncode == 78
+    assert [word for word in words if word not in done.stderr] == []
+    assert "Traceback" not in done.stderr
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    """Three mistakes are three lines, in the order of the file."""
+    (tmp_path / "asgid.toml").write_text('[app]\ntarget = 1\n[workers]\ncount = "two"\n[timeouts]\nbot = "1s"\n')
+
+    done = asgid("check", "-c", "asgid.toml", cwd=tmp_path)
+
+    places = [done.stderr.find(f"asgid.toml:{line}") for line in (2, 4, 6)]
+    assert done.returncode == 78
+    assert min(places) >= 0
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ((), 64),
+        (("--no-such-option",), 64),
+        (("no-such-command",), 64),
+        (("hello:application", "-w"), 64),
+        (("-c", "no-such-file.toml"), 78),
+        (("check", "-c", "no-such-file.toml"), 78),
+        (("hello:application", "--set", "workers.cuont=1"), 78),
+        (("hello:application", "-w", "none"), 78),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_wrong_usage_and_wrong_settings_have_their_codes(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    """64 is the command line's fault, 78 the configuration's; both say so without a traceback."""
+    done = asgid(*arguments, cwd=tmp_path)
+
+    assert done.returncode == code
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_address_is_69(file: Path) -> None:
+    """The message names the address that another process holds."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = f"127.0.0.1:{holder.getsockname()[1]}"
+        file.write_text(toml(merged(DEFAULTS, {"listen": [{"bind": address}]})))
+
+        done = asgid("-c", str(file))
+
+    assert done.returncode == 69
+    assert address in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("table", ["log", "log.access"])
+def test_a_log_file_that_cannot_be_opened_is_78(file: Path, tmp_path: Path, table: str) -> None:
+    """The message names the line and the path; a check, which may run before the directory is made, does not mind."""
+    with file.open("a") as text:
+        text.write(f'[{table}]\noutput = "{tmp_path}/none/asgid.log"\n')
+    line = len(file.read_text().splitlines())
+
+    done = asgid("-c", str(file))
+
+    assert done.returncode == 78
+    assert f"{file}:{line}: {table}.output: {tmp_path}/none/asgid.log cannot be opened" in done.stderr
+    assert asgid("check", "-c", str(file)).returncode == 0
+
+
+BAD_APPLICATIONS = {
+    "no module": ("no_such_module:application", "no_such_module"),
+    "no attribute": ("hello:aplication", "aplication"),
+    "raises at import": ("raises_at_import:application", "the tables of this application were never made"),
+    "no ASGI application": ("not_asgi:application", "not_asgi:application"),
+    "startup fails": ("startup_fails:application", "the database of this application is down"),
+}
+
+
+@pytest.mark.parametrize(("target", "words"), BAD_APPLICATIONS.values(), ids=BAD_APPLICATIONS.keys())
+def test_an_application_that_cannot_start_is_3(file: Path, target: str, words: str) -> None:
+    """When no worker ever gets ready asgid ends with 3 and says why; it does not try for ever."""
+    file.write_text(toml(merged(DEFAULTS, {"app": {"target": target}})))
+
+    done = asgid("-c", str(file))
+
+    assert done.returncode == 3
+    assert words in done.stderr
+
+
+def test_a_missing_module_is_one_clear_message(file: Path) -> None:
+    """A mistyped module is no traceback through asgid: what was asked for, and where it was looked for."""
+    file.write_text(toml(merged(DEFAULTS, {"app": {"target": "no_such_module:application"}})))
+
+    done = asgid("-c", str(file))
+
+    assert "no_such_module" in done.stderr
+    assert str(APPS) in done.stderr
+    assert "asgid/worker" not in done.stderr
+
+
+def test_a_missing_module_inside_the_application_shows_where(file: Path, tmp_path: Path) -> None:
+    """The application is there, what it imports is not: the traceback leads to the line of the application."""
+    (tmp_path / "incomplete.py").write_text("import no_such_library\n")
+    file.write_text(toml(merged(DEFAULTS, {"app": {"target": "incomplete:application", "directory": str(tmp_path)}})))
+
+    done = asgid("-c", str(file))
+
+    assert done.returncode == 3
+    assert "no_such_library" in done.stderr
+    assert "incomplete.py" in done.stderr
+
+
+# The commands
+
+
+def test_version_names_what_it_runs_on() -> None:
+    """asgid --version says its own version and those of Python, uvloop and httptools."""
+    done = asgid("--version")
+
+    assert done.returncode == 0
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in done.stdout
+    assert [word for word in ("asgid", "uvloop", "httptools") if word not in done.stdout] == []
+
+
+def test_check_is_silent_about_a_good_file(file: Path) -> None:
+    """A file without a problem is `ok`, with exit code 0 and nothing on stderr."""
+    done = asgid("check", "-c", str(file))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ok" in done.stdout
+
+
+# check --boot
+
+
+@pytest.mark.parametrize("target", ["hello:application", "lifespan:application"])
+def test_check_boot_says_that_an_application_boots(file: Path, target: str, tmp_path: Path) -> None:
+    """It is imported, started and shut down, once; no log file is made, no address is bound."""
+    farewell, log = tmp_path / "farewell", tmp_path / "asgid.log"
+    app = {"target": target, "env": {"FAREWELL": str(farewell)}}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = [{"bind": f"127.0.0.1:{taken.getsockname()[1]}"}]
+        logs = {"output": str(log), "access": {"output": str(log)}}
+        file.write_text(toml(merged(DEFAULTS, {"app": app, "listen": listen, "log": logs})))
+
+        done = asgid("check", "-c", str(file), "--boot")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{file}: ok, boots" in done.stdout
+    assert farewell.exists() == (target == "lifespan:application")
+    assert not log.exists()
+
+
+@pytest.mark.parametrize(("target", "words"), BAD_APPLICATIONS.values(), ids=BAD_APPLICATIONS.keys())
+def test_check_boot_says_why_an_application_does_not(file: Path, target: str, words: str) -> None:
+    """The exit code and the words are those of a start; without --boot the same file is ok."""
+    file.write_text(toml(merged(DEFAULTS, {"app": {"target": target}})))
+
+    done = asgid("check", "-c", str(file), "--boot")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert words in done.stderr
+    assert asgid("check", "-c", str(file)).returncode == 0
+
+
+STUCK = """
+import pathlib
+import time
+
+def waits_for_a_database():
+    pathlib.Path("waits").touch()
+    time.sleep(3600)
+
+waits_for_a_database()
+"""
+
+
+@pytest.fixture
+def stuck(file: Path, tmp_path: Path) -> Path:
+    """A file whose application never comes to the end of its import."""
+    (tmp_path / "stuck_at_import.py").write_text(STUCK)
+    app = {"target": "stuck_at_import:application", "directory": str(tmp_path)}
+    file.write_text(toml(merged(DEFAULTS, {"app": app, "timeouts": {"boot": "60s"}})))
+    return file
+
+
+def test_check_boot_shows_where_an_application_is_stuck(stuck: Path) -> None:
+    """After timeouts.boot, with the line of the application."""
+    done = asgid("check", "-c", str(stuck), "--boot", "--set", "timeouts.boot=500ms")
+
+    assert done.returncode == 3
+    assert "timeouts.boot" in done.stderr
+    assert 'stuck_at_import.py", line 7 in waits_for_a_database' in done.stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_what_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    """Ctrl-C during a boot that hangs: the check ends as the shell expects, and nothing goes on behind it."""
+    with subprocess.Popen([str(ASGID), "check", "-c", str(stuck), "--boot"], cwd=tmp_path) as check:
+        try:
+            eventually((tmp_path / "waits").exists, within=10)
+            (worker,) = psutil.Process(check.pid).children()
+
+            check.send_signal(signum)
+
+            assert check.wait(5) == -signum
+            eventually(lambda: not is_alive(worker.pid))
+        finally:
+            check.kill()
+
+
+# The other commands
+
+
+def test_the_defaults_are_a_file_that_asgid_takes(tmp_path: Path) -> None:
+    """What --defaults prints is valid, and printing what was printed changes nothing any more."""
+    (tmp_path / "examples").mkdir()
+    defaults = asgid("config", "--defaults")
+
+    first = asgid("config", "-c", "/dev/stdin", stdin=defaults.stdout, cwd=tmp_path)
+    second = asgid("config", "-c", "/dev/stdin", stdin=first.stdout, cwd=tmp_path)
+
+    assert (defaults.returncode, first.returncode, second.returncode) == (0, 0, 0)
+    assert first.stdout == second.stdout
+    assert "[timeouts]" in first.stdout
+
+
+def test_the_schema_is_json(tmp_path: Path) -> None:
+    """Editors can read `config --schema`, and it knows the tables."""
+    done = asgid("config", "--schema")
+
+    assert {"app", "listen", "workers"} <= json.loads(done.stdout)["properties"].keys()
+
+
+def test_an_application_runs_without_a_file(tmp_path: Path) -> None:
+    """asgid module:attr with -b, -w and --set serves; what it is told there counts."""
+    arguments = ("hello:application", "-b", "127.0.0.1:0", "-w", "1")
+    settings = ("--set", f"app.directory={APPS}", "--set", "metrics.bind=127.0.0.1:0")
+
+    with Daemon(tmp_path, {"workers": {"count": 1}}, arguments + settings) as daemon:
+        daemon.start()
+        assert get(daemon.address()).body == b"hello"
+        assert len(daemon.workers()) == 1
+        assert daemon.stop() == 0
+
+
+def test_the_module_is_the_program(tmp_path: Path) -> None:
+    """python -m asgid does what asgid does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "asgid", "--version"], capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, asgid("--version").stdout)
+
+
+def test_the_access_log_goes_to_stdout(start: Start) -> None:
+    """Every request is one line of the combined format on stdout, also when the stop comes right after it."""
+    daemon = start(workers={"count": 1})
+
+    assert get(daemon.address(), "/seen?by=me").status == 200
+    daemon.stop()
+
+    lines = (daemon.directory / "stdout").read_text().splitlines()
+    assert len(lines) == 1
+    assert '"GET /seen?by=me HTTP/1.1" 200 5' in lines[0]
+
+
+def test_usr1_opens_rotated_logs_anew(start: Start, tmp_path: Path) -> None:
+    """After the files were moved away and USR1 was sent, master and workers write to new files of the old names."""
+    access = tmp_path / "access.log"
+    daemon = start(workers={"count": 1}, log={"access": {"output": str(access)}})
+    get(daemon.address(), "/before")
+    eventually(lambda: "/before" in access.read_text())
+    access.rename(tmp_path / "access.log.1")
+
+    daemon.signal("USR1")
+    eventually(access.exists)
+    get(daemon.address(), "/after")
+    eventually(lambda: "/after" in access.read_text())
+
+    assert "/after" not in (tmp_path / "access.log.1").read_text()

@@ -1,0 +1,208 @@
+"""The metrics address: what it says, and that it says it whatever the workers and its own clients do."""
+
+import os
+import signal
+import time
+
+import prometheus_client.openmetrics.parser
+import psutil
+
+from tests.client import Client, get, request
+from tests.conftest import Start
+from tests.daemon import Series, eventually
+
+#: Every metric of the contract that this version can fill, by the name of one of its samples.
+CONTRACT = {
+    "asgid_build_info",
+    "asgid_generation",
+    "asgid_reloads_total",
+    "asgid_config_last_reload_successful",
+    "asgid_config_last_reload_success_timestamp_seconds",
+    "asgid_workers",
+    "asgid_workers_desired",
+    "asgid_worker_info",
+    "asgid_worker_starts_total",
+    "asgid_worker_exits_total",
+    "asgid_worker_boot_duration_seconds_bucket",
+    "asgid_worker_heartbeat_age_seconds",
+    "asgid_worker_event_loop_lag_seconds",
+    "asgid_worker_resident_memory_bytes",
+    "asgid_worker_open_fds",
+    "asgid_worker_threads",
+    "asgid_worker_cpu_seconds_total",
+    "asgid_connections",
+    "asgid_connections_accepted_total",
+    "asgid_connection_limit_reached_total",
+    "asgid_listener_backlog_connections",
+    "asgid_listener_backlog_limit",
+    "asgid_http_requests_total",
+    "asgid_http_requests_in_flight",
+    "asgid_http_requests_queued",
+    "asgid_http_request_duration_seconds_bucket",
+    "asgid_http_response_start_seconds_bucket",
+    "asgid_http_request_body_bytes_total",
+    "asgid_http_response_body_bytes_total",
+    "asgid_http_timeouts_total",
+    "asgid_http_protocol_errors_total",
+    "asgid_http_overload_rejections_total",
+    "asgid_http_client_disconnects_total",
+    "asgid_app_exceptions_total",
+    "asgid_slow_requests_total",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+}
+
+
+def only_grows(series: Series) -> bool:
+    return series[0].endswith(("_total", "_count", "_sum", "_bucket"))
+
+
+def test_every_metric_of_the_contract_is_there(start: Start) -> None:
+    """After one request all names are there, and their values are what happened."""
+    daemon = start("echo:application")
+    with Client(daemon.address()) as client:
+        assert client.post(b"12345").body == b"12345"
+    eventually(lambda: daemon.metric("asgid_http_requests_total") == 1)
+
+    metrics = daemon.metrics()
+
+    assert CONTRACT - {name for name, _ in metrics} == set()
+    assert daemon.metric("asgid_http_requests_total", method="POST", code="200") == 1
+    assert daemon.metric("asgid_http_request_body_bytes_total") == 5
+    assert daemon.metric("asgid_http_response_body_bytes_total") == 5
+    assert daemon.metric("asgid_http_request_duration_seconds_count") == 1
+    assert daemon.metric("asgid_connections_accepted_total") == 1
+    assert daemon.metric("asgid_workers", state="ready") == 2
+    assert daemon.metric("asgid_workers_desired") == 2
+    assert daemon.metric("asgid_generation") == 1
+    assert daemon.metric("asgid_worker_starts_total", reason="initial") == 2
+    assert daemon.metric("asgid_worker_boot_duration_seconds_count") == 2
+    assert {str(pid) for pid in daemon.workers()} == {
+        dict(labels)["pid"] for name, labels in metrics if name == "asgid_worker_info"
+    }
+
+
+def test_openmetrics_is_served_to_who_asks_for_it(start: Start) -> None:
+    """A scraper that accepts OpenMetrics gets it, and it parses under its stricter rules."""
+    daemon = start()
+    get(daemon.address())
+
+    _, kind, text = daemon.probe("/metrics", accept="application/openmetrics-text; version=1.0.0")
+    families = list(prometheus_client.openmetrics.parser.text_string_to_metric_families(text))
+    _, plain, _ = daemon.probe("/metrics", accept="text/plain")
+
+    assert kind.startswith("application/openmetrics-text")
+    assert plain.startswith("text/plain")
+    assert "asgid_http_requests" in {family.name for family in families}
+
+
+def test_counters_never_go_backwards(start: Start) -> None:
+    """Neither a killed worker nor a reload takes away anything that was counted, in any series, at any scrape."""
+    daemon = start()
+    for _ in range(50):
+        get(daemon.address())
+    eventually(lambda: daemon.metric("asgid_http_requests_total") == 50)
+    known = daemon.metrics()
+
+    def look() -> None:
+        nonlocal known
+        now = daemon.metrics()
+        lost = [series for series in known if only_grows(series) and now.get(series, -1.0) < known[series]]
+        assert not lost
+        known = now
+
+    victim = daemon.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    while victim in daemon.workers() or daemon.metric("asgid_workers", state="ready") < 2:
+        look()
+    daemon.signal("HUP")
+    while not daemon.log_events("reload committed", generation=2):
+        look()
+    eventually(lambda: len(daemon.workers()) == 2)
+    for _ in range(50):
+        get(daemon.address())
+        look()
+
+    eventually(lambda: daemon.metric("asgid_http_requests_total", method="GET", code="200") == 100)
+
+
+def test_the_probes_and_the_status_page(start: Start) -> None:
+    """/livez and /readyz say yes, /status names each worker, and everything else is told where to look."""
+    daemon = start()
+
+    status = daemon.status()
+
+    assert daemon.probe("/livez")[0] == 200
+    assert daemon.probe("/readyz")[0] == 200
+    assert daemon.probe("/nowhere")[0] == 404
+    assert status["generation"] == 1
+    assert status["uptime"] > 0
+    assert sorted(worker["slot"] for worker in status["workers"]) == [0, 1]
+    for worker in status["workers"]:
+        assert worker["state"] == "ready"
+        assert worker["generation"] == 1
+        assert psutil.Process(worker["pid"]).ppid() == daemon.pid
+        assert worker["memory"] > 1 << 20
+        assert 0 <= worker["heartbeat_age"] < 5
+        assert (worker["connections"], worker["requests"]) == (0, 0)
+
+
+def test_not_ready_before_the_first_worker(launch: Start) -> None:
+    """While the first worker boots the server is alive and not ready."""
+    daemon = launch("never_ready:application")
+    eventually(lambda: daemon.log_events("worker started"))
+
+    assert daemon.probe("/livez")[0] == 200
+    assert daemon.probe("/readyz")[0] == 503
+    assert {worker["state"] for worker in daemon.status()["workers"]} == {"booting"}
+
+
+def test_idle_clients_of_the_endpoint_hold_up_nobody(start: Start) -> None:
+    """Clients that connect and never send, or ask and never read, cost the others no time."""
+    daemon = start()
+    crowd = [Client(daemon.metrics_address, receive_buffer=1024) for _ in range(40)]
+    try:
+        for client in crowd[20:]:
+            client.send(request("GET", "/metrics"))
+        begun = time.monotonic()
+
+        for _ in range(20):
+            assert daemon.probe("/livez")[0] == 200
+        assert daemon.metrics()
+
+        assert time.monotonic() - begun < 2
+        assert get(daemon.address()).body == b"hello"
+    finally:
+        for client in crowd:
+            client.close()
+
+
+def test_the_endpoint_answers_when_every_worker_is_stuck(start: Start) -> None:
+    """The master knows how long each event loop has been silent, and says so."""
+    daemon = start("stuck:application", workers={"count": 1}, timeouts={"heartbeat": "60s", "graceful": "0s"})
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/stuck"))
+
+        eventually(lambda: daemon.metric("asgid_worker_heartbeat_age_seconds") > 1.5)
+
+        assert daemon.probe("/livez")[0] == 200
+        assert daemon.status()["workers"][0]["requests"] == 1
+
+
+def test_a_taken_metrics_address_is_an_error_where_it_was_written(start: Start, launch: Start) -> None:
+    """Who wrote metrics.bind wants it: a second server with the same one does not start."""
+    first = start()
+
+    second = launch(metrics={"bind": first.metrics_address})
+
+    assert second.wait() == 69
+    assert first.metrics_address in second.log_text()
+
+
+def test_metrics_can_be_switched_off(start: Start) -> None:
+    """With metrics.enabled = false nobody listens but the application."""
+    daemon = start(metrics={"enabled": False})
+
+    assert get(daemon.address()).body == b"hello"
+    assert daemon.log_events("metrics") == []

@@ -1,0 +1,86 @@
+"""Under load: requests beyond the cap wait in a bounded room, and who finds no place is told when to come again."""
+
+from pathlib import Path
+
+from tests.client import Answer, Client, get, in_thread, request
+from tests.conftest import Start
+from tests.daemon import Daemon
+
+ONE = {"count": 1}
+
+
+def gated(start: Start, tmp_path: Path, **limits: object) -> tuple[Daemon, Path]:
+    """A worker whose application holds every request until the gate opens."""
+    gate = tmp_path / "gate"
+    return start("gate:application", workers=ONE, limits=limits, app={"env": {"GATE": str(gate)}}), gate
+
+
+def test_beyond_the_cap_requests_wait_and_beyond_the_queue_they_are_refused(start: Start, tmp_path: Path) -> None:
+    """Two at a time, two wait, the fifth gets 503 with Retry-After at once; those who waited are served."""
+    daemon, gate = gated(start, tmp_path, requests=2, queue=2)
+    idle = [Client(daemon.address()) for _ in range(10)]  # connections without a request are no load
+    answers: list[Answer] = []
+    clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(4)]
+    daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 2)
+
+    refused = get(daemon.address())
+
+    assert refused.status == 503
+    assert refused.headers["retry-after"] == "1"
+    assert refused.closes
+    assert daemon.probe("/readyz")[0] == 200
+    gate.touch()
+    for thread in clients:
+        thread.join(10)
+    assert [answer.status for answer in answers] == [200] * 4
+    assert {b"held most=1", b"held most=2"} >= {answer.body for answer in answers}
+    daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 0)
+    assert daemon.metric("asgid_http_requests_queued") == 0
+    assert daemon.metric("asgid_http_overload_rejections_total") == 1
+    for client in idle:
+        client.close()
+
+
+def test_who_waits_too_long_is_refused(start: Start, tmp_path: Path) -> None:
+    """limits.queue_timeout bounds the wait; the application never hears of the request."""
+    daemon, gate = gated(start, tmp_path, requests=1, queue=5, queue_timeout="0.5s")
+    held = in_thread(lambda: get(daemon.address()))
+    daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
+
+    refused = get(daemon.address())
+
+    assert refused.status == 503
+    assert daemon.metric("asgid_http_timeouts_total", phase="queue") == 1
+    gate.touch()
+    held.join(10)
+    assert get(daemon.address()).body == b"held most=1"
+
+
+def test_a_client_that_leaves_gives_its_place_in_the_queue_back(start: Start, tmp_path: Path) -> None:
+    """It is dropped without an answer, and who comes after it is served."""
+    daemon, gate = gated(start, tmp_path, requests=1, queue=1)
+    answers: list[Answer] = []
+    held = in_thread(lambda: answers.append(get(daemon.address())))
+    daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
+    with Client(daemon.address()) as leaver:
+        leaver.send(request("GET", "/"))
+        daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
+    daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 0)
+    next_one = in_thread(lambda: answers.append(get(daemon.address())))
+    daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
+    gate.touch()
+    held.join(10)
+    next_one.join(10)
+
+    assert [answer.body for answer in answers] == [b"held most=1"] * 2
+
+
+def test_requests_in_a_pipeline_wait_like_any_other(start: Start, tmp_path: Path) -> None:
+    """Their order on the connection stays; each has its place in turn."""
+    daemon, gate = gated(start, tmp_path, requests=1, queue=1)
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/") * 3)
+        daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
+        gate.touch()
+
+        assert [client.answer().body for _ in range(3)] == [b"held most=1"] * 3

@@ -1,0 +1,59 @@
+"""Workers make room for new ones: replaced first, one at a time, and no request pays for it."""
+
+import time
+
+import pytest
+
+from tests.client import Load, get
+from tests.conftest import Start
+
+SLOW_BOOT_S = 1.0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_recycling_by_requests_costs_no_request(start: Start, workers: int) -> None:
+    """Under load, with a boot that takes a second, no request fails or waits half a second, also with one worker."""
+    daemon = start(
+        "slow_boot:application",
+        app={"env": {"SLOW_BOOT_S": str(SLOW_BOOT_S)}},
+        workers={"count": workers, "max_requests": 300, "max_requests_jitter": 100},
+    )
+    first = set(daemon.workers())
+    with Load(daemon.address(), connections=4) as load:
+        daemon.eventually(lambda: not first & set(daemon.workers()), within=30)
+
+    assert load.failures == []
+    assert max(load.seconds) < 0.5
+    assert daemon.metric("asgid_worker_exits_total", reason="recycle") >= workers
+    assert daemon.metric("asgid_worker_starts_total", reason="recycle") >= workers
+    assert {event["reason"] for event in daemon.log_events("worker spent")} == {"workers.max_requests"}
+
+
+def test_one_is_recycled_at_a_time(start: Start) -> None:
+    """Three workers whose lives end together: never more than one beyond the number runs."""
+    daemon = start("hello:application", workers={"count": 3, "max_lifetime": "1s"})
+    first = set(daemon.workers())
+    most = 0
+
+    def all_replaced() -> bool:
+        nonlocal most
+        states = [worker["state"] for worker in daemon.status()["workers"]]
+        most = max(most, sum(state != "draining" for state in states))
+        assert get(daemon.address()).status == 200
+        return not first & set(daemon.workers())
+
+    daemon.eventually(all_replaced, within=30)
+
+    assert most <= 4
+
+
+def test_a_worker_that_has_grown_is_replaced(start: Start) -> None:
+    """And says why."""
+    daemon = start("hoards:application", workers={"count": 1, "max_memory": "120MiB"})
+    (first,) = daemon.workers()
+    get(daemon.address(), "/150")  # MiB that stay
+    begun = time.monotonic()
+    daemon.eventually(lambda: first not in daemon.workers(), within=20)
+
+    assert {event["reason"] for event in daemon.log_events("worker spent")} == {"workers.max_memory"}
+    assert time.monotonic() - begun >= 2.0  # several looks, a second apart

@@ -1,0 +1,205 @@
+"""HUP: the whole configuration or nothing, and no request pays for it."""
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client, Load, get
+from tests.conftest import Start
+from tests.daemon import Daemon, eventually
+
+VERSIONED = '''"""Says which version of it answers."""
+
+VERSION = b"{version}"
+
+
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(VERSION))]}})
+    await send({{"type": "http.response.body", "body": VERSION}})
+'''
+
+
+def write_version(directory: Path, version: int) -> None:
+    (directory / "versioned.py").write_text(VERSIONED.format(version=version))
+
+
+def generations(daemon: Daemon) -> set[int]:
+    return {worker["generation"] for worker in daemon.status()["workers"]}
+
+
+def reloads(daemon: Daemon, result: str) -> float:
+    return daemon.metric("asgid_reloads_total", result=result)
+
+
+def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) -> None:
+    """Of the requests of keep-alive clients during ten deployments none fails and none waits longer than a second."""
+    code = tmp_path / "code"
+    code.mkdir()
+    write_version(code, 0)
+    daemon = start("versioned:application", app={"directory": str(code)})
+
+    with Load(daemon.address()) as load:
+        for version in range(1, 11):
+            write_version(code, version)
+            assert daemon.reload()["event"] == "reload committed"
+            eventually(lambda: len(generations(daemon)) == 1)
+            assert {str(version).encode()} == {get(daemon.address()).body for _ in range(10)}
+        eventually(lambda: len(load.seconds) + len(load.failures) >= 2000, within=20)
+
+    assert load.failures == []
+    assert max(load.seconds) < 1
+    assert {str(version).encode() for version in range(11)} == load.bodies
+    assert reloads(daemon, "committed") == 10
+    assert daemon.metric("asgid_worker_exits_total", reason="reload") == 20
+    assert daemon.metric("asgid_http_requests_total", code="200") >= len(load.seconds)
+
+
+def test_a_reload_takes_the_new_settings(start: Start) -> None:
+    """The number of workers, the application and a listener change together; the address that stays is kept."""
+    daemon = start("pid:application")
+    kept = daemon.address()
+
+    daemon.configure(
+        app={"target": "hello:application"},
+        workers={"count": 1},
+        listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}],
+    )
+    verdict = daemon.reload()
+
+    assert verdict["event"] == "reload committed"
+    assert get(daemon.address("second")).body == b"hello"
+    eventually(lambda: len(daemon.workers()) == 1)  # the old ones were told to leave; until they heard it they accept
+    assert get(kept).body == b"hello"
+    assert daemon.status()["generation"] == verdict["generation"]
+
+
+def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
+    """After the commit nobody listens on an address that the file no longer names."""
+    daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}])
+    kept, retired = daemon.address(), daemon.address("second")
+    assert get(retired).body == b"hello"
+
+    daemon.configure(listen=[{"bind": "127.0.0.1:0"}])
+    daemon.reload()
+
+    assert get(kept).body == b"hello"
+    eventually(lambda: is_refused(retired))
+
+
+def is_refused(address: str) -> bool:
+    try:
+        Client(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, tmp_path: Path) -> None:
+    """A candidate that does not get ready gives way to a newer one at once."""
+    daemon = start("pid:application")
+    old = set(daemon.workers())
+
+    daemon.configure(app={"target": "never_ready:application"})
+    daemon.signal("HUP")
+    eventually(lambda: set(daemon.workers()) - old)
+    daemon.configure(app={"target": "hello:application"})
+    daemon.signal("HUP")
+
+    eventually(lambda: daemon.log_events("reload committed", generation=3))
+    assert get(daemon.address()).body == b"hello"
+    assert reloads(daemon, "superseded") == 1
+    assert reloads(daemon, "committed") == 1
+
+
+# What must be refused, and must not hurt. `broken` makes the fault, the rest is what the operator is told.
+
+
+def break_the_file(daemon: Daemon, taken: int) -> None:
+    daemon.file.write_text('[app]\ntarget = "hello:application\n')
+
+
+def misspell_a_key(daemon: Daemon, taken: int) -> None:
+    daemon.configure(workers={"cuont": 3})
+
+
+def raise_at_import(daemon: Daemon, taken: int) -> None:
+    daemon.configure(app={"target": "raises_at_import:application"})
+
+
+def fail_at_startup(daemon: Daemon, taken: int) -> None:
+    daemon.configure(app={"target": "startup_fails:application"})
+
+
+def never_get_ready(daemon: Daemon, taken: int) -> None:
+    daemon.configure(app={"target": "never_ready:application"}, timeouts={"boot": "1s"})
+
+
+def name_no_module(daemon: Daemon, taken: int) -> None:
+    daemon.configure(app={"target": "no_such_module:application"})
+
+
+def take_a_taken_port(daemon: Daemon, taken: int) -> None:
+    daemon.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": f"127.0.0.1:{taken}"}])
+
+
+REFUSED = [
+    (break_the_file, "invalid_config", r"asgid\.toml:2"),
+    (misspell_a_key, "invalid_config", r"asgid\.toml:\d+.*cuont.*count"),
+    (raise_at_import, "rolled_back", "the tables of this application were never made"),
+    (fail_at_startup, "rolled_back", "the database of this application is down"),
+    (never_get_ready, "rolled_back", "boot"),
+    (name_no_module, "rolled_back", "no_such_module"),
+    (take_a_taken_port, "rolled_back", r"127\.0\.0\.1:\d+"),
+]
+
+
+@pytest.mark.parametrize(("broken", "result", "why"), REFUSED, ids=[case[0].__name__ for case in REFUSED])
+def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, result: str, why: str) -> None:
+    """Whatever is wrong: the old workers answer every request, the operator learns why, the next HUP works."""
+    daemon = start("pid:application", reload={"settle": "0.1s"})
+    old = set(daemon.workers())
+    settings = daemon.settings
+
+    with socket.socket() as holder, Load(daemon.address(), connections=2) as load:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        broken(daemon, holder.getsockname()[1])
+        verdict = daemon.reload()
+        last = daemon.status()["last_reload"]
+        eventually(lambda: set(daemon.workers()) == old, within=10)
+        answering = len(load.seconds)
+        eventually(lambda: len(load.seconds) > answering + 100, within=20)
+
+    assert load.failures == []
+    assert {str(pid).encode() for pid in old} >= load.bodies
+    assert re.search(why, str(verdict), re.DOTALL)
+    assert last["verdict"] == result
+    assert re.search(why, last["reason"], re.DOTALL)
+    assert reloads(daemon, result) == 1
+    assert daemon.metric("asgid_config_last_reload_successful") == 0
+
+    daemon.settings = settings
+    daemon.write_settings()
+    assert daemon.reload()["event"] == "reload committed"
+    eventually(lambda: not set(daemon.workers()) & old)
+    assert reloads(daemon, "committed") == 1
+    assert daemon.metric("asgid_config_last_reload_successful") == 1
+    assert int(get(daemon.address()).body) not in old
+
+
+def test_a_crash_after_a_bad_reload_brings_the_old_code_back(start: Start) -> None:
+    """The generation that was refused is never tried again by itself: a replacement runs the committed settings."""
+    daemon = start("pid:application")
+    old = daemon.workers()
+    daemon.configure(app={"target": "startup_fails:application"})
+    assert daemon.reload()["event"] == "reload rolled back"
+
+    os.kill(old[0], 9)
+    eventually(lambda: len({*daemon.workers()} - {old[0]}) == 2)
+
+    eventually(lambda: {worker["state"] for worker in daemon.status()["workers"]} == {"ready"})
+    assert generations(daemon) == {1}

@@ -1,0 +1,327 @@
+"""The master at work: what dies comes back, what hangs is replaced, and what is told to leave leaves."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.client import Client, get, request
+from tests.conftest import Start
+from tests.daemon import Daemon, asgid, eventually
+
+
+def pid_of(address: str) -> int:
+    return int(get(address).body)
+
+
+def has_workers(daemon: Daemon, number: int) -> bool:
+    return len(daemon.workers()) == number
+
+
+def answers_from(daemon: Daemon) -> set[int]:
+    """Return the pids that answer ten new connections."""
+    return {pid_of(daemon.address()) for _ in range(10)}
+
+
+def ready(daemon: Daemon) -> set[int]:
+    return {worker["pid"] for worker in daemon.status()["workers"] if worker["state"] == "ready"}
+
+
+# Workers
+
+
+def test_a_killed_worker_is_back_within_two_seconds(start: Start) -> None:
+    """While it is gone its sibling answers every request; the log and the metrics say why it went."""
+    daemon = start("pid:application")
+    first, second = daemon.workers()
+
+    begun = time.monotonic()
+    os.kill(first, signal.SIGKILL)
+    daemon.eventually(lambda: not psutil.pid_exists(first))
+    while len(ready(daemon)) < 2:
+        assert pid_of(daemon.address()) != first
+    took = time.monotonic() - begun
+
+    assert took < 2
+    assert second in ready(daemon)
+    assert daemon.log_events("worker exited", pid=first)[0]["reason"] == "signal"
+    assert daemon.metric("asgid_worker_exits_total", reason="signal") == 1
+    assert daemon.metric("asgid_worker_starts_total", reason="crash") == 1
+
+
+def test_a_request_in_a_killed_worker_is_the_only_one_that_suffers(start: Start) -> None:
+    """Connections of the siblings never notice that a worker was killed."""
+    daemon = start("pid:application")
+    with Client(daemon.address()) as client:
+        mine = int(client.get().body)
+        other = next(pid for pid in daemon.workers() if pid != mine)
+
+        os.kill(other, signal.SIGKILL)
+        daemon.eventually(lambda: len(ready(daemon) - {other}) == 2)
+
+        assert int(client.get().body) == mine
+
+
+def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
+    """An event loop that stands still for timeouts.heartbeat shows its stack, and a new worker takes the place."""
+    daemon = start("stuck:application", timeouts={"heartbeat": "2s", "blocked": "1s"})
+    with Client(daemon.address()) as client:
+        stuck = int(client.get().body)
+        client.send(request("GET", "/stuck"))
+
+        daemon.eventually(lambda: daemon.log_events("worker exited", pid=stuck), within=8)
+        daemon.eventually(lambda: len(ready(daemon) - {stuck}) == 2)
+
+    assert "never_gives_the_loop_back" in daemon.log_text()
+    assert daemon.log_events("worker exited", pid=stuck)[0]["reason"] == "blocked"
+    assert daemon.metric("asgid_worker_exits_total", reason="blocked") == 1
+    assert stuck not in answers_from(daemon)
+
+
+def test_a_healthy_worker_outlives_a_short_heartbeat(start: Start) -> None:
+    """Workers that have nothing to do beat in time for timeouts.heartbeat = "1s": none is replaced, none is asked."""
+    daemon = start("pid:application", timeouts={"heartbeat": "1s", "blocked": "500ms"})
+    workers = daemon.workers()
+
+    daemon.eventually(lambda: min((one["age"] for one in daemon.status()["workers"]), default=0) > 3)
+
+    assert daemon.workers() == workers
+    assert daemon.log_events("worker silent", "event loop blocked", "worker exited") == []
+
+
+def test_the_others_answer_while_a_worker_is_stuck(start: Start) -> None:
+    """No new connection waits for a worker that does not accept; the probes answer all the while."""
+    daemon = start("stuck:application", timeouts={"heartbeat": "2s"})
+    with Client(daemon.address()) as client:
+        stuck = int(client.get().body)
+        client.send(request("GET", "/stuck"))
+
+        slowest = 0.0
+        while not daemon.log_events("worker exited", pid=stuck):
+            begun = time.monotonic()
+            assert pid_of(daemon.address()) != stuck
+            assert daemon.probe("/readyz")[0] == 200
+            slowest = max(slowest, time.monotonic() - begun)
+
+    assert slowest < 1
+
+
+def test_ttin_and_ttou_change_the_number_of_workers(start: Start) -> None:
+    """TTIN brings one more, TTOU one fewer; a reload brings the number of the file back."""
+    daemon = start("pid:application")
+
+    daemon.signal("TTIN")
+    daemon.eventually(lambda: len(ready(daemon)) == 3)
+    assert daemon.metric("asgid_workers_desired") == 3
+
+    for wanted in (2, 1):
+        daemon.signal("TTOU")
+        daemon.eventually(partial(has_workers, daemon, wanted))
+
+    assert daemon.reload()["event"] == "reload committed"
+    daemon.eventually(lambda: len(ready(daemon)) == 2)
+
+
+def test_winch_drains_all_workers_and_hup_brings_them_back(start: Start) -> None:
+    """WINCH keeps the master and its sockets: who connects meanwhile waits, and is answered after HUP."""
+    daemon = start("pid:application")
+
+    daemon.signal("WINCH")
+    daemon.eventually(partial(has_workers, daemon, 0))
+    assert daemon.probe("/livez")[0] == 200
+    assert daemon.probe("/readyz")[0] == 503
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert daemon.reload()["event"] == "reload committed"
+        answer = client.answer()
+
+    assert answer.status == 200
+    daemon.eventually(lambda: len(ready(daemon)) == 2)
+    assert answers_from(daemon) <= ready(daemon)
+
+
+@pytest.mark.parametrize("name", ["HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT"])
+def test_a_worker_ignores_the_signals_of_its_master(start: Start, name: str) -> None:
+    """A signal to the whole process group, as a terminal sends it, is the master's affair alone."""
+    daemon = start("pid:application", workers={"count": 1})
+    worker = daemon.workers()[0]
+
+    os.kill(worker, getattr(signal, f"SIG{name}"))
+
+    assert [worker] * 3 == [pid_of(daemon.address()) for _ in range(3)]
+    assert daemon.workers() == [worker]
+
+
+# The end
+
+
+def test_a_killed_master_leaves_no_worker_behind(start: Start) -> None:
+    """Workers whose master was killed see the end of their line and go."""
+    daemon = start("hello:application")
+    workers = daemon.workers()
+
+    daemon.signal("KILL")
+    assert daemon.wait() == -signal.SIGKILL
+
+    daemon.eventually(lambda: not daemon.processes(), within=10)
+    assert len(workers) == 2
+
+
+def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) -> None:
+    """What is in flight when the master is killed is still answered."""
+    gate = tmp_path / "gate"
+    daemon = start("gate:application", app={"env": {"GATE": str(gate)}})
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert client.head().status == 200
+
+        daemon.signal("KILL")
+        daemon.wait()
+        gate.touch()
+
+        assert b"".join(iter(client.chunk, b"")) == b"held most=1"
+    daemon.eventually(lambda: not daemon.processes(), within=10)
+
+
+def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
+    """TERM lets a request end, takes no new connection, and the exit code is 0 within the grace."""
+    gate = tmp_path / "gate"
+    daemon = start("gate:application", app={"env": {"GATE": str(gate)}})
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert client.head().status == 200
+
+        daemon.signal("TERM")
+        daemon.eventually(lambda: daemon.log_events("stopping"))
+        assert daemon.probe("/readyz")[0] == 503
+        assert daemon.probe("/livez")[0] == 200
+        gate.touch()
+
+        assert b"".join(iter(client.chunk, b"")) == b"held most=1"
+    assert daemon.wait() == 0
+    assert daemon.log_events("stopped")
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
+def test_an_idle_server_stops_soon(start: Start, name: str) -> None:
+    """With nothing to finish, idle keep-alive connections included, a stop takes far less than the grace."""
+    daemon = start("hello:application", timeouts={"graceful": "30s", "kill": "5s"})
+    with Client(daemon.address()) as client:
+        assert client.get().status == 200
+        begun = time.monotonic()
+
+        daemon.signal(name)
+
+        assert daemon.wait() == 0
+        assert time.monotonic() - begun < 5
+
+
+def test_the_grace_is_kept(start: Start, tmp_path: Path) -> None:
+    """A request that never ends holds the stop for timeouts.graceful and timeouts.kill at most."""
+    daemon = start(
+        "gate:application",
+        timeouts={"graceful": "1s", "kill": "1s"},
+        app={"env": {"GATE": str(tmp_path / "never")}},
+    )
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert client.head().status == 200
+        begun = time.monotonic()
+
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 1 + 1 + 1  # the last one is this machine's
+
+
+def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
+    """Who presses Ctrl-C twice does not wait for requests in flight."""
+    daemon = start(
+        "gate:application",
+        timeouts={"graceful": "60s"},
+        app={"env": {"GATE": str(tmp_path / "never")}},
+    )
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert client.head().status == 200
+
+        daemon.signal("INT")
+        daemon.eventually(lambda: daemon.log_events("stopping"))
+        assert daemon.is_running
+        begun = time.monotonic()
+        daemon.signal("INT")
+
+        assert daemon.wait() == 0
+        assert time.monotonic() - begun < 3
+
+
+def test_a_stuck_worker_does_not_hold_a_stop(start: Start) -> None:
+    """TERM ends a server whose worker never gives its loop back, within grace and kill timeout."""
+    daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "heartbeat": "60s"})
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/stuck"))
+        daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
+        begun = time.monotonic()
+
+        assert daemon.stop() == 0
+        assert time.monotonic() - begun < 1 + 1 + 1
+
+
+def test_term_while_workers_boot_is_a_stop(launch: Start) -> None:
+    """A stop is heard in every state, also before the first worker is ready."""
+    daemon = launch("never_ready:application")
+    eventually(lambda: daemon.log_events("worker started"))
+    begun = time.monotonic()
+
+    assert daemon.stop() == 0
+    assert time.monotonic() - begun < 5 + 1 + 1  # grace, kill timeout, and this machine's
+
+
+@pytest.mark.parametrize("name", ["TERM", "HUP"])
+def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -> None:
+    """A request that meets the stop or the reload on its way is answered, and told `Connection: close`."""
+    daemon = start("pid:application", workers={"count": 1})
+    with Client(daemon.address()) as client:
+        mine = client.get().body
+
+        daemon.signal(name)
+        last = eventually(lambda: next((answer for answer in [client.get()] if answer.closes), None))
+
+        assert last is not None
+        assert last.status == 200
+        assert last.body == mine
+        assert client.rest() == b""
+
+
+# The pid file
+
+
+def test_the_pid_file_is_held_and_goes_with_the_master(start: Start, tmp_path: Path) -> None:
+    """A second master with the same pid file is refused with 69; after a stop the file is gone."""
+    pid_file = tmp_path / "asgid.pid"
+    daemon = start(process={"pid_file": str(pid_file)})
+
+    second = asgid("-c", str(daemon.file))
+
+    assert pid_file.read_text().strip() == str(daemon.pid)
+    assert second.returncode == 69
+    assert str(pid_file) in second.stderr
+    assert psutil.pid_exists(daemon.pid)
+    assert get(daemon.address()).body == b"hello"
+    assert daemon.stop() == 0
+    assert not pid_file.exists()
+
+
+def test_a_stale_pid_file_is_no_obstacle(start: Start, tmp_path: Path) -> None:
+    """The file of a master that was killed does not keep the next one from starting."""
+    pid_file = tmp_path / "asgid.pid"
+    first = start(process={"pid_file": str(pid_file)})
+    first.signal("KILL")
+    first.wait()
+    first.eventually(lambda: not first.processes(), within=10)
+
+    second = start(process={"pid_file": str(pid_file)})
+
+    assert pid_file.read_text().strip() == str(second.pid)

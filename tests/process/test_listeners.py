@@ -1,0 +1,374 @@
+"""Listening sockets are bound, adopted, refreshed and closed as the kernel sees it; what is not ours is not touched."""
+
+import os
+import socket
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from asgid.config import Listen
+from asgid.errors import UnavailableError
+from asgid.master.listeners import Held, Listeners
+
+
+class _Door(Listeners):
+    """Listeners that are closed with the test."""
+
+    def one(self, bind: str, **settings: object) -> Held:
+        """Open this address and return it."""
+        (held,) = self.open([Listen.model_validate({"bind": bind, **settings})])
+        return held
+
+
+@pytest.fixture
+def door() -> Iterator[_Door]:
+    door = _Door({})
+    yield door
+    door.close(door.addresses)
+
+
+def accepts(held: Held) -> bool:
+    """Whether a client that connects to the socket's own address waits in its queue."""
+    family, name = held.socket.family, held.socket.getsockname()
+    with socket.socket(family) as client:
+        client.settimeout(5)
+        client.connect(name)
+        with held.socket.accept()[0] as accepted:
+            return bool(accepted)
+
+
+def descriptors() -> list[str]:
+    return os.listdir("/proc/self/fd")
+
+
+def listens(*binds: str) -> Iterable[Listen]:
+    return [Listen(bind=bind) for bind in binds]
+
+
+# TCP
+
+
+def test_a_port_that_the_kernel_chose_is_the_one_that_is_said(door):
+    """`bound` is where a client gets through."""
+    held = door.one("127.0.0.1:0")
+    port = held.socket.getsockname()[1]
+
+    assert port > 0
+    assert held.bound == f"127.0.0.1:{port}"
+    assert held.name == "127.0.0.1:0"
+    assert accepts(held)
+    assert not held.socket.getblocking()
+    assert not held.socket.get_inheritable()
+
+
+def test_ipv6_is_ipv6_only(door):
+    """`[::1]` says one address, and leaves the IPv4 port of the same number to others."""
+    if not _has_ipv6():
+        pytest.skip("this machine has no ::1")
+    held = door.one("[::1]:0")
+
+    assert held.bound == f"[::1]:{held.socket.getsockname()[1]}"
+    assert held.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+    assert accepts(held)
+
+
+def test_an_address_without_a_host_is_every_interface(door):
+    """IPv4 always; IPv6 too where the machine has it."""
+    held = door.one(":0")
+    port = held.socket.getsockname()[1]
+    hosts = ["127.0.0.1", "::1"] if _has_ipv6() else ["127.0.0.1"]
+    for host in hosts:
+        with socket.create_connection((host, port), 5), held.socket.accept()[0] as accepted:
+            assert accepted
+
+
+def test_a_name_is_resolved(door):
+    """`localhost` is whatever the machine says it is."""
+    assert accepts(door.one("localhost:0"))
+
+
+def test_a_taken_port_is_named_with_the_way_to_find_who_has_it(door):
+    """The message is all that an operator has."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        with pytest.raises(UnavailableError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .* `ss -lntxp`"):
+            door.one(f"127.0.0.1:{port}")
+
+
+def test_the_time_wait_of_the_last_run_does_not_hold_the_port(door):
+    """A server that closed its connections first leaves them in TIME_WAIT for a minute (ip(7), SO_REUSEADDR)."""
+    held = door.one("127.0.0.1:0")
+    bound, name = held.bound, held.socket.getsockname()
+    with socket.create_connection(name, 5) as client:
+        held.socket.accept()[0].close()
+        client.recv(1)
+    door.close([held.address])
+
+    assert door.one(bound).bound == bound
+
+
+@pytest.mark.parametrize(
+    ("bind", "words"),
+    [
+        ("192.0.2.1:8000", "this machine has no such address"),
+        ("no-such-host.invalid:8000", "cannot listen on no-such-host.invalid:8000: "),
+        ("unix:/nonexistent/shop.sock", "the directory does not exist"),
+        ("fd:999", "descriptor 999 is no open socket"),
+        ("systemd:http", "systemd passed no socket of that name (it passed none at all)"),
+    ],
+)
+def test_what_cannot_be_opened_is_said_and_leaves_nothing_open(door, bind, words):
+    """The address and the reason, in words."""
+    before = descriptors()
+
+    with pytest.raises(UnavailableError) as caught:
+        door.one(bind)
+
+    assert words in str(caught.value)
+    assert not door.addresses
+    assert descriptors() == before
+
+
+def test_all_are_opened_or_none(door, tmp_path: Path):
+    """What was opened before the failure is closed again, and its file is gone."""
+    first = door.one("127.0.0.1:0")
+    file = tmp_path / "shop.sock"
+    before = descriptors()
+
+    with pytest.raises(UnavailableError, match=r"192\.0\.2\.1"):
+        door.open(listens(f"unix:{file}", "192.0.2.1:8000"))
+
+    assert [first.address] == list(door.addresses)
+    assert descriptors() == before
+    assert not file.exists()
+    assert accepts(first)
+
+
+# Socket files
+
+
+@pytest.mark.parametrize("mode", ["0660", "0600", "0666"])
+def test_a_socket_file_has_the_mode_that_was_asked_for(door, tmp_path: Path, mode):
+    """Whatever the umask; which is as it was afterwards."""
+    old = os.umask(0o027)
+    try:
+        held = door.one(f"unix:{tmp_path}/shop.sock", mode=mode)
+
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "shop.sock").stat().st_mode) == int(mode, 8)
+    assert held.bound == f"unix:{tmp_path}/shop.sock"
+    assert accepts(held)
+
+
+def test_a_socket_file_belongs_to_whom_it_was_asked_for(door, tmp_path: Path):
+    """By name, for the user that a proxy runs as."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    door.one(f"unix:{tmp_path}/shop.sock", owner="nobody", group="daemon")
+    found = (tmp_path / "shop.sock").stat()
+
+    assert (found.st_uid, found.st_gid) != (0, 0)
+
+
+@pytest.mark.parametrize(("key", "word"), [("owner", "user"), ("group", "group")])
+def test_an_owner_that_does_not_exist_leaves_no_file_behind(door, tmp_path: Path, key, word):
+    """Nothing half made stays where the next start would find it."""
+    with pytest.raises(UnavailableError, match=rf"listen.{key}: there is no {word} 'no-such-one'"):
+        door.one(f"unix:{tmp_path}/shop.sock", **{key: "no-such-one"})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_a_dead_server_is_replaced(door, tmp_path: Path):
+    """Nobody answers a connect to it, which is the proof."""
+    file = tmp_path / "shop.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(file))
+
+    assert accepts(door.one(f"unix:{file}"))
+
+
+@pytest.mark.parametrize("backlog", [5, 0])
+def test_the_file_of_a_living_server_is_left_alone(door, tmp_path: Path, backlog):
+    """Also when its queue is full, and a connect neither succeeds nor is refused."""
+    file = tmp_path / "shop.sock"
+    with socket.socket(socket.AF_UNIX) as alive, socket.socket(socket.AF_UNIX) as client:
+        alive.bind(str(file))
+        alive.listen(backlog)
+        client.connect(str(file))
+        with pytest.raises(UnavailableError, match="another server answers there; stop it first"):
+            door.one(f"unix:{file}")
+
+        assert stat.S_ISSOCK(file.stat().st_mode)
+
+        with alive.accept()[0] as accepted:
+            assert accepted
+
+
+def test_a_file_that_is_no_socket_is_never_removed(door, tmp_path: Path):
+    """Somebody's data stands where a typing error points to."""
+    file = tmp_path / "precious"
+    file.write_text("data")
+
+    with pytest.raises(UnavailableError, match="that file is no socket, and asgid will not remove it"):
+        door.one(f"unix:{file}")
+
+    assert file.read_text() == "data"
+
+
+def test_the_file_goes_with_its_listener(door, tmp_path: Path):
+    """The next start finds a clean place."""
+    held = door.one(f"unix:{tmp_path}/shop.sock")
+    door.close([held.address])
+
+    assert list(tmp_path.iterdir()) == []
+    assert held.socket.fileno() == -1
+
+
+@pytest.mark.parametrize("other", ["socket", "file"])
+def test_a_file_that_somebody_else_has_put_there_since_stays(door, tmp_path: Path, other):
+    """Only the inode that was made here is removed."""
+    file = tmp_path / "shop.sock"
+    held = door.one(f"unix:{file}")
+    file.unlink()
+    with socket.socket(socket.AF_UNIX) as theirs:
+        if other == "socket":
+            theirs.bind(str(file))
+        else:
+            file.write_text("data")
+        door.close([held.address])
+
+        assert file.exists()
+
+
+# Names, descriptors, systemd
+
+
+def test_an_abstract_name_needs_no_file(door):
+    """It is gone with its socket; taken, it is said."""
+    name = f"unix:@asgid-test-{os.getpid()}"
+    held = door.one(name)
+
+    assert held.bound == name
+    assert accepts(held)
+
+    before = descriptors()
+    with pytest.raises(UnavailableError, match=f"cannot listen on {name}: the address is in use"):
+        _Door({}).one(name)
+
+    assert descriptors() == before
+
+    door.close([held.address])
+
+    assert accepts(door.one(name))
+
+
+@pytest.mark.parametrize("is_listening", [True, False])
+def test_a_descriptor_is_adopted_and_stays_the_givers(door, is_listening):
+    """Bound is enough; the backlog is ours. Closed here, it is still open there."""
+    with socket.socket() as given:
+        given.bind(("127.0.0.1", 0))
+        if is_listening:
+            given.listen(1)
+        held = door.one(f"fd:{given.fileno()}")
+
+        assert held.socket.getsockname() == given.getsockname()
+        assert held.socket.fileno() != given.fileno()
+        assert accepts(held)
+
+        door.close([held.address])
+
+        assert given.getsockname()
+
+
+def test_a_descriptor_that_is_no_stream_socket_is_refused(door):
+    """A file and a datagram socket cannot be listened on; they stay as they were."""
+    with (
+        open("/dev/null") as file,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+    ):
+        before = descriptors()
+        with pytest.raises(UnavailableError, match="is no open socket"):
+            door.one(f"fd:{file.fileno()}")
+        with pytest.raises(UnavailableError, match="is no stream socket"):
+            door.one(f"fd:{datagrams.fileno()}")
+
+        assert descriptors() == before
+        assert os.fstat(file.fileno())
+        assert datagrams.getsockname()
+
+
+def test_systemds_socket_is_found_by_its_name():
+    """The first of those that share it; a name it did not pass is told with those it did."""
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        door = _Door({"http": [given.fileno()], "admin": [0]})
+        held = door.one("systemd:http")
+
+        assert held.socket.getsockname() == given.getsockname()
+        assert accepts(held)
+
+        with pytest.raises(UnavailableError, match=r"it passed admin, http\); set FileDescriptorName=https"):
+            door.one("systemd:https")
+
+        door.close(door.addresses)
+
+
+# Afterwards
+
+
+def test_the_queue_shows_who_waits(door):
+    """Connections that the kernel has completed and nobody has taken, and how many may."""
+    held = door.one("127.0.0.1:0", backlog=3)
+
+    assert held.queue() == (0, 3)
+
+    with socket.create_connection(held.socket.getsockname(), 5), socket.create_connection(held.socket.getsockname(), 5):
+        assert held.queue() == (2, 3)
+
+        held.socket.accept()[0].close()
+
+        assert held.queue() == (1, 3)
+
+
+def test_the_queue_of_a_socket_file_is_unknown(door, tmp_path: Path):
+    """The kernel tells it to nobody."""
+    assert door.one(f"unix:{tmp_path}/shop.sock").queue() is None
+
+
+def test_a_kept_socket_takes_the_name_and_the_backlog_of_the_new_configuration(door):
+    """Without being closed: who waits in its queue goes on waiting."""
+    held = door.one("127.0.0.1:0", name="old", backlog=3)
+    with socket.create_connection(held.socket.getsockname(), 5):
+        door.refresh([Listen(bind="127.0.0.1:0", name="new", backlog=9)])
+
+        assert (held.name, held.backlog, held.queue()) == ("new", 9, (1, 9))
+
+        door.refresh([Listen(bind="127.0.0.1:0", backlog=4)])
+
+        assert (held.name, held.queue()) == ("127.0.0.1:0", (1, 4))
+
+
+def test_a_worker_gets_the_listeners_of_its_configuration_in_the_order_of_the_file(door, tmp_path: Path):
+    """Those of another generation are not its business."""
+    door.open(listens("127.0.0.1:0", f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/b.sock"))
+    found = door.of(listens(f"unix:{tmp_path}/b.sock", "127.0.0.1:0"))
+    held = {each.name: each for each in door}
+
+    assert [listener.name for listener in found] == [f"unix:{tmp_path}/b.sock", "127.0.0.1:0"]
+    assert [listener.fd for listener in found] == [held[listener.name].socket.fileno() for listener in found]
+    assert found[0].backlog == Listen().backlog
+
+
+def _has_ipv6() -> bool:
+    try:
+        with closing(socket.socket(socket.AF_INET6)) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""The pid file names the one master, by a lock that dies with it, and is removed only by the one whose it is."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asgid.errors import UnavailableError
+from asgid.master.pidfile import PidFile
+
+HOLDER = "import sys; from asgid.master.pidfile import PidFile; p = PidFile(sys.argv[1]); print('held', flush=True); "
+LEAVES = HOLDER + "sys.stdin.read()"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "asgid.pid"
+
+
+def test_it_holds_our_pid_and_is_gone_afterwards(path: Path):
+    """One line, for scripts."""
+    held = PidFile(str(path))
+
+    assert path.read_text() == f"{os.getpid()}\n"
+
+    held.remove()
+
+    assert not path.exists()
+
+
+def test_a_path_means_the_directory_in_which_the_master_was_started(path: Path, monkeypatch):
+    """Also when it is removed from another one."""
+    monkeypatch.chdir(path.parent)
+    held = PidFile("asgid.pid")
+    monkeypatch.chdir("/")
+    held.remove()
+
+    assert not path.exists()
+
+
+def test_a_second_master_is_refused_and_told_whom_to_stop(path: Path):
+    """The file stays the first one's; when that is killed, its lock is gone without anybody's help."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout
+        assert first.stdout.readline() == b"held\n"
+
+        with pytest.raises(UnavailableError, match=rf"belongs to a running master \(pid {first.pid}\); stop that one"):
+            PidFile(str(path))
+
+        assert path.read_text() == f"{first.pid}\n"
+
+        first.kill()
+        first.wait(10)
+        held = PidFile(str(path))
+
+        assert path.read_text() == f"{os.getpid()}\n"
+
+        held.remove()
+
+
+def test_a_file_from_before_is_overwritten_to_its_end(path: Path):
+    """A longer number leaves no digits behind."""
+    path.write_text("12345678901234567890\nand more\n")
+    held = PidFile(str(path))
+
+    assert path.read_text() == f"{os.getpid()}\n"
+
+    held.remove()
+
+
+def test_a_file_that_somebody_else_has_put_there_since_stays(path: Path):
+    """It says who is master now."""
+    held = PidFile(str(path))
+    path.unlink()
+    path.write_text("1\n")
+    held.remove()
+
+    assert path.read_text() == "1\n"
+
+
+def test_a_file_that_is_gone_already_is_no_trouble(path: Path):
+    """Somebody tidied up."""
+    held = PidFile(str(path))
+    path.unlink()
+    held.remove()
+
+    assert not path.exists()
+
+
+def test_a_file_that_its_master_removes_while_we_wait_for_the_lock_is_made_anew(path: Path, monkeypatch):
+    """A lock on a file without a name would let a third master in beside us."""
+    flock, before = fcntl.flock, len(os.listdir("/proc/self/fd"))
+
+    def remove_and_lock(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_and_lock)
+    held = PidFile(str(path))
+
+    assert path.read_text() == f"{os.getpid()}\n"
+    with pytest.raises(UnavailableError, match="belongs to a running master"):
+        PidFile(str(path))
+
+    held.remove()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("missing/asgid.pid", "No such file or directory"), (".", "Is a directory")]
+)
+def test_where_it_cannot_be_written_the_setting_and_the_path_are_named(tmp_path: Path, name, reason):
+    """The operator finds both in one line."""
+    with pytest.raises(UnavailableError) as caught:
+        PidFile(str(tmp_path / name))
+
+    assert str(caught.value) == f"process.pid_file: cannot write {os.path.abspath(tmp_path / name)}: {reason}"

@@ -1,0 +1,143 @@
+"""Who may import whom, and who may end or fork a process: read from the source, so that the offending line is shown."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = {
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted((ROOT / "asgid").rglob("*.py"))
+}
+TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
+
+PURE = (
+    *("errors", "board", "wire", "address"),
+    *("config", "config.kinds", "config.unready", "config.meant", "config.draft", "config.contradictions"),
+    *("config.positions", "config.reference"),
+    *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.metrics"),
+    *("master.steps", "master.snapshot", "master.recycling", "worker.admission", "worker.scope", "worker.response"),
+)
+IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
+NOT_IN_THE_MASTER = {"asyncio", "threading", "concurrent", "multiprocessing"}
+
+
+Node: TypeAlias = ast.stmt | ast.expr
+
+
+def shown(module: str, node: Node) -> str:
+    """Return the place and the text of a line, as a compiler shows it."""
+    file = FILES[module]
+    return f"{file.relative_to(ROOT)}:{node.lineno}: {file.read_text().splitlines()[node.lineno - 1].strip()}"
+
+
+def imports(module: str, *, at_run_time: bool = False) -> Iterator[tuple[Node, str]]:
+    """Yield each import with the full name of what it brings: a module, or a name in one.
+
+    With `at_run_time` without those for type checkers and those inside functions, which make no cycle.
+    """
+    nodes: list[ast.AST] = [TREES[module]]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from ((node, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{shown(module, node)}: write the full name"
+            yield from ((node, f"{node.module}.{name.name}") for name in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and at_run_time:
+            nodes += node.orelse
+        elif not (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and at_run_time):
+            nodes += ast.iter_child_nodes(node)
+
+
+def ours(name: str) -> str | None:
+    """Return the module of asgid that an import of `name` loads."""
+    return next((each for each in (name, name.rpartition(".")[0]) if each in TREES), None)
+
+
+def part(name: str) -> str:
+    """Return "master" or "worker" for what belongs to that half, "" for all else."""
+    words = [*name.split("."), ""]
+    return words[1] if words[0] == "asgid" and words[1] in ("master", "worker") else ""
+
+
+def mentions(module: str) -> Iterator[tuple[Node, str]]:
+    """Yield each mention of a name, dotted such as `os.fork` or bare, but for exceptions that are only caught."""
+    handlers = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.ExceptHandler) and node.type]
+    caught = {id(part) for handler in handlers for part in ast.walk(handler.type or handler)}
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Attribute | ast.Name) and id(node) not in caught:
+            yield node, ast.unparse(node)
+
+
+def test_no_module_imports_itself_by_a_detour():
+    """A cycle is named by its modules in order."""
+    graph = {name: {ours(brought) for _, brought in imports(name, at_run_time=True)} - {None, name} for name in TREES}
+
+    def walk(path: tuple[str, ...]) -> None:
+        if path[-1] in path[:-1]:
+            pytest.fail("cycle: " + " -> ".join(path[path.index(path[-1]) :]))
+        for following in graph[path[-1]] - done:
+            walk((*path, str(following)))
+        done.add(path[-1])
+
+    done: set[str | None] = set()
+    for name in graph:
+        walk((name,))
+
+
+def test_master_and_worker_do_not_know_each_other_and_only_the_command_line_knows_both():
+    """The assignment and the wire are all that they share."""
+    for module in TREES:
+        sides = {part(module)} | {part(name) for _, name in imports(module)} - {""}
+        offending = [shown(module, node) for node, name in imports(module) if part(name) and part(name) != part(module)]
+
+        assert module == "asgid.cli" or not offending, "\n".join(offending)
+        assert ("master" in sides and "worker" in sides) == (module == "asgid.cli"), module
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_a_pure_module_knows_no_clock_no_descriptor_no_process_and_no_log(module):
+    """Directly or through another module of asgid: time and the world are arguments."""
+    seen: set[str] = set()
+    todo = {f"asgid.{module}"}
+    while todo - seen:
+        seen.add(name := (todo - seen).pop())
+        for node, brought in imports(name):
+            assert brought.partition(".")[0] not in IMPURE, shown(name, node)
+            todo |= {found for found in [ours(brought)] if found}
+
+
+def test_the_master_has_no_threads_and_no_event_loop_of_another():
+    """So that fork is safe, no signal waits, and every stack can be read."""
+    for module in (name for name in TREES if part(name) == "master"):
+        for node, name in imports(module):
+            assert name.partition(".")[0] not in NOT_IN_THE_MASTER, shown(module, node)
+
+
+@pytest.mark.parametrize(
+    ("names", "owner"),
+    [
+        ({"sys.exit", "exit", "quit", "SystemExit"}, "asgid.cli"),
+        ({"os.fork", "os.forkpty", "os._exit"}, "asgid.master.spawn"),
+    ],
+)
+def test_each_way_to_end_or_fork_a_process_has_one_owner(names, owner):
+    """Also under a name that is imported by itself."""
+    for module in TREES:
+        found = [shown(module, node) for node, name in (*mentions(module), *imports(module)) if name in names]
+
+        assert module == owner or not found, found[0]
+        assert module != owner or found, f"{owner} owns what nobody does"
+
+
+@pytest.mark.parametrize("module", TREES)
+def test_a_module_says_what_it_is_for(module):
+    """In the first line, as a sentence."""
+    text = ast.get_docstring(TREES[module])
+
+    assert text, f"{module} has no docstring"
+    assert text.split("\n\n")[0].endswith((".", ":", "?")), f"{module}: {text.splitlines()[0]}"

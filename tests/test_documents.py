@@ -1,0 +1,318 @@
+"""The documents tell the truth: they name everything there is, show true defaults, and are as fresh as the code."""
+
+import ast
+import re
+from collections.abc import Iterator
+from itertools import chain
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+from asgid import config
+from asgid.assignment import DUMP
+from asgid.config import TABLES, Config, Table, reference, unready
+from asgid.config.meant import header
+from asgid.errors import ConfigError, ExitCode
+from asgid.master import metrics, spawn
+from docs.generate import DOCUMENTS, ROOT
+
+EXAMPLE = ROOT / "etc/asgid.toml.example"
+NAMES = [(table, key) for table, model in TABLES.items() for key in model.settings()]
+
+
+# -- what is generated -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_generated_document_is_fresh(name):
+    """`make docs` would change nothing."""
+    assert DOCUMENTS[name]() == (ROOT / name).read_text(encoding="utf-8"), "run `make docs`"
+
+
+# -- the example file --------------------------------------------------------------------------------------------------
+
+
+def test_the_example_file_is_valid():
+    """It serves one application on the default addresses."""
+    settings = config.parse(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE.name)
+
+    assert ("hello:application", "examples") == (settings.app.target, settings.app.directory)
+    assert (ROOT / settings.app.directory / "hello.py").is_file()
+    assert ["127.0.0.1:8000"] == [listen.bind for listen in settings.listen]
+    assert "127.0.0.1:9464" == settings.metrics.bind
+
+
+def test_the_example_file_sets_only_what_it_serves_and_where():
+    """The rest is headers and comments; so a taken metrics address, which is only a default, stays a warning."""
+    lines = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+    assert ['target = "hello:application"', 'directory = "examples"', 'bind = "127.0.0.1:8000"'] == [
+        line for line in lines if not line.startswith("[")
+    ]
+    assert [header(table) for table in TABLES if table != "tls.NAME"] == [line for line in lines if line[0] == "["]
+
+
+def test_the_example_file_means_the_defaults():
+    """But for the application, it means the same as a file that says nothing."""
+    settings = config.parse(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE.name)
+    application = settings.app.model_copy(update={"target": "a:b", "directory": "."})
+
+    assert config.parse("", "f.toml", target="a:b") == settings.model_copy(update={"app": application})
+
+
+def uncommented(table: str, key: str) -> str:
+    """Return the example file with the # taken off the one line of `key`, and off its header if one stands there."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    before, opening, rest = re.split(rf"^#?({re.escape(header(table))})$", text, flags=re.MULTILINE)
+    own, blank, after = rest.partition("\n\n")
+    own, count = re.subn(rf"^#({key} = )", r"\1", own, flags=re.MULTILINE)
+    assert count == 1, f"{count} lines of {table}.{key}"
+    if (table, key) in {("listen", "mode"), ("listen", "owner"), ("listen", "group")}:  # only a socket file has them
+        own = own.replace('bind = "127.0.0.1:8000"', 'bind = "unix:/x"')
+    return before + opening + own + blank + after
+
+
+def held(settings: Config, table: str) -> Table:
+    match table:
+        case "listen":
+            return settings.listen[0]
+        case "tls.NAME":
+            return settings.tls["NAME"]
+    found: Table = attrgetter(table)(settings)
+    return found
+
+
+@pytest.mark.parametrize(("table", "key"), [name for name in NAMES if ".".join(name) not in reference._EXAMPLE])
+def test_the_example_file_names_every_setting_with_its_default(table, key, monkeypatch):
+    """Whoever takes the # off a line sets what held before; only what does nothing in this version is refused."""
+    row = unready.not_yet(f"{table}.{key}")
+    if row and not row.allows(reference._default(TABLES[table].model_fields[key])):
+        with pytest.raises(ConfigError, match="has no effect in this version"):
+            config.parse(uncommented(table, key), EXAMPLE.name)
+        monkeypatch.setattr(unready, "NOT_YET", {})
+    own = held(config.parse(uncommented(table, key), EXAMPLE.name), table)
+
+    assert key in own.model_fields_set
+    assert TABLES[table].model_fields[key].get_default(call_default_factory=True) == getattr(own, key)
+
+
+@pytest.mark.parametrize("name", [f"{table}.{key}" for table, key in NAMES if unready.not_yet(f"{table}.{key}")])
+def test_the_example_file_says_what_does_nothing_yet(name):
+    """Beside the key, so that nobody relies on it."""
+    table, _, key = name.rpartition(".")
+    text = " ".join(EXAMPLE.read_text(encoding="utf-8").split("\n# "))
+    own = text[text.index(header(table)) :]
+    before = re.split(rf"^#?{key} = ", own, maxsplit=1, flags=re.MULTILINE)[0].splitlines()[-1]
+
+    assert re.search(r"\((in|not in) this version", before)
+
+
+# -- the reference -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("table", "key"), NAMES)
+def test_the_reference_explains_every_setting(table, key):
+    """Under its table: type, default and meaning."""
+    text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
+    own = text[text.index(f"\n## {header(table)}\n") + 1 :].split("\n## ")[0]
+    (row,) = [line for line in own.splitlines() if line.startswith(f"| `{key}` |")]
+
+    assert 4 == len(row.strip("| ").split(" | "))
+    assert all(cell.strip() for cell in row.strip("| ").split(" | "))
+
+
+# -- what is written by hand -------------------------------------------------------------------------------------------
+
+PAGES = [
+    path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name not in ("config.md", "metrics.md")
+]
+PROSE = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+DECISIONS = sorted(ROOT.glob("docs/decisions/*.md"))
+SOURCES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in ROOT.glob("asgid/**/*.py")}
+LEVELS = {"debug", "info", "warning", "error"}
+
+
+def test_every_metric_is_in_the_reference():
+    """By its name and its type, in a row of its own."""
+    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+
+    assert metrics._FAMILIES
+    for family in metrics._FAMILIES:
+        assert 1 == text.count(f"\n| `{family.name}` | {family.kind} |"), family.name
+
+
+def test_every_log_event_says_what_it_asks_of_an_operator():
+    """docs/operations.md has a row for each event, with its level, and no row for one that is never logged."""
+    logged: dict[str, set[str]] = {}
+    for event, levels in chain.from_iterable(map(_logged, SOURCES.values())):
+        logged[event] = logged.get(event, set()) | levels
+    rows = re.findall(r"^\| `([^|]+)` \| ([a-z, ]+) \|", PROSE["docs/operations.md"], flags=re.MULTILINE)
+
+    assert {"worker exited", "reload committed", "configuration refused", "slow request"} <= logged.keys()
+    assert logged == {event: set(levels.split(", ")) for event, levels in rows}
+
+
+def _logged(source: str) -> Iterator[tuple[str, set[str]]]:
+    """Find what a module logs: `log.info("event")`, `write("event")` where write is one of several such methods, and
+    pairs of an event and the method that logs it.
+    """
+    tree = ast.parse(source)
+    chosen = {
+        target.id: levels
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and (levels := _levels(node.value)) and not isinstance(node.value, ast.Dict)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args:
+            said = node.args[0]
+            levels = chosen.get(node.func.id, set()) if isinstance(node.func, ast.Name) else _level(node.func)
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
+            said, levels = node.elts[0], _level(node.elts[1])
+        else:
+            continue
+        if levels and isinstance(said, ast.Constant):
+            yield str(said.value), levels
+
+
+def _levels(node: ast.expr) -> set[str]:
+    return set().union(*(_level(part) for part in ast.walk(node) if isinstance(part, ast.Attribute)))
+
+
+def _level(node: ast.expr) -> set[str]:
+    """Return the level of a logging method: of something called log, of the class, or, in the log itself, of self."""
+    if isinstance(node, ast.Attribute) and node.attr in LEVELS:
+        owner = ast.unparse(node.value).rpartition(".")[2]
+        if owner in ("log", "_log", "Log", "self"):
+            return {node.attr}
+    return set()
+
+
+def test_every_signal_is_explained():
+    """docs/signals.md says what each does to the master, and whether a worker takes it."""
+    to_master, to_worker = PROSE["docs/signals.md"].split("\n## To a worker\n")
+    explained = {
+        name for cell in re.findall(r"^\| ([A-Z0-9, ]+) \|", to_master, re.MULTILINE) for name in cell.split(", ")
+    }
+    (ignored,) = re.findall(r"A worker ignores ([A-Z0-9, ]+) and ([A-Z0-9]+)", to_worker)
+
+    assert {signum.name.removeprefix("SIG") for signum in spawn.SIGNALS} == explained
+    ours = {signum.name.removeprefix("SIG") for signum in spawn._WORKER_IGNORES if signum != DUMP}
+    assert ours == {*ignored[0].split(", "), ignored[1]}
+
+
+def test_every_exit_code_is_explained():
+    """docs/signals.md has a row for each, and no other."""
+    (own,) = re.findall(r"\n## Exit codes\n(.*?)\n## ", PROSE["docs/signals.md"], re.DOTALL)
+
+    assert list(ExitCode) == sorted(int(code) for code in re.findall(r"^\| (\d+) \|", own, re.MULTILINE))
+
+
+def test_the_architecture_names_every_file_of_the_package_and_no_other():
+    """Whoever adds a file says there what it is for."""
+    named = re.findall(r"^\| `(asgid/[\w/]+\.py)` \|", PROSE["docs/architecture.md"], re.MULTILINE)
+
+    assert sorted(SOURCES) == sorted(named)
+
+
+def test_the_architecture_calls_pure_what_is_pure():
+    """No module with a P imports a clock, a descriptor, a process or a log."""
+    impure = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
+    pure = re.findall(r"^\| `(asgid/[\w/]+\.py)` \| P \|", PROSE["docs/architecture.md"], re.MULTILINE)
+
+    assert "asgid/master/supervisor.py" in pure
+    for name in pure:
+        for node in ast.walk(ast.parse(SOURCES[name])):
+            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not impure & {module.partition(".")[0] for module in imported}, name
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_links_lead_somewhere(name):
+    """To a file or folder of the checkout, and to a heading that is there."""
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", PROSE[name]):
+        path = (ROOT / name).parent / target if target else ROOT / name
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_files_that_are_named_exist(name):
+    """A test, a script or a unit that a document sends its reader to is there."""
+    folders = "asgid|benchmarks|docs|etc|examples|scripts|systemd|tests"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]*)", PROSE[name]):
+        assert (ROOT / path).exists() or path in MADE, path
+
+
+#: Files that a command makes; the documents say which.
+MADE = {"benchmarks/RESULTS.md"}
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_commands_that_are_named_are_in_the_makefile(name):
+    """`make run` is what it says."""
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert {"run", "test"} <= set(targets)
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", PROSE[name], re.MULTILINE)) <= set(targets)
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_settings_that_are_named_exist(name):
+    """A document that speaks of a key speaks of one that a file may hold."""
+    keys = {f"{table}.{key}" for table, key in NAMES}
+    tables = "|".join(sorted({table.partition(".")[0] for table in TABLES}))
+    for word in re.findall(rf"`((?:{tables})\.(?!response\.)[\w.]+)(?: = [^`]+)?`", PROSE[name]):
+        assert word in keys or word.endswith(".py"), word
+
+
+def test_who_migrates_is_told_what_has_no_effect_yet():
+    """In docs/migrating.md such a key is in italics, and no other is."""
+    text = PROSE["docs/migrating.md"]
+    keys = {f"{table}.{key}" for table, key in NAMES}
+    named = {key for key in re.findall(r"`([a-z_.]+)(?: = [^`]+)?`", text) if key in keys}
+    italic = set(re.findall(r"\*`([a-zN_.AME]+)`\*", text))
+
+    assert "proxy.trusted" in italic
+    assert {key for key in named | italic if unready.not_yet(key)} - {"app.interface"} == italic
+
+
+def test_the_readme_is_two_screens():
+    """Who wants more finds the way to it there."""
+    assert len(PROSE["README.md"].splitlines()) <= 90
+
+
+def test_the_readme_shows_a_file_that_works():
+    """In five lines."""
+    (text,) = re.findall(r"```toml\n(.*?)```", PROSE["README.md"], re.DOTALL)
+
+    assert 5 == len(text.splitlines())
+    assert "myapp.asgi:application" == config.parse(text, "asgid.toml").app.target
+
+
+def test_the_index_of_decisions_is_complete():
+    """Each record is linked under its own title."""
+    for path in DECISIONS:
+        number, title = re.findall(r"^# (\d+)\. (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
+        assert path.name.startswith(f"{int(number):04}-")
+        assert f"| [{int(number):04}](decisions/{path.name}) | {title} |" in PROSE["docs/README.md"]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
+def test_a_decision_names_the_test_that_embodies_it(path):
+    """The test is there, by file and by name; and so are context, decision, and what would change it."""
+    text = path.read_text(encoding="utf-8")
+    *sections, tests = re.split(r"^## .*\n", text, flags=re.MULTILINE)
+
+    assert ["Context", "Decision", "What would change our mind", "Test"] == re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert all(section.strip() for section in sections)
+    named = re.findall(r"^- `([\w/]+\.py)(?:::(\w+))?`$", tests, re.MULTILINE)
+    assert named
+    for file, function in named:
+        assert (ROOT / file).is_file(), file
+        assert not function or f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), function
