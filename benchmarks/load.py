@@ -1,0 +1,107 @@
+"""The load: one run of wrk against one address, and what it says, taken only if every request was answered in full.
+
+A script makes wrk give its figures as one line of JSON, so nothing is read off a text meant for people. This file does
+not know which server answers.
+"""
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.scenarios import Scenario
+
+_MARK = "figures "
+_ERRORS = ("connect", "read", "write", "status", "timeout")
+
+_DONE = """
+done = function(summary, latency)
+  local e = summary.errors
+  io.write(string.format(
+    '\\n%s{"requests":%%d,"elapsed_us":%%d,"bytes":%%d,"p50_us":%%d,"p99_us":%%d,' ..
+    '"connect":%%d,"read":%%d,"write":%%d,"status":%%d,"timeout":%%d}\\n',
+    summary.requests, summary.duration, summary.bytes, latency:percentile(50), latency:percentile(99),
+    e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+
+
+class LoadError(Exception):
+    """A run that is no result: wrk is missing or failed, or requests did. The message says which and how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run of wrk found."""
+
+    requests: int
+    elapsed_s: float
+    received_bytes: int  #: heads included
+    p50_ms: float
+    p99_ms: float
+    errors: dict[str, int]  #: by kind, all kinds
+
+
+def wrk_version() -> str:
+    """Return wrk's version; raises LoadError with the package's name where it is missing."""
+    if shutil.which("wrk") is None:
+        raise LoadError("wrk, the load generator, is not on PATH (Debian: apt-get install wrk)")
+    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)  # it exits with 1
+    words = (said.stdout + said.stderr).split()
+    return words[1] if len(words) > 1 else "unknown"
+
+
+def script(scenario: Scenario) -> str:
+    """Return the Lua that makes wrk send the scenario's request. Bodies are one letter repeated, as in scenarios.py."""
+    lines = [f'wrk.method = "{scenario.method}"']
+    lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in scenario.headers]
+    if scenario.body:
+        lines.append(f'wrk.body = string.rep("{scenario.body[:1].decode()}", {len(scenario.body)})')
+    return "\n".join(lines) + "\n" + _DONE % _MARK
+
+
+def parse(output: str) -> Load:
+    """Return the figures in what wrk printed; raises LoadError where there are none."""
+    lines = [line for line in output.splitlines() if line.startswith(_MARK)]
+    if len(lines) != 1:
+        raise LoadError(f"wrk printed {len(lines)} lines of figures, not one: {output.strip()[-300:]!r}")
+    figures = json.loads(lines[0].removeprefix(_MARK))
+    return Load(
+        requests=figures["requests"],
+        elapsed_s=figures["elapsed_us"] / 1e6,
+        received_bytes=figures["bytes"],
+        p50_ms=figures["p50_us"] / 1e3,
+        p99_ms=figures["p99_us"] / 1e3,
+        errors={kind: figures[kind] for kind in _ERRORS},
+    )
+
+
+def check(load: Load, scenario: Scenario) -> None:
+    """Raise LoadError unless there were requests, none failed, and the bytes received hold an answer for each."""
+    failed = {kind: count for kind, count in load.errors.items() if count}
+    if failed:
+        counts = ", ".join(f"{count} {kind}" for kind, count in failed.items())
+        raise LoadError(f"errors beside {load.requests} requests: {counts}")
+    if not load.requests:
+        raise LoadError("no request was answered")
+    if load.received_bytes < load.requests * len(scenario.answer):
+        mean = load.received_bytes / load.requests
+        raise LoadError(f"{mean:.0f} bytes an answer, but each body has {len(scenario.answer)}")
+
+
+def drive(port: int, scenario: Scenario, seconds: int, directory: Path) -> Load:
+    """Ask 127.0.0.1:`port` for `seconds` (whole ones, wrk knows no others) and return the figures; raises LoadError."""
+    path = directory / f"{scenario.name}.lua"
+    path.write_text(script(scenario))
+    command = ["wrk", "--threads", "1", "--connections", str(scenario.connections), "--duration", f"{seconds}s"]
+    command += ["--script", str(path), f"http://127.0.0.1:{port}{scenario.path}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 30)
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"wrk did not end within {seconds + 30} s") from None
+    if done.returncode:
+        raise LoadError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
+    load = parse(done.stdout)
+    check(load, scenario)
+    return load

@@ -1,0 +1,54 @@
+"""The floor: uvloop answering the same bytes to whatever it reads.
+
+No HTTP, hence no server, and no server on uvloop gets below it. It takes one read for one request, which holds for
+requests without a body: each fits in one segment.
+"""
+
+import asyncio
+import sys
+from typing import cast
+
+import uvloop
+
+from benchmarks.scenarios import SCENARIOS
+
+
+class Floor(asyncio.Protocol):
+    """One connection; `answer` is sent for each read, and without `keep_alive` that is the end of it."""
+
+    def __init__(self, answer: bytes, *, keep_alive: bool) -> None:
+        self._answer = answer
+        self._keep_alive = keep_alive
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # asyncio types the argument no narrower
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - what was read is what the floor does not look at
+        self._transport.write(self._answer)
+        if not self._keep_alive:
+            self._transport.close()
+
+
+async def _serve(port: int, answer: bytes, *, keep_alive: bool) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Floor(answer, keep_alive=keep_alive), "127.0.0.1", port, backlog=2048)
+    await server.serve_forever()
+
+
+def main(port: int, scenario_name: str) -> None:
+    """Answer as `scenario_name` wants it, on 127.0.0.1, until killed."""
+    scenario = SCENARIOS[scenario_name]
+    head = "\r\n".join(
+        (
+            "HTTP/1.1 200 OK",
+            "content-type: text/plain",
+            f"content-length: {len(scenario.answer)}",
+            f"connection: {'keep-alive' if scenario.keep_alive else 'close'}",
+            "\r\n",
+        )
+    )
+    uvloop.run(_serve(port, head.encode() + scenario.answer, keep_alive=scenario.keep_alive))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,3 @@
+module asgid.invalid/benchmarks/peer
+
+go 1.19

@@ -1,0 +1,202 @@
+"""The report: what a run measured, as values, as Markdown, and as a plot.
+
+Medians over the rounds, and the spread beside them. It begins with what the figures do not show. This file does not
+know how they were measured.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.scenarios import Scenario
+
+BASELINE = "uvicorn"  # what most of our users come from
+
+_CAVEATS = """\
+- One machine, the loopback interface, nothing between client and server: no network, no TLS, no proxy.
+- The load generator shares the machine's cores with the server. Requests a second therefore also tell how fast *it*
+  is, above all where a server was less than one core busy. Server CPU per request holds on a noisy machine: read that
+  first.
+- On loopback the kernel delivers a packet in the sender's time, so part of the client's receiving is in every figure.
+- The load is closed: each connection asks again as soon as it is answered. The latencies are those of a saturated
+  server and follow from its throughput; they are not what a client waits at a load that the server bears well.
+- The application does nothing. With one that takes a millisecond, most of these differences disappear.
+- One worker each. Nothing here tells how a server scales over cores, bears slow clients, holds its memory over days,
+  or speaks HTTP/2 or WebSocket.
+- The servers do not do the same for what they cost; what is switched on is said with each. The peers in Node and Go run
+  no Python at all.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One server under one scenario in one round."""
+
+    server: str
+    scenario: str
+    round: int  #: from 1
+    requests: int
+    elapsed_s: float
+    cpu_s: float  #: user and system time of all the server's processes
+    p50_ms: float
+    p99_ms: float
+    resident_bytes: int  #: proportional set size of all the server's processes, after the load
+
+    @property
+    def cpu_us(self) -> float:
+        """Server CPU per request, in microseconds."""
+        return self.cpu_s / self.requests * 1e6
+
+    @property
+    def requests_per_s(self) -> float:
+        return self.requests / self.elapsed_s
+
+    @property
+    def busy(self) -> float:
+        """How many cores the server kept busy."""
+        return self.cpu_s / self.elapsed_s
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All of one run."""
+
+    machine: Mapping[str, str]  #: fact -> value, in the order in which they are told
+    versions: Mapping[str, str]  #: by server
+    skipped: Mapping[str, str]  #: server -> why it was not there
+    refused: Sequence[str]  #: measurements that did not count, and why
+    measurements: Sequence[Measurement]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One server under one scenario: medians over its rounds."""
+
+    server: str
+    rounds: int  #: fewer than were run where some were refused
+    cpu_us: float
+    cpu_spread: float  #: (highest - lowest) / median
+    requests_per_s: float
+    busy: float
+    p50_ms: float
+    p99_ms: float
+    resident_bytes: float
+
+
+def rows(measurements: Sequence[Measurement], scenario: str) -> list[Row]:
+    """Return the scenario's servers, the one that costs least first."""
+    by_server: dict[str, list[Measurement]] = {}
+    for measurement in measurements:
+        if measurement.scenario == scenario:
+            by_server.setdefault(measurement.server, []).append(measurement)
+    return sorted((_row(server, rounds) for server, rounds in by_server.items()), key=lambda row: row.cpu_us)
+
+
+def _row(server: str, rounds: Sequence[Measurement]) -> Row:
+    costs = [each.cpu_us for each in rounds]
+    return Row(
+        server,
+        rounds=len(rounds),
+        cpu_us=median(costs),
+        cpu_spread=(max(costs) - min(costs)) / median(costs),
+        requests_per_s=median(each.requests_per_s for each in rounds),
+        busy=median(each.busy for each in rounds),
+        p50_ms=median(each.p50_ms for each in rounds),
+        p99_ms=median(each.p99_ms for each in rounds),
+        resident_bytes=median(each.resident_bytes for each in rounds),
+    )
+
+
+def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str, str], plot_name: str = "") -> str:
+    """Return the whole report; `notes` tell how each server ran, `plot_name` is the plot's file beside it, if any."""
+    parts = ["# Benchmarks", "", "Written by `make bench`; run it to replace this file.", ""]
+    parts += ["## What this does not show", "", _CAVEATS]
+    parts += ["## Where and what", "", *_table(("fact", "value"), list(results.machine.items())), ""]
+    known = [(server, version, notes.get(server, "")) for server, version in results.versions.items()]
+    parts += [*_table(("server", "version", "how it runs"), known), ""]
+    parts += [f"- {server} was left out: {reason}" for server, reason in results.skipped.items()]
+    parts += ["", "## Results", "", _LEGEND, ""]
+    if plot_name:
+        parts += [f"![Server CPU per request, by scenario and server]({plot_name})", ""]
+    for scenario in scenarios:
+        if found := rows(results.measurements, scenario.name):
+            parts += [f"### {scenario.name}: {scenario.title}", "", *_scenario_table(found), ""]
+    if results.refused:
+        parts += ["## Refused", "", "These were measured and do not count:", ""]
+        parts += [f"- {' / '.join(reason.splitlines())}" for reason in results.refused] + [""]
+    return "\n".join(parts)
+
+
+_LEGEND = f"""\
+Medians over the rounds. *CPU* is the user and system time of all processes of the server, divided by the requests
+answered; *spread* is the distance from its lowest round to its highest; *vs {BASELINE}* divides it by {BASELINE}'s.
+*Busy* is the number of cores the server kept busy. *Memory* is the proportional set size of all its processes after
+the load. What costs least stands first."""
+
+
+#: The columns of a scenario's table, and what stands in them; the ratio to the baseline is a column of its own.
+_COLUMNS: Mapping[str, Callable[[Row], str]] = {
+    "CPU µs/request": lambda row: f"{row.cpu_us:.1f}",
+    "spread": lambda row: f"{row.cpu_spread:.0%}",
+    "requests/s": lambda row: f"{row.requests_per_s:,.0f}",
+    "busy": lambda row: f"{row.busy:.2f}",
+    "p50 ms": lambda row: f"{row.p50_ms:.2f}",
+    "p99 ms": lambda row: f"{row.p99_ms:.2f}",
+    "memory MiB": lambda row: f"{row.resident_bytes / 2**20:.0f}",
+    "rounds": lambda row: str(row.rounds),
+}
+
+
+def _scenario_table(found: Sequence[Row]) -> list[str]:
+    baseline = next((row.cpu_us for row in found if row.server == BASELINE), None)
+    body = [
+        (
+            f"**{row.server}**" if row.server == "asgid" else row.server,
+            f"{row.cpu_us / baseline:.2f}" if baseline else "-",
+            *(cell(row) for cell in _COLUMNS.values()),
+        )
+        for row in found
+    ]
+    return _table(("server", f"vs {BASELINE}", *_COLUMNS), body, align="---:")
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]], align: str = "---") -> list[str]:
+    """Return Markdown lines; `align` holds for every column but the first."""
+    rule = ["---"] + [align] * (len(head) - 1)
+    return [f"| {' | '.join(line)} |" for line in (head, rule, *body)]
+
+
+def plot(results: Results, scenarios: Sequence[Scenario], path: Path) -> None:
+    """Draw CPU per request, a panel a scenario, medians as bars and every round as a dot; `path` ends in .svg or .png.
+
+    Raises ImportError without matplotlib, which is in the extra `bench`.
+    """
+    # By name, because this module must load, and be checked, where the extra is not installed.
+    matplotlib = importlib.import_module("matplotlib")
+    matplotlib.use("agg")
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    played = [scenario for scenario in scenarios if rows(results.measurements, scenario.name)]
+    matplotlib.rcParams["svg.hashsalt"] = "asgid"  # the same figures give the same file
+    figure, axes = pyplot.subplots(len(played), 1, figsize=(8, 0.6 + 2.3 * len(played)), squeeze=False)
+    for axis, scenario in zip(axes[:, 0], played, strict=True):
+        found = rows(results.measurements, scenario.name)[::-1]
+        colours = ["#1f5fa8" if row.server == "asgid" else "#b9c0c8" for row in found]
+        axis.barh([row.server for row in found], [row.cpu_us for row in found], color=colours)
+        for row in found:
+            costs = [
+                each.cpu_us
+                for each in results.measurements
+                if (each.server, each.scenario) == (row.server, scenario.name)
+            ]
+            axis.plot(costs, [row.server] * len(costs), "o", color="#202830", markersize=2.5)
+            axis.annotate(f" {row.cpu_us:.1f}", (max(costs), row.server), va="center", fontsize=8)
+        axis.set_title(scenario.title, loc="left", fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.margins(x=0.08)  # room for the figure beside the longest bar
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1, 0].set_xlabel("server CPU per request, µs (less is better; dots are rounds)", fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)

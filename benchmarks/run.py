@@ -1,0 +1,200 @@
+"""The run: every server under every scenario, interleaved, then the report.
+
+The order is A B C A B C, one server alive at a time: what disturbs the machine for a minute disturbs all of them, no
+idle neighbour ticks beside the one that is measured, and its memory is that of this scenario alone. Each start is
+warmed up before anything counts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.load import LoadError, drive, wrk_version
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.servers import SERVERS, MissingError, Server, ServerError, build, last_words, pinned, running
+
+WARM_UP_S = 1  # the least wrk can
+_HERE = Path(__file__).resolve().parent
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for; return 0, or 1 where wrk is missing or a measurement was refused."""
+    options = _options(words)
+    try:
+        tool = wrk_version()
+    except LoadError as error:
+        _tell(str(error))
+        return 1
+    scenarios = [SCENARIOS[name] for name in options.scenario or SCENARIOS]
+    wanted = [SERVERS[name] for name in options.server or SERVERS]
+    with tempfile.TemporaryDirectory(prefix="asgid-bench-") as name:
+        results = _run(wanted, scenarios, options, tool, Path(name))
+    out = destination(options)
+    notes = {server.name: server.note for server in wanted}
+    if out is None:
+        print(report.markdown(results, scenarios, notes))
+    else:
+        _write(results, scenarios, notes, out)
+    return 1 if results.refused or not results.measurements else 0
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one (repeatable)")
+    parser.add_argument("--server", action="append", choices=SERVERS, help="only this one (repeatable)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="how often each pair is measured (%(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=4, help="of load in each, whole ones (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one round of one second: does it run at all?")
+    parser.add_argument("--pin", action="store_true", help="server on the first core, wrk on the second")
+    parser.add_argument(
+        "--out", type=Path, help="folder of RESULTS.md, results.json, results.svg (benchmarks; a part of a run prints)"
+    )
+    options = parser.parse_args(words)
+    if options.quick:
+        options.rounds = options.seconds = 1
+    if options.pin and len(os.sched_getaffinity(0)) < 2:
+        parser.error("--pin needs two cores, and this process may use one")
+    return options
+
+
+def destination(options: argparse.Namespace) -> Path | None:
+    """Return the folder for the report; None prints it, so that a part of a run does not replace the whole one's."""
+    is_part = options.quick or options.server or options.scenario
+    return options.out or (None if is_part else _HERE)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def _run(
+    wanted: Sequence[Server], scenarios: Sequence[Scenario], options: argparse.Namespace, tool: str, directory: Path
+) -> report.Results:
+    machine = _machine(options, tool)
+    versions, skipped = {}, {}
+    for server in wanted:
+        try:
+            versions[server.name] = server.version()
+            build(server, directory)
+        except MissingError as error:
+            versions.pop(server.name, None)
+            skipped[server.name] = str(error)
+            _tell(f"without {server.name}: {error}")
+    turns = [
+        (number, scenario, SERVERS[name])
+        for number in range(1, options.rounds + 1)
+        for scenario in scenarios
+        for name in versions
+        if SERVERS[name].can_play(scenario)
+    ]
+    expected_s = len(turns) * (WARM_UP_S + options.seconds + 1)  # a start and an end take about a second together
+    _tell(f"{len(turns)} measurements, about {expected_s} s")
+    measurements, refused = [], []
+    for number, scenario, server in turns:
+        place = f"round {number}, {scenario.name}, {server.name}"
+        try:
+            measurement = _measure(server, scenario, number, options, directory)
+        except (ServerError, LoadError) as error:
+            refused.append(f"{place}: {error}")
+            _tell(f"refused: {refused[-1]}; its log ends with: {last_words(server, directory) or 'nothing'}")
+        else:
+            measurements.append(measurement)
+            _tell(f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} requests/s")
+    return report.Results(machine, versions, skipped, refused, measurements)
+
+
+def _measure(
+    server: Server, scenario: Scenario, number: int, options: argparse.Namespace, directory: Path
+) -> report.Measurement:
+    server_core, tool_core = sorted(os.sched_getaffinity(0))[:2] if options.pin else (None, None)
+    with running(server, scenario, directory, server_core) as instance, pinned(tool_core):
+        warm_up = drive(instance.port, scenario, WARM_UP_S, directory)
+        seconds = options.seconds
+        if not scenario.keep_alive:
+            seconds = affordable_seconds(seconds, warm_up.requests / warm_up.elapsed_s, _client_ports())
+        before = instance.usage()
+        load = drive(instance.port, scenario, seconds, directory)
+        after = instance.usage()
+        if before.pids != after.pids:
+            gone, come = sorted(before.pids - after.pids), sorted(after.pids - before.pids)
+            raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
+        resident = instance.resident_bytes()
+        instance.check_answer(scenario)  # wrk counts bytes and looks at no body
+    return report.Measurement(
+        server.name,
+        scenario.name,
+        number,
+        load.requests,
+        load.elapsed_s,
+        after.cpu_s - before.cpu_s,
+        load.p50_ms,
+        load.p99_ms,
+        resident,
+    )
+
+
+def affordable_seconds(wanted: int, connections_per_s: float, ports: int) -> int:
+    """Return for how long, 1 at least, a load may open that many connections before it has used each client port once.
+
+    A closed connection keeps its pair of ports for a minute (TIME_WAIT) where the kernel does not give them back
+    sooner. Each start of a server has a port of its own, and with it all pairs anew.
+    """
+    return max(1, min(wanted, int(ports / connections_per_s)))
+
+
+def _client_ports() -> int:
+    first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    return int(last) - int(first) + 1
+
+
+def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    models = [line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0))
+    placed = "server on one, wrk on another" if options.pin else "nothing is pinned"
+    return {
+        "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": models[0] if models else platform.machine(),
+        "cores": f"{cores}, {placed}",
+        "load averages before": " ".join(f"{value:.2f}" for value in os.getloadavg()) + " (1, 5, 15 minutes)",
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "load generator": f"wrk {tool}, one thread",
+        "rounds": f"{options.rounds}, each {WARM_UP_S} s to warm up, then {options.seconds} s",
+    }
+
+
+def _write(results: report.Results, scenarios: Sequence[Scenario], notes: dict[str, str], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    raw = json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
+    (out / "results.json").write_text(raw, encoding="utf-8")
+    plot_name = "results.svg" if results.measurements else ""
+    try:
+        if plot_name:
+            report.plot(results, scenarios, out / plot_name)
+    except ImportError as error:
+        _tell(f"without the plot: {error}; it is in the extra bench (pip install 'asgid[bench]')")
+        plot_name = ""
+    text = report.markdown(results, scenarios, notes, plot_name)
+    (out / "RESULTS.md").write_text(text, encoding="utf-8")
+    _tell(f"written: {out / 'RESULTS.md'}")
+
+
+def _tell(line: str) -> None:
+    """Progress goes to stderr: a report that is not written to a file goes to stdout, alone."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

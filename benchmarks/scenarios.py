@@ -1,0 +1,60 @@
+"""What is asked of each server: the requests, and the exact answer that each of them must bring.
+
+A scenario does not know which server answers it, nor which tool asks.
+"""
+
+from dataclasses import dataclass
+
+HELLO = b"hello, world"
+LARGE = b"x" * 100 * 1024
+UPLOAD = b"x" * 10 * 1024
+
+#: What a desktop browser sends beside Host when a link is followed: ten lines, about 600 bytes.
+BROWSER_HEADERS = (
+    (
+        "User-Agent",
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+    ),
+    ("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+    ("Accept-Language", "en-GB,en;q=0.9,de;q=0.7"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Referer", "https://www.example.org/articles/2025/the-quiet-server?page=2"),
+    (
+        "Cookie",
+        "session=5f3c1e9a7b2d4c6e8f0a1b2c3d4e5f60; csrftoken=Zk3vQ8mN1pR7sT2wX9yB4dF6; theme=dark; seen=1736942400",
+    ),
+    ("Upgrade-Insecure-Requests", "1"),
+    ("Sec-Fetch-Dest", "document"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Site", "same-origin"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One kind of request, repeated over `connections` connections as fast as the server answers."""
+
+    name: str
+    title: str  #: one line for the report
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""  #: sent with POST; empty means GET
+    answer: bytes = HELLO  #: the body of every answer, byte for byte
+    connections: int = 64
+    keep_alive: bool = True  #: False: each request opens a connection of its own
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.body else "GET"
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("hello", "A small answer, keep-alive"),
+        Scenario("browser", "The same with the ten headers a browser sends", headers=BROWSER_HEADERS),
+        Scenario("large", "100 KiB answered in one chunk", path="/large", answer=LARGE),
+        Scenario("echo", "10 KiB posted, read to the end and sent back", path="/echo", body=UPLOAD, answer=UPLOAD),
+        Scenario("connect", "A new connection for every request", headers=(("Connection", "close"),), keep_alive=False),
+    )
+}

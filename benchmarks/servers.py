@@ -1,0 +1,307 @@
+"""The servers that are compared: how each is started, which version it is, what it costs while it runs.
+
+Each runs as its users run it, with one worker (or one process) and without an access log; asgid keeps its metrics,
+limits and deadlines on. A server gets an environment of its own, so that no variable of the caller tunes it. This file
+does not know how they are loaded.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from benchmarks.scenarios import Scenario
+
+ROOT = Path(__file__).resolve().parent.parent
+PEERS = ROOT / "benchmarks" / "peers"
+START_S = 15.0  # hypercorn, the slowest peer, takes 0.25 on an idle machine
+STOP_S = 10.0
+
+
+class MissingError(Exception):
+    """A server is not installed here; the message names what to install."""
+
+
+class ServerError(Exception):
+    """A server did not start, does not answer as the scenario wants it, or lost a process; `last_words` may say why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One way to serve. Words in braces stand for what each start decides: see `running`."""
+
+    name: str
+    command: str
+    version: Callable[[], str]  #: raises MissingError
+    note: str  #: for the report: what it is and what is switched on
+    environment: Mapping[str, str] = field(default_factory=dict)
+    build: str = ""  #: run once, in the folder of its name among the peers, before the first start
+    reads_bodies: bool = True
+
+    def can_play(self, scenario: Scenario) -> bool:
+        return self.reads_bodies or not scenario.body
+
+
+def _distribution(name: str) -> Callable[[], str]:
+    def version() -> str:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            raise MissingError(f"{name} is not installed (pip install {name})") from None
+
+    return version
+
+
+def _program(package: str, *command: str) -> Callable[[], str]:
+    def version() -> str:
+        if shutil.which(command[0]) is None:
+            raise MissingError(f"{command[0]} is not on PATH (Debian: apt-get install {package})")
+        said = subprocess.run(command, check=False, capture_output=True, text=True)
+        if said.returncode:
+            raise MissingError(f"{' '.join(command)} ended with {said.returncode}: {said.stderr.strip()[-200:]}")
+        return said.stdout.strip()
+
+    return version
+
+
+SERVERS = {
+    server.name: server
+    for server in (
+        Server(
+            "asgid",
+            "{python} -m asgid {app} -b 127.0.0.1:{port} -w 1"
+            " --set log.access.enabled=false --set metrics.bind=127.0.0.1:{metrics_port}",
+            _distribution("asgid"),
+            "master and one worker; metrics, limits and deadlines on, as shipped",
+            environment={"RUNTIME_DIRECTORY": "{directory}"},  # where its control socket goes
+        ),
+        Server(
+            "uvicorn",
+            "{python} -m uvicorn {app} --host 127.0.0.1 --port {port} --loop uvloop --http httptools"
+            " --no-access-log --log-level warning",
+            _distribution("uvicorn"),
+            "one process, no master; uvloop, httptools",
+        ),
+        Server(
+            "granian",
+            "{python} -m granian {app} --interface asgi --host 127.0.0.1 --port {port} --workers 1 --loop uvloop"
+            " --no-access-log --log-level warning",
+            _distribution("granian"),
+            "master and one worker; HTTP in Rust on a thread of its own, uvloop",
+        ),
+        Server(
+            "gunicorn",
+            "{python} -m gunicorn {app} -k asgi -w 1 -b 127.0.0.1:{port} --asgi-loop uvloop --log-level warning"
+            " --control-socket {directory}/gunicorn.ctl",
+            _distribution("gunicorn"),
+            "master and one worker of its own class `asgi`; uvloop, the parser it chooses itself",
+        ),
+        Server(
+            "hypercorn",
+            "{python} -m hypercorn {app} -k uvloop -w 1 -b 127.0.0.1:{port} --log-level WARNING",
+            _distribution("hypercorn"),
+            "master and one worker; uvloop, h11",
+        ),
+        Server(
+            "node",
+            "node benchmarks/peers/node.mjs {port}",
+            _program("nodejs", "node", "--version"),
+            "node:http, one process; the same answers in JavaScript",
+        ),
+        Server(
+            "go",
+            "{directory}/go-peer {port}",
+            _program("golang-go", "go", "env", "GOVERSION"),
+            "net/http, one process, GOMAXPROCS=1; the same answers in Go",
+            environment={"GOMAXPROCS": "1"},
+            build="go build -buildvcs=false -o {directory}/go-peer .",
+        ),
+        Server(
+            "floor",
+            "{python} -m benchmarks.peers.floor {port} {scenario}",
+            _distribution("uvloop"),
+            "uvloop answering fixed bytes to any read: no HTTP, no application; what the loop and the kernel cost",
+            reads_bodies=False,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a server has used since it was started: all its processes, and those of its children that are gone."""
+
+    cpu_s: float
+    pids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started server that answers."""
+
+    pid: int
+    port: int
+
+    def usage(self) -> Usage:
+        """Return user and system time from /proc/PID/stat, whole ticks of 10 ms on most kernels, for the whole tree."""
+        with _all_alive():
+            processes = _tree(self.pid)
+            cpu_s = sum(sum(process.cpu_times()[:4]) for process in processes)
+        return Usage(cpu_s, frozenset(process.pid for process in processes))
+
+    def check_answer(self, scenario: Scenario) -> None:
+        """Ask once, and raise ServerError unless the answer is 200 with exactly the body that the scenario wants."""
+        try:
+            status, body = _ask(self.port, scenario, timeout=START_S)
+        except (OSError, HTTPException) as error:
+            raise ServerError(f"no answer on port {self.port}: {error}") from None
+        if (status, body) != (200, scenario.answer):
+            start = body[:60]
+            raise ServerError(f"{scenario.path} answered {status} with {len(body)} bytes {start!r}, not as wanted")
+
+    def resident_bytes(self) -> int:
+        """Return the proportional set size of the whole tree: pages that forked processes share count once."""
+        with _all_alive():
+            return sum(process.memory_full_info().pss for process in _tree(self.pid))
+
+
+@contextmanager
+def _all_alive() -> Iterator[None]:
+    """Turn the end of a process, while it is looked at, into the fault of its server."""
+    try:
+        yield
+    except psutil.Error as error:
+        raise ServerError(f"a process could not be measured: {error}") from None
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def build(server: Server, directory: Path) -> None:
+    """Compile the server if it needs that. Raises MissingError where its tools refuse."""
+    if server.build:
+        # GOTOOLCHAIN and GOPROXY: what is installed is what is measured, and nothing comes from the network.
+        environment = _environment({"GOTOOLCHAIN": "local", "GOPROXY": "off"})
+        command = [part.format(directory=directory) for part in server.build.split()]
+        done = subprocess.run(
+            command, cwd=PEERS / server.name, env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise MissingError(f"{server.name} does not build: {done.stderr.strip()[-500:]}")
+
+
+@contextmanager
+def running(server: Server, scenario: Scenario, directory: Path, core: int | None = None) -> Iterator[Running]:
+    """Start `server` on a free port (on one `core`, if given); wait until it answers `scenario`; end it by pid.
+
+    Raises ServerError where it dies, is silent for START_S, or answers something else.
+    """
+    port, metrics_port = _free_ports(2)
+    words = {
+        "port": port,
+        "metrics_port": metrics_port,
+        "scenario": scenario.name,
+        "directory": directory,
+        "python": sys.executable,
+        "app": "benchmarks.apps:app",
+    }
+    command = [part.format_map(words) for part in server.command.split()]
+    environment = _environment({key: value.format_map(words) for key, value in server.environment.items()})
+    with _log(server, directory).open("wb") as output, pinned(core):
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        _wait_for_answer(process, port, scenario)
+        instance = Running(process.pid, port)
+        instance.check_answer(scenario)
+        yield instance
+    finally:
+        _end(process)
+
+
+def last_words(server: Server, directory: Path) -> str:
+    """Return the end of the log of the server's last start, up to 600 characters."""
+    log = _log(server, directory)
+    return log.read_text(errors="replace")[-600:].strip() if log.exists() else ""
+
+
+def _log(server: Server, directory: Path) -> Path:
+    return directory / f"{server.name}.log"
+
+
+@contextmanager
+def pinned(core: int | None) -> Iterator[None]:
+    """Within, this thread and what it starts run on `core` only (affinity is inherited from the first instruction)."""
+    before = os.sched_getaffinity(0)
+    try:
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _environment(additions: Mapping[str, str]) -> dict[str, str]:
+    kept = ("HOME", "LANG", "PATH", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ} | dict(additions)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return ports that the kernel chose and got back, for the servers bind for themselves."""
+    holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [holder.getsockname()[1] for holder in holders]
+    for holder in holders:
+        holder.close()
+    return ports
+
+
+def _wait_for_answer(process: subprocess.Popen[bytes], port: int, scenario: Scenario) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            _ask(port, scenario, timeout=max(0.1, deadline - time.monotonic()))
+        except (OSError, HTTPException) as error:
+            if process.poll() is not None:
+                raise ServerError(f"ended with {process.returncode} before it answered") from None
+            if time.monotonic() > deadline:
+                raise ServerError(f"no answer on port {port} within {START_S:g} s: {error}") from None
+            time.sleep(0.02)  # until it listens; the deadline above ends the wait
+        else:
+            return
+
+
+def _ask(port: int, scenario: Scenario, timeout: float) -> tuple[int, bytes]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request(scenario.method, scenario.path, scenario.body or None, dict(scenario.headers))
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """TERM to the server, KILL to what remains of its tree after STOP_S."""
+    try:
+        tree = _tree(process.pid)
+    except psutil.NoSuchProcess:
+        tree = []
+    process.terminate()
+    _, alive = psutil.wait_procs(tree, timeout=STOP_S)
+    for remaining in alive:
+        remaining.kill()
+    psutil.wait_procs(alive, timeout=STOP_S)
+    process.wait()
