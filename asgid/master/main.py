@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from setproctitle import setproctitle
 
@@ -42,6 +43,8 @@ def run(load: Callable[[], Config], worker: WorkerMain) -> ExitCode:
         endpoint = _open_endpoint(config, log)
         _raise_open_files(config, log)
         _warn_of_root(config, log)
+        if find_spec("uvloop") is None:
+            log.warning("uvloop is not installed: asyncio's own event loop serves, slower")
         setproctitle(f"asgid: master [{config.process.name}] starting")
         loop = Loop(
             config=config,

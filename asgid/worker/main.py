@@ -39,7 +39,7 @@ def main(assignment: Assignment) -> int:
             log = Log(settings.level, settings.format, settings.output).bind(slot=assignment.slot, pid=os.getpid())
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
-        with asyncio.Runner(loop_factory=_loop_factory(log)) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(Worker(assignment, lifeline, log).live())
     except BootError as error:
         lifeline.send(wire.Failed(str(error)))
@@ -192,10 +192,9 @@ class Worker:
         setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
 
 
-def _loop_factory(log: Log) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return uvloop's, or None for asyncio's own where uvloop is not installed."""
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, or None for asyncio's own where uvloop is not installed; the master has warned of that once."""
     if find_spec("uvloop") is None:
-        log.warning("uvloop is not installed: asyncio's own event loop serves, slower")
         return None
     import uvloop  # noqa: PLC0415 - where it is missing, the import is what must not happen
 
