@@ -40,10 +40,11 @@ def test_without_a_room_nobody_waits():
 def test_who_has_left_is_struck_out():
     """And takes nobody's place."""
     full = places()
-    for name in "abcd":
+    begun, _, waiting, _ = names = list("abcd")
+    for name in names:
         full.enter(name, 10.0)
-    full.forget("c")
-    full.forget("a")  # has begun: not in the room
+    full.forget(waiting)
+    full.forget(begun)  # not in the room
 
     assert len(full) == 1
     assert full.leave() == "d"
