@@ -130,31 +130,43 @@ async def test_stepped_back_a_worker_takes_who_nobody_else_takes(listeners):
 
 @on_a_loop
 async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
-    """And stays back, for as long as it is ahead."""
+    """When it looks and nobody waits any more it stays back, for as long as it is ahead."""
     doors, guests = doors_of(listeners)
     await doors.open()
-    doors.step_back(lambda: True)
+    looks: list[bool] = []
+
+    def is_ahead() -> bool:
+        looks.append(True)
+        return True
+
+    doors.step_back(is_ahead)
     clients = knock(listeners)
-    taken = [listener.accept()[0] for listener in listeners]  # the sibling, before the loop turns
-    await asyncio.sleep(0)
-    again = knock(listeners)
-    more = [listener.accept()[0] for listener in listeners]
-    doors.close()
+    await until(lambda: doors._look_at is not None)
+    taken = [listener.accept()[0] for listener in listeners]  # by the sibling
+    await until(lambda: looks)
+    assert (doors._is_open, doors._opening, doors._watching) == (False, None, True)
     assert not guests.transports
-    for sock in (*clients, *again, *taken, *more):
+
+    doors.close()
+    for sock in (*clients, *taken):
         sock.close()
 
 
 @on_a_loop
 async def test_closed_for_good_nobody_steps_forward(listeners):
-    """A drain that begins while a worker is back ends its waiting."""
+    """A drain that begins while somebody waits for a worker that is back ends its watch and its timer."""
     doors, guests = doors_of(listeners)
     await doors.open()
     doors.step_back(lambda: True)
-    doors.close()
     clients = knock(listeners)
-    for _ in range(50):
-        await asyncio.sleep(0)
+    await until(lambda: doors._look_at is not None)
+    look = doors._look_at
+
+    doors.close()
+
+    assert look is not None
+    assert look.cancelled()
+    assert not doors._watching
     assert not guests.transports
     for client in clients:
         client.close()
