@@ -357,10 +357,14 @@ class Loop:
             self._notifier.ready(self._view.status_line(self._supervisor))
 
     def _prune(self) -> None:
-        """Forget generations that no live worker and no plan uses, and close listeners that only they had."""
+        """Forget generations that no live worker and no plan uses, and close listeners that only they had.
+
+        After a stop no plan counts: when the last worker drains, only those who drain still hold the sockets, and each
+        lets go of them when it has emptied the queue. Who connects later is refused instead of waiting for a reset.
+        """
         supervisor = self._supervisor
-        plans = [plan for plan in (supervisor.committed, supervisor.target, supervisor.pending) if plan]
-        used = {plan.generation for plan in plans} | {worker.plan.generation for worker in supervisor.live()}
+        plans = () if supervisor.is_stopping else (supervisor.committed, supervisor.target, supervisor.pending)
+        used = {plan.generation for plan in plans if plan} | {worker.plan.generation for worker in supervisor.live()}
         if used >= self._generations.keys():
             return
         self._generations = {number: value for number, value in self._generations.items() if number in used}

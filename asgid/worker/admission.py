@@ -35,7 +35,7 @@ class Admission:
         self._cap, self._pause, self._resume, self._step_back = cap, pause, resume, step_back
         self.open = 0
         self.is_paused = False
-        self.is_closed = False  #: the worker drains: nothing reopens it
+        self.is_closed = False  #: the worker drains: nothing closes or opens its doors any more
         self._came = self._went = 0.0  # lately
 
     def is_ahead(self, fewest: float) -> bool:
@@ -46,7 +46,7 @@ class Admission:
         """Count a connection; return whether it was the last for now. `fewest` is what the emptiest sibling holds."""
         self.open += 1
         self._came += 1
-        if self.is_paused:
+        if self.is_paused or self.is_closed:
             return False
         if self.open >= self._cap:
             self.is_paused = True

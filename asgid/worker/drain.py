@@ -1,8 +1,9 @@
 """Leaving without losing anything: the order in which a worker lets go.
 
-(1) Accept no more, and take what the kernel had completed. (2) Answer what comes on idle connections for a moment, with
-`Connection: close`; then close them. (3) Wait for the requests in hand, and for work that applications do after their
-response. (4) At the end of the grace tell the applications, then cancel them. Nothing here decides when to leave.
+(1) Take what the kernel had completed, and let go of the sockets. (2) Answer what comes on idle connections for a
+moment, with `Connection: close`; then close them. (3) Wait for the requests in hand, and for work that applications do
+after their response. (4) At the end of the grace tell the applications, then cancel them. Nothing here decides when to
+leave.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ class Drain:
         service.is_draining = service.admission.is_closed = True
         service.on_left = self._on_left
         self._doors.close()
-        await self._doors.sweep()
+        await self._doors.leave()
         self._on_left()
         try:
             async with asyncio.timeout(self.deadline - monotonic()):

@@ -103,11 +103,14 @@ class Doors:
         else:
             self._watch()
 
-    async def sweep(self) -> None:
-        """Take what the kernel had completed when the doors were closed: those clients know that they are connected."""
+    async def leave(self) -> None:
+        """Take what the kernel had completed when the doors were closed, and let go of the listening sockets for good.
+
+        Who stands in the queue knows that it is connected. When the last holder has let go the kernel refuses whoever
+        comes: better than a queue that nobody will ever look at again.
+        """
         for listener in self._listeners:
-            queue = socket.socket(fileno=os.dup(listener.fd))
-            with queue:
+            with socket.socket(fileno=listener.fd) as queue:
                 while True:
                     try:
                         sock, _ = queue.accept()

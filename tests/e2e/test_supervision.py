@@ -31,6 +31,14 @@ def ready(daemon: Daemon) -> set[int]:
     return {worker["pid"] for worker in daemon.status()["workers"] if worker["state"] == "ready"}
 
 
+def is_refused(address: str) -> bool:
+    try:
+        Client(address).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    return False
+
+
 # Workers
 
 
@@ -204,6 +212,34 @@ def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
         assert b"".join(iter(client.chunk, b"")) == b"held most=1"
     assert daemon.wait() == 0
     assert daemon.log_events("stopped")
+
+
+def test_who_connects_while_a_stop_drains_is_refused_at_once(start: Start, tmp_path: Path) -> None:
+    """Nobody waits in a queue for a reset that comes at the end of the grace; who stood in it before is served."""
+    gate, path = tmp_path / "gate", tmp_path / "socket"
+    daemon = start(
+        "gate:application",
+        app={"env": {"GATE": str(gate)}},
+        listen=[{"bind": "127.0.0.1:0"}, {"bind": f"unix:{path}"}],
+        workers={"count": 1},
+        limits={"connections": 1},
+    )
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert client.head().status == 200
+        with Client(daemon.address()) as queued:  # at the cap: the kernel has completed it, nobody has taken it
+            queued.send(request("GET", "/"))
+
+            daemon.signal("TERM")
+            daemon.eventually(lambda: len(daemon.log_events("listener closed")) == 2)
+            daemon.eventually(lambda: is_refused(daemon.address()))
+            assert is_refused(f"unix:{path}")
+            assert daemon.is_running
+            gate.touch()
+
+            assert b"".join(iter(client.chunk, b"")) == b"held most=2"
+            assert queued.answer().body == b"held most=2"
+    assert daemon.wait() == 0
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])

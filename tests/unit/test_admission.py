@@ -66,6 +66,18 @@ def test_nothing_reopens_a_worker_that_drains(said):
     assert ["pause"] == said
 
 
+def test_a_worker_that_drains_does_not_step_back():
+    """It takes the rest of the queue, also where that puts it ahead: to watch the queue again would open its doors."""
+    said: list[str] = []
+    door = Admission(2, lambda: said.append("pause"), lambda: None, lambda: said.append("back"))
+    door.is_closed = True
+    for _ in range(5):
+        door.entered(0)
+
+    assert said == []
+    assert door.open == 5
+
+
 @pytest.mark.parametrize(
     ("held", "fewest", "steps"), [(1, 0, 0), (2, 0, 1), (12, 10, 0), (13, 10, 1), (50, float("inf"), 0)]
 )

@@ -1,8 +1,10 @@
 """The doors of one worker: they open, close without losing anybody, and open again."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -49,6 +51,16 @@ def doors_of(listeners: list[socket.socket]) -> tuple[Doors, Guests]:
     return Doors(asyncio.get_running_loop(), served, guests.protocol), guests
 
 
+def holders(sock: socket.socket) -> int:
+    """Return how many descriptors of this process are `sock`."""
+    inode = os.fstat(sock.fileno()).st_ino
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the one of the listing
+            found += os.fstat(int(fd)).st_ino == inode
+    return found
+
+
 def knock(listeners: list[socket.socket]) -> list[socket.socket]:
     """Connect to each; the kernel completes it, whoever accepts."""
     return [socket.create_connection(sock.getsockname(), timeout=5) for sock in listeners]
@@ -87,16 +99,37 @@ async def test_who_knocks_at_closed_doors_waits_in_the_kernel(listeners):
 
 
 @on_a_loop
-async def test_a_sweep_takes_who_was_told_that_it_is_connected(listeners):
-    """All that the kernel has completed, and the doors stay closed."""
-    doors, guests = doors_of(listeners)
+async def test_who_leaves_takes_those_who_were_told_that_they_are_connected(listeners):
+    """All that the kernel has completed; then the worker's own descriptors are closed, and only those."""
+    copies = [sock.dup() for sock in listeners]
+    doors, guests = doors_of(copies)
     clients = knock(listeners) + knock(listeners)
-    await doors.sweep()
-    assert 4 == len(guests.transports)
-
+    for copy in copies:
+        copy.detach()  # it is the doors' to close them
+    await doors.leave()
+    clients += knock(listeners)  # the master holds them still
+    held = [holders(sock) for sock in listeners]
     await guests.leave()
+
+    assert 4 == len(guests.transports)
+    assert held == [1, 1]
+
     for client in clients:
         client.close()
+
+
+@on_a_loop
+async def test_when_the_last_holder_leaves_who_comes_is_refused(listeners):
+    """And does not wait in a queue that nobody will look at."""
+    addresses = [sock.getsockname() for sock in listeners]
+    doors, _ = doors_of(listeners)
+    for sock in listeners:
+        sock.detach()  # it is the doors' to close them
+    await doors.leave()
+
+    for address in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=5)
 
 
 @on_a_loop
