@@ -1,5 +1,7 @@
 """The board's cells do not overlap, and what was counted once stays counted."""
 
+import json
+from http import HTTPStatus
 from itertools import pairwise
 
 import pytest
@@ -15,6 +17,7 @@ _NAMES = (
     "CONNECTIONS",
     "QUEUED",
     "ACCEPTING",
+    "SPARE",
     "STARTED",
     "ABANDONED",
     "ACCEPTED",
@@ -42,19 +45,51 @@ def buffer() -> bytearray:
 @pytest.fixture
 def rows(buffer) -> Board:
     """A board whose first eight rows are zero."""
-    buffer[: 8 * board.CELLS * 8] = bytes(8 * board.CELLS * 8)
+    buffer[: 8 * board.STRIDE * 8] = bytes(8 * board.STRIDE * 8)
     return Board(buffer)
 
 
 def test_every_name_has_cells_of_its_own():
     """Offsets rise, and each block has the width that its labels need."""
-    offsets = [getattr(board, name) for name in _NAMES]
+    offsets = [board.LAYOUT["cells"][name][0] for name in _NAMES]
     widths = [after - before for before, after in zip(offsets, [*offsets[1:], board.CELLS], strict=True)]
     observations = len(BUCKETS) + 2
 
     assert offsets[0] == 0
-    assert widths[:15] == [1] * 15
-    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES)] == widths[15:]
+    assert widths[:5] == [1] * 5
+    assert widths[6:16] == [1] * 10
+    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES)] == widths[16:]
+    assert board.CELLS <= board.STRIDE
+
+
+def test_every_code_that_python_knows_is_counted():
+    """The list is written out, so that it stays the same with another Python; it may not fall behind."""
+    assert {str(int(status)) for status in HTTPStatus} <= set(CODES)
+
+
+def test_a_board_is_shared_with_a_version_that_only_appended():
+    """Whichever of the two knows more: cells of the same name stand in the same place."""
+    layout = json.loads(json.dumps(board.LAYOUT))
+    layout["cells"]["LATER"] = [board.CELLS, 3]
+    del layout["cells"]["SLOW"]
+
+    assert board.differs(layout) == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [("slots", 10), ("stride", 9), ("buckets", [0.1]), ("methods", ["GET"]), ("codes", ["200"])],
+)
+def test_a_board_of_another_shape_is_not_taken_over(part, value):
+    """Counters would go on in cells that mean something else."""
+    assert board.differs({**board.LAYOUT, part: value}) == part
+
+
+def test_a_board_whose_cells_have_moved_is_not_taken_over():
+    """The first name that stands elsewhere is told."""
+    cells = {name: [offset + (name == "SLOW"), width] for name, (offset, width) in board.LAYOUT["cells"].items()}
+
+    assert board.differs({**board.LAYOUT, "cells": cells}) == "the cells of SLOW"
 
 
 def test_each_method_and_code_is_counted_in_a_cell_of_its_own():
