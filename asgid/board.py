@@ -7,8 +7,8 @@ backwards. Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a ma
 and one aligned 8-byte store (measured: 0.18 µs); no lock is needed for one writer.
 
 A master that is replaced in place hands the board on while the workers of the version before it still write there. So
-what a cell is called and where it stands is told by `LAYOUT`, and a later version only appends: a gauge takes one of the
-spare ones, a counter goes to the end of the row.
+what a cell is called and where it stands is told by `LAYOUT`, and a later version only appends: a gauge takes one of
+the spare ones, a counter goes to the end of the row.
 
 This file does not know what a process is, nor where the buffer comes from.
 """
@@ -21,10 +21,12 @@ from typing import Any, TypeAlias
 Row: TypeAlias = "memoryview[int]"  # unsigned 64-bit cells, CELLS of them
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER")
-# IANA's registry (RFC 9110 section 16.2), and some that frameworks send. Written out: http.HTTPStatus is another one with
-# each Python, and the layout may not depend on that.
+# IANA's registry (RFC 9110 section 16.2), and some that frameworks send. Written out: http.HTTPStatus differs between
+# Pythons, and the layout may not depend on that.
 CODES = (
-    *map(str, (*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308, *range(400, 419), *range(421, 427))),
+    *map(
+        str, (*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308, *range(400, 419), *range(421, 427))
+    ),
     *map(str, (428, 429, 431, 451, *range(500, 509), 510, 511)),
     "other",
 )

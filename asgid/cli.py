@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asgid.config import Config
     from asgid.config.positions import KeyPath
     from asgid.errors import ExitCode
+    from asgid.master.upgrade import Program
 
     Faults = Callable[[Config], Iterator[tuple[KeyPath, str]]]
 
@@ -88,7 +89,24 @@ def _run(arguments: Namespace) -> ExitCode:
     import asgid.master.main
     import asgid.worker.main
 
-    return asgid.master.main.run(_Source(arguments, _faults_of_a_start).load, asgid.worker.main.main)
+    return asgid.master.main.run(_Source(arguments, _faults_of_a_start).load, asgid.worker.main.main, _program())
+
+
+def _program() -> Program:
+    """Return how to run again whatever lies on disk where this program was found."""
+    import os
+
+    from asgid.master.upgrade import TRIAL_FD, Program
+
+    words = sys.argv[1:]
+    interpreter = sys.orig_argv[: len(sys.orig_argv) - len(words)]
+    if len(interpreter) == 2 and os.access(sys.argv[0], os.X_OK):
+        # A script that names its interpreter in its first line: the new one may name another.
+        command = [os.path.abspath(sys.argv[0])]
+    else:  # python -m asgid
+        command = [sys.executable, *interpreter[1:]]
+    trial = ["check", "--boot", f"--takes-over={TRIAL_FD}"]
+    return Program((*command, *words), (*command, *trial, *words))
 
 
 def _check(arguments: Namespace) -> ExitCode:
@@ -97,6 +115,8 @@ def _check(arguments: Namespace) -> ExitCode:
     _be_a_tool()
     name = arguments.file or _COMMAND_LINE
     config = _Source(arguments).load()
+    if arguments.takes_over is not None:
+        _check_takeover(arguments.takes_over)
     if arguments.boot:
         import asgid.master.trial
         import asgid.worker.main
@@ -111,6 +131,18 @@ def _check(arguments: Namespace) -> ExitCode:
         f"{name}: {verdict} ({config.app.target} on {listeners}; workers: {config.workers.count}; metrics: {metrics})"
     )
     return ExitCode.OK
+
+
+def _check_takeover(fd: int) -> None:
+    """Raise UnavailableError where this version cannot go on with what the running one would leave to it."""
+    from asgid import __version__, config
+    from asgid.errors import ConfigError, UnavailableError
+    from asgid.master import upgrade
+
+    try:
+        config.parse(upgrade.read(fd).config, "the settings in force")
+    except (ConfigError, OSError, ValueError) as error:
+        raise UnavailableError(f"version {__version__} cannot take over; restart instead: {error}") from error
 
 
 def _config(arguments: Namespace) -> ExitCode:
@@ -253,6 +285,8 @@ def _knows(find: Callable[[str], object], name: str) -> bool:
 
 def _parse(argv: Sequence[str]) -> Namespace:
     """Return the arguments, with `action` to call; raises SystemExit, as argparse does."""
+    from argparse import SUPPRESS
+
     from asgid.errors import ExitCode
 
     # An application always holds a colon, so the first word is a command or is not.
@@ -262,6 +296,8 @@ def _parse(argv: Sequence[str]) -> Namespace:
         parser.add_argument(
             "--boot", action="store_true", help="also boot the application once, in a worker that is thrown away"
         )
+        # How a running master tries the program that is to replace it; a version that does not know this cannot.
+        parser.add_argument("--takes-over", type=int, metavar="FD", help=SUPPRESS)
     elif command == "config":
         parser = _parser("asgid config", "Show the settings that are in force, as TOML.", _config)
         shown = parser.add_mutually_exclusive_group()

@@ -48,8 +48,13 @@ def encode(message: Message) -> bytes:
 class Decoder:
     """Lines out of a byte stream, however it was cut up."""
 
-    def __init__(self) -> None:
-        self._rest = b""
+    def __init__(self, half_read: str = "") -> None:
+        self._rest = half_read.encode("latin-1")
+
+    @property
+    def half_read(self) -> str:
+        """The beginning of a message whose end has not come."""
+        return self._rest.decode("latin-1")
 
     def feed(self, data: bytes) -> list[Message]:
         """Return the messages that `data` completes; raises ValueError on what no asgid of this version writes."""

@@ -19,7 +19,16 @@ PURE = (
     *("config", "config.kinds", "config.unready", "config.meant", "config.draft", "config.contradictions"),
     *("config.positions", "config.reference"),
     *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.metrics"),
-    *("master.steps", "master.snapshot", "master.recycling", "worker.admission", "worker.scope", "worker.response"),
+    *(
+        "master.steps",
+        "master.succession",
+        "master.handover",
+        "master.snapshot",
+        "master.recycling",
+        "worker.admission",
+        "worker.scope",
+        "worker.response",
+    ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
 NOT_IN_THE_MASTER = {"asyncio", "threading", "concurrent", "multiprocessing"}
@@ -123,6 +132,7 @@ def test_the_master_has_no_threads_and_no_event_loop_of_another():
     [
         ({"sys.exit", "exit", "quit", "SystemExit"}, "asgid.cli"),
         ({"os.fork", "os.forkpty", "os._exit"}, "asgid.master.spawn"),
+        ({"os.execvpe", "os.execve", "os.posix_spawn", "os.posix_spawnp"}, "asgid.master.upgrade"),
     ],
 )
 def test_each_way_to_end_or_fork_a_process_has_one_owner(names, owner):

@@ -7,8 +7,9 @@ decides nothing, and does not know what the workers are wanted for.
 import os
 import selectors
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from asgid import wire
@@ -17,9 +18,11 @@ from asgid.board import Board
 from asgid.log import Log
 from asgid.master import steps
 from asgid.master.generations import Generation
+from asgid.master.handover import ChildPart
 from asgid.master.lifecycle import ExitReason
 from asgid.master.listeners import Listeners
 from asgid.master.spawn import Child, fork_worker
+from asgid.wire import Decoder
 
 #: How long idle connections may still bring a request. At a stop it delays the end, at a reload it costs only memory.
 LINGER_S = {ExitReason.SHUTDOWN: 1.0}
@@ -53,10 +56,37 @@ class Crew:
         def assign(lifeline_fd: int) -> Assignment:
             return Assignment(step.slot, step.generation, config, listeners, lifeline_fd, self._board, born)
 
-        child = self.children[step.slot] = fork_worker(step.slot, born, assign, self._worker)
+        child = fork_worker(step.slot, born, assign, self._worker)
+        self._hold(child)
         self._board.use(step.slot)
-        self._selector.register(child.lifeline, selectors.EVENT_READ, lambda _: self._read(child))
         self._log.info("worker started", **_whose(child), reason=step.why.value)
+
+    def adopt(self, parts: Iterable[ChildPart]) -> None:
+        """Be the master of processes that the program before this one has forked."""
+        for part in parts:
+            lifeline = socket.socket(fileno=part.lifeline_fd)
+            lifeline.setblocking(False)
+            decoder = Decoder(part.half_read)
+            self._hold(Child(part.slot, part.generation, part.pid, part.born, lifeline, part.last_words_fd, decoder))
+
+    def parts(self) -> tuple[ChildPart, ...]:
+        """Return what the next program needs to know of each process."""
+        return tuple(
+            ChildPart(
+                child.slot,
+                child.generation,
+                child.pid,
+                child.born,
+                child.lifeline.fileno(),
+                child.last_words,
+                child.decoder.half_read,
+            )
+            for child in self.children.values()
+        )
+
+    def _hold(self, child: Child) -> None:
+        self.children[child.slot] = child
+        self._selector.register(child.lifeline, selectors.EVENT_READ, lambda _: self._read(child))
 
     def drain(self, step: steps.Drain) -> None:
         child = self.children[step.slot]

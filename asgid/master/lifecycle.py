@@ -7,16 +7,17 @@ Gone is not a state: a worker that was reaped is not in the supervisor's diction
 """
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 from signal import SIGABRT, SIGKILL, Signals
+from typing import Self
 
 
-class State(Enum):
-    BOOTING = auto()  #: forked; imports the application and runs its startup
-    SERVING = auto()  #: said `ready`; accepts connections
-    DRAINING = auto()  #: told to leave; finishes what it has begun
-    ABORTED = auto()  #: outlived a deadline; was sent ABRT, so that faulthandler writes its stacks
-    KILLED = auto()  #: outlived that too
+class State(StrEnum):
+    BOOTING = "booting"  #: forked; imports the application and runs its startup
+    SERVING = "serving"  #: said `ready`; accepts connections
+    DRAINING = "draining"  #: told to leave; finishes what it has begun
+    ABORTED = "aborted"  #: outlived a deadline; was sent ABRT, so that faulthandler writes its stacks
+    KILLED = "killed"  #: outlived that too
 
 
 #: What becomes of a worker that outlives its state, and the signal that tells it.
@@ -90,8 +91,10 @@ class Worker:
     leaving: ExitReason | None = None
     failure: str = ""  #: what it said before it went
 
-    def __post_init__(self) -> None:
-        self.deadline = self.born + self.plan.boot
+    @classmethod
+    def forked(cls, slot: int, plan: Plan, now: float, why: StartReason) -> Self:
+        """Return a worker that begins to boot."""
+        return cls(slot, plan, now, why, deadline=now + plan.boot)
 
     @property
     def is_live(self) -> bool:

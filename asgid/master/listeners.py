@@ -20,6 +20,7 @@ from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, par
 from asgid.assignment import Listener
 from asgid.config import Listen
 from asgid.errors import UnavailableError
+from asgid.master.handover import ListenerPart
 
 # struct tcp_info (linux/tcp.h): for a listening socket tcpi_unacked is the length of its queue, tcpi_sacked the queue's
 # limit.
@@ -59,9 +60,13 @@ class Held:
 class Listeners:
     """Every listening socket of the master, by address as it was written."""
 
-    def __init__(self, inherited: Mapping[str, Sequence[int]]) -> None:
-        self._inherited = inherited  # systemd's, by name
-        self._held: dict[Address, Held] = {}
+    def __init__(self, inherited: Mapping[str, Sequence[int]], left: Iterable[ListenerPart] = ()) -> None:
+        """`inherited` are systemd's, by name; `left` are those that the program before this one has left open."""
+        self.inherited = {name: list(fds) for name, fds in inherited.items()}
+        self._held = {
+            parse(part.bind): Held(part.name, parse(part.bind), socket.socket(fileno=part.fd), part.backlog, part.inode)
+            for part in left
+        }
 
     def __iter__(self) -> Iterator[Held]:
         return iter(self._held.values())
@@ -69,6 +74,12 @@ class Listeners:
     @property
     def addresses(self) -> frozenset[Address]:
         return frozenset(self._held)
+
+    def parts(self) -> tuple[ListenerPart, ...]:
+        """Return what the next program needs to know of each."""
+        return tuple(
+            ListenerPart(str(held.address), held.name, held.backlog, held.inode, held.socket.fileno()) for held in self
+        )
 
     def open(self, wanted: Iterable[Listen]) -> list[Held]:
         """Bind all of `wanted` or none, and return them; raises UnavailableError for the first that cannot be."""
@@ -123,8 +134,8 @@ class Listeners:
         return Held(listen.name or listen.bind, address, sock, listen.backlog, inode)
 
     def _adopt_named(self, address: Systemd) -> socket.socket:
-        if not (fds := self._inherited.get(address.name)):
-            known = ", ".join(sorted(self._inherited)) or "none at all"
+        if not (fds := self.inherited.get(address.name)):
+            known = ", ".join(sorted(self.inherited)) or "none at all"
             raise UnavailableError(
                 f"{address}: systemd passed no socket of that name (it passed {known}); "
                 f"set FileDescriptorName={address.name} in the .socket unit and start it first"

@@ -8,36 +8,36 @@ anything but the selector.
 Decisions are the supervisor's. What is done to a process is the crew's to do; what a transition changes is done here.
 """
 
+import os
 import random
 import selectors
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 from setproctitle import setproctitle
 
+from asgid import __version__, wire
 from asgid import board as cells
-from asgid import wire
 from asgid.assignment import WorkerMain
-from asgid.board import Board
-from asgid.config import Config
+from asgid.config import Config, reference
 from asgid.errors import ConfigError, ExitCode, UnavailableError
 from asgid.log import Log
 from asgid.master import generations, steps
 from asgid.master.crew import Crew
 from asgid.master.endpoint import Endpoint
 from asgid.master.generations import Generation
+from asgid.master.handover import Handover, Notes
+from asgid.master.holdings import Holdings
 from asgid.master.lifecycle import State
-from asgid.master.listeners import Listeners
 from asgid.master.recycling import Recycling
+from asgid.master.signals import Signals
 from asgid.master.snapshot import ReloadView, Snapshot
-from asgid.master.spawn import SIGNALS, Child, Death, reap
+from asgid.master.spawn import Child, Death, reap
 from asgid.master.supervisor import Supervisor
-from asgid.master.systemd import Notifier
+from asgid.master.upgrade import Program, Successor
 from asgid.master.view import View, resident_bytes
 
 #: TERM said again within this time is the same wish.
@@ -51,54 +51,66 @@ class Loop:
 
     def __init__(
         self,
+        held: Holdings,
         *,
-        config: Config,
         load: Callable[[], Config],
         worker: WorkerMain,
+        program: Program,
         cpus: int,
-        log: Log,
-        listeners: Listeners,
-        board: Board,
-        endpoint_socket: socket.socket | None,
-        notifier: Notifier,
+        predecessor: Handover | None = None,
     ) -> None:
-        self._config, self._load, self._cpus = config, load, cpus
-        self._log, self._listeners, self._board, self._notifier = log, listeners, board, notifier
+        """`predecessor` is what the program before this one has left, where this one has taken its place."""
+        self._held, self._load, self._cpus = held, load, cpus
+        self._log, self._listeners, self._board, self._notifier = held.log, held.listeners, held.board, held.notifier
+        self._config = held.config
         self._selector = selectors.DefaultSelector()
-        self._wakeup, self._wakeup_writer = socket.socketpair()
         self._endpoint = (
-            Endpoint(endpoint_socket, self._selector, self._snapshot, board, log) if endpoint_socket else None
+            Endpoint(held.endpoint, self._selector, self._snapshot, held.board, held.log) if held.endpoint else None
         )
-        self._supervisor = Supervisor()
+        self._supervisor = Supervisor.resume(predecessor.standing) if predecessor else Supervisor()
         self._crew = Crew(
-            worker=worker, log=log, board=board, listeners=listeners, selector=self._selector, hear=self._hear
+            worker=worker,
+            log=held.log,
+            board=held.board,
+            listeners=held.listeners,
+            selector=self._selector,
+            hear=self._hear,
         )
+        self._successor = Successor(program, self._selector, held.log)
+        self._predecessor = predecessor
         self._generations: dict[int, Generation] = {}
         self._number = 0
         self._agenda: deque[steps.Step] = deque()
         self._code: ExitCode | None = None
-        self._view = View(time.monotonic())
+        self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time()))
         self._recycling = Recycling()
-        self._was_ready = False
+        self._was_ready = predecessor is not None
+        self._gives_way = False
         self._stopped_at = 0.0
-        self._watchdog_at = 0.0 if notifier.watchdog_s else float("inf")
-        self._on_signal: dict[int, Callable[[signal.Signals], None]] = {
-            signal.SIGTERM: self._stop,
-            signal.SIGQUIT: self._stop,
-            signal.SIGINT: self._stop,
-            signal.SIGHUP: self._hup,
-            signal.SIGTTIN: self._more,
-            signal.SIGTTOU: self._fewer,
-            signal.SIGUSR1: self._reopen,
-            signal.SIGUSR2: self._upgrade,
-            signal.SIGWINCH: self._pause,
-        }
+        self._watchdog_at = 0.0 if held.notifier.watchdog_s else float("inf")
+        self._signals = Signals(
+            self._selector,
+            {
+                signal.SIGTERM: self._stop,
+                signal.SIGQUIT: self._stop,
+                signal.SIGINT: self._stop,
+                signal.SIGHUP: self._hup,
+                signal.SIGTTIN: self._more,
+                signal.SIGTTOU: self._fewer,
+                signal.SIGUSR1: self._reopen,
+                signal.SIGUSR2: self._upgrade,
+                signal.SIGWINCH: self._pause,
+            },
+        )
         # Any: each method takes the kind of step that it stands beside, which the type of a dict cannot say.
         self._on_step: dict[type, Callable[[Any], None]] = {
             steps.Spawn: self._spawn,
             steps.Drain: self._crew.drain,
             steps.Signal: self._crew.signal,
             steps.Dump: self._crew.dump,
+            steps.TrySuccessor: self._try_successor,
+            steps.EndTrial: self._successor.end,
+            steps.GiveWay: self._to_give_way,
             steps.Quit: self._quit,
             steps.Served: self._served,
             steps.Left: self._left,
@@ -107,14 +119,20 @@ class Loop:
             steps.Committed: self._committed,
             steps.RolledBack: self._rolled_back,
             steps.Superseded: self._superseded,
+            steps.UpgradeRefused: self._successor.refused,
         }
 
     def run(self) -> ExitCode:
-        """Start the workers, and turn until the end."""
-        self._listen_to_signals()
-        self._begin(self._config)
+        """Start the workers, or take them over, and turn until the end."""
+        self._signals.listen()
+        if self._predecessor:
+            self._take_over(self._predecessor)
+        else:
+            self._begin(self._config)
         while self._code is None:
             self._turn()
+            if self._gives_way:
+                self._give_way()
         if self._endpoint:
             self._endpoint.close()
         self._selector.close()
@@ -170,22 +188,6 @@ class Loop:
 
     # Facts: signals
 
-    def _listen_to_signals(self) -> None:
-        """Turn signals into bytes on a socket. They were blocked since the first line of the program: none was lost."""
-        self._wakeup.setblocking(False)
-        self._wakeup_writer.setblocking(False)
-        signal.set_wakeup_fd(self._wakeup_writer.fileno(), warn_on_full_buffer=False)
-        for signum in SIGNALS:
-            signal.signal(signum, _noted)
-        self._selector.register(self._wakeup, selectors.EVENT_READ, self._on_wakeup)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-    def _on_wakeup(self, _: int) -> None:
-        with suppress(BlockingIOError):
-            for number in self._wakeup.recv(4096):
-                if act := self._on_signal.get(number):  # CHLD only wakes: every turn reaps
-                    act(signal.Signals(number))
-
     def _stop(self, signum: signal.Signals) -> None:
         now = time.monotonic()
         if self._supervisor.is_stopping:
@@ -203,9 +205,11 @@ class Loop:
         self._do(self._supervisor.stop(now))
 
     def _hup(self, _: signal.Signals) -> None:
+        if not self._supervisor.is_stopping:
+            self._reload()
+
+    def _reload(self) -> None:
         """Read the file anew, bind what is new, and only then let the supervisor begin."""
-        if self._supervisor.is_stopping:
-            return
         self._notifier.reloading(f"reloading, generation {self._number + 1}")
         try:
             config = self._load()
@@ -250,9 +254,7 @@ class Loop:
         self._log.info("log files reopened")
 
     def _upgrade(self, _: signal.Signals) -> None:
-        self._log.warning(
-            "USR2: this version cannot replace itself in place; restart it, or let systemd keep the sockets"
-        )
+        self._do(self._supervisor.upgrade(time.monotonic()))
 
     # Facts: workers
 
@@ -266,7 +268,10 @@ class Loop:
                 self._log.error("lifeline garbled", slot=child.slot, pid=child.pid, problem=str(message))
 
     def _on_death(self, death: Death) -> None:
-        if child := self._crew.dead(death.pid):
+        problem = self._successor.ended(death)
+        if problem is not None:
+            self._do(self._supervisor.tried(problem, time.monotonic()))
+        elif child := self._crew.dead(death.pid):
             self._view.note_death(child.slot, death.cpu_s)
             self._do(self._supervisor.exited(child.slot, death.status, time.monotonic()))
 
@@ -296,19 +301,22 @@ class Loop:
 
     def _served(self, step: steps.Served) -> None:
         self._view.note_boot(step.boot_s)
-        self._recycling.serves(
-            step.slot,
-            self._generations[step.generation].config.workers,
-            self._board.row(step.slot)[cells.STARTED],
-            time.monotonic(),
-            random.random(),  # noqa: S311 - it spreads replacements, and guards nothing
-        )
+        self._begin_term(step.slot, time.monotonic())
         self._crew.served(step)
         if not self._was_ready:
             self._was_ready = True
             self._notifier.ready(self._view.status_line(self._supervisor))
         else:
             self._notifier.status(self._view.status_line(self._supervisor))
+
+    def _begin_term(self, slot: int, now: float) -> None:
+        self._recycling.serves(
+            slot,
+            self._generations[self._supervisor.workers[slot].plan.generation].config.workers,
+            self._board.row(slot)[cells.STARTED],
+            now,
+            random.random(),  # noqa: S311 - it spreads replacements, and guards nothing
+        )
 
     def _left(self, step: steps.Left) -> None:
         self._crew.left(step)
@@ -356,6 +364,65 @@ class Loop:
         if not self._supervisor.is_stopping:
             self._notifier.ready(self._view.status_line(self._supervisor))
 
+    # One program in another's place
+
+    def _try_successor(self, _: steps.TrySuccessor) -> None:
+        try:
+            self._successor.try_out(self._handover())
+        except OSError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: OSError) -> None:
+        self._do(self._supervisor.tried(f"{self._successor.name} cannot be run: {error.strerror}", time.monotonic()))
+
+    def _to_give_way(self, _: steps.GiveWay) -> None:
+        self._gives_way = True
+
+    def _give_way(self) -> None:
+        """Become the new program, unless something comes first.
+
+        Signals are held from here until the new program has its handlers in place: it inherits what waits (execve(2)).
+        """
+        self._gives_way = False
+        self._signals.hold()
+        self._do(self._supervisor.reconcile(time.monotonic()))
+        if self._gives_way:
+            self._gives_way = False
+            try:
+                self._successor.execute(self._handover(), self._notifier.variables)
+            except OSError as error:
+                self._refuse(error)
+        self._signals.release()
+
+    def _handover(self) -> Handover:
+        held = self._held
+        return Handover(
+            config=reference.toml(self._config),
+            generation=self._number,
+            standing=self._supervisor.standing(),
+            children=self._crew.parts(),
+            listeners=self._listeners.parts(),
+            notes=self._view.notes,
+            board_fd=held.board_fd,
+            endpoint_fd=held.endpoint.fileno() if held.endpoint else None,
+            pid_file_fd=held.pid_file.fd if held.pid_file else None,
+            inherited=self._listeners.inherited,
+        )
+
+    def _take_over(self, predecessor: Handover) -> None:
+        """Be the master of the workers that are there, and replace them as a reload does."""
+        committed = predecessor.standing.committed.generation
+        self._log.info("program replaced", version=__version__, before=predecessor.version, pid=os.getpid())
+        setproctitle(f"asgid: master [{self._config.process.name}] gen {committed}")
+        self._number = predecessor.generation
+        self._generations[committed] = Generation(committed, self._config)
+        self._crew.adopt(predecessor.children)
+        now = time.monotonic()
+        for worker in self._supervisor.live():
+            if worker.state is State.SERVING:
+                self._begin_term(worker.slot, now)
+        self._reload()
+
     def _prune(self) -> None:
         """Forget generations that no live worker and no plan uses, and close listeners that only they had.
 
@@ -374,10 +441,6 @@ class Loop:
 
     def _snapshot(self) -> Snapshot:
         return self._view.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())
-
-
-def _noted(_signum: int, _frame: object) -> None:
-    """Be a handler, so that the default action is not taken; the byte on the wake-up socket is what counts."""
 
 
 _VERDICTS = {

@@ -14,8 +14,12 @@ from asgid.errors import UnavailableError
 class PidFile:
     """A locked file with our pid in it. Raises UnavailableError where it cannot be written, or a master holds it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fd: int | None = None) -> None:
+        """`fd` is the locked file where the program before this one has left it."""
         self._path = os.path.abspath(path)
+        if fd is not None:
+            self._fd = fd
+            return
         self._fd = self._lock()
         # A master that ends removes its file, perhaps after we opened it and before we had the lock: then ours is on
         # a file that has no name.
@@ -24,6 +28,10 @@ class PidFile:
             self._fd = self._lock()
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    @property
+    def fd(self) -> int:
+        return self._fd
 
     def remove(self) -> None:
         """Remove the file while it is still ours, and let the lock go."""

@@ -42,6 +42,24 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True)
+class TrySuccessor:
+    """Run the program that is on disk now beside this one, to see whether it would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndTrial:
+    """Signal the trial of the new program: nobody waits for its outcome any more."""
+
+    signum: Signals
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay:
+    """Execute the new program in this one's place. Said as long as it holds; facts that come first may take it back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """Every worker is gone and none is wanted."""
 
@@ -105,6 +123,28 @@ class Superseded:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class UpgradeRefused:
+    """Report: this program goes on."""
+
+    reason: str
+
+
 Step: TypeAlias = (
-    Spawn | Drain | Signal | Dump | Quit | Served | Left | Waiting | Began | Committed | RolledBack | Superseded
+    Spawn
+    | Drain
+    | Signal
+    | Dump
+    | TrySuccessor
+    | EndTrial
+    | GiveWay
+    | Quit
+    | Served
+    | Left
+    | Waiting
+    | Began
+    | Committed
+    | RolledBack
+    | Superseded
+    | UpgradeRefused
 )

@@ -16,9 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from signal import SIGKILL
+from typing import Self
 
 from asgid.errors import ExitCode
 from asgid.master.backoff import Backoff
+from asgid.master.handover import Standing
 from asgid.master.lifecycle import LIVE, ExitReason, Plan, StartReason, State, Worker
 from asgid.master.steps import (
     Began,
@@ -33,8 +35,10 @@ from asgid.master.steps import (
     Spawn,
     Step,
     Superseded,
+    UpgradeRefused,
     Waiting,
 )
+from asgid.master.succession import Succession
 
 
 class Supervisor:
@@ -53,6 +57,25 @@ class Supervisor:
         self.owed: list[StartReason] = []  # why the next starts for the committed plan come
         self.starts = Counter(dict.fromkeys(StartReason, 0))
         self.exits = Counter(dict.fromkeys(ExitReason, 0))
+        self.succession = Succession()
+
+    @classmethod
+    def resume(cls, standing: Standing) -> Self:
+        """Return the supervisor of a program that has taken another's place; the same workers live."""
+        supervisor = cls()
+        supervisor.committed, supervisor.backoff = standing.committed, standing.backoff
+        supervisor.workers = {worker.slot: worker for worker in standing.workers}
+        supervisor.owed = list(standing.owed)
+        supervisor.starts.update(standing.starts)
+        supervisor.exits.update(standing.exits)
+        return supervisor
+
+    def standing(self) -> Standing:
+        """Return what the next program needs to know; only called where nothing is under way."""
+        if self.committed is None or self.target or self.pending:
+            raise AssertionError(f"it cannot give way with {self.committed=}, {self.target=}, {self.pending=}")
+        workers = tuple(self.workers.values())
+        return Standing(self.committed, workers, self.backoff, tuple(self.owed), dict(self.starts), dict(self.exits))
 
     # Facts
 
@@ -118,10 +141,22 @@ class Supervisor:
         self.committed = replace(self.committed, wanted=0)
         return steps + self.reconcile(now)
 
+    def upgrade(self, now: float) -> list[Step]:
+        """Replace the program: the one that is on disk now is tried first."""
+        if self.committed is None or self.is_stopping:
+            return [UpgradeRefused("a stop came first" if self.is_stopping else "nobody serves yet")]
+        return [*self.succession.ask(), *self.reconcile(now)]
+
+    def tried(self, problem: str, now: float) -> list[Step]:
+        """The trial of the new program has ended, with `problem` or well; or the program could not be executed."""
+        return [*self.succession.ended(problem), *self.reconcile(now)]
+
     def stop(self, now: float) -> list[Step]:
         """Let all workers go, and end; from any state."""
         abandoned = (self.pending, self.target) if self.committed else ()  # the start itself is no reload
         steps: list[Step] = [Superseded(plan.generation) for plan in abandoned if plan]
+        if self.committed:
+            steps += self.succession.stop(now, self.committed)
         self.pending, self.target, self.is_stopping = None, None, True
         for worker in self.workers.values():
             if worker.state is State.DRAINING:  # told already, but with more patience for idle connections
@@ -134,6 +169,8 @@ class Supervisor:
         """End every worker at once."""
         self.is_stopping, self.pending, self.target = True, None, None
         steps: list[Step] = []
+        if self.committed:
+            steps += self.succession.stop(now, self.committed)
         for worker in self.workers.values():
             worker.state, worker.leaving = State.KILLED, worker.leaving or ExitReason.SHUTDOWN
             worker.deadline = now + worker.plan.kill
@@ -150,6 +187,8 @@ class Supervisor:
                 steps += _dump(worker, now)
             if now >= worker.deadline:
                 steps += self._overdue(worker, now)
+        if self.committed:
+            steps += self.succession.tick(now, self.committed)
         return steps + self.reconcile(now)
 
     def next_deadline(self) -> float:
@@ -159,7 +198,7 @@ class Supervisor:
             if worker.state is State.SERVING:
                 times.append(float("inf") if worker.is_dumped else worker.beat + worker.plan.blocked)
                 times.append(worker.ready_at + worker.plan.settle)
-        times.append(self.backoff.until)
+        times += [self.backoff.until, self.succession.deadline]
         # What is past and still here (a settled worker, a delay that is over) waits for nothing.
         return min((time for time in times if time > self.judged), default=float("inf"))
 
@@ -171,8 +210,10 @@ class Supervisor:
         # A drain can make room for a spawn, a spawn can complete a roll: compare until nothing is left to say.
         while more := [*self._advance(now), *self._spawns(now), *self._drains(now)]:
             steps += more
-        if self.is_stopping and not self.workers:
+        if self.is_stopping and not self.workers and not self.succession.has_process:
             steps.append(Quit(self.exit_code))
+        if self.committed and not (self.target or self.pending or self.is_stopping):
+            steps += self.succession.quiet(now, self.committed)
         return steps
 
     @property
@@ -253,7 +294,7 @@ class Supervisor:
     def _spawn(self, plan: Plan, now: float) -> Spawn:
         slot = next(number for number in count() if number not in self.workers)
         why = self._start_reason(plan)
-        self.workers[slot] = Worker(slot, plan, now, why)
+        self.workers[slot] = Worker.forked(slot, plan, now, why)
         self.starts[why] += 1
         return Spawn(slot, plan.generation, why)
 

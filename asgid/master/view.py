@@ -2,13 +2,13 @@
 
 import time
 from bisect import bisect_left
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 
 import psutil
 
+from asgid.master.handover import Notes
 from asgid.master.lifecycle import State
 from asgid.master.listeners import Held
 from asgid.master.snapshot import BOOT_BUCKETS_S, ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
@@ -21,50 +21,44 @@ _STATES = {State.BOOTING: "booting", State.SERVING: "ready"}  # all others are o
 class View:
     """Takes notes while the loop works, and answers from them."""
 
-    def __init__(self, now: float) -> None:
-        self._started = now
-        self._slots: set[int] = set()
-        self._reloads = Counter({"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0})
-        self._last_reload: ReloadView | None = None
-        self._last_success = time.time()
-        self._boots = [0] * (len(BOOT_BUCKETS_S) + 1)
-        self._boots_sum_s = 0.0
-        self._cpu_s: dict[int, float] = defaultdict(float)  # of workers that are gone
+    def __init__(self, notes: Notes) -> None:
+        self.notes = notes
         self._loop = "uvloop" if find_spec("uvloop") else "asyncio"
 
     def note_start(self, slot: int) -> None:
-        self._slots.add(slot)
+        self.notes.slots.add(slot)
 
     def note_boot(self, boot_s: float) -> None:
-        self._boots[bisect_left(BOOT_BUCKETS_S, boot_s)] += 1
-        self._boots_sum_s += boot_s
+        self.notes.boots[bisect_left(BOOT_BUCKETS_S, boot_s)] += 1
+        self.notes.boots_sum_s += boot_s
 
     def note_death(self, slot: int, cpu_s: float) -> None:
-        self._cpu_s[slot] += cpu_s
+        self.notes.cpu_s[slot] = self.notes.cpu_s.get(slot, 0.0) + cpu_s
 
     def note_verdict(self, reload: ReloadView) -> None:
-        self._reloads[reload.verdict] += 1
-        self._last_reload = reload
+        self.notes.reloads[reload.verdict] += 1
+        self.notes.last_reload = reload
         if reload.verdict == "committed":
-            self._last_success = reload.at
+            self.notes.last_success = reload.at
 
     def status_line(self, supervisor: Supervisor) -> str:
         """Return the one line that `systemctl status` shows."""
         serving = sum(worker.state is State.SERVING for worker in supervisor.workers.values())
         line = f"{serving}/{supervisor.wanted} workers ready, generation {_generation(supervisor)}"
-        if self._last_reload:
-            line += f", last reload {self._last_reload.verdict}"
-            line += f": {self._last_reload.reason}" if self._last_reload.reason else ""
+        if last := self.notes.last_reload:
+            line += f", last reload {last.verdict}"
+            line += f": {last.reason}" if last.reason else ""
         return line
 
     def snapshot(
         self, supervisor: Supervisor, children: Mapping[int, Child], listeners: Iterable[Held], now: float
     ) -> Snapshot:
         """Return what is known now; asks the kernel about each worker (a millisecond for four)."""
+        notes = self.notes
         processes, cpu_s = self._processes(children)
         return Snapshot(
             now_ns=time.monotonic_ns(),
-            uptime_s=now - self._started,
+            uptime_s=now - notes.started,
             generation=_generation(supervisor),
             desired=supervisor.wanted,
             backing_off=0 if supervisor.backoff.may_start(now) else supervisor.missing(),
@@ -86,14 +80,14 @@ class View:
                 if (queue := held.queue())
                 for waiting, limit in [queue]
             ),
-            slots=tuple(sorted(self._slots)),
+            slots=tuple(sorted(notes.slots)),
             starts={reason.value: number for reason, number in supervisor.starts.items()},
             exits={reason.value: number for reason, number in supervisor.exits.items()},
-            reloads=dict(self._reloads),
-            last_reload=self._last_reload,
-            last_success=self._last_success,
-            boots=tuple(self._boots),
-            boots_sum_s=self._boots_sum_s,
+            reloads=dict(notes.reloads),
+            last_reload=notes.last_reload,
+            last_success=notes.last_success,
+            boots=tuple(notes.boots),
+            boots_sum_s=notes.boots_sum_s,
             processes=processes,
             cpu_s=cpu_s,
             loop=self._loop,
@@ -101,7 +95,7 @@ class View:
 
     def _processes(self, children: Mapping[int, Child]) -> tuple[dict[int, ProcessView], dict[int, float]]:
         views: dict[int, ProcessView] = {}
-        cpu_s = {slot: self._cpu_s[slot] for slot in self._slots}
+        cpu_s = {slot: self.notes.cpu_s.get(slot, 0.0) for slot in self.notes.slots}
         for slot, child in children.items():
             with suppress(psutil.Error):  # it may end between two lines
                 process = psutil.Process(child.pid)

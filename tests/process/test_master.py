@@ -481,6 +481,70 @@ def test_one_more_and_one_fewer(build: Build):
 # The master and its processes
 
 
+# Another program in the master's place. What is tried here is a line of Python; the real ones are tried in tests/e2e.
+
+
+def test_a_proven_program_that_cannot_be_executed_is_refused(build: Build, tmp_path: Path):
+    """Everything goes on as before: signals are heard, and a later worker holds nothing that was kept for it."""
+    house = build("shows_what_it_holds")
+    house.environment = {"NEXT_PROGRAM": "/no/such/python", "HELD": str(tmp_path / "held")}
+    house.start()
+    old = house.pids()
+    house.signal("USR2")
+    refused = house.logged("upgrade refused")
+    house.signal("TTIN")
+    eventually(lambda: len(house.pids()) == 3)
+    held = loads((tmp_path / "held.2").read_text())
+
+    assert refused["reason"] == "/no/such/python cannot be run: No such file or directory"
+    assert set(old) < set(house.pids())
+    assert not [name for name in held["held"].values() if "memfd:asgid-handover" in name or "memfd:asgid-board" in name]
+    assert house.stop() == 0
+
+
+def test_the_same_workers_live_under_the_next_program(build: Build):
+    """Also those that do not drain: their heartbeats are seen, and what they owe is claimed."""
+    house = build("never_drains", workers={"count": 1}).start()
+    (old,) = house.pids()
+    house.signal("USR2")
+    house.logged("program replaced")
+    exited = house.logged("worker exited", pid=old)
+
+    assert (exited["reason"], exited["signal"]) == ("reload", "SIGKILL")
+    assert house.logged("reload committed")["generation"] == 2
+    assert old not in house.pids()
+
+
+def test_a_trial_that_will_not_end_ends_with_a_stop(build: Build):
+    """It is deaf to TERM; the stop does not wait for it longer than for a worker, and leaves nothing behind."""
+    house = build("well", workers={"count": 1})
+    house.environment = {
+        "TRIAL": "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+        "time.sleep(600)"
+    }
+    house.start()
+    house.signal("USR2")
+    trial = house.logged("upgrade begun")["trial_pid"]
+    eventually(lambda: "SIGTERM" in {f"SIG{name}" for name in ignored_signals(trial)})
+    house.signal("TERM")
+
+    assert house.wait() == 0
+    assert not psutil.pid_exists(trial)
+    assert [line["signal"] for line in house.log_events("trial signalled")] == ["SIGTERM", "SIGKILL"]
+
+
+def test_what_a_trial_prints_is_told(build: Build):
+    """The gist in the reason, and all of it where it is more than a line."""
+    house = build("well", workers={"count": 1})
+    house.environment = {"TRIAL": "import sys; print('one'); print('two'); sys.exit('three')"}
+    house.start()
+    house.signal("USR2")
+    refused = house.logged("upgrade refused")
+
+    assert refused["reason"] == "its trial exited with code 1: three"
+    assert refused["printed"] == "one\ntwo\nthree"
+
+
 def test_a_master_that_was_stopped_harms_no_healthy_worker(build: Build):
     """Longer than the heartbeat timeout: beats on the board are current when it goes on."""
     house = build("well", timeouts=IMPATIENT).start()

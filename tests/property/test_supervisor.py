@@ -1,24 +1,29 @@
 """The supervisor under random facts: the invariants of the house hold whatever the workers and the operator do."""
 
 import os
+from signal import SIGKILL
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgid.errors import ExitCode
+from asgid.master.handover import Handover, Notes, decode, encode
 from asgid.master.lifecycle import Plan, State, Worker
 from asgid.master.steps import (
     Began,
     Committed,
     Drain,
     Dump,
+    EndTrial,
+    GiveWay,
     Quit,
     RolledBack,
     Signal,
     Spawn,
     Step,
     Superseded,
+    TrySuccessor,
 )
 from asgid.master.supervisor import Supervisor
 
@@ -37,10 +42,21 @@ class World(RuleBasedStateMachine):
         self.now = 1000.0
         self.supervisor = Supervisor()
         self.processes: dict[int, int] = {}  # slot -> generation
-        self.verdicts: dict[int, str] = {}
+        self.verdicts: dict[int, type] = {}
         self.newest = 0
+        self.in_force = 0  # the generation that had the last verdict "committed"
+        self.has_trial = False
+        self.is_to_give_way = False
         self.code: ExitCode | None = None
         self.tell(self.plan(2))
+
+    @initialize(serves=st.booleans(), upgrades=st.booleans())
+    def begin(self, serves: bool, upgrades: bool) -> None:  # noqa: FBT001 - Hypothesis gives arguments by name
+        """Half of the worlds begin where most of a server's life is spent, and some where a new program is tried."""
+        while serves and (worker := self.pick(0, State.BOOTING)):
+            self.tell(self.supervisor.ready(worker.slot, self.now))
+        if upgrades:
+            self.usr2()
 
     # The shell
 
@@ -58,22 +74,27 @@ class World(RuleBasedStateMachine):
                     self.processes[slot] = generation
                 case Drain(slot, generation) | Signal(slot, generation) | Dump(slot, generation):
                     assert self.processes.get(slot) == generation, "no step addresses a worker that is not there"
-                case Committed(generation):
-                    self.end(generation, "committed")
-                case RolledBack(generation):
-                    self.end(generation, "rolled_back")
-                case Superseded(generation):
-                    self.end(generation, "superseded")
+                case Committed(generation) | RolledBack(generation) | Superseded(generation):
+                    self.end(generation, step)
                 case Began(generation):
                     assert generation not in self.verdicts
+                case TrySuccessor():
+                    assert not self.has_trial, "one new program is tried at a time"
+                    self.has_trial = True
+                case EndTrial():
+                    assert self.has_trial, "no step addresses a trial that is not there"
                 case Quit(code):
                     assert not self.processes, "the end comes when the house is empty"
+                    assert not self.has_trial
                     self.code = code
+        self.is_to_give_way = any(isinstance(step, GiveWay) for step in steps)
         self.judge(steps)
 
-    def end(self, generation: int, verdict: str) -> None:
+    def end(self, generation: int, verdict: Step) -> None:
         assert generation not in self.verdicts, "a transition ends once"
-        self.verdicts[generation] = verdict
+        self.verdicts[generation] = type(verdict)
+        if isinstance(verdict, Committed):
+            self.in_force = generation
 
     def judge(self, steps: list[Step]) -> None:
         supervisor = self.supervisor
@@ -155,11 +176,65 @@ class World(RuleBasedStateMachine):
         self.tell(self.supervisor.pause(self.now))
 
     @precondition(lambda self: not self.is_over())
-    @rule(again=st.booleans())
-    def term(self, again: bool) -> None:  # noqa: FBT001 - Hypothesis gives arguments by name
-        self.tell(self.supervisor.stop_now(self.now) if again else self.supervisor.stop(self.now))
+    @rule(impatience=st.integers(0, 9))
+    def term(self, impatience: int) -> None:
+        """Now and then: a world that ends in its second step shows little."""
+        if impatience == 8:
+            self.tell(self.supervisor.stop(self.now))
+        elif impatience == 9:
+            self.tell(self.supervisor.stop_now(self.now))
+
+    @precondition(lambda self: not self.is_over())
+    @rule()
+    def usr2(self) -> None:
+        self.tell(self.supervisor.upgrade(self.now))
+
+    @precondition(lambda self: self.has_trial)
+    @rule(problem=st.sampled_from(["", "", "it cannot read the file"]))
+    def the_trial_ends(self, problem: str) -> None:
+        self.has_trial = False
+        self.tell(self.supervisor.tried(problem, self.now))
+
+    @precondition(lambda self: self.is_to_give_way)
+    @rule(wanted=st.integers(1, 5), works=st.booleans())
+    def the_program_is_replaced(self, wanted: int, works: bool) -> None:  # noqa: FBT001 - as above
+        """The same workers live on under a supervisor that has read everything from a handover, and reloads."""
+        if not works:
+            self.tell(self.supervisor.tried("it cannot be executed", self.now))
+            return
+        left = Handover("", self.newest, self.supervisor.standing(), (), (), Notes(0.0, 0.0), 3, None, None, {})
+        before, self.supervisor = self.supervisor, Supervisor.resume(decode(encode(left)).standing)
+        self.is_to_give_way = False
+        assert self.supervisor.workers == before.workers
+        assert (self.supervisor.starts, self.supervisor.exits) == (before.starts, before.exits)
+        self.tell(self.plan(wanted))
+
+    @precondition(lambda self: not self.is_over() and not self.supervisor.is_stopping)
+    @rule(impatience=st.integers(0, 5))
+    def term_and_only_kill_is_heard(self, impatience: int) -> None:
+        """Whatever was under way: a stop ends within graceful + kill."""
+        if impatience < 5:
+            return
+        begun, most = self.now, 8.0 + 2.0
+        self.tell(self.supervisor.stop(self.now))
+        while not self.is_over():
+            self.now = self.supervisor.next_deadline()
+            assert self.now - begun <= most, "TERM always ends"
+            steps = self.supervisor.tick(self.now, dict.fromkeys(self.processes, self.now))
+            self.tell(steps)
+            for step in steps:
+                if isinstance(step, Signal) and step.signum == SIGKILL:
+                    self.gone(self.supervisor.workers[step.slot], -SIGKILL)
+                elif isinstance(step, EndTrial) and step.signum == SIGKILL:
+                    self.the_trial_ends("")
 
     # What must hold
+
+    @invariant()
+    def what_is_in_force_is_what_was_committed_last(self) -> None:
+        """A roll-back leaves exactly the generation before it."""
+        committed = self.supervisor.committed
+        assert self.in_force == (committed.generation if committed else 0)
 
     @invariant()
     def the_supervisor_knows_every_process(self) -> None:
@@ -178,6 +253,10 @@ class World(RuleBasedStateMachine):
         for _ in range(400):
             if self.is_over():
                 break
+            if self.has_trial:
+                self.the_trial_ends("")
+            if self.is_to_give_way:
+                self.tell(self.supervisor.tried("the world has become quiet", self.now))
             for slot, worker in list(self.supervisor.workers.items()):
                 if worker.state is State.BOOTING:
                     self.tell(self.supervisor.ready(slot, self.now))
@@ -192,11 +271,12 @@ class World(RuleBasedStateMachine):
             return
         assert supervisor.committed is not None
         assert supervisor.target is supervisor.pending is None
+        assert not self.has_trial
         states = [(worker.plan.generation, worker.state) for worker in supervisor.workers.values()]
         assert states == [(supervisor.committed.generation, State.SERVING)] * supervisor.committed.wanted
         # Each generation that was asked for has had its verdict.
         assert set(self.verdicts) == set(range(1, self.newest + 1))
-        assert self.verdicts[supervisor.committed.generation] == "committed"
+        assert self.verdicts[supervisor.committed.generation] is Committed
 
 
 World.TestCase.settings = settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

@@ -11,7 +11,7 @@ PLAN = Plan(1, 2, settle=1.0, boot=60.0, heartbeat=30.0, graceful=20.0, kill=5.0
 
 
 def worker(born: float = 100.0, plan: Plan = PLAN) -> Worker:
-    return Worker(0, plan, born, StartReason.INITIAL)
+    return Worker.forked(0, plan, born, StartReason.INITIAL)
 
 
 def test_every_state_has_a_row_and_every_row_leads_towards_the_end():

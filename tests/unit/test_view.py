@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from asgid.address import Tcp
+from asgid.master.handover import Notes
 from asgid.master.lifecycle import ExitReason, Plan, StartReason
 from asgid.master.listeners import Held
 from asgid.master.snapshot import BOOT_BUCKETS_S, ListenerView, ReloadView, WorkerView
@@ -40,7 +41,7 @@ def supervisor() -> Supervisor:
 @pytest.fixture
 def view() -> View:
     """Made at zero; it was told of both starts, as the loop does."""
-    view = View(0.0)
+    view = View(Notes(0.0, 1_700_000_000.0))
     for slot in range(3):
         view.note_start(slot)
     return view

@@ -1,0 +1,114 @@
+"""What the master holds for its whole life: log, pid file, listeners, board, metrics socket, the line to systemd.
+
+It is found at a start, taken over from a program that this one replaces, and let go at the end. Nothing here knows of
+workers.
+"""
+
+import mmap
+import os
+import resource
+import socket
+from collections.abc import MutableMapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from asgid import address, config
+from asgid.address import Tcp
+from asgid.board import BYTES, Board
+from asgid.config import Config
+from asgid.log import Log
+from asgid.master.handover import Handover
+from asgid.master.listeners import Listeners, open_tcp, unavailable
+from asgid.master.pidfile import PidFile
+from asgid.master.systemd import Notifier, take_listen_fds
+
+_SPARE_FDS = 64  # what a worker needs beside its connections: the loop's own, log files, some for the application
+
+
+@dataclass(slots=True)
+class Holdings:
+    """What a master has in hand. `config` is the one in force."""
+
+    config: Config
+    log: Log
+    pid_file: PidFile | None
+    listeners: Listeners
+    board: Board
+    board_fd: int  #: the memory that the board is laid over, shared with the workers
+    endpoint: socket.socket | None  #: where the metrics are asked for
+    notifier: Notifier
+
+    def release(self) -> None:
+        """Let go of what others would find: addresses, socket files, the pid file."""
+        self.listeners.close(self.listeners.addresses)
+        if self.pid_file:
+            self.pid_file.remove()
+
+
+def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
+    """Return everything that a start under `settings` needs, or raise UnavailableError and leave nothing behind."""
+    log = Log(settings.log.level, settings.log.format, settings.log.output)
+    with ExitStack() as undo:
+        pid_file = PidFile(settings.process.pid_file) if settings.process.pid_file else None
+        if pid_file:
+            undo.callback(pid_file.remove)
+        listeners = Listeners(take_listen_fds(environ))
+        listeners.open(settings.listen)
+        undo.callback(lambda: listeners.close(listeners.addresses))
+        endpoint = _open_endpoint(settings, log)
+        undo.pop_all()
+    _raise_open_files(settings, log)
+    fd = os.memfd_create("asgid-board")
+    os.ftruncate(fd, BYTES)
+    return Holdings(settings, log, pid_file, listeners, _board(fd), fd, endpoint, Notifier(environ))
+
+
+def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
+    """Return what the program before this one held; all of it is open already."""
+    settings = config.parse(left.config, "the settings in force")
+    return Holdings(
+        settings,
+        Log(settings.log.level, settings.log.format, settings.log.output),
+        None if left.pid_file_fd is None else PidFile(settings.process.pid_file, left.pid_file_fd),
+        Listeners(left.inherited, left.listeners),
+        _board(left.board_fd),
+        left.board_fd,
+        None if left.endpoint_fd is None else socket.socket(fileno=left.endpoint_fd),
+        Notifier(environ),
+    )
+
+
+def _board(fd: int) -> Board:
+    return Board(memoryview(mmap.mmap(fd, BYTES)))
+
+
+def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
+    """Bind the metrics address: an error where the operator wrote it, a warning where it is only the default."""
+    if not settings.metrics.enabled:
+        return None
+    where = address.parse(settings.metrics.bind)
+    if not isinstance(where, Tcp):
+        raise AssertionError(f"metrics.bind was validated to be TCP, and is {where}")
+    try:
+        sock = open_tcp(where)
+        sock.listen(64)
+    except OSError as error:
+        if "bind" in settings.metrics.model_fields_set:
+            raise unavailable(where, error) from error
+        log.warning("no metrics: the default address is taken; set metrics.bind", address=str(where))
+        return None
+    sock.setblocking(False)
+    return sock
+
+
+def _raise_open_files(settings: Config, log: Log) -> None:
+    """Raise the soft limit of open files to the hard one: each connection is one, and the usual 1024 is select()'s."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and settings.limits.connections + _SPARE_FDS > hard:
+        log.warning(
+            "limits.connections does not fit under the limit of open files (LimitNOFILE=, ulimit -n)",
+            connections=settings.limits.connections,
+            open_files=hard,
+        )

@@ -1,0 +1,159 @@
+"""Replacing the program in place: the trial of the new one, and the step into it. The only file that runs a program.
+
+The trial is `asgid check --boot` of whatever is on disk now: a process beside this one, which reads the file, boots the
+application once, and says whether it could read what it would be handed. Only then is the new program executed in this
+process: pid, parent, children and descriptors stay, and so do signals that wait. This file does not know when.
+"""
+
+import os
+import selectors
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+from asgid.errors import ExitCode, UnavailableError
+from asgid.log import Log
+from asgid.master import handover
+from asgid.master.handover import Handover
+from asgid.master.spawn import SIGNALS, Death
+from asgid.master.steps import EndTrial, UpgradeRefused
+
+#: Names the descriptor of the handover to the program that is executed.
+VARIABLE = "ASGID_HANDOVER"
+#: The trial's copy of it; the first that is not a standard stream.
+TRIAL_FD = 3
+_KEPT_BYTES = 16384  # of what the trial prints
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How the program on disk is run: in this one's place, and for a trial that finds a handover at TRIAL_FD."""
+
+    command: tuple[str, ...]
+    trial: tuple[str, ...]
+
+
+class Successor:
+    """The new program: first beside this one, on trial, then in its place. Logs what becomes of it."""
+
+    def __init__(self, program: Program, selector: selectors.BaseSelector, log: Log) -> None:
+        self._program, self._selector, self._log = program, selector, log
+        self._pid: int | None = None  # of the trial that runs
+        self._reader = -1
+        self._printed = b""
+        self._told = ""  # what the last trial had printed, until it is logged
+
+    @property
+    def name(self) -> str:
+        """What is executed."""
+        return self._program.command[0]
+
+    def try_out(self, left: Handover) -> None:
+        """Run a trial of it, with a handover to read. Raises OSError where it cannot be run."""
+        memory = _memory(left)
+        self._printed = b""
+        self._reader, writer = os.pipe()
+        try:
+            self._pid = os.posix_spawnp(
+                self._program.trial[0],
+                self._program.trial,
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, writer, 1),
+                    (os.POSIX_SPAWN_DUP2, writer, 2),
+                    (os.POSIX_SPAWN_DUP2, memory, TRIAL_FD),
+                ],
+                setsigmask=(),
+                setsigdef=SIGNALS,
+            )
+        except OSError:
+            os.close(self._reader)
+            raise
+        finally:
+            os.close(writer)
+            os.close(memory)
+        os.set_blocking(self._reader, False)
+        self._selector.register(self._reader, selectors.EVENT_READ, self._read)
+        self._log.info("upgrade begun", trial_pid=self._pid, command=" ".join(self._program.trial))
+
+    def end(self, step: EndTrial) -> None:
+        """Signal the trial, where it is not reaped yet."""
+        if self._pid is not None:
+            self._log.warning("trial signalled", trial_pid=self._pid, signal=step.signum.name, reason=step.why)
+            os.kill(self._pid, step.signum)
+
+    def ended(self, death: Death) -> str | None:
+        """Return what was wrong with the trial, "" for nothing; None where it was another process that ended."""
+        if death.pid != self._pid:
+            return None
+        while self._read(selectors.EVENT_READ):
+            pass
+        self._selector.unregister(self._reader)
+        os.close(self._reader)
+        self._pid = None
+        if not death.status:
+            return ""
+        how = f"exited with code {death.status}" if death.status > 0 else f"was ended by signal {-death.status}"
+        # A check says what is wrong in its first lines; a traceback, and argparse, in the last.
+        self._told = self._printed.decode(errors="replace").strip()
+        lines = self._told.splitlines()
+        gist = lines[:2] if death.status in (ExitCode.CONFIG, ExitCode.NO_WORKER) else lines[-1:]
+        return ": ".join([f"its trial {how}", *map(str.strip, gist)])
+
+    def refused(self, step: UpgradeRefused) -> None:
+        told, self._told = self._told, ""
+        self._log.error("upgrade refused", reason=step.reason, **({"printed": told} if "\n" in told else {}))
+
+    def execute(self, left: Handover, variables: Mapping[str, str]) -> NoReturn:
+        """Become it, with `variables` added to its environment. Raises OSError where that cannot be; then all is as it
+        was.
+        """
+        self._log.info("replacing the program", command=" ".join(self._program.command))
+        memory = _memory(left)
+        kept = [*left.descriptors, memory]
+        try:
+            for fd in kept:
+                os.set_inheritable(fd, True)
+            environ = {**os.environ, **variables, VARIABLE: str(memory)}
+            os.execvpe(self.name, self._program.command, environ)  # noqa: S606 - it is the command that started us
+        finally:
+            for fd in kept:
+                os.set_inheritable(fd, False)
+            os.close(memory)
+
+    def _read(self, _mask: int) -> bool:
+        data = b""
+        with suppress(BlockingIOError):  # a program that it has started may hold the other end
+            data = os.read(self._reader, 65536)
+        self._printed = (self._printed + data)[-_KEPT_BYTES:]
+        return bool(data)
+
+
+def take(environ: MutableMapping[str, str]) -> Handover | None:
+    """Return what the program before this one has left to it, None at an ordinary start. Raises UnavailableError."""
+    number = environ.pop(VARIABLE, None)
+    if number is None:
+        return None
+    try:
+        left = read(int(number))
+        for fd in left.descriptors:
+            os.set_inheritable(fd, False)
+    except (OSError, ValueError) as error:
+        raise UnavailableError(
+            f"{VARIABLE} is for asgid itself to set, and does not lead to a handover: {error}"
+        ) from error
+    os.close(int(number))
+    return left
+
+
+def read(fd: int) -> Handover:
+    """Return the handover in the memory file `fd`. Raises OSError, and ValueError with what cannot be taken over."""
+    return handover.decode(os.pread(fd, os.fstat(fd).st_size, 0).decode())
+
+
+def _memory(left: Handover) -> int:
+    fd = os.memfd_create("asgid-handover")
+    os.write(fd, handover.encode(left).encode())
+    return fd

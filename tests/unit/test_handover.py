@@ -1,0 +1,96 @@
+"""What one program leaves to the next comes through whole, and what cannot be taken over is said."""
+
+import json
+from math import inf
+from typing import Any
+
+import pytest
+
+from asgid.board import LAYOUT
+from asgid.master.backoff import Backoff
+from asgid.master.handover import (
+    FORMAT,
+    ChildPart,
+    Handover,
+    ListenerPart,
+    Notes,
+    Standing,
+    decode,
+    encode,
+)
+from asgid.master.lifecycle import ExitReason, Plan, StartReason, State, Worker
+from asgid.master.snapshot import ReloadView
+
+PLAN = Plan(7, 2, heartbeat=inf)
+DRAINING = Worker(3, Plan(6, 4), 1.5, StartReason.CRASH, State.DRAINING, 50.25, leaving=ExitReason.RELOAD)
+HANDOVER = Handover(
+    config='[app]\ntarget = "shop:application"\n',
+    generation=9,
+    standing=Standing(
+        committed=PLAN,
+        workers=(Worker.forked(0, PLAN, 17.0, StartReason.RECYCLE), DRAINING),
+        backoff=Backoff(3, 12.5, 13.0),
+        owed=(StartReason.CRASH,),
+        starts={StartReason.INITIAL: 4},
+        exits={ExitReason.BLOCKED: 1},
+    ),
+    children=(ChildPart(0, 7, 811, 17.0, 8, 9, '{"is": "rea'), ChildPart(3, 6, 812, 1.5, 10, 11, "")),
+    listeners=(ListenerPart("127.0.0.1:0", "web", 2048, None, 5), ListenerPart("unix:/run/a", "unix:/run/a", 1, 42, 6)),
+    notes=Notes(
+        started=1.0,
+        last_success=1_700_000_000.5,
+        slots={0, 3},
+        reloads={"committed": 6},
+        last_reload=ReloadView("rolled_back", "no module named shop", 8, 1_700_000_001.0),
+        boots=[0, 1],
+        boots_sum_s=0.25,
+        cpu_s={3: 1.25},
+    ),
+    board_fd=4,
+    endpoint_fd=7,
+    pid_file_fd=None,
+    inherited={"http": [3]},
+)
+
+
+def changed(**parts: Any) -> str:
+    return json.dumps(json.loads(encode(HANDOVER)) | parts)
+
+
+def test_what_was_left_is_what_is_found():
+    """Every value, and its type: durations without end, states, slots as numbers."""
+    found = decode(encode(HANDOVER))
+
+    assert found == HANDOVER
+    assert found.standing.workers[1].state is State.DRAINING
+    assert found.standing.committed.heartbeat == inf
+
+
+def test_every_descriptor_is_named():
+    """One that is not would be closed when the new program is executed."""
+    assert sorted(HANDOVER.descriptors) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_a_later_version_may_say_more():
+    """It is ignored by one that does not know it."""
+    assert decode(changed(colour="red")) == HANDOVER
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (changed(format=FORMAT + 1), f"it hands over in format {FORMAT + 1}, this version knows {FORMAT}"),
+        (changed(layout={**LAYOUT, "stride": 7}), "its board has another layout: stride"),
+        (changed(board_fd="four"), "board_fd: Input should be a valid integer"),
+        (changed(standing=None), "standing: Input should be"),
+        ("{}", "this is no handover: KeyError('format')"),
+        ("[]", "this is no handover: TypeError"),
+        ("", "Expecting value"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_said(text, words):
+    """In one sentence, which the trial of the new program prints."""
+    with pytest.raises(ValueError) as caught:
+        decode(text)
+
+    assert words in str(caught.value)
