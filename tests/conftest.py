@@ -14,7 +14,10 @@ Start = Callable[..., Daemon]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start daemons: `start("module:attr", timeouts={...})`; they end with the test, their directory stays."""
+    """Start daemons: `start("module:attr", timeouts={...})`; they end with the test, their directory stays.
+
+    `prefix` is a command that executes it, `descriptors` are what it inherits.
+    """
     with ExitStack() as stack:
         yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).start()
 
@@ -38,7 +41,10 @@ def _new(stack: ExitStack, directory: Path, target: str = "hello:application", *
     home = directory / f"asgid-{len(list(directory.iterdir()))}"
     home.mkdir()
     app = {"target": target} | tables.pop("app", {})
-    return stack.enter_context(Daemon(home, {"app": app, **tables}))
+    prefix, descriptors = tables.pop("prefix", ()), tables.pop("descriptors", ())
+    daemon = stack.enter_context(Daemon(home, {"app": app, **tables}))
+    daemon.prefix, daemon.descriptors = prefix, descriptors
+    return daemon
 
 
 @pytest.hookimpl(wrapper=True)

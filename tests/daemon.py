@@ -121,6 +121,8 @@ class Daemon:
         self.directory = directory
         self.settings = merged(DEFAULTS, settings)
         self.arguments = arguments
+        self.prefix: tuple[str, ...] = ()  #: what executes it, with its arguments
+        self.descriptors: tuple[int, ...] = ()  #: what it inherits beside the standard streams
         self.process: subprocess.Popen[bytes] | None = None
 
     # -- life
@@ -150,12 +152,13 @@ class Daemon:
         self.write_settings()
         with (self.directory / "stdout").open("ab") as stdout, (self.directory / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [str(_installed()), *self.arguments],
+                [*self.prefix, str(_installed()), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
                 cwd=self.directory,
                 env=os.environ | ENVIRONMENT,
+                pass_fds=self.descriptors,
                 start_new_session=True,  # by its session a worker is known to be ours even after its master is gone
             )
         Daemon.running.append(self)

@@ -31,7 +31,8 @@ _EXAMPLE: Mapping[str, object] = {
 _NOTES: Mapping[str, str] = {
     "process.user": (
         "Set this where asgid is started as root. An application that runs as root hands the whole machine to whoever "
-        "finds one hole in it, and hardly any needs to: asgid itself binds the ports below 1024."
+        "finds one hole in it, and hardly any needs to: asgid itself binds the ports below 1024. With a user or a "
+        "group set, workers hold no capability and can gain none, whoever started asgid."
     ),
 }
 

@@ -45,8 +45,6 @@ class House(Daemon):
         super().__init__(directory, merged({"timeouts": TIMEOUTS}, settings))
         self.worker = worker
         self.environment: dict[str, str] = {}
-        self.prefix: tuple[str, ...] = ()
-        self.descriptors: tuple[int, ...] = ()
 
     def launch(self) -> Self:
         """Start it, and wait until signals are blocked."""

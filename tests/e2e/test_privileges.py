@@ -1,0 +1,289 @@
+"""Who the application is: the user of `process.user` before its first line, with no right left and none to be had."""
+
+import grp
+import json
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import get
+from tests.conftest import Start
+from tests.daemon import APPS, Daemon
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+NONE = ["0" * 16]
+WARNING = "the application runs as root; set process.user to the user it should run as"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user may read, with the application; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="asgid-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        shutil.copy(APPS / "rights.py", directory)
+        yield directory
+
+
+def rights(daemon: Daemon, address: str | None = None) -> dict[str, Any]:
+    """Return what the application found at its import."""
+    found: dict[str, Any] = json.loads(get(address or daemon.address()).body)
+    return found
+
+
+def kernels_word(pid: int) -> dict[str, list[str]]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: words.split() for name, _, words in (line.partition(":") for line in lines)}
+
+
+def ids(number: int) -> list[str]:
+    """Real, effective, saved and of the file system, as proc_pid_status(5) has them."""
+    return [str(number)] * 4
+
+
+def groups_of(user: str, gid: int) -> set[int]:
+    return set(os.getgrouplist(user, gid))
+
+
+def user_of_several_groups() -> str:
+    """Return a user that this machine has, other than root, who is in a group beside his first."""
+    for group in grp.getgrall():
+        for name in group.gr_mem:
+            if name != "root" and pwd.getpwnam(name).pw_gid != group.gr_gid:
+                return name
+    pytest.skip("no user of this machine is in a second group")
+
+
+def has_no_rights(found: dict[str, Any], but_for: str = "") -> bool:
+    return all(found[name] == NONE for name in CAPABILITIES if name != but_for) and found["NoNewPrivs"] == ["1"]
+
+
+# The user
+
+
+@pytest.mark.parametrize("choose", [lambda: "www-data", lambda: "nobody", user_of_several_groups])
+def test_the_application_is_imported_as_the_user_of_process_user(start: Start, public: Path, choose) -> None:
+    """With his groups and surroundings, without a capability, and never to be root again; the master stays root."""
+    user = pwd.getpwnam(choose())
+    daemon = start("rights:application", app={"directory": str(public)}, process={"user": user.pw_name})
+    found = rights(daemon)
+
+    assert (ids(user.pw_uid), ids(user.pw_gid)) == (found["Uid"], found["Gid"])
+    assert groups_of(user.pw_name, user.pw_gid) == {int(word) for word in found["Groups"]}
+    assert {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name} == found["environment"]
+    assert has_no_rights(found)
+    assert found["taken"] == []
+    assert all(has_no_rights(kernels_word(pid)) for pid in daemon.workers())
+    assert kernels_word(daemon.pid)["Uid"] == ids(0)
+    assert daemon.log_events(WARNING) == []
+
+
+def test_a_group_that_is_set_takes_the_place_of_the_users_first(start: Start, public: Path) -> None:
+    """`process.group` beside `process.user`."""
+    daemon = start(
+        "rights:application", app={"directory": str(public)}, process={"user": "www-data", "group": "daemon"}
+    )
+    found = rights(daemon)
+    user, gid = pwd.getpwnam("www-data"), grp.getgrnam("daemon").gr_gid
+
+    assert (ids(user.pw_uid), ids(gid)) == (found["Uid"], found["Gid"])
+    assert groups_of("www-data", gid) == {int(word) for word in found["Groups"]}
+    assert has_no_rights(found)
+    assert found["taken"] == []
+
+
+def test_a_group_alone_leaves_the_user_and_no_capability(start: Start, public: Path) -> None:
+    """Root in name only: what root's files say it may still do, so that it is warned of."""
+    daemon = start("rights:application", app={"directory": str(public)}, process={"group": "daemon"})
+    found = rights(daemon)
+
+    assert (ids(0), ids(grp.getgrnam("daemon").gr_gid)) == (found["Uid"], found["Gid"])
+    assert has_no_rights(found)
+    assert found["taken"] == ["user"]  # which it is
+    assert len(daemon.log_events(WARNING)) == 1
+
+
+def test_no_program_gives_root_back(start: Start, public: Path) -> None:
+    """A set-user-ID program of root's, which gives it to that user elsewhere, does not in a worker."""
+    program = Path(shutil.copy(shutil.which("id") or "", public / "id"))
+    program.chmod(0o4755)
+    elsewhere = subprocess.run([program, "-u"], user="www-data", capture_output=True, text=True, check=True).stdout
+    if elsewhere != "0\n":
+        pytest.skip("set-user-ID has no effect in the directory for temporary files")
+    daemon = start(
+        "rights:application",
+        app={"directory": str(public), "env": {"PROGRAM": f"{program} -u"}},
+        process={"user": "www-data"},
+    )
+
+    assert rights(daemon)["program"] == f"{pwd.getpwnam('www-data').pw_uid}\n"
+
+
+def test_a_reload_gives_nothing_back(start: Start, public: Path) -> None:
+    """The workers of the next generation are as the first."""
+    daemon = start("rights:application", app={"directory": str(public)}, process={"user": "www-data"})
+    before = daemon.workers()
+
+    assert daemon.reload()["event"] == "reload committed"
+    daemon.eventually(lambda: len(daemon.workers()) == 2 and not set(daemon.workers()) & set(before))
+
+    found = rights(daemon)
+    assert found["Uid"] == ids(pwd.getpwnam("www-data").pw_uid)
+    assert has_no_rights(found)
+
+
+def test_root_without_a_user_is_warned_of_once(start: Start) -> None:
+    """At the start; a reload, which cannot change the user, does not say it again."""
+    daemon = start()
+    assert daemon.reload()["event"] == "reload committed"
+
+    assert len(daemon.log_events(WARNING, level="warning")) == 1
+
+
+# What the master opens for them
+
+
+def test_what_only_root_can_open_is_served(start: Start, public: Path) -> None:
+    """Ports below 1024, also one that a reload adds, and a socket file of another user's, in root's own directory."""
+    first, second = free_low_ports(2)
+    file = public / "shop.sock"
+    unix = {"bind": f"unix:{file}", "owner": "nobody", "group": "daemon", "mode": "0620"}
+    daemon = start(
+        "rights:application",
+        app={"directory": str(public)},
+        process={"user": "www-data"},
+        listen=[{"bind": f"127.0.0.1:{first}"}, unix],
+    )
+    uid = ids(pwd.getpwnam("www-data").pw_uid)
+    made = file.stat()
+
+    assert [rights(daemon, where)["Uid"] for where in (f"127.0.0.1:{first}", f"unix:{file}")] == [uid, uid]
+    assert stat.S_IMODE(made.st_mode) == 0o620
+    assert (made.st_uid, made.st_gid) == (pwd.getpwnam("nobody").pw_uid, grp.getgrnam("daemon").gr_gid)
+
+    daemon.configure(listen=[{"bind": f"127.0.0.1:{second}"}, unix])
+
+    assert daemon.reload()["event"] == "reload committed"
+    assert rights(daemon, f"127.0.0.1:{second}")["Uid"] == uid
+    assert file.stat().st_ino == made.st_ino
+
+
+def test_log_files_that_are_roots_are_written(start: Start, public: Path, tmp_path: Path) -> None:
+    """They are opened before the user changes, in a directory that he may not even look into."""
+    access = tmp_path / "access.log"
+    daemon = start(
+        "rights:application",
+        app={"directory": str(public)},
+        workers={"count": 1},
+        process={"user": "www-data"},
+        log={"access": {"output": str(access)}},
+    )
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    rights(daemon)
+    daemon.eventually(lambda: '"GET / HTTP/1.1" 200' in access.read_text())
+
+    assert access.stat().st_uid == 0
+
+
+def free_low_ports(number: int) -> list[int]:
+    """Return ports below 1024 that nobody has: the kernel chooses none there."""
+    found: list[int] = []
+    for port in range(1023, 512, -1):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        found.append(port)
+        if len(found) == number:
+            return found
+    pytest.skip("no port below 1024 can be bound")
+
+
+# What asgid was started with
+
+
+@pytest.fixture
+def setpriv() -> str:
+    return shutil.which("setpriv") or pytest.skip("setpriv (util-linux) is missing")
+
+
+#: As systemd's User= with AmbientCapabilities=CAP_NET_BIND_SERVICE; the second capability is for a Python, a checkout
+#: and a directory for temporary files that only root may read.
+AMBIENT = "+net_bind_service,+dac_read_search"
+AS_THAT_USER = (
+    *("--reuid=www-data", "--regid=www-data", "--groups=daemon"),
+    *(f"--inh-caps={AMBIENT}", f"--ambient-caps={AMBIENT}"),
+)
+
+#: A kernel, or a sandbox, that lets nobody lay capabilities down.
+STUBBORN = """
+import ctypes, errno
+from asgid.config import Process
+from asgid.errors import BootError
+from asgid.worker import privileges
+privileges._libc.capset = lambda *_: ctypes.set_errno(errno.EPERM) or -1
+try:
+    privileges.drop(Process(user="www-data"))
+except BootError as error:
+    print(error)
+"""
+
+
+def test_a_capability_that_the_user_was_started_with_stays_with_the_master(start: Start, public: Path, setpriv) -> None:
+    """asgid binds the low port, the application could not; the user's groups are those that he was started with."""
+    (port,) = free_low_ports(1)
+    daemon = start(
+        "rights:application",
+        app={"directory": str(public)},
+        process={"user": "www-data"},
+        listen=[{"bind": f"127.0.0.1:{port}"}],
+        prefix=(setpriv, *AS_THAT_USER),
+    )
+    found, master = rights(daemon), kernels_word(daemon.pid)
+
+    assert master["CapAmb"] == master["CapEff"] == [f"{1 << 10 | 1 << 2:016x}"]
+    assert found["Uid"] == master["Uid"] == ids(pwd.getpwnam("www-data").pw_uid)
+    assert found["Groups"] == master["Groups"] == [str(grp.getgrnam("daemon").gr_gid)]
+    assert has_no_rights(found, but_for="CapBnd")  # which only CAP_SETPCAP empties
+    assert found["taken"] == []
+
+
+def test_root_that_may_not_empty_the_bounding_set_still_serves(start: Start, public: Path, setpriv) -> None:
+    """In a container without CAP_SETPCAP; what stays in that set is out of reach."""
+    daemon = start(
+        "rights:application",
+        app={"directory": str(public)},
+        process={"user": "www-data"},
+        prefix=(setpriv, "--bounding-set=-setpcap"),
+    )
+    found = rights(daemon)
+
+    assert found["CapBnd"] != NONE
+    assert has_no_rights(found, but_for="CapBnd")
+    assert found["taken"] == []
+
+
+def test_a_worker_that_would_keep_a_capability_does_not_boot(setpriv) -> None:
+    """It says which, and what the kernel said."""
+    run = subprocess.run(
+        [setpriv, *AS_THAT_USER, sys.executable, "-c", STUBBORN],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=APPS.parent.parent,
+    )
+    left = ", ".join(f"{name}: {1 << 10 | 1 << 2:016x}" for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
+
+    assert run.stdout == f"process.user: the worker keeps capabilities ({left}); capset: Operation not permitted\n"
