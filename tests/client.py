@@ -4,6 +4,7 @@ It forgives nothing: an answer that ends before its framing says so is a BrokenA
 should look like.
 """
 
+import re
 import socket
 import threading
 import time
@@ -35,16 +36,19 @@ class Answer:
 
 
 class Client:
-    """One connection to `address` ("host:port" or "unix:/path"); every wait ends after `timeout` seconds."""
+    """One connection to `address` ("host:port", "[v6]:port", "unix:/path" or "unix:@name").
+
+    Every wait ends after `timeout` seconds.
+    """
 
     def __init__(self, address: str, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
         if address.startswith("unix:"):
             self.socket = socket.socket(socket.AF_UNIX)
-            target: str | tuple[str, int] = address.removeprefix("unix:")
+            target: str | tuple[str, int] = re.sub("^@", "\0", address.removeprefix("unix:"))
         else:
-            self.socket = socket.socket(socket.AF_INET)
             host, _, port = address.rpartition(":")
-            target = (host, int(port))
+            self.socket = socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET)
+            target = (host.strip("[]"), int(port))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
@@ -155,15 +159,26 @@ def get(address: str, path: str = "/") -> Answer:
         return client.get(path, Connection="close")
 
 
+def is_refused(address: str) -> bool:
+    """Return whether nobody listens there; a socket file is then gone."""
+    try:
+        Client(address).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    return False
+
+
 @dataclass
 class Load:
     """Keep-alive clients, one a thread, that take an answer's word: after `Connection: close` they connect anew.
 
-    They never try a request twice, so each one that a server drops is seen in `failures`.
+    Who asks for that in `headers` has a connection for each request. They never try a request twice, so each one that a
+    server drops is seen in `failures`.
     """
 
     address: str
     connections: int = 4
+    headers: Mapping[str, str] = field(default_factory=dict)
     pause_s: float = 0.002  #: between two requests of one client; two cores are for the server, too
     seconds: list[float] = field(default_factory=list)  #: each whole request's, a connect included
     bodies: set[bytes] = field(default_factory=set)
@@ -187,7 +202,7 @@ class Load:
             begun = time.monotonic()
             try:
                 client = client or Client(self.address)
-                answer = client.get()
+                answer = client.get(**self.headers)
             except (OSError, BrokenAnswer, ValueError) as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 if client is not None:

@@ -106,6 +106,26 @@ def asgid(
     )
 
 
+#: What systemd does with its sockets before it executes a program: they are descriptors 3, 4, ... of that process.
+_SYSTEMD = """
+import fcntl, json, os, sys
+sockets = json.loads(sys.argv[1])
+copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for _, fd in sockets]
+for _, fd in sockets:
+    os.close(fd)
+for number, copy in enumerate(copies, 3):
+    os.dup2(copy, number)
+names = ":".join(name for name, _ in sockets)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def as_systemd(*sockets: tuple[str, int]) -> tuple[str, ...]:
+    """Return the `prefix` that hands a daemon these sockets, by name and descriptor, as a .socket unit does."""
+    return (sys.executable, "-c", _SYSTEMD, json.dumps(sockets))
+
+
 def _installed() -> Path:
     if not ASGID.exists():
         raise AssertionError(f"{ASGID} is missing: the e2e tests run the installed program; `make test` installs it")

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
 from asgid.assignment import Listener
@@ -58,18 +59,18 @@ class Held:
 
 
 class Listeners:
-    """Every listening socket of the master, by address as it was written."""
+    """Every listening socket of the master, by address as it was written; systemd may have passed several for one."""
 
     def __init__(self, inherited: Mapping[str, Sequence[int]], left: Iterable[ListenerPart] = ()) -> None:
         """`inherited` are systemd's, by name; `left` are those that the program before this one has left open."""
         self.inherited = {name: list(fds) for name, fds in inherited.items()}
-        self._held = {
-            parse(part.bind): Held(part.name, parse(part.bind), socket.socket(fileno=part.fd), part.backlog, part.inode)
-            for part in left
-        }
+        self._held: dict[Address, list[Held]] = {}
+        for part in left:
+            address, sock = parse(part.bind), socket.socket(fileno=part.fd)
+            self._held.setdefault(address, []).append(Held(part.name, address, sock, part.backlog, part.inode))
 
     def __iter__(self) -> Iterator[Held]:
-        return iter(self._held.values())
+        return chain.from_iterable(self._held.values())
 
     @property
     def addresses(self) -> frozenset[Address]:
@@ -86,61 +87,65 @@ class Listeners:
         opened: list[Held] = []
         try:
             for listen in wanted:
-                held = self._open(listen)
-                self._held[held.address] = held
-                opened.append(held)
+                for held in self._open(listen):
+                    self._held.setdefault(held.address, []).append(held)
+                    opened.append(held)
         except BaseException:
-            self.close(held.address for held in opened)
+            self.close({held.address for held in opened})
             raise
         return opened
 
     def refresh(self, listens: Iterable[Listen]) -> None:
         """Give sockets that are kept the name and the backlog of a new configuration."""
         for listen in listens:
-            held = self._held[parse(listen.bind)]
-            held.name, held.backlog = listen.name or listen.bind, listen.backlog
-            held.socket.listen(listen.backlog)
+            for held in self._held[parse(listen.bind)]:
+                held.name, held.backlog = listen.label, listen.backlog
+                held.socket.listen(listen.backlog)
 
     def close(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
-            held = self._held.pop(address)
-            # The file first: while the socket is open, no other file can have its inode number.
-            if isinstance(address, Unix) and held.inode is not None:
-                _remove(address.path, held.inode)
-            held.socket.close()
+            for held in self._held.pop(address):
+                # The file first: while the socket is open, no other file can have its inode number.
+                if isinstance(address, Unix) and held.inode is not None:
+                    _remove(address.path, held.inode)
+                held.socket.close()
 
     def of(self, listens: Iterable[Listen]) -> tuple[Listener, ...]:
         """Return what a worker needs to know of these listeners."""
-        helds = [self._held[parse(listen.bind)] for listen in listens]
+        helds = chain.from_iterable(self._held[parse(listen.bind)] for listen in listens)
         return tuple(Listener(held.name, held.socket.fileno(), held.backlog) for held in helds)
 
-    def _open(self, listen: Listen) -> Held:
-        address, inode = parse(listen.bind), None
+    def _open(self, listen: Listen) -> Iterator[Held]:
+        address = parse(listen.bind)
         try:
-            match address:
-                case Tcp():
-                    sock = open_tcp(address)
-                case Unix():
-                    sock, inode = _open_unix(address, listen)
-                case Abstract():
-                    sock = _open_abstract(address)
-                case Descriptor():
-                    sock = _adopt(address.fd, address)
-                case Systemd():
-                    sock = self._adopt_named(address)
-            _listen(sock, listen.backlog)
+            for sock, inode in self._sockets(address, listen):
+                _listen(sock, listen.backlog)
+                yield Held(listen.label, address, sock, listen.backlog, inode)
         except OSError as error:
             raise unavailable(address, error) from error
-        return Held(listen.name or listen.bind, address, sock, listen.backlog, inode)
 
-    def _adopt_named(self, address: Systemd) -> socket.socket:
+    def _sockets(self, address: Address, listen: Listen) -> Iterator[tuple[socket.socket, int | None]]:
+        match address:
+            case Tcp():
+                yield open_tcp(address), None
+            case Unix():
+                yield _open_unix(address, listen)
+            case Abstract():
+                yield _open_abstract(address), None
+            case Descriptor():
+                yield _adopt(address.fd, address), None
+            case Systemd():
+                yield from ((_adopt(fd, address), None) for fd in self._passed(address))
+
+    def _passed(self, address: Systemd) -> Sequence[int]:
+        """Return the descriptors of this name: FileDescriptorName= is that of every ListenStream= of its unit."""
         if not (fds := self.inherited.get(address.name)):
             known = ", ".join(sorted(self.inherited)) or "none at all"
             raise UnavailableError(
                 f"{address}: systemd passed no socket of that name (it passed {known}); "
                 f"set FileDescriptorName={address.name} in the .socket unit and start it first"
             )
-        return _adopt(fds[0], address)
+        return fds
 
 
 def open_tcp(address: Tcp) -> socket.socket:

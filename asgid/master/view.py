@@ -74,12 +74,7 @@ class View:
                 )
                 for slot, worker in sorted(supervisor.workers.items())
             ),
-            listeners=tuple(
-                ListenerView(held.name, limit, waiting)
-                for held in listeners
-                if (queue := held.queue())
-                for waiting, limit in [queue]
-            ),
+            listeners=_queues(listeners),
             slots=tuple(sorted(notes.slots)),
             starts={reason.value: number for reason, number in supervisor.starts.items()},
             exits={reason.value: number for reason, number in supervisor.exits.items()},
@@ -105,6 +100,17 @@ class View:
                     cpu_s[slot] += times.user + times.system
                     views[slot] = ProcessView(process.memory_info().rss, process.num_fds(), process.num_threads())
         return views, cpu_s
+
+
+def _queues(helds: Iterable[Held]) -> tuple[ListenerView, ...]:
+    """Return one view for each name: systemd may have passed several sockets under it, and what they hold adds up."""
+    views: dict[str, ListenerView] = {}
+    for held in helds:
+        if queue := held.queue():
+            waiting, limit = queue
+            known = views.get(held.name, ListenerView(held.name, 0, 0))
+            views[held.name] = ListenerView(held.name, known.backlog_limit + limit, known.backlog + waiting)
+    return tuple(views.values())
 
 
 def _generation(supervisor: Supervisor) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import Client, Load, get
+from tests.client import Load, get, is_refused
 from tests.conftest import Start
 from tests.daemon import Daemon, eventually
 
@@ -88,14 +88,6 @@ def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
 
     assert get(kept).body == b"hello"
     eventually(lambda: is_refused(retired))
-
-
-def is_refused(address: str) -> bool:
-    try:
-        Client(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, tmp_path: Path) -> None:

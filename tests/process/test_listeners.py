@@ -304,19 +304,34 @@ def test_a_descriptor_that_is_no_stream_socket_is_refused(door):
         assert datagrams.getsockname()
 
 
-def test_systemds_socket_is_found_by_its_name():
-    """The first of those that share it; a name it did not pass is told with those it did."""
-    with socket.create_server(("127.0.0.1", 0)) as given:
-        door = _Door({"http": [given.fileno()], "admin": [0]})
-        held = door.one("systemd:http")
+def test_systemds_sockets_are_found_by_their_name():
+    """All that share it, as those of one unit do; a name it did not pass is told with those it did."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.2", 0)) as other:
+        door = _Door({"http": [one.fileno(), other.fileno()], "admin": [0]})
+        helds = door.open(listens("systemd:http"))
 
-        assert held.socket.getsockname() == given.getsockname()
-        assert accepts(held)
+        assert [held.socket.getsockname() for held in helds] == [one.getsockname(), other.getsockname()]
+        assert [listener.fd for listener in door.of(listens("systemd:http"))] == [held.socket.fileno() for held in door]
+        assert all(map(accepts, helds))
 
         with pytest.raises(UnavailableError, match=r"it passed admin, http\); set FileDescriptorName=https"):
             door.one("systemd:https")
 
         door.close(door.addresses)
+
+        assert [held.socket.fileno() for held in helds] == [-1, -1]
+
+
+def test_one_of_systemds_sockets_that_cannot_be_listened_on_leaves_none_open():
+    """What the unit calls by one name is served whole or not at all."""
+    with socket.create_server(("127.0.0.1", 0)) as given, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        door = _Door({"http": [given.fileno(), datagrams.fileno()]})
+        before = descriptors()
+        with pytest.raises(UnavailableError, match="is no stream socket"):
+            door.one("systemd:http")
+
+        assert not door.addresses
+        assert descriptors() == before
 
 
 # Afterwards

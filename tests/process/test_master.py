@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from asgid.master.spawn import SIGNALS
-from tests.daemon import DEFAULTS, ENVIRONMENT, Daemon, eventually, merged
+from tests.daemon import DEFAULTS, ENVIRONMENT, Daemon, as_systemd, eventually, merged
 
 FAKES = Path(__file__).with_name("fakes.py")
 
@@ -26,14 +26,6 @@ IMPATIENT = TIMEOUTS | {"heartbeat": "600ms", "blocked": "300ms"}
 
 #: What a worker must not mind, also while it boots.
 IGNORED = ("HUP", "INT", "QUIT", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
-
-#: What systemd does with a socket, whose descriptor is the first argument, before it executes the rest.
-SYSTEMD = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 Build = Callable[..., "House"]
 
@@ -166,7 +158,7 @@ def test_a_socket_of_systemds_is_served_and_survives_a_reload(build: Build):
     """Found by its name; who connected before the start waits in its queue, and is still there after the reload."""
     with socket.create_server(("127.0.0.1", 0)) as given, socket.create_connection(given.getsockname(), 5):
         house = build("well", listen=[{"bind": "systemd:http"}])
-        house.prefix, house.descriptors = (sys.executable, "-c", SYSTEMD, str(given.fileno())), (given.fileno(),)
+        house.prefix, house.descriptors = as_systemd(("http", given.fileno())), (given.fileno(),)
         house.start()
 
         assert house.address() == "127.0.0.1:{}".format(*given.getsockname()[1:])

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from asgid.address import Tcp
+from asgid.address import Systemd, Tcp
 from asgid.master.handover import Notes
 from asgid.master.lifecycle import ExitReason, Plan, StartReason
 from asgid.master.listeners import Held
@@ -187,6 +187,19 @@ def test_listeners_show_their_queue(view, supervisor, children):
         helds = [Held("web", Tcp("127.0.0.1", 0), tcp, 7), Held("local", Tcp("", 0), unix, 7)]
 
         assert view.snapshot(supervisor, children, helds, 1.0).listeners == (ListenerView("web", 7, 1),)
+
+
+def test_the_queues_of_one_name_add_up(view, supervisor, children):
+    """systemd may have passed several sockets under it; a page with one series twice would be no page."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=7) as one,
+        socket.create_server(("127.0.0.2", 0), backlog=5) as other,
+    ):
+        with socket.create_connection(one.getsockname()), socket.create_connection(other.getsockname()):
+            helds = [Held("web", Systemd("web"), sock, 9) for sock in (one, other)]
+            listeners = view.snapshot(supervisor, children, helds, 1.0).listeners
+
+        assert listeners == (ListenerView("web", 12, 2),)
 
 
 def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(view, supervisor):

@@ -1,0 +1,184 @@
+"""Listening sockets of every kind, as clients find them: at the start, over a HUP, and where somebody else has them."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import Load, get, is_refused
+from tests.conftest import Start
+from tests.daemon import DEFAULTS, as_systemd, asgid, eventually, merged, toml
+
+FIRST: list[dict[str, Any]] = DEFAULTS["listen"]
+
+
+@pytest.fixture
+def given() -> Iterator[list[socket.socket]]:
+    """Four sockets that listen before asgid is started, and after it has ended."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
+
+
+def where(sock: socket.socket) -> str:
+    return "{}:{}".format(*sock.getsockname())
+
+
+def all_refused(addresses: list[str]) -> bool:
+    return all(map(is_refused, addresses))
+
+
+def ipv6() -> list[dict[str, Any]]:
+    """Return a listener on ::1, where this machine has it."""
+    try:
+        with closing(socket.socket(socket.AF_INET6)) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return []
+    return [{"bind": "[::1]:0"}]
+
+
+def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Path, given: list[socket.socket]) -> None:
+    """Before and after a HUP, which keeps them all; two sockets of one systemd unit have one name, and both answer."""
+    *of_unit, admin, plain = given
+    number = fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD, 50)  # above those that systemd hands over
+    file, name = tmp_path / "shop.sock", f"@asgid-test-{os.getpid()}"
+    daemon = start(
+        listen=[
+            *FIRST,
+            *ipv6(),
+            {"bind": f"unix:{file}", "mode": "0600"},
+            {"bind": f"unix:{name}"},
+            {"bind": f"fd:{number}"},
+            {"bind": "systemd:http"},
+            {"bind": "systemd:admin"},
+        ],
+        prefix=as_systemd(*(("http", sock.fileno()) for sock in of_unit), ("admin", admin.fileno())),
+        descriptors=(number, *(sock.fileno() for sock in given)),
+    )
+    os.close(number)
+    inode = file.stat().st_ino
+    found = [event["address"] for event in daemon.log_events("listening")]
+
+    assert set(found) == {daemon.address(), f"unix:{file}", f"unix:{name}", *map(where, given)} | {
+        daemon.address(table["bind"]) for table in ipv6()
+    }
+    assert {b"hello"} == {get(address).body for address in found}
+
+    assert daemon.reload()["event"] == "reload committed"
+
+    eventually(lambda: {worker["generation"] for worker in daemon.status()["workers"]} == {2})
+    assert {b"hello"} == {get(address).body for address in found for _ in range(4)}
+    assert file.stat().st_ino == inode
+    assert daemon.metric("asgid_listener_backlog_limit", listener="systemd:http") == 2 * daemon.metric(
+        "asgid_listener_backlog_limit", listener="systemd:admin"
+    )
+
+
+def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp_path: Path) -> None:
+    """Ten HUPs under load, each adds two and removes those of the last: what is added answers from the commit on, what
+    is removed is refused after it, and of the one that stays no kept connection and no new one ever fails.
+    """
+    daemon = start()
+    before: list[str] = []
+
+    with (
+        Load(daemon.address(), connections=2) as kept,
+        Load(daemon.address(), connections=2, headers={"Connection": "close"}) as new,
+    ):
+        for number in range(10):
+            tcp, file = f"127.0.0.{2 + number}:0", tmp_path / f"{number}.sock"
+            daemon.configure(listen=[*FIRST, {"bind": tcp}, {"bind": f"unix:{file}"}])
+
+            assert daemon.reload()["event"] == "reload committed"
+
+            added = [daemon.address(tcp), f"unix:{file}"]
+            assert {b"hello"} == {get(address).body for address in added}
+            eventually(partial(all_refused, before))
+            before = added
+        eventually(lambda: min(len(kept.seconds), len(new.seconds)) > 500, within=20)
+
+    assert kept.failures == new.failures == []
+    assert max(kept.seconds + new.seconds) < 1
+
+
+# Socket files of others
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "shop.sock"
+
+
+def bind(file: Path, *, backlog: int | None) -> socket.socket:
+    """Return another server's socket; without a backlog it is one that does not listen, as a dead server's file."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(file))
+    if backlog is not None:
+        sock.listen(backlog)
+    return sock
+
+
+def test_the_file_of_a_dead_server_makes_room(start: Start, file: Path) -> None:
+    """At the start, and at a HUP that adds it."""
+    bind(file, backlog=None).close()
+    late = file.with_name("late.sock")
+    bind(late, backlog=None).close()
+    daemon = start(listen=[*FIRST, {"bind": f"unix:{file}"}])
+
+    assert get(f"unix:{file}").body == b"hello"
+
+    daemon.configure(listen=[*FIRST, {"bind": f"unix:{late}"}])
+
+    assert daemon.reload()["event"] == "reload committed"
+    assert get(f"unix:{late}").body == b"hello"
+
+
+def test_the_file_of_a_living_server_ends_the_start(tmp_path: Path, file: Path) -> None:
+    """69, and the message says who has it; the other server has its file still."""
+    settings = tmp_path / "asgid.toml"
+    settings.write_text(toml(merged(DEFAULTS, {"listen": [{"bind": f"unix:{file}"}]})))
+    with bind(file, backlog=8):
+        inode = file.stat().st_ino
+        done = asgid("-c", str(settings))
+
+        assert done.returncode == 69
+        assert f"cannot listen on unix:{file}: another server answers there" in done.stderr
+        assert file.stat().st_ino == inode
+
+
+def test_the_file_of_a_living_server_rolls_a_reload_back(start: Start, file: Path, tmp_path: Path) -> None:
+    """Neither it nor what was bound before it is touched or kept; the old listeners answer."""
+    fresh = tmp_path / "fresh.sock"
+    daemon = start()
+    with bind(file, backlog=8):
+        inode = file.stat().st_ino
+        daemon.configure(listen=[*FIRST, {"bind": f"unix:{fresh}"}, {"bind": f"unix:{file}"}])
+        verdict = daemon.reload()
+
+        assert verdict["event"] == "reload rolled back"
+        assert f"cannot listen on unix:{file}: another server answers there" in verdict["reason"]
+        assert daemon.status()["last_reload"]["verdict"] == "rolled_back"
+        assert not fresh.exists()
+        assert file.stat().st_ino == inode
+        assert get(daemon.address()).body == b"hello"
+
+
+def test_what_a_reload_has_bound_goes_with_it_when_it_is_rolled_back(start: Start, file: Path) -> None:
+    """A canary that cannot boot leaves no file, and no address that accepts and never answers."""
+    daemon = start()
+    daemon.configure(
+        app={"target": "raises_at_import:application"},
+        listen=[*FIRST, {"bind": "127.0.0.2:0"}, {"bind": f"unix:{file}"}],
+    )
+
+    assert daemon.reload()["event"] == "reload rolled back"
+
+    eventually(lambda: is_refused(daemon.address("127.0.0.2:0")))
+    assert not file.exists()
+    assert get(daemon.address()).body == b"hello"
