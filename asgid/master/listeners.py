@@ -95,12 +95,19 @@ class Listeners:
             raise
         return opened
 
-    def refresh(self, listens: Iterable[Listen]) -> None:
-        """Give sockets that are kept the name and the backlog of a new configuration."""
+    def refresh(self, listens: Iterable[Listen]) -> list[str]:
+        """Give sockets that are kept name, backlog and a file's rights of a new configuration; return what failed."""
+        problems: list[str] = []
         for listen in listens:
             for held in self._held[parse(listen.bind)]:
                 held.name, held.backlog = listen.label, listen.backlog
                 held.socket.listen(listen.backlog)
+                if isinstance(held.address, Unix) and held.inode is not None:
+                    try:
+                        _give(held.address.path, held.inode, listen)
+                    except (OSError, UnavailableError) as error:
+                        problems.append(str(error))
+        return problems
 
     def close(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
@@ -210,9 +217,7 @@ def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, int]:
             os.umask(umask)
         inode = os.stat(address.path).st_ino
         try:
-            if listen.owner or listen.group:
-                os.chown(address.path, _uid(listen.owner), _gid(listen.group))
-            os.chmod(address.path, listen.mode)
+            _give(address.path, inode, listen)
         except (OSError, UnavailableError):
             _remove(address.path, inode)
             raise
@@ -220,6 +225,15 @@ def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, int]:
         sock.close()
         raise
     return sock, inode
+
+
+def _give(path: str, inode: int, listen: Listen) -> None:
+    """Give the file that was made here its owner, its group and its mode."""
+    if os.stat(path).st_ino != inode:
+        raise UnavailableError(f"unix:{path}: another file has taken the place of the socket's")
+    if listen.owner or listen.group:
+        os.chown(path, _uid(listen.owner), _gid(listen.group))
+    os.chmod(path, listen.mode)
 
 
 def _clear(address: Unix) -> None:

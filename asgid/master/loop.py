@@ -334,7 +334,8 @@ class Loop:
     def _committed(self, step: steps.Committed) -> None:
         generation = self._generations[step.generation]
         old, self._config = self._config, generation.config
-        self._listeners.refresh(generation.config.listen)
+        for problem in self._listeners.refresh(generation.config.listen):
+            self._log.warning("socket file not changed", problem=problem)
         setproctitle(f"asgid: master [{self._config.process.name}] gen {step.generation}")
         if step.generation > 1:
             self._verdict("committed", step.generation, "")

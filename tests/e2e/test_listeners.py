@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -48,16 +49,17 @@ def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Pat
     *of_unit, admin, plain = given
     number = fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD, 50)  # above those that systemd hands over
     file, name = tmp_path / "shop.sock", f"@asgid-test-{os.getpid()}"
+    kinds = [
+        *FIRST,
+        *ipv6(),
+        {"bind": f"unix:{file}", "mode": "0600"},
+        {"bind": f"unix:{name}"},
+        {"bind": f"fd:{number}"},
+        {"bind": "systemd:http"},
+        {"bind": "systemd:admin"},
+    ]
     daemon = start(
-        listen=[
-            *FIRST,
-            *ipv6(),
-            {"bind": f"unix:{file}", "mode": "0600"},
-            {"bind": f"unix:{name}"},
-            {"bind": f"fd:{number}"},
-            {"bind": "systemd:http"},
-            {"bind": "systemd:admin"},
-        ],
+        listen=kinds,
         prefix=as_systemd(*(("http", sock.fileno()) for sock in of_unit), ("admin", admin.fileno())),
         descriptors=(number, *(sock.fileno() for sock in given)),
     )
@@ -70,11 +72,13 @@ def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Pat
     }
     assert {b"hello"} == {get(address).body for address in found}
 
+    daemon.configure(listen=[table | {"mode": "0666"} if "mode" in table else table for table in kinds])
+
     assert daemon.reload()["event"] == "reload committed"
 
     eventually(lambda: {worker["generation"] for worker in daemon.status()["workers"]} == {2})
     assert {b"hello"} == {get(address).body for address in found for _ in range(4)}
-    assert file.stat().st_ino == inode
+    assert (file.stat().st_ino, stat.S_IMODE(file.stat().st_mode)) == (inode, 0o666)
     assert daemon.metric("asgid_listener_backlog_limit", listener="systemd:http") == 2 * daemon.metric(
         "asgid_listener_backlog_limit", listener="systemd:admin"
     )

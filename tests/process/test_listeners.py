@@ -369,6 +369,38 @@ def test_a_kept_socket_takes_the_name_and_the_backlog_of_the_new_configuration(d
         assert (held.name, held.queue()) == ("127.0.0.1:0", (1, 4))
 
 
+def test_a_kept_socket_file_takes_the_rights_of_the_new_configuration(door, tmp_path: Path):
+    """It is the same file, and what cannot be done is said and changes nothing."""
+    file = tmp_path / "shop.sock"
+    held = door.one(f"unix:{file}", mode="0600")
+    made = file.stat()
+
+    assert [] == door.refresh([Listen.model_validate({"bind": f"unix:{file}", "mode": "0666"})])
+    assert (made.st_ino, 0o666) == (file.stat().st_ino, stat.S_IMODE(file.stat().st_mode))
+
+    problems = door.refresh([Listen(bind=f"unix:{file}", owner="no-such-one")])
+
+    assert ["listen.owner: there is no user 'no-such-one'"] == problems
+    assert stat.S_IMODE(file.stat().st_mode) == 0o666
+    assert accepts(held)
+
+
+def test_a_file_in_the_place_of_a_kept_socket_file_keeps_its_rights(door, tmp_path: Path):
+    """It is not ours; that nobody can connect any more is said."""
+    file = tmp_path / "shop.sock"
+    door.one(f"unix:{file}")
+    file.rename(tmp_path / "moved.sock")
+    file.touch(mode=0o600)
+
+    assert door.refresh(listens(f"unix:{file}")) == [f"unix:{file}: another file has taken the place of the socket's"]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    file.unlink()
+
+    (problem,) = door.refresh(listens(f"unix:{file}"))
+    assert "No such file" in problem
+
+
 def test_a_worker_gets_the_listeners_of_its_configuration_in_the_order_of_the_file(door, tmp_path: Path):
     """Those of another generation are not its business."""
     door.open(listens("127.0.0.1:0", f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/b.sock"))
