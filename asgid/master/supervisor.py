@@ -196,7 +196,8 @@ class Supervisor:
         times = [worker.deadline for worker in self.workers.values()]
         for worker in self.workers.values():
             if worker.state is State.SERVING:
-                times.append(float("inf") if worker.is_dumped else worker.beat + worker.plan.blocked)
+                # Whoever was asked for its stack is looked at again: it may have gone on, and stand still anew.
+                times.append((self.judged if worker.is_dumped else worker.beat) + worker.plan.blocked)
                 times.append(worker.ready_at + worker.plan.settle)
         times += [self.backoff.until, self.succession.deadline]
         # What is past and still here (a settled worker, a delay that is over) waits for nothing.

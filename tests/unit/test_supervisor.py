@@ -644,6 +644,17 @@ def test_a_silence_is_asked_for_its_stack_once():
     assert supervisor.tick(5.75, {0: 3.5}) == [Dump(0, 1, 2.25)]
 
 
+def test_a_second_silence_is_seen_where_nothing_else_wakes_the_master():
+    """After the first it is looked at again, as often as it may be silent, until it is heard."""
+    supervisor = serving(plan(1, 1, blocked=2.0))
+    asked = []
+    while (now := supervisor.next_deadline()) < 20.0:
+        beats = {0: 3.5 if now >= 3.5 else 0.0}  # it goes on once, and stands still again
+        asked += [step for step in supervisor.tick(now, beats) if isinstance(step, Dump)]
+
+    assert asked == [Dump(0, 1, 2.0), Dump(0, 1, 2.0)]
+
+
 def test_a_worker_that_boots_or_drains_is_not_asked_for_its_stack():
     """Its loop may stand still for good reasons: it imports, or it is on its way out."""
     supervisor = serving(plan(1, 1, blocked=2.0))
@@ -696,6 +707,10 @@ def test_the_next_deadline_is_the_soonest_of_all_that_can_change_an_answer():
     assert supervisor.next_deadline() == 12.0
 
     supervisor.tick(12.0, {})
+
+    assert supervisor.next_deadline() == 14.0
+
+    supervisor.tick(38.5, {})
 
     assert supervisor.next_deadline() == 40.0
 
