@@ -31,6 +31,7 @@ class Assignment:
     config: Config
     listeners: tuple[Listener, ...]
     lifeline_fd: int  #: the worker's end of the wire; its end of stream means that the master is gone
+    last_words_fd: int  #: a memory file for stacks; the master reads it when the worker has ended
     board: Board  #: the slot's row is the worker's to write; the others tell it how its siblings fare
     born: float  #: when it was forked, time.monotonic()
 

@@ -53,8 +53,10 @@ class Crew:
         config, born = generation.config, time.monotonic()
         listeners = self._listeners.of(config.listen)
 
-        def assign(lifeline_fd: int) -> Assignment:
-            return Assignment(step.slot, step.generation, config, listeners, lifeline_fd, self._board, born)
+        def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
+            return Assignment(
+                step.slot, step.generation, config, listeners, lifeline_fd, last_words_fd, self._board, born
+            )
 
         child = fork_worker(step.slot, born, assign, self._worker)
         self._hold(child)

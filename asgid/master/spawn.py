@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from asgid.assignment import DUMP, Assignment, Listener, WorkerMain
+from asgid.assignment import DUMP, Assignment, WorkerMain
 from asgid.errors import ExitCode
 from asgid.wire import Decoder
 
@@ -67,23 +67,24 @@ class Death:
     cpu_s: float
 
 
-def fork_worker(slot: int, born: float, assign: Callable[[int], Assignment], worker: WorkerMain) -> Child:
-    """Fork a worker for the assignment that `assign` makes of its lifeline's descriptor. Returns in the master only.
+def fork_worker(slot: int, born: float, assign: Callable[[int, int], Assignment], worker: WorkerMain) -> Child:
+    """Fork a worker for the assignment that `assign` makes of the descriptors of its lifeline and its last words.
 
-    Raises OSError where the system has no process or descriptor left; then nothing is left open.
+    Returns in the master only. Raises OSError where the system has no process or descriptor left; then nothing is left
+    open.
     """
     with ExitStack() as undo:
         ours, theirs = map(undo.enter_context, socket.socketpair())
         last_words = os.memfd_create("asgid-last-words")
         undo.callback(os.close, last_words)
-        assignment = assign(theirs.fileno())
+        assignment = assign(theirs.fileno(), last_words)
         # A signal between the fork and the child's own handlers must neither be lost nor run the master's handlers in
         # the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                _live(assignment, last_words, worker)
+                _live(assignment, worker)
         finally:  # where the fork failed, too: a master that stays deaf cannot be stopped
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         undo.pop_all()
@@ -104,12 +105,12 @@ def reap() -> Iterator[Death]:
         yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
 
 
-def _live(assignment: Assignment, last_words: int, worker: WorkerMain) -> NoReturn:
+def _live(assignment: Assignment, worker: WorkerMain) -> NoReturn:
     """Be the worker, from the fork to the exit. Nothing that the master had on its stack is ever returned to."""
     code = int(ExitCode.INTERNAL)
     try:
-        _forget(assignment.lifeline_fd, last_words, assignment.listeners)
-        faulthandler.enable(last_words)
+        _forget(assignment)
+        faulthandler.enable(assignment.last_words_fd)
         code = worker(assignment)
     except BaseException:  # noqa: BLE001 - the border of the process: what comes here is told, and ends here
         traceback.print_exc()
@@ -122,7 +123,7 @@ def _live(assignment: Assignment, last_words: int, worker: WorkerMain) -> NoRetu
             os._exit(code)
 
 
-def _forget(lifeline: int, last_words: int, listeners: tuple[Listener, ...]) -> None:
+def _forget(assignment: Assignment) -> None:
     signal.set_wakeup_fd(-1)
     for signum in _WORKER_IGNORES:
         signal.signal(signum, signal.SIG_IGN)
@@ -130,7 +131,7 @@ def _forget(lifeline: int, last_words: int, listeners: tuple[Listener, ...]) -> 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    kept = {0, 1, 2, lifeline, last_words, *(listener.fd for listener in listeners)}
+    kept = {0, 1, 2, assignment.lifeline_fd, assignment.last_words_fd, *(one.fd for one in assignment.listeners)}
     for fd in map(int, os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else range(1024)):
         if fd not in kept:
             try:

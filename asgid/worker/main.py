@@ -1,6 +1,7 @@
 """After the fork: privileges, loop, application, lifespan, serve, drain -> exit code: one worker's whole life."""
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
@@ -165,7 +166,10 @@ class Worker:
             drain.tell(alone)
         service.loop.add_signal_handler(signal.SIGTERM, leave_alone)
         self._lifeline.listen(service.loop, on_message, leave_alone)
+        # In this order: faulthandler writes the stack and then runs the handler that it found. It does so also where C
+        # code keeps the interpreter, and no handler of ours can run before that returns.
         signal.signal(DUMP, lambda _, frame: self._dump(service, frame))
+        faulthandler.register(DUMP, self._assignment.last_words_fd, all_threads=False, chain=True)
 
     def _dump(self, service: Service, frame: FrameType | None) -> None:
         """Say what this worker is doing, from within it: its loop stands still, but Python runs signal handlers."""
@@ -181,6 +185,9 @@ class Worker:
             requests=", ".join(requests[:20]) or "none",
             stack="".join(traceback.format_stack(frame)).rstrip() if frame else "",
         )
+        # That is said now; left in the file, what faulthandler wrote of it would be taken for last words.
+        os.ftruncate(self._assignment.last_words_fd, 0)
+        os.lseek(self._assignment.last_words_fd, 0, os.SEEK_SET)
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")

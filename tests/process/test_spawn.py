@@ -43,8 +43,8 @@ def fork(board) -> Iterator[Fork]:
     with ExitStack() as stack:
 
         def make(worker: Callable[[Assignment], int], *listeners: Listener) -> Child:
-            def assign(lifeline_fd: int) -> Assignment:
-                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, board, 17.0)
+            def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
+                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, last_words_fd, board, 17.0)
 
             child = fork_worker(0, 17.0, assign, worker)
             stack.callback(child.close)
