@@ -104,7 +104,9 @@ class Exchange:
         elif self._service.places is not None:
             self._service.free_place()
 
-    def _ended(self, _: "Task[None]") -> None:
+    def _ended(self, task: "Task[None]") -> None:
+        if task.cancelled():  # on Python 3.11 perhaps before its first step: then the border was never entered
+            self._fail_for_cancelled()
         self._service.running.discard(self)
         self._service.free_place()
         self._service.on_left()
@@ -262,7 +264,7 @@ class Exchange:
             return  # we said so ourselves, and the application let it through: nothing is wrong
         except BaseException as error:  # the border: nothing an application does ends a worker
             if isinstance(error, CancelledError | GeneratorExit) and self._is_ended_from_outside():
-                self._fail(*(self._cancelled_for or (500, "Internal Server Error")))
+                self._fail_for_cancelled()
                 raise
             if self.is_disconnected and _stems_from_disconnect(error):
                 return
@@ -280,6 +282,9 @@ class Exchange:
         """Whether the task was cancelled or closed, not the application raising what looks like it."""
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
+
+    def _fail_for_cancelled(self) -> None:
+        self._fail(*(self._cancelled_for or (500, "Internal Server Error")))
 
     def _fail(self, status: int, text: str, retry_after_s: int | None = None) -> None:
         """Answer for the application where nothing was sent yet; else make plain that the answer is not whole."""

@@ -1,9 +1,11 @@
 """How connections end: the client leaves, half or wholly; the worker drains; the cap is reached."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from asgid.worker.exchange import Exchange
 from tests.worker.harness import Scope, Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
 
 
@@ -343,6 +345,50 @@ async def test_at_the_end_of_the_grace_applications_are_cancelled(has_begun):
         assert has_begun != rest.startswith(b"HTTP/1.1 503 ")
         assert not rest.endswith(b"0\r\n\r\n")
         assert not worker.counts.get("EXCEPTIONS")
+
+
+class _CancelsAtOnce(set[Exchange]):
+    """Running calls, of which each is cancelled in the turn in which it was made."""
+
+    def __init__(self, cancel: Callable[[Exchange], object]) -> None:
+        super().__init__()
+        self._cancel = cancel
+
+    def add(self, exchange: Exchange) -> None:
+        super().add(exchange)
+        self._cancel(exchange)
+
+
+@pytest.mark.parametrize(
+    ("cancel", "status"),
+    [
+        (lambda exchange: exchange.cancel(503, "the server is stopping"), 503),
+        (lambda exchange: exchange.cancel(504, "the application took longer than timeouts.request"), 504),
+        (lambda exchange: exchange.task.cancel(), 500),
+    ],
+    ids=["at the end of the grace", "overdue", "by the application"],
+)
+@on_a_loop
+async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch, cancel, status):
+    """Where tasks do not start eagerly, on Python 3.11, nothing of it ever runs, and so cannot answer for itself."""
+    monkeypatch.setattr("asgid.worker.exchange._start", asyncio.Task)
+    called: list[Scope] = []
+
+    async def app(scope, receive, send):
+        called.append(scope)
+
+    async with Worker(app) as worker:
+        worker.service.running = _CancelsAtOnce(cancel)
+        client = await worker.connect()
+        await client.send(request())
+        answer = await client.answer()
+
+        assert (status, True) == (answer.status, answer.closes)
+        assert b"" == await client.rest()
+        assert [] == called
+        assert {"STARTED": 1, "ACCEPTED": 1, f"GET {status}": 1} == {
+            name: count for name, count in worker.counts.items() if name != "RESPONSE_BYTES"
+        }
 
 
 # -- the cap -----------------------------------------------------------------------------------------------------------
