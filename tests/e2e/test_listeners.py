@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.client import Load, get, is_refused
+from tests.client import Client, Load, get, is_refused, request
 from tests.conftest import Start
 from tests.daemon import DEFAULTS, as_systemd, asgid, eventually, merged, toml
 
@@ -109,6 +109,24 @@ def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp
 
     assert kept.failures == new.failures == []
     assert max(kept.seconds + new.seconds) < 1
+
+
+def test_a_removed_address_is_refused_while_an_old_worker_still_has_a_request(start: Start, tmp_path: Path) -> None:
+    """Nobody who connects after the commit waits for a worker that has left it; who came before is answered."""
+    gate = tmp_path / "gate"
+    second = {"bind": "127.0.0.2:0", "name": "second"}
+    daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, listen=[*FIRST, second])
+    with Client(daemon.address("second")) as client:
+        client.send(request("GET"))
+        assert client.head().status == 200
+
+        daemon.configure(listen=FIRST)
+        assert daemon.reload()["event"] == "reload committed"
+        eventually(lambda: is_refused(daemon.address("second")))
+
+        assert "draining" in {worker["state"] for worker in daemon.status()["workers"]}
+        gate.touch()
+        assert b"".join(iter(client.chunk, b"")) == b"held most=1"
 
 
 # Socket files of others
