@@ -7,6 +7,7 @@ leave.
 """
 
 import asyncio
+from math import inf
 from time import monotonic
 
 from asgid import wire
@@ -57,6 +58,9 @@ class Drain:
 
     async def _cancel(self) -> None:
         service = self._service
+        if service.places is not None:
+            for waiting in service.places.overdue(inf):  # before others leave, or these would begin in their places
+                waiting.refuse(monotonic())
         for connection in list(service.connections):
             if connection.exchange:
                 connection.exchange.hang_up()

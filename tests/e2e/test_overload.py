@@ -84,3 +84,24 @@ def test_requests_in_a_pipeline_wait_like_any_other(start: Start, tmp_path: Path
         gate.touch()
 
         assert [client.answer().body for _ in range(3)] == [b"held most=1"] * 3
+
+
+def test_who_still_waits_at_the_end_of_a_stop_is_refused(start: Start, tmp_path: Path) -> None:
+    """With an answer, and without beginning in the place of a request that is cut off."""
+    daemon = start(
+        "gate:application",
+        workers=ONE,
+        limits={"requests": 1, "queue": 1, "queue_timeout": "60s"},
+        timeouts={"graceful": "500ms"},
+        app={"env": {"GATE": str(tmp_path / "gate")}},
+    )
+    with Client(daemon.address()) as held, Client(daemon.address()) as waiting:
+        held.send(request("GET"))
+        assert held.head().status == 200
+        waiting.send(request("GET"))
+        daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
+        daemon.signal("TERM")
+
+        answer = waiting.answer()
+        assert (answer.status, answer.closes) == (503, True)
+    assert daemon.wait() == 0
