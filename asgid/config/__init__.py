@@ -170,7 +170,13 @@ class Limits(Table):
 class Reload(Table):
     """How a new generation of workers takes over at SIGHUP."""
 
-    surge: Annotated[int, whole(1, 500)] = Field(1, description="workers above the count while old and new overlap")
+    surge: Annotated[int, whole(1, 500)] = Field(
+        1,
+        description=(
+            "workers above the count while old and new overlap; with as many as the count no old worker goes before "
+            "all new ones serve, and a roll-back keeps the very processes that served"
+        ),
+    )
     settle: DurationOrZero = Field(
         1.0, description="how long the first new worker must stay well before the others follow; 0 does not wait"
     )

@@ -306,6 +306,8 @@ class Supervisor:
 
     def _drains(self, now: float) -> Iterator[Step]:
         spare = sum(worker.state is State.SERVING for worker in self.live()) - self.wanted
+        if self.target and self.has_settled:
+            spare = min(spare, self._must_go(self.target))
         for worker in self._leavers():
             if worker.state is State.SERVING:
                 if spare <= 0:
@@ -314,6 +316,17 @@ class Supervisor:
             is_booting = worker.state is State.BOOTING
             worker.drain(now, self._drain_reason(worker))
             yield _drain(worker, is_booting=is_booting)
+
+    def _must_go(self, plan: Plan) -> int:
+        """Return how many have to leave for the roll to go on.
+
+        An old worker that is drained takes its code with it, which may not be on disk any more: who need not go stays
+        until all new ones serve, for a roll-back. With a surge as large as the number wanted, that is everybody.
+        """
+        fresh = self.fresh(plan)
+        if sum(worker.state is State.SERVING for worker in fresh) >= plan.wanted:
+            return len(self.live())
+        return plan.wanted - len(fresh) + len(self.live()) - (plan.wanted + plan.surge)
 
     def _leavers(self) -> list[Worker]:
         """Return who is to go: stale ones, oldest first; then those beyond the number, first who does not serve yet."""

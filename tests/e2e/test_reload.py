@@ -183,6 +183,32 @@ def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, re
     assert int(get(daemon.address()).body) not in old
 
 
+def test_with_room_for_all_a_roll_back_keeps_the_code_that_served(start: Start, tmp_path: Path) -> None:
+    """The third new worker fails, and what is on disk by then is broken: the old processes never left."""
+    code = tmp_path / "code"
+    code.mkdir()
+    write_version(code, 0)
+    daemon = start("versioned:application", app={"directory": str(code)}, workers={"count": 3}, reload={"surge": 3})
+    old = daemon.workers()
+    with (code / "versioned.py").open("a") as module:
+        module.write(
+            "from pathlib import Path\n"
+            "imports = Path('imports')\n"
+            "with imports.open('a') as file: file.write('.')\n"
+            "assert imports.stat().st_size < 3, 'too many connections to the database'\n"
+        )
+    with Load(daemon.address()) as load:
+        verdict = daemon.reload()
+        eventually(lambda: daemon.workers() == old)
+        answering = len(load.seconds)
+        eventually(lambda: len(load.seconds) > answering + 100)
+
+    assert verdict["event"] == "reload rolled back"
+    assert "too many connections" in verdict["reason"]
+    assert load.failures == []
+    assert daemon.metric("asgid_worker_starts_total", reason="reload") == 3
+
+
 def test_a_crash_after_a_bad_reload_brings_the_old_code_back(start: Start) -> None:
     """The generation that was refused is never tried again by itself: a replacement runs the committed settings."""
     daemon = start("pid:application")

@@ -202,8 +202,45 @@ def test_a_reload_with_surge_two_replaces_two_workers_at_a_time():
     assert supervisor.reload(plan(2, 3, surge=2), 10.0) == [Began(2), Spawn(3, 2, RELOAD)]
     assert supervisor.ready(3, 10.0) == [Served(3, 2, 0.0)]
     assert supervisor.tick(11.0, {}) == [Spawn(4, 2, RELOAD), drain(0, 1, ExitReason.RELOAD), Spawn(5, 2, RELOAD)]
-    assert supervisor.ready(5, 11.5) == [Served(5, 2, 0.5), drain(1, 1, ExitReason.RELOAD)]
-    assert supervisor.ready(4, 12.0) == [Served(4, 2, 1.0), drain(2, 1, ExitReason.RELOAD), Committed(2)]
+    assert supervisor.ready(5, 11.5) == [Served(5, 2, 0.5)]
+    assert supervisor.ready(4, 12.0) == [
+        Served(4, 2, 1.0),
+        drain(1, 1, ExitReason.RELOAD),
+        drain(2, 1, ExitReason.RELOAD),
+        Committed(2),
+    ]
+
+
+def test_with_room_for_all_no_old_worker_goes_before_all_new_ones_serve():
+    """So a roll-back has nothing to bring back: the very processes that served go on."""
+    supervisor = serving(plan(1, 3, surge=3))
+    before = dict(supervisor.workers)
+    supervisor.reload(plan(2, 3, surge=3), 10.0)
+    supervisor.ready(3, 10.0)
+
+    assert supervisor.tick(11.0, {}) == [Spawn(4, 2, RELOAD), Spawn(5, 2, RELOAD)]
+    assert supervisor.ready(4, 11.5) == [Served(4, 2, 0.5)]
+    assert supervisor.exited(5, 3, 12.0) == [
+        Left(5, 2, ExitReason.BOOT_FAILED, 3, ""),
+        RolledBack(2, "worker 5 exited with code 3 while it booted"),
+        drain(3, 2, ExitReason.RELOAD),
+        drain(4, 2, ExitReason.RELOAD),
+    ]
+    assert {slot: supervisor.workers[slot] for slot in before} == before
+
+
+def test_a_reload_to_fewer_workers_lets_those_go_that_are_too_many():
+    """They need not wait for the roll: they make the room that it needs."""
+    supervisor = serving(plan(1, 4))
+    supervisor.reload(plan(2, 2), 10.0)
+    supervisor.ready(4, 10.0)
+
+    assert supervisor.tick(11.0, {}) == [
+        drain(0, 1, ExitReason.RELOAD),
+        drain(1, 1, ExitReason.RELOAD),
+        drain(2, 1, ExitReason.RELOAD),
+        Spawn(5, 2, RELOAD),
+    ]
 
 
 def test_without_a_settle_time_the_roll_begins_when_the_canary_serves():
