@@ -32,13 +32,14 @@ from asgid.master.generations import Generation
 from asgid.master.handover import Handover, Notes
 from asgid.master.holdings import Holdings
 from asgid.master.lifecycle import State
+from asgid.master.processes import resident_bytes
 from asgid.master.recycling import Recycling
 from asgid.master.signals import Signals
 from asgid.master.snapshot import ReloadView, Snapshot
 from asgid.master.spawn import Child, Death, reap
 from asgid.master.supervisor import Supervisor
 from asgid.master.upgrade import Program, Successor
-from asgid.master.view import View, resident_bytes
+from asgid.master.view import View
 
 #: TERM said again within this time is the same wish.
 SAME_WISH_S = 0.1

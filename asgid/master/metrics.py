@@ -96,8 +96,11 @@ def _by_slot(cell: int) -> Callable[[_Scrape], Iterable[_Sample]]:
 
 
 def _by_process(field: str) -> Callable[[_Scrape], Iterable[_Sample]]:
+    """A gauge of every worker that the kernel tells it of."""
     return lambda scrape: [
-        ((str(slot),), getattr(process, field)) for slot, process in scrape.snapshot.processes.items()
+        ((str(slot),), value)
+        for slot, process in scrape.snapshot.processes.items()
+        if (value := getattr(process, field)) is not None
     ]
 
 

@@ -40,11 +40,13 @@ class ListenerView:
 
 @dataclass(frozen=True, slots=True)
 class ProcessView:
-    """What the kernel says of one worker's process."""
+    """What the kernel says of a process."""
 
-    resident_bytes: int
-    open_fds: int
+    cpu_s: float  #: user and system time
     threads: int
+    virtual_bytes: int
+    resident_bytes: int
+    open_fds: int | None  #: None where it does not say, as of one that has ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,12 @@
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from importlib.util import find_spec
-
-import psutil
 
 from asgid.master.handover import Notes
 from asgid.master.lifecycle import State
 from asgid.master.listeners import Held
+from asgid.master.processes import look
 from asgid.master.snapshot import BOOT_BUCKETS_S, ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
 from asgid.master.spawn import Child
 from asgid.master.supervisor import Supervisor
@@ -53,7 +51,7 @@ class View:
     def snapshot(
         self, supervisor: Supervisor, children: Mapping[int, Child], listeners: Iterable[Held], now: float
     ) -> Snapshot:
-        """Return what is known now; asks the kernel about each worker (a millisecond for four)."""
+        """Return what is known now; asks the kernel about each worker."""
         notes = self.notes
         processes, cpu_s = self._processes(children)
         return Snapshot(
@@ -92,13 +90,9 @@ class View:
         views: dict[int, ProcessView] = {}
         cpu_s = {slot: self.notes.cpu_s.get(slot, 0.0) for slot in self.notes.slots}
         for slot, child in children.items():
-            with suppress(psutil.Error):  # it may end between two lines
-                process = psutil.Process(child.pid)
-                with process.oneshot():
-                    # First what every process shows to the end, or a counter would go back for one scrape.
-                    times = process.cpu_times()
-                    cpu_s[slot] += times.user + times.system
-                    views[slot] = ProcessView(process.memory_info().rss, process.num_fds(), process.num_threads())
+            if process := look(child.pid):
+                views[slot] = process
+                cpu_s[slot] += process.cpu_s
         return views, cpu_s
 
 
@@ -115,11 +109,3 @@ def _queues(helds: Iterable[Held]) -> tuple[ListenerView, ...]:
 
 def _generation(supervisor: Supervisor) -> int:
     return supervisor.committed.generation if supervisor.committed else 0
-
-
-def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process, 0 for one that is gone."""
-    try:
-        return psutil.Process(pid).memory_info().rss
-    except psutil.Error:
-        return 0

@@ -46,7 +46,7 @@ _SNAPSHOT = Snapshot(
     last_success=1_700_000_000.0,
     boots=(0,) * 10,
     boots_sum_s=0.0,
-    processes={0: ProcessView(50_000_000, 20, 3)},
+    processes={0: ProcessView(1.5, 3, 90_000_000, 50_000_000, 20)},
     cpu_s={0: 1.5},
     loop="uvloop",
 )

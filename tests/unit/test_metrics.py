@@ -58,6 +58,11 @@ _CONTRACT = {
     "asgid_slow_requests_total": ("counter", set()),
 }
 
+
+def _process(resident_bytes: int, open_fds: int | None = 20) -> ProcessView:
+    return ProcessView(cpu_s=1.5, threads=3, virtual_bytes=90_000_000, resident_bytes=resident_bytes, open_fds=open_fds)
+
+
 _NOW_NS = 1_000_000_000_000
 _SNAPSHOT = Snapshot(
     now_ns=_NOW_NS,
@@ -77,7 +82,7 @@ _SNAPSHOT = Snapshot(
     last_success=1_700_000_000.0,
     boots=(1, 2, 0, 0, 0, 0, 0, 0, 0, 4),
     boots_sum_s=123.5,
-    processes={0: ProcessView(50_000_000, 20, 3), 2: ProcessView(60_000_000, 21, 4)},
+    processes={0: _process(50_000_000), 2: _process(60_000_000)},
     cpu_s={0: 1.5, 1: 2.5, 2: 3.5},
     loop="uvloop",
 )
@@ -162,6 +167,15 @@ def test_a_worker_shows_its_connections_and_its_pulse(rows):
     assert [values["asgid_http_requests_in_flight", worker] for worker in ("0", "2")] == [1, 0]
     assert [values["asgid_worker_heartbeat_age_seconds", worker] for worker in ("0", "2")] == [0.25, 0]
     assert values["asgid_worker_event_loop_lag_seconds", "0"] == 0.002
+
+
+def test_what_the_kernel_does_not_say_of_a_worker_is_not_shown(rows):
+    """Its open files may be hidden, when it has just ended; the rest of it is not."""
+    hidden = replace(_SNAPSHOT, processes={0: _process(50_000_000, open_fds=None)})
+    values = _values(hidden, rows)
+
+    assert ("asgid_worker_open_fds", "0") not in values
+    assert values["asgid_worker_resident_memory_bytes", "0"] == 50_000_000
 
 
 def test_a_worker_that_has_not_beaten_yet_shows_no_age(rows):

