@@ -1,6 +1,9 @@
 """Who may import whom, and who may end or fork a process: read from the source, so that the offending line is shown."""
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -18,8 +21,9 @@ PURE = (
     *("errors", "board", "wire", "address"),
     *("config", "config.kinds", "config.unready", "config.meant", "config.draft", "config.contradictions"),
     *("config.positions", "config.reference"),
-    *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.metrics"),
+    *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.exposition"),
     *(
+        "master.metrics",
         "master.steps",
         "master.succession",
         "master.handover",
@@ -106,6 +110,16 @@ def test_master_and_worker_do_not_know_each_other_and_only_the_command_line_know
 
         assert module == "asgid.cli" or not offending, "\n".join(offending)
         assert ("master" in sides and "worker" in sides) == (module == "asgid.cli"), module
+
+
+def test_a_library_that_is_imported_is_installed_with_asgid():
+    """The tests bring more of them, so an import of one of those would fail nowhere but at a user's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = {re.split(r"\W", each.replace("-", "_"))[0] for each in project["dependencies"]}
+    known = {"asgid", "pydantic_core", *listed, *sys.stdlib_module_names}  # pydantic_core comes with pydantic
+    for module in TREES:
+        for node, name in imports(module):
+            assert name.partition(".")[0] in known, shown(module, node)
 
 
 @pytest.mark.parametrize("module", PURE)

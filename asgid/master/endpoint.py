@@ -16,16 +16,14 @@ import traceback
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from itertools import chain
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import Any, TypeAlias
-
-from prometheus_client import ProcessCollector
 
 import asgid
 from asgid.board import CONNECTIONS, Board, in_flight
 from asgid.log import Log
-from asgid.master.metrics import families, heartbeat_age_s, render
+from asgid.master.exposition import render
+from asgid.master.metrics import heartbeat_age_s, metrics
 from asgid.master.snapshot import Snapshot, WorkerView
 
 DEADLINE_S = 10.0  #: from accept to the end
@@ -58,7 +56,6 @@ class Endpoint:
         self._log = log
         self._clients: dict[_Client, None] = {}  # by age, the oldest first
         self._resume: float | None = None  # when accepting goes on
-        self._process = ProcessCollector(registry=None)
         self._pages: dict[str, Callable[[str], _Answer]] = {
             "/metrics": self._metrics,
             "/livez": self._livez,
@@ -133,8 +130,7 @@ class Endpoint:
             return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "this page failed; the log of asgid says why")
 
     def _metrics(self, accept: str) -> _Answer:
-        series = chain(families(self._snapshot(), self._board), self._process.collect())
-        return HTTPStatus.OK, *render(series, accept)
+        return HTTPStatus.OK, *render(metrics(self._snapshot(), self._board), accept)
 
     def _livez(self, _accept: str) -> _Answer:
         return _text(HTTPStatus.OK, "the master's loop turns")

@@ -61,6 +61,7 @@ class Notes:
     """What the metrics and the status page tell of the past."""
 
     started: float  #: time.monotonic()
+    began: float  #: the same as Unix time
     last_success: float  #: Unix time of the last commit; the start counts
     slots: set[int] = field(default_factory=set)  #: every slot that ever held a worker
     reloads: dict[str, int] = field(

@@ -83,7 +83,7 @@ class Loop:
         self._number = 0
         self._agenda: deque[steps.Step] = deque()
         self._code: ExitCode | None = None
-        self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time()))
+        self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time(), time.time()))
         self._recycling = Recycling()
         self._was_ready = predecessor is not None
         self._gives_way = False

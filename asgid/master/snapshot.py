@@ -54,6 +54,7 @@ class Snapshot:
     """The master's knowledge. Counter mappings hold every label value of the contract from the start, with 0."""
 
     now_ns: int  #: CLOCK_MONOTONIC, as the heartbeats on the board
+    started: float  #: Unix time
     uptime_s: float
     generation: int  #: the committed one
     desired: int  #: workers wanted
@@ -70,7 +71,9 @@ class Snapshot:
     last_success: float  #: Unix time of the last commit; the start counts
     boots: tuple[int, ...]  #: boots that came to `ready`, by bucket of BOOT_BUCKETS_S, +Inf last, not cumulative
     boots_sum_s: float
-    processes: Mapping[int, ProcessView]  #: by slot
+    master: ProcessView | None
+    max_fds: int  #: descriptors that the master may open
+    processes: Mapping[int, ProcessView]  #: of workers, by slot
     cpu_s: Mapping[int, float]  #: by slot, over all workers that ever were in it
     loop: str  #: uvloop or asyncio
 

@@ -1,5 +1,7 @@
 """The master's memory of what has happened, and its view of the workers, made into a Snapshot for whoever asks."""
 
+import os
+import resource
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
@@ -56,6 +58,7 @@ class View:
         processes, cpu_s = self._processes(children)
         return Snapshot(
             now_ns=time.monotonic_ns(),
+            started=notes.began,
             uptime_s=now - notes.started,
             generation=_generation(supervisor),
             desired=supervisor.wanted,
@@ -81,6 +84,8 @@ class View:
             last_success=notes.last_success,
             boots=tuple(notes.boots),
             boots_sum_s=notes.boots_sum_s,
+            master=look(os.getpid()),
+            max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             processes=processes,
             cpu_s=cpu_s,
             loop=self._loop,

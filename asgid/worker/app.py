@@ -20,7 +20,6 @@ def load(settings: App) -> Application:
     Before that, `env` is added to the environment, and the directory becomes the working directory and the first entry
     of sys.path.
     """
-    _forget_prometheus()
     os.environ.update(settings.env)
     try:
         os.chdir(settings.directory)
@@ -32,16 +31,6 @@ def load(settings: App) -> Application:
     if settings.factory:
         found = _made(found, settings.target)
     return _asgi3(found, settings)
-
-
-def _forget_prometheus() -> None:
-    """Let the application import a prometheus_client of its own.
-
-    The master's copy came with the fork; it has read PROMETHEUS_MULTIPROC_DIR before `env` could set it, and its
-    registry is not the application's.
-    """
-    for name in [name for name in sys.modules if name.partition(".")[0] == "prometheus_client"]:
-        del sys.modules[name]
 
 
 def _module(name: str) -> object:

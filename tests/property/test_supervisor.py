@@ -202,7 +202,7 @@ class World(RuleBasedStateMachine):
         if not works:
             self.tell(self.supervisor.tried("it cannot be executed", self.now))
             return
-        left = Handover("", self.newest, self.supervisor.standing(), (), (), Notes(0.0, 0.0), 3, None, None, {})
+        left = Handover("", self.newest, self.supervisor.standing(), (), (), Notes(0.0, 0.0, 0.0), 3, None, None, {})
         before, self.supervisor = self.supervisor, Supervisor.resume(decode(encode(left)).standing)
         self.is_to_give_way = False
         assert self.supervisor.workers == before.workers

@@ -38,6 +38,7 @@ HANDOVER = Handover(
     listeners=(ListenerPart("127.0.0.1:0", "web", 2048, None, 5), ListenerPart("unix:/run/a", "unix:/run/a", 1, 42, 6)),
     notes=Notes(
         started=1.0,
+        began=1_600_000_000.0,
         last_success=1_700_000_000.5,
         slots={0, 3},
         reloads={"committed": 6},

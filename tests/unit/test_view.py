@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -40,7 +41,7 @@ def supervisor() -> Supervisor:
 @pytest.fixture
 def view() -> View:
     """Made at zero; it was told of both starts, as the loop does."""
-    view = View(Notes(0.0, 1_700_000_000.0))
+    view = View(Notes(0.0, 1_600_000_000.0, 1_700_000_000.0))
     for slot in range(3):
         view.note_start(slot)
     return view
@@ -162,6 +163,16 @@ def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(view, super
     assert len(snapshot.workers) == 2
     assert 1 not in snapshot.processes
     assert snapshot.cpu_s[1] == 2.5
+
+
+def test_the_master_shows_itself(view, supervisor, children):
+    """Its own process, since when it runs, and how many files it may open."""
+    snapshot = view.snapshot(supervisor, children, [], 1.0)
+
+    assert snapshot.master
+    assert snapshot.master.resident_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
+    assert psutil.Process().create_time() - 1 <= snapshot.started <= time.time()
+    assert snapshot.max_fds == psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[0]
 
 
 def test_listeners_show_their_queue(view, supervisor, children):
