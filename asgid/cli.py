@@ -8,6 +8,7 @@ inside its functions: whatever runs before the signals are blocked is a moment i
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -36,6 +37,7 @@ _SIGNALS = (
     signal.SIGWINCH,
 )
 _COMMAND_LINE = "the command line"
+_DISABLED_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 _DESCRIPTION = "Serve an ASGI application with supervised worker processes."
 _EPILOG = """\
 commands:
@@ -207,14 +209,23 @@ class _Source:
         """Return the settings as they are now; raises ConfigError."""
         from asgid import config
 
-        return config.parse(
-            self._read(),
-            self._name,
-            overrides=self._overrides,
-            binds=self._binds,
-            target=self._target,
-            faults=self._faults,
-        )
+        # pydantic makes our validators with the first text, and would bring in the plugins that are installed for the
+        # application's: a package's code, and its threads, in the master. The worker's pydantic still finds them.
+        disabled = os.environ.get(_DISABLED_PLUGINS)
+        os.environ[_DISABLED_PLUGINS] = "__all__"
+        try:
+            return config.parse(
+                self._read(),
+                self._name,
+                overrides=self._overrides,
+                binds=self._binds,
+                target=self._target,
+                faults=self._faults,
+            )
+        finally:
+            del os.environ[_DISABLED_PLUGINS]
+            if disabled is not None:
+                os.environ[_DISABLED_PLUGINS] = disabled
 
     def _read(self) -> str | None:
         from asgid.errors import ConfigError, Problem

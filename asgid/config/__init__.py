@@ -43,9 +43,13 @@ from asgid.config.unready import idle_keys
 
 
 class Table(BaseModel):
-    """A table of the file: immutable, and every key in it is known."""
+    """A table of the file: immutable, and every key in it is known.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    Validators are made with the first text, and then one for Config, which holds all tables, instead of one for each
+    table more: that is 0.5 MB. So a default is constructed, not validated.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     @classmethod
     def settings(cls) -> dict[str, FieldInfo]:
@@ -235,7 +239,7 @@ class Log(Table):
         "auto", description="text for people, json for machines; auto: text on a terminal, else what suits the output"
     )
     output: FilePath = Field("stderr", description="stderr, stdout or the path of a file, followed across rotation")
-    access: Access = Access()
+    access: Access = Access.model_construct()
 
 
 class Metrics(Table):
@@ -270,19 +274,19 @@ class Config(Table):
     """All settings."""
 
     app: App
-    listen: Annotated[tuple[Listen, ...], Field(strict=False)] = (Listen(),)
-    workers: Workers = Workers()
-    timeouts: Timeouts = Timeouts()
-    limits: Limits = Limits()
-    reload: Reload = Reload()
-    websocket: WebSocket = WebSocket()
-    proxy: Proxy = Proxy()
-    http: Http = Http()
+    listen: Annotated[tuple[Listen, ...], Field(strict=False)] = (Listen.model_construct(),)
+    workers: Workers = Workers.model_construct()
+    timeouts: Timeouts = Timeouts.model_construct()
+    limits: Limits = Limits.model_construct()
+    reload: Reload = Reload.model_construct()
+    websocket: WebSocket = WebSocket.model_construct()
+    proxy: Proxy = Proxy.model_construct()
+    http: Http = Http.model_construct()
     tls: dict[str, Tls] = Field(default_factory=dict)
-    log: Log = Log()
-    metrics: Metrics = Metrics()
-    control: Control = Control()
-    process: Process = Process()
+    log: Log = Log.model_construct()
+    metrics: Metrics = Metrics.model_construct()
+    control: Control = Control.model_construct()
+    process: Process = Process.model_construct()
 
 
 #: Every table by its name in a file, in the order of the file; `tls.NAME` is any of [tls].
@@ -336,7 +340,8 @@ def parse(
     except ValidationError as error:
         known = {name: table.settings() for name, table in TABLES.items()}
         found = [(detail["loc"], explanation(detail, known)) for detail in error.errors(include_url=False)]
-    for path, message in chain(found, idle_keys(draft.document), contradictions(draft.document, Listen().bind)):
+    clashes = contradictions(draft.document, Listen.model_fields["bind"].default)
+    for path, message in chain(found, idle_keys(draft.document), clashes):
         draft.note(path, message)
     draft.judge()
     return config

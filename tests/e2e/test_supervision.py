@@ -361,3 +361,60 @@ def test_a_stale_pid_file_is_no_obstacle(start: Start, tmp_path: Path) -> None:
     second = start(process={"pid_file": str(pid_file)})
 
     assert pid_file.read_text().strip() == str(second.pid)
+
+
+# What is not the master's
+
+
+PLUGIN = """
+import os, pathlib
+with pathlib.Path(__file__).with_name("loaded").open("a") as file:
+    print(os.getpid(), file=file)
+class Plugin:
+    def new_schema_validator(self, *_, **__):
+        return None, None, None
+plugin = Plugin()
+"""
+WITH_A_MODEL = """
+import pydantic
+class Model(pydantic.BaseModel):
+    number: int
+async def application(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(Model(number="5").number).encode()})
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages: one that extends pydantic, and notes in `loaded` who imports it, and an application."""
+    (tmp_path / "extends-1.0.dist-info").mkdir()
+    (tmp_path / "extends-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: extends\nVersion: 1.0\n")
+    (tmp_path / "extends-1.0.dist-info/entry_points.txt").write_text("[pydantic]\nextends = extends:plugin\n")
+    (tmp_path / "extends.py").write_text(PLUGIN)
+    (tmp_path / "with_a_model.py").write_text(WITH_A_MODEL)
+    (tmp_path / "loaded").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+def test_what_extends_the_applications_pydantic_stays_in_the_workers(site: Path, start: Start) -> None:
+    """asgid uses pydantic too; a package that extends it brings threads, and memory, that the master must not have."""
+    daemon = start("with_a_model:application")
+    workers = daemon.workers()
+    assert daemon.reload()["event"] == "reload committed"
+
+    assert get(daemon.address()).body == b"5"
+    assert {int(pid) for pid in (site / "loaded").read_text().split()} == {*workers, *daemon.workers()}
+
+
+def test_what_the_operator_says_of_pydantics_plugins_reaches_the_workers(
+    site: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the master has none is its own business."""
+    monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "extends")
+    daemon = start("with_a_model:application")
+
+    assert get(daemon.address()).body == b"5"
+    assert (site / "loaded").read_text() == ""
