@@ -6,7 +6,6 @@ does not know the settings; it is told their names.
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
 
 from pydantic_core import ErrorDetails
 
@@ -139,8 +138,8 @@ def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -
     if guess := near(plain, siblings):
         return f"there is no such key{guess}"
     everywhere = {key: f"{table}.{key}" for table, keys in known.items() for key in keys} | dict(ELSEWHERE)
-    if guesses := get_close_matches(plain, everywhere, 1, 0.8):
-        return f"there is no such key; {_instead(everywhere[guesses[0]])}"
+    if guess := _nearest(plain, everywhere, 0.8):
+        return f"there is no such key; {_instead(everywhere[guess])}"
     return f"there is no such key{_all(siblings, 'here are' if parent else 'every key stands in a table; they are')}"
 
 
@@ -159,8 +158,15 @@ def header(table: str) -> str:
 
 def near(word: str, words: Iterable[str]) -> str:
     """Return a question for the one of `words` that is nearest to `word`, "" if none is near."""
-    found = get_close_matches(word, list(words), 1, 0.7)
-    return f"; did you mean {shown(found[0])}?" if found else ""
+    found = _nearest(word, words, 0.7)
+    return f"; did you mean {shown(found)}?" if found else ""
+
+
+def _nearest(word: str, words: Iterable[str], likeness: float) -> str:
+    """Return the one of `words` that is nearest to `word`, "" if none is as much like it."""
+    import difflib  # noqa: PLC0415 - 0.15 MB that a daemon without a mistake in its settings never needs
+
+    return next(iter(difflib.get_close_matches(word, list(words), 1, likeness)), "")
 
 
 def _all(words: Iterable[str], introduction: str) -> str:

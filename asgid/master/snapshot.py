@@ -2,7 +2,7 @@
 nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 BOOT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -61,8 +61,8 @@ class Snapshot:
     backing_off: int  #: workers wanted and not started, because starts fail
     stopping: bool
     reloading: bool
-    workers: tuple[WorkerView, ...]
-    listeners: tuple[ListenerView, ...]
+    workers: Sequence[WorkerView]
+    listeners: Sequence[ListenerView]
     slots: tuple[int, ...]  #: every slot that ever held a worker
     starts: Mapping[str, int]  #: by reason
     exits: Mapping[str, int]  #: by reason

@@ -65,7 +65,7 @@ class View:
             backing_off=0 if supervisor.backoff.may_start(now) else supervisor.missing(),
             stopping=supervisor.is_stopping,
             reloading=supervisor.target is not None and supervisor.committed is not None,
-            workers=tuple(
+            workers=[
                 WorkerView(
                     slot=slot,
                     pid=children[slot].pid,
@@ -74,7 +74,7 @@ class View:
                     age_s=now - worker.born,
                 )
                 for slot, worker in sorted(supervisor.workers.items())
-            ),
+            ],
             listeners=_queues(listeners),
             slots=tuple(sorted(notes.slots)),
             starts={reason.value: number for reason, number in supervisor.starts.items()},
@@ -101,7 +101,7 @@ class View:
         return views, cpu_s
 
 
-def _queues(helds: Iterable[Held]) -> tuple[ListenerView, ...]:
+def _queues(helds: Iterable[Held]) -> list[ListenerView]:
     """Return one view for each name: systemd may have passed several sockets under it, and what they hold adds up."""
     views: dict[str, ListenerView] = {}
     for held in helds:
@@ -109,7 +109,7 @@ def _queues(helds: Iterable[Held]) -> tuple[ListenerView, ...]:
             waiting, limit = queue
             known = views.get(held.name, ListenerView(held.name, 0, 0))
             views[held.name] = ListenerView(held.name, known.backlog_limit + limit, known.backlog + waiting)
-    return tuple(views.values())
+    return list(views.values())
 
 
 def _generation(supervisor: Supervisor) -> int:

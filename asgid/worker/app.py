@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import cast
 
 from asgid.config import App
@@ -52,6 +51,8 @@ def _attribute(module: object, path: str, target: str) -> object:
         try:
             found = getattr(found, name)
         except AttributeError as error:
+            from difflib import get_close_matches  # noqa: PLC0415 - only this mistake needs it
+
             near = get_close_matches(name, dir(found), n=1)
             meant = f'; did you mean "{near[0]}"?' if near else ""
             raise BootError(f'app.target: "{target}": there is no "{name}" in it{meant}') from error

@@ -51,10 +51,10 @@ def test_the_workers_are_shown_as_the_supervisor_knows_them(view, supervisor, ch
     """State, generation and age by slot; what is wanted beside what is there."""
     snapshot = view.snapshot(supervisor, children, [], 15.0)
 
-    assert snapshot.workers == (
+    assert snapshot.workers == [
         WorkerView(0, os.getpid(), 1, "ready", 10.0),
         WorkerView(1, os.getpid(), 1, "booting", 5.0),
-    )
+    ]
     assert (snapshot.generation, snapshot.desired, snapshot.uptime_s, snapshot.backing_off) == (1, 2, 15.0, 0)
     assert snapshot.is_ready
     assert not snapshot.stopping
@@ -183,7 +183,7 @@ def test_listeners_show_their_queue(view, supervisor, children):
         client.connect(tcp.getsockname())
         helds = [Held("web", Tcp("127.0.0.1", 0), tcp, 7), Held("local", Tcp("", 0), unix, 7)]
 
-        assert view.snapshot(supervisor, children, helds, 1.0).listeners == (ListenerView("web", 7, 1),)
+        assert view.snapshot(supervisor, children, helds, 1.0).listeners == [ListenerView("web", 7, 1)]
 
 
 def test_the_queues_of_one_name_add_up(view, supervisor, children):
