@@ -1,0 +1,120 @@
+"""What asgid itself costs, beside the application: memory, processor time while nothing happens, and a start.
+
+The application imports nothing. MB are millions of bytes. Memory does not depend on how busy the machine is; of times
+the best of several is taken, and processor time is what the kernel has counted, not what went by.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.client import Client, get
+from tests.conftest import Start
+from tests.daemon import Daemon
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
+IDLE_S = 2.0
+
+
+def resident_bytes(pid: int) -> int:
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+def ticks(pid: int) -> int:
+    """Return the processor time that the process has used, in the kernel's ticks (100 a second)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def ticks_while_idle(pid: int) -> int:
+    before = ticks(pid)
+    time.sleep(IDLE_S)  # this is what is measured
+    return ticks(pid) - before
+
+
+def scrape(daemon: Daemon, times: int) -> None:
+    for _ in range(times):
+        assert daemon.probe("/metrics")[0] == 200
+        assert daemon.probe("/metrics", accept=OPENMETRICS)[0] == 200
+        assert daemon.status()["ready"]
+
+
+@pytest.fixture
+def descriptors() -> Iterator[int]:
+    """As many as the system lets this process, and so the daemon, have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_master_takes_less_than_40_mb(start: Start) -> None:
+    """After hundreds of scrapes and some reloads, which leave nothing behind."""
+    daemon = start()
+    scrape(daemon, 100)
+    first = resident_bytes(daemon.pid)
+    for _ in range(3):
+        assert daemon.reload()["event"] == "reload committed"
+    scrape(daemon, 200)
+    last = resident_bytes(daemon.pid)
+    print(f"the master: {last / 1e6:.1f} MB")
+
+    assert last < 40_000_000
+    assert last - first < 500_000
+
+
+def test_a_worker_takes_less_than_35_mb(start: Start) -> None:
+    """Beside what the application takes; also one that came of a master which has been at work."""
+    daemon = start()
+    scrape(daemon, 50)
+    first = daemon.workers()
+    biggest = max(map(resident_bytes, first))
+    assert daemon.reload()["event"] == "reload committed"
+    daemon.eventually(lambda: len(daemon.workers()) == 2 and not set(first) & set(daemon.workers()))
+    assert get(daemon.address()).body == b"hello"
+    biggest = max(biggest, *map(resident_bytes, daemon.workers()))
+    print(f"a worker: {biggest / 1e6:.1f} MB")
+
+    assert biggest < 35_000_000
+
+
+def test_an_idle_connection_takes_less_than_12_kb_and_no_time(start: Start, descriptors: int) -> None:
+    """2,000 of them in one worker, or as many as there are descriptors for; each has had one request answered."""
+    daemon = start(workers={"count": 1}, timeouts={"keep_alive": "5m"}, log={"access": {"enabled": False}})
+    number = min(2000, descriptors - 300)
+    (worker,) = daemon.workers()
+    for _ in range(20):  # what the first requests bring about stays, and is no connection's
+        get(daemon.address())
+    with ExitStack() as stack:
+        before = resident_bytes(worker)
+        for _ in range(number):
+            assert stack.enter_context(Client(daemon.address())).get().body == b"hello"
+        each = (resident_bytes(worker) - before) / number
+        print(f"each of {number} connections: {each:.0f} bytes")
+
+        daemon.eventually(lambda: daemon.metric("asgid_connections", state="idle") == number)
+        assert each < 12_000
+        assert ticks_while_idle(worker) <= 1
+
+
+def test_a_master_that_nobody_asks_does_nearly_nothing(start: Start) -> None:
+    """At most one tick in two seconds, which is half a per cent; it wakes to look at heartbeats."""
+    daemon = start()
+
+    assert ticks_while_idle(daemon.pid) <= 1
+
+
+def test_a_worker_is_ready_within_300_ms_of_its_fork(start: Start) -> None:
+    """The best of four: imports, loop, application, listeners; the heavy imports came with the fork."""
+    daemon = start()
+    assert daemon.reload()["event"] == "reload committed"
+    boots_s = [event["boot_s"] for event in daemon.log_events("worker ready")]
+    print(f"boots: {boots_s}")
+
+    assert len(boots_s) == 4
+    assert min(boots_s) < 0.3
