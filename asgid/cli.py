@@ -91,13 +91,12 @@ def _run(arguments: Namespace) -> ExitCode:
     import asgid.master.main
     import asgid.worker.main
 
+    _make_validators()  # a program that takes another's place reads settings before it reads the file
     return asgid.master.main.run(_Source(arguments, _faults_of_a_start).load, asgid.worker.main.main, _program())
 
 
 def _program() -> Program:
     """Return how to run again whatever lies on disk where this program was found."""
-    import os
-
     from asgid.master.upgrade import TRIAL_FD, Program
 
     words = sys.argv[1:]
@@ -209,23 +208,15 @@ class _Source:
         """Return the settings as they are now; raises ConfigError."""
         from asgid import config
 
-        # pydantic makes our validators with the first text, and would bring in the plugins that are installed for the
-        # application's: a package's code, and its threads, in the master. The worker's pydantic still finds them.
-        disabled = os.environ.get(_DISABLED_PLUGINS)
-        os.environ[_DISABLED_PLUGINS] = "__all__"
-        try:
-            return config.parse(
-                self._read(),
-                self._name,
-                overrides=self._overrides,
-                binds=self._binds,
-                target=self._target,
-                faults=self._faults,
-            )
-        finally:
-            del os.environ[_DISABLED_PLUGINS]
-            if disabled is not None:
-                os.environ[_DISABLED_PLUGINS] = disabled
+        _make_validators()
+        return config.parse(
+            self._read(),
+            self._name,
+            overrides=self._overrides,
+            binds=self._binds,
+            target=self._target,
+            faults=self._faults,
+        )
 
     def _read(self) -> str | None:
         from asgid.errors import ConfigError, Problem
@@ -241,6 +232,24 @@ class _Source:
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise ConfigError(Problem(f"{self._name}:{line}", "", "this is not UTF-8, which TOML is")) from None
+
+
+def _make_validators() -> None:
+    """Make the validators of the settings, once, without the plugins that are installed for the application's models.
+
+    pydantic would bring them in with the first validator: a package's code, and its threads, in the master. The
+    worker's pydantic still finds them.
+    """
+    from asgid.config import Config
+
+    disabled = os.environ.get(_DISABLED_PLUGINS)
+    os.environ[_DISABLED_PLUGINS] = "__all__"
+    try:
+        Config.model_rebuild()
+    finally:
+        del os.environ[_DISABLED_PLUGINS]
+        if disabled is not None:
+            os.environ[_DISABLED_PLUGINS] = disabled
 
 
 def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from asgid import __version__, board
 from asgid.master.backoff import Backoff
 from asgid.master.lifecycle import ExitReason, Plan, StartReason, Worker
@@ -107,6 +105,8 @@ def encode(handover: Handover) -> str:
 
 def decode(text: str) -> Handover:
     """Return what `encode` wrote, in this version or another; raises ValueError that says why it cannot be taken."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - memory of masters that never take over
+
     try:
         document = json.loads(text)
         if document["format"] != FORMAT:

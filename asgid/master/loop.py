@@ -22,7 +22,7 @@ from setproctitle import setproctitle
 from asgid import __version__, wire
 from asgid import board as cells
 from asgid.assignment import WorkerMain
-from asgid.config import Config, reference
+from asgid.config import Config
 from asgid.errors import ConfigError, ExitCode, UnavailableError
 from asgid.log import Log
 from asgid.master import generations, steps
@@ -397,6 +397,8 @@ class Loop:
         self._signals.release()
 
     def _handover(self) -> Handover:
+        from asgid.config import reference  # noqa: PLC0415 - 1 MB of the master, for what most masters never do
+
         held = self._held
         return Handover(
             config=reference.toml(self._config),
