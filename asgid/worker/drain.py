@@ -38,9 +38,9 @@ class Drain:
         """Return when nothing is left in hand."""
         service = self._service
         service.is_draining = service.admission.is_closed = True
-        service.on_left = self._on_left
         self._doors.close()
         await self._doors.leave()
+        service.on_left = self._on_left  # not before: who goes while the queue is emptied is not the last
         self._on_left()
         try:
             async with asyncio.timeout(self.deadline - monotonic()):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+import uvloop
 
 from asgid.assignment import Listener
 from asgid.worker.listen import Doors
@@ -116,6 +117,35 @@ async def test_who_leaves_takes_those_who_were_told_that_they_are_connected(list
 
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_who_leaves_waits_for_those_whom_the_loop_had_accepted(listeners, new_loop):
+    """It tells of them a turn or two later; a worker that looked before would take itself for empty, and end."""
+
+    async def come_in_before_the_end() -> int:
+        guests, accepted = Guests(), asyncio.Event()
+
+        def protocol() -> asyncio.Protocol:
+            accepted.set()
+            return guests.protocol()
+
+        fd = os.dup(listeners[0].fileno())
+        doors = Doors(asyncio.get_running_loop(), [Listener(fd=fd, name="0", backlog=8)], protocol)
+        await doors.open()
+        (client,) = knock(listeners[:1])
+        await accepted.wait()
+        assert not guests.transports, "the loop tells of it at once: this test is about nothing any more"
+        doors.close()
+        await doors.leave()
+        number = len(guests.transports)
+        await until(lambda: guests.transports)
+        await guests.leave()
+        client.close()
+        return number
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert 1 == runner.run(come_in_before_the_end())
 
 
 @on_a_loop
