@@ -28,6 +28,8 @@ class Lifeline:
         """
         signal.signal(_MASTER_DIED, lambda *_: signal.setitimer(signal.ITIMER_REAL, within_s))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _MASTER_DIED)
+        if self._is_cut():  # the master died before the kernel was asked, and no signal comes any more
+            signal.raise_signal(_MASTER_DIED)
 
     def send(self, message: wire.Message) -> None:
         """Tell the master; to a master that is gone there is nothing to tell."""
@@ -58,3 +60,11 @@ class Lifeline:
                 on_message(message)
 
         loop.add_reader(self._socket, read)
+
+    def _is_cut(self) -> bool:
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:  # nothing was said yet
+            return False
+        except OSError:
+            return True
