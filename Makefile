@@ -12,8 +12,11 @@ help: ## this list
 run: $(VENV)/.run ## serve the example application under etc/asgid.toml.example
 	@$(BIN)/asgid -c etc/asgid.toml.example
 
-test: lint ## format, lint, types, and every test that needs nothing from Debian
-	@$(BIN)/pytest -q tests
+test: lint ## format, lint, types, and every test that needs nothing from Debian, but for the slow ones
+	@$(BIN)/pytest -q -m "not slow" tests
+
+slow: $(VENV)/.test ## the tests that take more than ten seconds each; CI runs them after the others
+	@$(BIN)/pytest -q -m slow -o faulthandler_timeout=0 tests
 
 check: lint ## the part of it that starts no process; run it at every save
 	@$(BIN)/pytest -q tests/unit tests/property tests/test_architecture.py tests/test_documents.py
@@ -50,4 +53,4 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@./scripts/make-venv $(VENV)
 
-.PHONY: help run test check lint format fuzz docs bench clean
+.PHONY: help run test slow check lint format fuzz docs bench clean

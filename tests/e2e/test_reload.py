@@ -61,6 +61,20 @@ def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) ->
     assert daemon.metric("asgid_http_requests_total", code="200") >= len(load.seconds)
 
 
+@pytest.mark.slow
+def test_two_hundred_reloads_cost_no_new_connection(start: Start) -> None:
+    """Thousands of connections a second meet four hundred drains: whoever a worker has accepted is answered by it."""
+    daemon = start(reload={"settle": "0s"}, log={"access": {"enabled": False}})
+
+    with Load(daemon.address(), connections=8, pause_s=0.0005, headers={"Connection": "close"}) as load:
+        for _ in range(200):
+            assert daemon.reload()["event"] == "reload committed"
+
+    assert load.failures == []
+    assert len(load.seconds) > 5_000
+    assert max(load.seconds) < 1
+
+
 def test_a_reload_takes_the_new_settings(start: Start) -> None:
     """The number of workers, the application and a listener change together; the address that stays is kept."""
     daemon = start("pid:application")
