@@ -36,6 +36,10 @@ BAD_FILES = {
     ),
     "a duration without a unit": ('[app]\ntarget = "a:b"\n[timeouts]\nboot = "10"\n', ["asgid.toml:4", "boot", "s"]),
     "an address that is none": ('[app]\ntarget = "a:b"\n[[listen]]\nbind = "nowhere"\n', ["asgid.toml:4", "listen"]),
+    "a listener with TLS": (
+        '[app]\ntarget = "a:b"\n[[listen]]\nbind = "127.0.0.1:0"\ntls = "main"\n[tls.main]\ncert = "none.pem"\n',
+        ["asgid.toml:5", "listen.tls", "no effect in this version", "asgid.toml:6"],
+    ),
     "another server's setting": ('[app]\ntarget = "a:b"\nbind = "127.0.0.1:1"\n', ["asgid.toml:3", "listen"]),
 }
 

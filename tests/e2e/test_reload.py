@@ -139,12 +139,25 @@ def raise_at_import(daemon: Daemon, taken: int) -> None:
     daemon.configure(app={"target": "raises_at_import:application"})
 
 
+def write_half_a_module(daemon: Daemon, taken: int) -> None:
+    (daemon.directory / "half.py").write_text("async def application(scope, receive, send:\n")
+    daemon.configure(app={"target": "half:application", "directory": str(daemon.directory)})
+
+
 def fail_at_startup(daemon: Daemon, taken: int) -> None:
     daemon.configure(app={"target": "startup_fails:application"})
 
 
 def never_get_ready(daemon: Daemon, taken: int) -> None:
     daemon.configure(app={"target": "never_ready:application"}, timeouts={"boot": "1s"})
+
+
+def die_while_settling(daemon: Daemon, taken: int) -> None:
+    daemon.configure(app={"target": "dies_young:application"}, reload={"settle": "10s"})
+
+
+def ask_for_tls(daemon: Daemon, taken: int) -> None:
+    daemon.configure(listen=[{"bind": "127.0.0.1:0", "tls": "main"}], tls={"main": {"cert": "none.pem"}})
 
 
 def name_no_module(daemon: Daemon, taken: int) -> None:
@@ -158,9 +171,12 @@ def take_a_taken_port(daemon: Daemon, taken: int) -> None:
 REFUSED = [
     (break_the_file, "invalid_config", r"asgid\.toml:2"),
     (misspell_a_key, "invalid_config", r"asgid\.toml:\d+.*cuont.*count"),
+    (ask_for_tls, "invalid_config", r"asgid\.toml:\d+.*tls.*no effect in this version"),
     (raise_at_import, "rolled_back", "the tables of this application were never made"),
+    (write_half_a_module, "rolled_back", r"SyntaxError.*half\.py"),
     (fail_at_startup, "rolled_back", "the database of this application is down"),
     (never_get_ready, "rolled_back", "boot"),
+    (die_while_settling, "rolled_back", "exited with code 1 while it served"),
     (name_no_module, "rolled_back", "no_such_module"),
     (take_a_taken_port, "rolled_back", r"127\.0\.0\.1:\d+"),
 ]
@@ -176,6 +192,7 @@ def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, re
     with socket.socket() as holder, Load(daemon.address(), connections=2) as load:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
+        daemon.eventually(lambda: daemon.metric("asgid_connections") == 2)  # a canary that dies holds neither of them
         broken(daemon, holder.getsockname()[1])
         verdict = daemon.reload()
         last = daemon.status()["last_reload"]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -75,17 +76,27 @@ def test_a_request_in_a_killed_worker_is_the_only_one_that_suffers(start: Start)
 
 
 def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
-    """An event loop that stands still for timeouts.heartbeat shows its stack, and a new worker takes the place."""
+    """At timeouts.blocked an event loop that stands still says where, and goes on; at timeouts.heartbeat a new worker
+    takes its place.
+    """
     daemon = start("stuck:application", timeouts={"heartbeat": "2s", "blocked": "1s"})
     with Client(daemon.address()) as client:
         stuck = int(client.get().body)
         client.send(request("GET", "/stuck"))
 
-        daemon.eventually(lambda: daemon.log_events("worker exited", pid=stuck), within=8)
+        said = daemon.eventually(lambda: daemon.log_events("event loop blocked", pid=stuck))[0]
+        assert daemon.log_events("worker signalled", "worker exited") == []
+        assert stuck in ready(daemon)
+        end = daemon.eventually(lambda: daemon.log_events("worker exited", pid=stuck), within=8)[0]
         daemon.eventually(lambda: len(ready(daemon) - {stuck}) == 2)
 
-    assert "never_gives_the_loop_back" in daemon.log_text()
-    assert daemon.log_events("worker exited", pid=stuck)[0]["reason"] == "blocked"
+    (silent,) = daemon.log_events("worker silent")
+    assert 1 <= silent["silent_s"] < 1.5
+    assert said["requests"] == "GET /stuck"
+    assert said["task"] != "none"
+    assert "never_gives_the_loop_back" in said["stack"]
+    assert "never_gives_the_loop_back" in end["stack"]
+    assert end["reason"] == "blocked"
     assert daemon.metric("asgid_worker_exits_total", reason="blocked") == 1
     assert stuck not in answers_from(daemon)
 
@@ -115,7 +126,7 @@ def test_the_others_answer_while_a_worker_is_stuck(start: Start) -> None:
             assert daemon.probe("/readyz")[0] == 200
             slowest = max(slowest, time.monotonic() - begun)
 
-    assert slowest < 1
+    assert slowest < 0.5
 
 
 def test_ttin_and_ttou_change_the_number_of_workers(start: Start) -> None:
@@ -167,16 +178,38 @@ def test_a_worker_ignores_the_signals_of_its_master(start: Start, name: str) -> 
 # The end
 
 
-def test_a_killed_master_leaves_no_worker_behind(start: Start) -> None:
-    """Workers whose master was killed see the end of their line and go."""
+@pytest.mark.parametrize("name", ["KILL", "ALRM", "PWR"])
+def test_a_killed_master_leaves_no_worker_behind(start: Start, name: str) -> None:
+    """Workers whose master was ended by a signal see the end of their line and go, and the port is free."""
     daemon = start("hello:application")
-    workers = daemon.workers()
+    host, port = daemon.address().split(":")
+    assert len(daemon.workers()) == 2
 
-    daemon.signal("KILL")
-    assert daemon.wait() == -signal.SIGKILL
+    daemon.signal(name)
+    assert daemon.wait() == -getattr(signal, f"SIG{name}")
 
-    daemon.eventually(lambda: not daemon.processes(), within=10)
-    assert len(workers) == 2
+    daemon.eventually(lambda: not daemon.processes(), within=2)
+    socket.create_server((host, int(port))).close()
+
+
+def test_a_killed_master_leaves_no_stuck_worker_behind(start: Start) -> None:
+    """One whose loop stands still, or that imports, is gone after timeouts.graceful and timeouts.kill at the latest."""
+    daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "boot": "60s"})
+    host, port = daemon.address().split(":")
+    daemon.configure(app={"target": "slow_boot:application", "env": {"SLOW_BOOT_S": "30"}})
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/stuck"))
+        daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
+        daemon.signal("HUP")
+        daemon.eventually(lambda: is_booting(daemon))
+
+        daemon.signal("KILL")
+        daemon.wait()
+        begun = time.monotonic()
+        daemon.eventually(lambda: not daemon.processes(), within=10)
+
+    assert time.monotonic() - begun < 1 + 1 + 1  # the last one is this machine's
+    socket.create_server((host, int(port))).close()
 
 
 def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) -> None:
@@ -196,7 +229,7 @@ def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) 
 
 
 def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
-    """TERM lets a request end, takes no new connection, and the exit code is 0 within the grace."""
+    """TERM lets a request of two seconds end, though the other worker left at once, and the exit code is 0."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}})
     with Client(daemon.address()) as client:
@@ -204,9 +237,12 @@ def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
         assert client.head().status == 200
 
         daemon.signal("TERM")
+        ends = time.monotonic() + 2
         daemon.eventually(lambda: daemon.log_events("stopping"))
         assert daemon.probe("/readyz")[0] == 503
         assert daemon.probe("/livez")[0] == 200
+        daemon.eventually(lambda: daemon.log_events("worker exited"), within=1)
+        daemon.eventually(lambda: time.monotonic() > ends)
         gate.touch()
 
         assert b"".join(iter(client.chunk, b"")) == b"held most=1"
@@ -253,7 +289,7 @@ def test_an_idle_server_stops_soon(start: Start, name: str) -> None:
         daemon.signal(name)
 
         assert daemon.wait() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 2  # one of them is for a request that may be on its way
 
 
 def test_the_grace_is_kept(start: Start, tmp_path: Path) -> None:
@@ -305,30 +341,50 @@ def test_a_stuck_worker_does_not_hold_a_stop(start: Start) -> None:
         assert time.monotonic() - begun < 1 + 1 + 1
 
 
-def test_term_while_workers_boot_is_a_stop(launch: Start) -> None:
-    """A stop is heard in every state, also before the first worker is ready."""
-    daemon = launch("never_ready:application")
-    eventually(lambda: daemon.log_events("worker started"))
+def is_booting(daemon: Daemon) -> bool:
+    """Return whether a worker says so in its title: it is past the fork, and at the application."""
+    return any("booting" in " ".join(process.cmdline()) for process in daemon.processes())
+
+
+@pytest.mark.parametrize("target", ["slow_boot:application", "never_ready:application"])
+def test_term_while_workers_boot_is_a_stop(launch: Start, target: str) -> None:
+    """It is heard at once, in an import of six seconds as in a startup that never ends."""
+    daemon = launch(target, app={"env": {"SLOW_BOOT_S": "6"}}, timeouts={"graceful": "30s"})
+    eventually(lambda: is_booting(daemon))
     begun = time.monotonic()
 
     assert daemon.stop() == 0
-    assert time.monotonic() - begun < 5 + 1 + 1  # grace, kill timeout, and this machine's
+    assert time.monotonic() - begun < 1
+
+
+def test_term_while_a_reload_imports_is_a_stop(start: Start) -> None:
+    """A canary in an import of six seconds holds it no longer than the workers that serve do."""
+    daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "0"}}, timeouts={"graceful": "30s"})
+    daemon.configure(app={"env": {"SLOW_BOOT_S": "6"}})
+    daemon.signal("HUP")
+    eventually(lambda: is_booting(daemon))
+    begun = time.monotonic()
+
+    assert daemon.stop() == 0
+    assert time.monotonic() - begun < 1
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP"])
 def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -> None:
     """A request that meets the stop or the reload on its way is answered, and told `Connection: close`."""
     daemon = start("pid:application", workers={"count": 1})
-    with Client(daemon.address()) as client:
-        mine = client.get().body
+    clients = [Client(daemon.address()) for _ in range(6)]
+    (mine,) = {client.get().body for client in clients}
 
-        daemon.signal(name)
-        last = eventually(lambda: next((answer for answer in [client.get()] if answer.closes), None))
+    daemon.signal(name)
+    eventually(lambda: clients[0].get().closes)  # it was idle, too, when the signal came
+    answers = [client.get() for client in clients[1:]]
+    ends = [client.rest() for client in clients]
+    for client in clients:
+        client.close()
 
-        assert last is not None
-        assert last.status == 200
-        assert last.body == mine
-        assert client.rest() == b""
+    assert {(200, mine, True)} == {(answer.status, answer.body, answer.closes) for answer in answers}
+    assert {b""} == set(ends)
 
 
 # The pid file
