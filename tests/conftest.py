@@ -16,7 +16,7 @@ Start = Callable[..., Daemon]
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start daemons: `start("module:attr", timeouts={...})`; they end with the test, their directory stays.
 
-    `prefix` is a command that executes it, `descriptors` are what it inherits.
+    `prefix` is a command that executes it, `descriptors` and `environment` are what it inherits.
     """
     with ExitStack() as stack:
         yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).start()
@@ -42,8 +42,9 @@ def _new(stack: ExitStack, directory: Path, target: str = "hello:application", *
     home.mkdir()
     app = {"target": target} | tables.pop("app", {})
     prefix, descriptors = tables.pop("prefix", ()), tables.pop("descriptors", ())
+    environment = tables.pop("environment", {})
     daemon = stack.enter_context(Daemon(home, {"app": app, **tables}))
-    daemon.prefix, daemon.descriptors = prefix, descriptors
+    daemon.prefix, daemon.descriptors, daemon.environment = prefix, descriptors, environment
     return daemon
 
 

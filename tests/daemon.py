@@ -143,6 +143,7 @@ class Daemon:
         self.arguments = arguments
         self.prefix: tuple[str, ...] = ()  #: what executes it, with its arguments
         self.descriptors: tuple[int, ...] = ()  #: what it inherits beside the standard streams
+        self.environment: dict[str, str] = {}  #: what it inherits beside this process's own
         self.process: subprocess.Popen[bytes] | None = None
 
     # -- life
@@ -177,7 +178,7 @@ class Daemon:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=self.directory,
-                env=os.environ | ENVIRONMENT,
+                env=os.environ | ENVIRONMENT | self.environment,
                 pass_fds=self.descriptors,
                 start_new_session=True,  # by its session a worker is known to be ours even after its master is gone
             )

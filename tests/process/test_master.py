@@ -36,7 +36,6 @@ class House(Daemon):
     def __init__(self, directory: Path, worker: str, settings: Mapping[str, Any]) -> None:
         super().__init__(directory, merged({"timeouts": TIMEOUTS}, settings))
         self.worker = worker
-        self.environment: dict[str, str] = {}
 
     def launch(self) -> Self:
         """Start it, and wait until signals are blocked."""

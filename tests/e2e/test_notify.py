@@ -1,0 +1,119 @@
+"""What systemd is told over NOTIFY_SOCKET, and when: sd_notify(3), systemd.service(5) on Type=notify-reload."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client, get, request
+from tests.conftest import Start
+from tests.daemon import Daemon
+
+Message = dict[str, str]
+
+
+class Manager:
+    """The other end of NOTIFY_SOCKET: what a service says, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.address)
+        self.socket.settimeout(10)
+
+    def hear(self) -> Message:
+        """Wait for the next message and return its assignments; raises TimeoutError after ten seconds."""
+        return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
+
+    def hear_of(self, *names: str) -> Message:
+        """Return the next message that assigns one of `names`; what only changes the status line is passed over."""
+        while not (message := self.hear()).keys() & set(names):
+            pass
+        return message
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path / "notify")
+    with manager.socket:
+        yield manager
+
+
+def test_ready_is_said_when_requests_are_answered_and_not_before(launch: Start, manager: Manager) -> None:
+    """An application that boots two seconds: READY=1 comes after them, and from then on nobody waits."""
+    begun = time.monotonic()
+    daemon = launch(
+        "slow_boot:application",
+        app={"env": {"SLOW_BOOT_S": "2"}},
+        environment={"NOTIFY_SOCKET": manager.address},
+    )
+    daemon.eventually(lambda: daemon.log_events("worker started"))
+
+    with Client(daemon.address()) as early:
+        early.send(request("GET", "/"))
+        assert manager.hear_of("READY")["READY"] == "1"
+        said = time.monotonic()
+        assert early.answer().status == 200
+        assert get(daemon.address()).status == 200
+        answered = time.monotonic()
+
+    assert said - begun > 2
+    assert answered - said < 0.5
+
+
+def break_the_file(daemon: Daemon) -> None:
+    daemon.file.write_text("[app\n")
+
+
+def change_nothing(daemon: Daemon) -> None:
+    pass
+
+
+def raise_at_import(daemon: Daemon) -> None:
+    daemon.configure(app={"target": "raises_at_import:application"})
+
+
+RELOADS = [
+    (change_nothing, "reload committed"),
+    (raise_at_import, "reload rolled back"),
+    (break_the_file, "reload refused"),
+]
+
+
+@pytest.mark.parametrize(("change", "event"), RELOADS, ids=[event for _, event in RELOADS])
+def test_a_reload_is_told_from_its_begin_to_its_verdict(start: Start, manager: Manager, change, event: str) -> None:
+    """RELOADING=1 with the time at which it began, then READY=1, whatever the verdict: systemd waits for it."""
+    daemon = start(environment={"NOTIFY_SOCKET": manager.address})
+    manager.hear_of("READY")
+    change(daemon)
+    before = time.monotonic_ns() // 1000
+    verdict = daemon.reload()
+    after = time.monotonic_ns() // 1000
+
+    reloading = manager.hear_of("RELOADING", "READY")
+    ready = manager.hear_of("RELOADING", "READY")
+
+    assert verdict["event"] == event
+    assert reloading["RELOADING"] == "1"
+    assert before <= int(reloading["MONOTONIC_USEC"]) <= after
+    assert ready["READY"] == "1"
+    assert verdict.get("reason", "committed")[:40] in ready["STATUS"]
+
+
+def test_a_stop_is_told_when_it_begins(start: Start, manager: Manager, tmp_path: Path) -> None:
+    """STOPPING=1 comes at TERM, while a request is still in hand."""
+    gate = tmp_path / "gate"
+    daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, environment={"NOTIFY_SOCKET": manager.address})
+    manager.hear_of("READY")
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/"))
+        assert client.head().status == 200
+
+        daemon.signal("TERM")
+
+        assert manager.hear_of("STOPPING", "READY", "RELOADING") == {"STOPPING": "1"}
+        assert daemon.is_running
+        gate.touch()
+        assert daemon.wait() == 0
