@@ -282,6 +282,20 @@ def test_who_migrates_is_told_what_has_no_effect_yet():
     assert {key for key in named | italic if unready.not_yet(key)} - {"app.interface"} == italic
 
 
+def test_every_failure_is_shown_by_a_test_that_exists():
+    """docs/failures.md names them row by row; only what asgid does not do yet may have none."""
+    situations, tests = (
+        dict(re.findall(r"^\| ([A-Z]) \| (.*) \|$", part, re.MULTILINE))
+        for part in PROSE["docs/failures.md"].split("\n## Where it is shown\n")
+    )
+    named = {row: re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell) for row, cell in tests.items()}
+
+    assert situations.keys() == named.keys() >= set("ABCDEFGHIJKLMNOPQRSTUV")
+    assert {"J"} >= {row for row, found in named.items() if not found}
+    for file, function in chain.from_iterable(named.values()):
+        assert f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{function}"
+
+
 def test_the_readme_is_two_screens():
     """Who wants more finds the way to it there."""
     assert len(PROSE["README.md"].splitlines()) <= 90
