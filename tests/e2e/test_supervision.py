@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.client import Client, get, request
+from tests.client import Client, get, is_refused, request
 from tests.conftest import Start
 from tests.daemon import Daemon, asgid, eventually
 
@@ -30,14 +30,6 @@ def answers_from(daemon: Daemon) -> set[int]:
 
 def ready(daemon: Daemon) -> set[int]:
     return {worker["pid"] for worker in daemon.status()["workers"] if worker["state"] == "ready"}
-
-
-def is_refused(address: str) -> bool:
-    try:
-        Client(address).close()
-    except (ConnectionRefusedError, FileNotFoundError):
-        return True
-    return False
 
 
 # Workers
