@@ -285,7 +285,7 @@ def test_who_migrates_is_told_what_has_no_effect_yet():
 def test_every_failure_is_shown_by_a_test_that_exists():
     """docs/failures.md names them row by row; only what asgid does not do yet may have none."""
     situations, tests = (
-        dict(re.findall(r"^\| ([A-Z]) \| (.*) \|$", part, re.MULTILINE))
+        dict(re.findall(r"^\| ([A-Z]{1,2}) \| (.*) \|$", part, re.MULTILINE))
         for part in PROSE["docs/failures.md"].split("\n## Where it is shown\n")
     )
     named = {row: re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell) for row, cell in tests.items()}
