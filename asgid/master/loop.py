@@ -5,7 +5,8 @@ time. In this order, because after the master itself was stopped for a while a `
 the board are current: no healthy worker may pay for a deadline that only the master missed. Nothing here waits for
 anything but the selector.
 
-Decisions are the supervisor's. What is done to a process is the crew's to do; what a transition changes is done here.
+Decisions are the supervisor's. What is done to a process is the crew's to do, and what a reload changes in the master
+the transitions'.
 """
 
 import os
@@ -17,27 +18,24 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from setproctitle import setproctitle
-
 from asgid import __version__, wire
 from asgid import board as cells
 from asgid.assignment import WorkerMain
 from asgid.config import Config
-from asgid.errors import ConfigError, ExitCode, UnavailableError
-from asgid.log import Log
-from asgid.master import generations, steps
+from asgid.errors import ExitCode
+from asgid.master import steps
 from asgid.master.crew import Crew
 from asgid.master.endpoint import Endpoint
-from asgid.master.generations import Generation
 from asgid.master.handover import Handover, Notes
 from asgid.master.holdings import Holdings
-from asgid.master.lifecycle import State
+from asgid.master.lifecycle import Plan, State
 from asgid.master.processes import resident_bytes
 from asgid.master.recycling import Recycling
 from asgid.master.signals import Signals
-from asgid.master.snapshot import ReloadView, Snapshot
+from asgid.master.snapshot import Snapshot
 from asgid.master.spawn import Child, Death, reap
 from asgid.master.supervisor import Supervisor
+from asgid.master.transition import Transitions
 from asgid.master.upgrade import Program, Successor
 from asgid.master.view import View
 
@@ -61,9 +59,8 @@ class Loop:
         predecessor: Handover | None = None,
     ) -> None:
         """`predecessor` is what the program before this one has left, where this one has taken its place."""
-        self._held, self._load, self._cpus = held, load, cpus
+        self._held = held
         self._log, self._listeners, self._board, self._notifier = held.log, held.listeners, held.board, held.notifier
-        self._config = held.config
         self._selector = selectors.DefaultSelector()
         self._endpoint = (
             Endpoint(held.endpoint, self._selector, self._snapshot, held.board, held.log) if held.endpoint else None
@@ -79,11 +76,10 @@ class Loop:
         )
         self._successor = Successor(program, self._selector, held.log)
         self._predecessor = predecessor
-        self._generations: dict[int, Generation] = {}
-        self._number = 0
         self._agenda: deque[steps.Step] = deque()
         self._code: ExitCode | None = None
         self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time(), time.time()))
+        self._transitions = Transitions(held, self._supervisor, self._view, load, cpus)
         self._recycling = Recycling()
         self._was_ready = predecessor is not None
         self._gives_way = False
@@ -116,10 +112,10 @@ class Loop:
             steps.Served: self._served,
             steps.Left: self._left,
             steps.Waiting: self._waiting,
-            steps.Began: self._began,
-            steps.Committed: self._committed,
-            steps.RolledBack: self._rolled_back,
-            steps.Superseded: self._superseded,
+            steps.Began: self._transitions.began,
+            steps.Committed: self._transitions.committed,
+            steps.RolledBack: self._transitions.rolled_back,
+            steps.Superseded: self._transitions.superseded,
             steps.UpgradeRefused: self._successor.refused,
         }
 
@@ -129,7 +125,7 @@ class Loop:
         if self._predecessor:
             self._take_over(self._predecessor)
         else:
-            self._begin(self._config)
+            self._begin(self._transitions.first())
         while self._code is None:
             self._turn()
             if self._gives_way:
@@ -199,9 +195,8 @@ class Loop:
                 self._do(self._supervisor.stop_now(now))
             return
         self._stopped_at = now
-        self._log.info(
-            "stopping", signal=signum.name, within_s=self._config.timeouts.graceful + self._config.timeouts.kill
-        )
+        timeouts = self._transitions.config.timeouts
+        self._log.info("stopping", signal=signum.name, within_s=timeouts.graceful + timeouts.kill)
         self._notifier.stopping()
         self._do(self._supervisor.stop(now))
 
@@ -210,30 +205,10 @@ class Loop:
             self._reload()
 
     def _reload(self) -> None:
-        """Read the file anew, bind what is new, and only then let the supervisor begin."""
-        self._notifier.reloading(f"reloading, generation {self._number + 1}")
-        try:
-            config = self._load()
-        except ConfigError as error:
-            for problem in error.problems:
-                self._log.error("configuration refused", place=problem.place, key=problem.key, problem=problem.message)
-            self._verdict("invalid_config", self._number + 1, str(error.problems[0]))
-            return
-        try:
-            opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses))
-        except UnavailableError as error:
-            self._verdict("rolled_back", self._number + 1, str(error))
-            return
-        for held in opened:
-            self._log.info("listening", listener=held.name, address=held.bound)
-        if keys := generations.needs_restart(self._config, config):
-            self._log.warning("only a restart changes these settings", keys=", ".join(keys))
-        self._begin(generations.without_restart(self._config, config))
+        if plan := self._transitions.prepare():
+            self._begin(plan)
 
-    def _begin(self, config: Config) -> None:
-        self._number += 1
-        self._generations[self._number] = Generation(self._number, config)
-        plan = generations.plan(self._number, config, self._cpus)
+    def _begin(self, plan: Plan) -> None:
         self._do(self._supervisor.reload(plan, time.monotonic()))
 
     def _more(self, _: signal.Signals) -> None:
@@ -286,11 +261,11 @@ class Loop:
             step = self._agenda[0]
             self._on_step[type(step)](step)
             self._agenda.popleft()
-        self._prune()
+        self._transitions.prune()
 
     def _spawn(self, step: steps.Spawn) -> None:
         try:
-            self._crew.spawn(step, self._generations[step.generation])
+            self._crew.spawn(step, self._transitions.of(step.generation))
         except OSError as error:  # a failed start like any other
             self._supervisor.failed(step.slot, f"cannot fork: {error.strerror}")
             self._do(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
@@ -313,7 +288,7 @@ class Loop:
     def _begin_term(self, slot: int, now: float) -> None:
         self._recycling.serves(
             slot,
-            self._generations[self._supervisor.workers[slot].plan.generation].config.workers,
+            self._transitions.of(self._supervisor.workers[slot].plan.generation).config.workers,
             self._board.row(slot)[cells.STARTED],
             now,
             random.random(),  # noqa: S311 - it spreads replacements, and guards nothing
@@ -327,44 +302,6 @@ class Loop:
 
     def _waiting(self, step: steps.Waiting) -> None:
         self._log.warning("waiting before the next start", delay_s=round(step.delay_s, 2), failures=step.failures)
-
-    def _began(self, step: steps.Began) -> None:
-        if self._supervisor.committed:
-            self._log.info("reload begun", generation=step.generation)
-
-    def _committed(self, step: steps.Committed) -> None:
-        generation = self._generations[step.generation]
-        old, self._config = self._config, generation.config
-        for problem in self._listeners.refresh(generation.config.listen):
-            self._log.warning("socket file not changed", problem=problem)
-        setproctitle(f"asgid: master [{self._config.process.name}] gen {step.generation}")
-        if step.generation > 1:
-            self._verdict("committed", step.generation, "")
-        if self._config.log != old.log:  # after the verdict, which the old log still says
-            self._change_log(self._config)
-
-    def _change_log(self, config: Config) -> None:
-        try:
-            self._log.change(config.log.level, config.log.format, config.log.output)
-        except OSError as error:
-            self._log.warning("log.output cannot be opened; the old one goes on", problem=str(error))
-
-    def _rolled_back(self, step: steps.RolledBack) -> None:
-        self._verdict("rolled_back", step.generation, step.reason)
-
-    def _superseded(self, step: steps.Superseded) -> None:
-        self._verdict("superseded", step.generation, "a newer configuration, or a stop, came first")
-
-    def _verdict(self, verdict: str, generation: int, reason: str) -> None:
-        """A transition has ended: say how, everywhere."""
-        if self._supervisor.committed is None and verdict == "rolled_back":
-            self._log.error("cannot start: no worker became ready", problem=reason)
-            return
-        self._view.note_verdict(ReloadView(verdict, reason, generation, time.time()))
-        event, write = _VERDICTS[verdict]
-        write(self._log, event, generation=generation, **({"reason": reason} if reason else {}))
-        if not self._supervisor.is_stopping:
-            self._notifier.ready(self._view.status_line(self._supervisor))
 
     # One program in another's place
 
@@ -401,8 +338,8 @@ class Loop:
 
         held = self._held
         return Handover(
-            config=reference.toml(self._config),
-            generation=self._number,
+            config=reference.toml(self._transitions.config),
+            generation=self._transitions.newest,
             standing=self._supervisor.standing(),
             children=self._crew.parts(),
             listeners=self._listeners.parts(),
@@ -415,11 +352,8 @@ class Loop:
 
     def _take_over(self, predecessor: Handover) -> None:
         """Be the master of the workers that are there, and replace them as a reload does."""
-        committed = predecessor.standing.committed.generation
         self._log.info("program replaced", version=__version__, before=predecessor.version, pid=os.getpid())
-        setproctitle(f"asgid: master [{self._config.process.name}] gen {committed}")
-        self._number = predecessor.generation
-        self._generations[committed] = Generation(committed, self._config)
+        self._transitions.resume(predecessor.standing.committed.generation, predecessor.generation)
         self._crew.adopt(predecessor.children)
         now = time.monotonic()
         for worker in self._supervisor.live():
@@ -427,29 +361,5 @@ class Loop:
                 self._begin_term(worker.slot, now)
         self._reload()
 
-    def _prune(self) -> None:
-        """Forget generations that no live worker and no plan uses, and close listeners that only they had.
-
-        After a stop no plan counts: when the last worker drains, only those who drain still hold the sockets, and each
-        lets go of them when it has emptied the queue. Who connects later is refused instead of waiting for a reset.
-        """
-        supervisor = self._supervisor
-        plans = () if supervisor.is_stopping else (supervisor.committed, supervisor.target, supervisor.pending)
-        used = {plan.generation for plan in plans if plan} | {worker.plan.generation for worker in supervisor.live()}
-        if used >= self._generations.keys():
-            return
-        self._generations = {number: value for number, value in self._generations.items() if number in used}
-        for address in generations.to_close(self._listeners.addresses, self._generations.values()):
-            self._log.info("listener closed", listener=str(address))
-            self._listeners.close([address])
-
     def _snapshot(self) -> Snapshot:
         return self._view.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())
-
-
-_VERDICTS = {
-    "committed": ("reload committed", Log.info),
-    "rolled_back": ("reload rolled back", Log.error),
-    "invalid_config": ("reload refused", Log.error),
-    "superseded": ("reload superseded", Log.warning),
-}
