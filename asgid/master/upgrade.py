@@ -8,7 +8,7 @@ process: pid, parent, children and descriptors stay, and so do signals that wait
 import os
 import selectors
 from collections.abc import Mapping, MutableMapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,6 +24,7 @@ VARIABLE = "ASGID_HANDOVER"
 #: The trial's copy of it; the first that is not a standard stream.
 TRIAL_FD = 3
 _KEPT_BYTES = 16384  # of what the trial prints
+_PIPE_BYTES = 65536  # what a pipe holds (pipe(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,12 @@ class Successor:
 
     def try_out(self, left: Handover) -> None:
         """Run a trial of it, with a handover to read. Raises OSError where it cannot be run."""
-        memory = _memory(left)
-        self._printed = b""
-        self._reader, writer = os.pipe()
-        try:
+        with ExitStack() as undo, ExitStack() as ours:
+            memory = _memory(left)
+            ours.callback(os.close, memory)
+            self._reader, writer = os.pipe()
+            ours.callback(os.close, writer)
+            undo.callback(os.close, self._reader)
             self._pid = os.posix_spawnp(
                 self._program.trial[0],
                 self._program.trial,
@@ -68,12 +71,8 @@ class Successor:
                 setsigmask=(),
                 setsigdef=SIGNALS,
             )
-        except OSError:
-            os.close(self._reader)
-            raise
-        finally:
-            os.close(writer)
-            os.close(memory)
+            undo.pop_all()
+        self._printed = b""
         os.set_blocking(self._reader, False)
         self._selector.register(self._reader, selectors.EVENT_READ, self._read)
         self._log.info("upgrade begun", trial_pid=self._pid, command=" ".join(self._program.trial))
@@ -88,9 +87,9 @@ class Successor:
         """Return what was wrong with the trial, "" for nothing; None where it was another process that ended."""
         if death.pid != self._pid:
             return None
-        while self._read(selectors.EVENT_READ):
-            pass
-        self._selector.unregister(self._reader)
+        self._read(selectors.EVENT_READ)  # what it said last: no pipe holds more than is read at once
+        with suppress(KeyError):
+            self._selector.unregister(self._reader)
         os.close(self._reader)
         self._pid = None
         if not death.status:
@@ -123,12 +122,15 @@ class Successor:
                 os.set_inheritable(fd, False)
             os.close(memory)
 
-    def _read(self, _mask: int) -> bool:
-        data = b""
-        with suppress(BlockingIOError):  # a program that it has started may hold the other end
-            data = os.read(self._reader, 65536)
+    def _read(self, _mask: int) -> None:
+        try:
+            data = os.read(self._reader, _PIPE_BYTES)
+        except BlockingIOError:  # a program that it has started may hold the other end
+            return
+        if not data:  # it has closed its streams, and may go on: a pipe at its end stays readable
+            with suppress(KeyError):
+                self._selector.unregister(self._reader)
         self._printed = (self._printed + data)[-_KEPT_BYTES:]
-        return bool(data)
 
 
 def take(environ: MutableMapping[str, str]) -> Handover | None:

@@ -522,6 +522,30 @@ def test_a_trial_that_will_not_end_ends_with_a_stop(build: Build):
     assert [line["signal"] for line in house.log_events("trial signalled")] == ["SIGTERM", "SIGKILL"]
 
 
+def test_a_trial_that_closes_its_streams_does_not_keep_the_master_busy(build: Build, tmp_path: Path):
+    """A pipe at its end stays readable; the master waits for the end of the process, and not by turning."""
+    gate = tmp_path / "gate"
+    house = build("well", workers={"count": 1})
+    house.environment = {
+        "TRIAL": "import os, sys, time\nos.close(1); os.close(2)\n"
+        f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\nos._exit(1)"
+    }
+    house.start()
+    house.signal("USR2")
+    trial = house.logged("upgrade begun")["trial_pid"]
+    eventually(lambda: not os.path.exists(f"/proc/{trial}/fd/2"))
+    house.turn()
+    master = psutil.Process(house.pid)
+    before = sum(master.cpu_times()[:2])
+    time.sleep(1)  # this is what is measured
+    used = sum(master.cpu_times()[:2]) - before
+    gate.touch()
+    refused = house.logged("upgrade refused")
+
+    assert used < 0.1
+    assert refused["reason"] == "its trial exited with code 1"
+
+
 def test_what_a_trial_prints_is_told(build: Build):
     """The gist in the reason, and all of it where it is more than a line."""
     house = build("well", workers={"count": 1})
