@@ -1,29 +1,54 @@
-"""One connection's bytes -> request heads and bodies: strict where httptools is lenient, with the limits counted here.
+"""One connection's bytes -> request heads and bodies, the same however they were cut up; with the limits counted here.
 
-The parser's callbacks only collect; what is complete is told to the connection, in the order of the bytes. What is
-wrong is raised out of `feed` as a ClientError with the status to answer. This file does not know what an answer is.
+A step takes what it can use and says where the next one begins; only an unfinished line is held back. httptools is
+given whole heads and nothing else; what it leaves out is judged here and in head.py. What is complete is told to the
+connection, in the order of the bytes. What is wrong is raised out of `feed` as a ClientError with the status to answer,
+by the first byte that makes it so: nothing depends on what came with it in one read. This file does not know what an
+answer is.
 """
 
-from collections import deque
-from collections.abc import Sequence
-from typing import Protocol, cast
+import re
+from collections.abc import Callable
+from enum import IntEnum
+from typing import ClassVar, Protocol, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from asgid.board import METHODS
 from asgid.config import Limits
 from asgid.errors import ClientError
+from asgid.worker.head import (
+    CONTROL,
+    GOOD_HOSTS,
+    Field,
+    Start,
+    check_start_length,
+    check_unfinished_start,
+    field,
+    is_authority,
+    malformed,
+    start,
+)
 
-#: No length is longer; int() of thousands of digits is slow, and raises from 4300 on.
-_LENGTH_DIGITS = 19
-_TELLING = frozenset((b"host", b"expect", b"content-length", b"transfer-encoding", b"upgrade"))
-#: Where trailers go: they are not merged into the headers that an application trusts (RFC 9110 section 6.5.1).
-_NOWHERE = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))
-_METHODS = {method.encode(): method for method in METHODS[:-1]}
+#: Longer than any body: what others keep in 63 bits must not wrap around there.
+_LONGEST_BODY = (1 << 63) - 1
+_LENGTH_DIGITS = len(str(_LONGEST_BODY))
+#: What means something here.
+_TELLING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
+_SPACE = 0x20
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_CODING = re.compile(_TOKEN)
+_CHUNK = re.compile(  # RFC 9112 section 7.1; no space before the semicolon: there others have read on, or not
+    rb"([0-9A-Fa-f]{1,16})(?:;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"(?:[^\"\\]|\\.)*\"))?[ \t]*)*" % (_TOKEN, _TOKEN)
+)
+#: What a chunk may say beside its data without having to answer for it, and by each byte of data (Go's measure).
+_FREE_BYTES, _FREE_BYTES_EACH = 16, 2
+#: A header section is remembered up to here: a client says the same of itself in each request.
+_LONGEST_MEMO = 4096
+_NEVER = b"\0"  # no head has it
 
 
 class EnoughError(Exception):
-    """Raised out of a callback: what follows on this connection is not looked at."""
+    """Raised by who hears: what follows on this connection is not looked at."""
 
 
 class Hearer(Protocol):
@@ -36,7 +61,7 @@ class Hearer(Protocol):
         method: str,
         target: bytes,
         minor: int,
-        headers: list[tuple[bytes, bytes]],
+        headers: list[Field],
         keep_alive: bool,
         expects_continue: bool,
     ) -> None: ...
@@ -46,228 +71,395 @@ class Hearer(Protocol):
     def request_ended(self) -> None: ...
 
 
+class _Expected(IntEnum):
+    """What the next bytes are."""
+
+    START = 0  # an empty line, or a request line
+    FIELD = 1
+    BODY = 2  # of a known length
+    CHUNK = 3  # its size
+    DATA = 4
+    DATA_END = 5
+    TRAILER = 6
+
+
+_START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER = _Expected
+
+
+#: What a header section says to a server: whether the connection is kept, whether the client waits for 100, the length
+#: of the body, whether it comes in chunks.
+_Meaning: TypeAlias = tuple[bool, bool, int, bool]
+
+_NO_START: Start = ("", b"", 0, b"")
+_NO_HEADERS: list[Field] = []  # shared by all that have read none; never changed
+_NO_LINES: list[bytes] = []
+
+
 class Reader:
-    """Bytes in, calls out. `is_in_head` and `is_in_body` say what the next bytes belong to."""
+    """Bytes in, calls out. `is_in_head` says that a head has begun that is not complete."""
 
     __slots__ = (
+        "_blank_bytes",
         "_body_bytes",
-        "_body_seen",
-        "_expects_continue",
-        "_fed",
-        "_has_host",
+        "_excess",
+        "_expected",
         "_headers",
         "_hearer",
-        "_is_chunked",
-        "_length",
+        "_held",
+        "_is_parser_used_up",
+        "_left",
         "_limits",
-        "_most_headers",
-        "_offers_upgrade",
+        "_line",
+        "_lines",
+        "_longest_start",
+        "_memo",
+        "_memo_headers",
+        "_memo_section",
         "_parser",
-        "_partial",
-        "_target",
-        "_unmeasured",
-        "is_in_body",
+        "_section_bytes",
+        "_start",
+        "_told",
         "is_in_head",
     )
 
     def __init__(self, hearer: Hearer, limits: Limits) -> None:
         self._hearer = hearer
         self._limits = limits
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
-        self.is_in_head = self.is_in_body = False
-        self._fed = 0  # bytes of the reads that this head is in
-        self._partial = 0  # bytes of whole reads that completed nothing
-        self._body_bytes = self._body_seen = 0  # of this body; of them, those of earlier reads
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._has_host = self._expects_continue = self._is_chunked = self._offers_upgrade = False
-        self._length = 0
-        # A head that came in fewer bytes than this is within the limits of size, and need not be measured.
-        self._unmeasured = min(limits.request_line, limits.header_size)
-        self._most_headers = limits.header_count
+        self._longest_start = limits.request_line
+        self.is_in_head = False
+        self._expected = _START
+        self._held = b""  # of an unfinished line
+        self._blank_bytes = 0  # of empty lines before this head
+        self._line, self._start = b"", _NO_START  # the last request line, and what it says
+        self._parser = HttpRequestParser(self)
+        self._is_parser_used_up = False
+        self._headers = _NO_HEADERS  # of the head that the parser was given; of them, by name, what means something
+        self._told: dict[bytes, bytes] = {}
+        self._lines = _NO_LINES  # of fields, where a head came in parts, or of trailers
+        self._section_bytes = 0  # of these
+        self._left = 0  # of the body, or of its chunk
+        self._body_bytes = 0  # of a body in chunks
+        self._excess = 0  # bytes of chunk sizes and extensions beyond what the data accounts for
+        # The last header section with its line break before and its empty line after, and what it was read as.
+        self._memo_section = _NEVER
+        self._memo_headers = _NO_HEADERS
+        self._memo: _Meaning = (True, False, 0, False)
 
     def feed(self, data: bytes) -> None:
         """Take what was received; raises ClientError for what is no request, or is over a limit."""
-        was_in_head, size = self.is_in_head, len(data)
-        self._fed = self._fed + size if was_in_head else size
-        end = 0
+        if self._held:
+            data, self._held = self._held + data, b""
+        at, size = 0, len(data)
         try:
-            if self._parser is not None:
-                self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            end = upgrade.args[0]
-        except HttpParserError as error:
-            self._refuse(error)
+            while at < size:
+                at = self._STEPS[self._expected](self, data, at)
+        except EnoughError:
             return
-        if end:
-            self._decline(memoryview(data)[end:])
-        if self.is_in_head:
-            self._partial = self._partial + size if was_in_head else 0
-            self._check_partial()
-            self._check_head(self._headers)
-        elif self.is_in_body:
-            self._partial = self._partial + size if self._body_bytes == self._body_seen else 0
-            self._body_seen = self._body_bytes
-            self._check_partial()
 
     def close(self) -> None:
-        """Let go of the parser: it holds us, and without this a closed connection would wait for the collector."""
-        self._parser = None
+        """Let go of who holds us: without this a closed connection would wait for the collector."""
+        del self._hearer, self._parser
 
-    def _decline(self, rest: memoryview) -> None:
-        """Go on after an offer to upgrade: we speak one protocol, and may ignore it (RFC 9110 section 7.8)."""
-        while self._parser is not None:
-            if self._parser.get_method() == b"CONNECT":  # what follows was meant for a tunnel
-                self._hearer.is_deaf = True
-                return
-            self._parser = HttpRequestParser(self)
-            try:
-                if self.is_in_body:
-                    self._parser.feed_data(self._body_prologue())
-                self._parser.feed_data(rest)
-            except HttpParserUpgrade as upgrade:
-                end = upgrade.args[0]
-            except HttpParserError as error:
-                self._refuse(error)
-                return
-            else:
-                return
-            rest = rest[end:]
+    # The head
 
-    def _refuse(self, error: HttpParserError) -> None:
-        cause = error.__context__
-        if self._hearer.is_deaf or isinstance(cause, EnoughError):
-            return
-        if cause is None:
-            raise ClientError(400, "malformed", f"the request is not HTTP/1.1: {error}") from error
-        raise cause  # a ClientError of ours; else a fault in a callback
-
-    # httptools' side
-
-    def on_message_begin(self) -> None:
+    def _read_start(self, data: bytes, at: int) -> int:
+        end = data.find(b"\r\n", at)
+        if end <= at:
+            return self._read_blank(data, at) if end == at else self._hold_start(data, at)
         if self._hearer.is_deaf:
             raise EnoughError
-        if self.is_in_body:  # our own prologue to a body
-            return
+        line = data[at:end]
+        if line != self._line:
+            if end - at > self._longest_start:
+                check_start_length(line, self._longest_start)
+            self._start = start(line)
+            self._line = line
+        if data.startswith(self._memo_section, end) and self._start[2]:
+            self._begin(self._memo_headers.copy(), self._memo)
+            return end + len(self._memo_section)
         self.is_in_head = True
-        self._target = b""
-        self._headers = []
-        self._has_host = self._expects_continue = self._is_chunked = self._offers_upgrade = False
-        self._length = 0
+        self._lines, self._section_bytes = [], 0
+        self._expected = _FIELD
+        after = data.find(b"\r\n\r\n", end) + 4
+        # Whole, within the limits, and nothing that the parser does not take: read at once. Else line by line.
+        if after < 4 or after - end - 4 > self._limits.header_size:
+            return end + 2
+        headers = self._parsed(data[at:after])
+        if headers is None or len(headers) > self._limits.header_count:
+            return end + 2
+        meaning = self._meaning()
+        if after - end <= _LONGEST_MEMO and self._start[2]:
+            self._memo_section, self._memo_headers, self._memo = data[end:after], headers.copy(), meaning
+        self._begin(headers, meaning)
+        return after
 
-    def on_url(self, url: bytes) -> None:
-        self._target += url
+    def _parsed(self, head: bytes) -> list[Field] | None:
+        """Return the fields of a whole head; None where the parser refuses it."""
+        if self._is_parser_used_up:
+            self._parser, self._is_parser_used_up = HttpRequestParser(self), False
+        self._headers, self._told = [], {}
+        try:
+            self._parser.feed_data(head)
+        except HttpParserUpgrade:  # we speak one protocol, and may ignore the offer (RFC 9110 section 7.8)
+            self._is_parser_used_up = True
+        except HttpParserError:
+            self._is_parser_used_up = True
+            return None
+        return self._headers
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field from the parser."""
         name = name.lower()
+        if value and value[-1] <= _SPACE:  # it takes away only the white space before a value
+            value = value.rstrip(b" \t")
         self._headers.append((name, value))
         if name in _TELLING:
-            if name == b"host" and not self._has_host:  # the one that every request has
-                self._has_host = True
-            else:
-                self._note(name, value)
+            # Of several lines one list is made (RFC 9110 section 5.3): as a host, or as a length, it is none.
+            told = self._told
+            told[name] = told[name] + b"," + value if name in told else value
 
-    def on_headers_complete(self) -> None:
-        headers, self._headers = self._headers, _NOWHERE
-        if self.is_in_body:
-            return
+    def _read_blank(self, _data: bytes, at: int) -> int:
+        """Read over an empty line before a request (RFC 9112 section 2.2): it begins none, and renews no deadline."""
+        self._blank_bytes += 2
+        if self._blank_bytes > self._limits.request_line:
+            raise malformed("there are only empty lines instead of a request")
+        return at + 2
+
+    def _hold_start(self, data: bytes, at: int) -> int:
+        part = data[at:]
+        if part != b"\r":  # else perhaps an empty line
+            if self._hearer.is_deaf:
+                raise EnoughError
+            self.is_in_head = True
+            check_unfinished_start(part.removesuffix(b"\r"), self._limits.request_line)
+        self._held = part
+        return len(data)
+
+    def _read_field(self, data: bytes, at: int) -> int:
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            return self._hold_field(data, at)
+        if end > at:
+            self._take_field(data[at:end])
+            return end + 2
+        lines, self._lines = self._lines, _NO_LINES
+        if self._expected is _TRAILER:  # they are not the headers that an application trusts (RFC 9110 section 6.5.1)
+            self._end()
+            return end + 2
+        headers = self._parsed(b"\r\n".join((self._line, *lines, b"", b"")))
+        if headers is None:
+            raise self._refusal(lines)
+        self._begin(headers, self._meaning())
+        return end + 2
+
+    def _take_field(self, line: bytes) -> None:
+        self._check_room(line)
+        self._lines.append(field(line))
+        self._section_bytes += len(line) + 2
+
+    def _hold_field(self, data: bytes, at: int) -> int:
+        part = data[at:]
+        if part != b"\r":  # else perhaps the end of the section
+            self._check_room(part.removesuffix(b"\r"))
+        self._held = part
+        return len(data)
+
+    def _check_room(self, text: bytes) -> None:
+        """Hold a field line, or as much of it as is here, to the limits; but by what is wrong first."""
+        limits = self._limits
+        if len(self._lines) >= limits.header_count:
+            raise ClientError(431, "header_count", f"there are more than {limits.header_count} headers")
+        room = max(0, limits.header_size - self._section_bytes - 2)
+        if CONTROL.search(text, 0, room):
+            raise malformed("there is a control character in a header, or a line that does not end with CR LF")
+        if len(text) > room:
+            raise self._header_size()
+
+    def _begin(self, headers: list[Field], meaning: _Meaning) -> None:
+        method, target, minor, authority = self._start
+        if authority:
+            if method == "CONNECT":  # a 2xx would promise a tunnel (RFC 9110 section 9.3.6)
+                raise ClientError(501, "malformed", "CONNECT is for proxies, and this is none")
+            # Whom the target names counts, whatever Host says (RFC 9112 section 3.2.2).
+            headers = [(b"host", authority), *(header for header in headers if header[0] != b"host")]
         self.is_in_head = False
-        parser = self._parser
-        assert parser is not None  # it is the caller
-        if self._fed > self._unmeasured or len(headers) > self._most_headers:
-            self._check_head(headers)
-        if self._length and self._length > self._limits.body:
-            raise self._body_size()
-        token = parser.get_method()
-        version = parser.get_http_version()
-        minor = 1
-        if version != "1.1":
-            minor = self._older(version)
-        elif not self._has_host:
-            raise ClientError(400, "malformed", "there is no host header (RFC 9112 section 3.2)")
-        self.is_in_body = True
-        self._body_bytes = 0
-        self._hearer.request_began(
-            _METHODS.get(token) or token.decode("ascii"),
-            self._target,
-            minor,
-            headers,
-            parser.should_keep_alive() and token != b"CONNECT",
-            self._expects_continue,
-        )
+        self._blank_bytes = 0
+        keep_alive, expects_continue, length, is_chunked = meaning
+        self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
+        if length:
+            self._left = length
+            self._expected = _BODY
+        elif is_chunked:
+            self._body_bytes = self._excess = 0
+            self._expected = _CHUNK_SIZE
+        else:
+            self._expected = _START
+            self._hearer.request_ended()
 
-    def _older(self, version: str) -> int:
-        """Return the minor version of a request that is not HTTP/1.1."""
-        if version != "1.0":
-            raise ClientError(505, "malformed", f"HTTP/{version} is not spoken here; HTTP/1.1 and 1.0 are")
-        if self._is_chunked:
-            raise ClientError(400, "framing", "HTTP/1.0 has no transfer-encoding (RFC 9112 section 6.1)")
-        self._expects_continue = False  # a 1.0 client knows nothing of 100 (RFC 9110 section 10.1.1)
-        return 0
+    # What the fields mean together
 
-    def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)
+    def _refusal(self, lines: list[bytes]) -> ClientError:
+        """Return why the parser refuses these fields; each by itself is well formed."""
+        self._headers, self._told = [], {}
+        for line in lines:
+            name, _, value = line.partition(b": ")
+            self.on_header(name, value)
+        self._meaning()
+        return malformed("the request is not HTTP/1.1")
+
+    def _meaning(self) -> _Meaning:
+        minor, told = self._start[2], self._told
+        if told.get(b"host") not in GOOD_HOSTS:
+            _check_host(told, minor)
+        length, is_chunked, expects_continue = 0, False, False
+        if b"transfer-encoding" in told:
+            _check_codings(told, minor)
+            is_chunked = True
+        elif b"content-length" in told:
+            length = _length(told[b"content-length"])
+            if length > self._limits.body:
+                raise self._body_size()
+        if b"expect" in told and minor:  # 1.0 knows nothing of it (RFC 9110 section 10.1.1)
+            if told[b"expect"].lower() != b"100-continue":
+                raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
+            expects_continue = True
+        keep_alive = _is_kept(told[b"connection"], minor) if b"connection" in told else bool(minor)
+        # It waits for a body that it will not be given, or takes nothing after what it holds for the last request.
+        if length or is_chunked or not (minor and keep_alive):
+            self._is_parser_used_up = True
+        return keep_alive, expects_continue, length, is_chunked
+
+    # The body
+
+    def _read_body(self, data: bytes, at: int) -> int:
+        at = self._take(data, at)
+        if not self._left:
+            self._end()
+        return at
+
+    def _take(self, data: bytes, at: int) -> int:
+        end = at + self._left
+        chunk = data[at:end]  # the same object where it is all of it
+        self._left -= len(chunk)
+        self._hearer.body_came(chunk)
+        return at + len(chunk)
+
+    def _read_size(self, data: bytes, at: int) -> int:
+        end = data.find(b"\r\n", at)
+        line = data[at:] if end < 0 else data[at:end]
+        room = self._limits.header_size - self._excess
+        text = line.removesuffix(b"\r") if end < 0 else line
+        if CONTROL.search(text, 0, room):
+            raise _bad_chunk()
+        if len(text) > room:
+            raise self._header_size()
+        if end < 0:
+            if text and not _SIZE_SO_FAR.match(text):
+                raise _bad_chunk()
+            self._held = line
+            return len(data)
+        parts = _CHUNK.fullmatch(line)
+        size = int(parts[1], 16) if parts else _LONGEST_BODY + 1
+        if size > _LONGEST_BODY:
+            raise _bad_chunk()
+        self._body_bytes += size
         if self._body_bytes > self._limits.body:
             raise self._body_size()
-        self._hearer.body_came(body)
+        self._excess = max(0, self._excess + len(line) + 2 - _FREE_BYTES - _FREE_BYTES_EACH * size)
+        self._left = size
+        self._expected = _DATA
+        if not size:
+            self._lines, self._section_bytes = [], 0
+            self._expected = _TRAILER
+        return end + 2
 
-    def on_message_complete(self) -> None:
-        if self._offers_upgrade and self._is_body_withheld():
-            return
-        self.is_in_body = False
-        self._partial = 0
+    def _read_data(self, data: bytes, at: int) -> int:
+        at = self._take(data, at)
+        if not self._left:
+            self._expected = _DATA_END
+        return at
+
+    def _read_data_end(self, data: bytes, at: int) -> int:
+        if data.startswith(b"\r\n", at):
+            self._expected = _CHUNK_SIZE
+            return at + 2
+        if data[at:] != b"\r":
+            raise ClientError(400, "framing", "a chunk does not end where its size says")
+        self._held = b"\r"
+        return len(data)
+
+    def _end(self) -> None:
+        self._expected = _START
         self._hearer.request_ended()
 
-    def _is_body_withheld(self) -> bool:
-        """Whether the parser ends this message at its head, because of an offer to upgrade that we decline.
+    #: By what is expected: the step that takes it, from `at`, and returns where the next one begins.
+    _STEPS: ClassVar[tuple[Callable[["Reader", bytes, int], int], ...]] = (
+        _read_start,
+        _read_field,
+        _read_body,
+        _read_size,
+        _read_data,
+        _read_data_end,
+        _read_field,
+    )
 
-        Taken for its end, its body would be taken for the next request: smuggled past whoever looked at the first.
-        """
-        return self._parser is not None and self._parser.should_upgrade() and bool(self._length or self._is_chunked)
-
-    def _body_prologue(self) -> bytes:
-        """Return a head after which a fresh parser reads the body that the last one withheld."""
-        framing = b"transfer-encoding: chunked" if self._is_chunked else b"content-length: %d" % self._length
-        return b"POST / HTTP/1.1\r\n%s\r\n\r\n" % framing
-
-    # Rules and limits
-
-    def _note(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
-            raise ClientError(400, "malformed", "there are two host headers (RFC 9112 section 3.2)")
-        if name == b"expect":
-            self._expects_continue = value.lower() == b"100-continue"
-        elif name == b"upgrade":
-            self._offers_upgrade = True
-        elif name == b"transfer-encoding":
-            if value.lower() != b"chunked":
-                raise ClientError(501, "framing", "the only transfer-encoding spoken here is chunked")
-            self._is_chunked = True
-        elif not value.isdigit() or len(value) > _LENGTH_DIGITS:
-            raise ClientError(400, "framing", "the content-length is not a number of bytes")
-        else:
-            self._length = int(value)
-
-    def _check_partial(self) -> None:
-        """Bound what the parser holds back; chunk extensions and trailers, of no use to anybody, count like a head.
-
-        Where in its first read a head began only the parser knows: that read (64 KiB to 256 KiB) is not counted.
-        """
-        if self._partial > self._limits.request_line + self._limits.header_size:
-            raise self._header_size()
-
-    def _check_head(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Measure exactly."""
-        limits = self._limits
-        if len(self._target) > limits.request_line:
-            raise ClientError(414, "request_line", f"the request target is longer than {limits.request_line} bytes")
-        if len(headers) > limits.header_count:
-            raise ClientError(431, "header_count", f"there are more than {limits.header_count} headers")
-        if sum(len(name) + len(value) + 4 for name, value in headers) > limits.header_size:
-            raise self._header_size()
+    # Limits
 
     def _header_size(self) -> ClientError:
         return ClientError(431, "header_size", f"the header section is longer than {self._limits.header_size} bytes")
 
     def _body_size(self) -> ClientError:
         return ClientError(413, "body_size", f"the body is longer than {self._limits.body} bytes")
+
+
+_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;|$)")
+
+
+def _check_host(told: dict[bytes, bytes], minor: int) -> None:
+    host = told.get(b"host")
+    if host is None:
+        if minor:
+            raise malformed("there is no host header (RFC 9112 section 3.2)")
+    elif not is_authority(host):
+        raise malformed("the host header is not a host with or without a port (RFC 9112 section 3.2)")
+
+
+def _is_kept(connection: bytes, minor: int) -> bool:
+    """Return whether another request may follow (RFC 9112 section 9.3)."""
+    value = connection.lower()
+    if minor and b"close" not in value:
+        return True
+    options = {option.strip(b" \t") for option in value.split(b",")}
+    return b"close" not in options and (bool(minor) or b"keep-alive" in options)
+
+
+def _check_codings(told: dict[bytes, bytes], minor: int) -> None:
+    """Refuse every transfer coding but chunked alone: where a body ends must not be a matter of opinion.
+
+    A list that could be right elsewhere is answered 501 (RFC 9112 section 6.1), the rest 400 (section 6.3).
+    """
+    if not minor:
+        raise ClientError(400, "framing", "HTTP/1.0 has no transfer-encoding (RFC 9112 section 6.1)")
+    if b"content-length" in told:
+        raise ClientError(400, "framing", "there are a content-length and a transfer-encoding (RFC 9112 section 6.3)")
+    *others, last = [coding.strip(b" \t").lower() for coding in told[b"transfer-encoding"].split(b",")]
+    if last != b"chunked" or b"chunked" in others or not all(_CODING.fullmatch(coding) for coding in others):
+        raise ClientError(400, "framing", "the transfer-encoding does not end with chunked, said once")
+    if others:
+        raise ClientError(501, "framing", "the only transfer-encoding spoken here is chunked")
+
+
+def _length(value: bytes) -> int:
+    digits = value.lstrip(b"0") or b"0"
+    # int() of thousands of digits is slow, and raises from 4300 on.
+    if not value.isdigit() or len(digits) > _LENGTH_DIGITS or int(digits) > _LONGEST_BODY:
+        raise _bad_length()
+    return int(digits)
+
+
+def _bad_length() -> ClientError:
+    return ClientError(400, "framing", "the content-length is not one number of bytes (RFC 9112 section 6.3)")
+
+
+def _bad_chunk() -> ClientError:
+    return ClientError(400, "framing", "a chunk does not begin with its size in hexadecimal digits")

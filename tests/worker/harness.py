@@ -394,13 +394,3 @@ def request(method: str = "GET", path: str = "/", *headers: str, body: bytes = b
     if body:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def cuts(data: bytes) -> dict[str, list[bytes]]:
-    """Return the ways in which a case is sent: whole, byte by byte, and cut once at some places."""
-    places = sorted({1, len(data) // 3, len(data) // 2, max(1, data.find(b"\r\n\r\n") + 3), len(data) - 1})
-    return {
-        "whole": [data],
-        "bytes": [data[at : at + 1] for at in range(len(data))],
-        **{f"at {at}": [data[:at], data[at:]] for at in places if 0 < at < len(data)},
-    }

@@ -1,0 +1,166 @@
+"""The lines of a request head, each judged by itself: the request line, a field, the authority in Host.
+
+Strict wherever two readers could understand a line differently, for that is how requests are smuggled past whoever
+looked at them first (RFC 9112 section 11.2). Bytes in, values out; what is no such line is a ClientError. This file
+does not know what the lines mean together, nor how they arrived.
+"""
+
+import re
+from ipaddress import AddressValueError, IPv6Address
+from typing import TypeAlias
+
+from asgid.errors import ClientError
+
+#: Method, target, minor version, and whom the target itself names: b"" unless it does.
+Start: TypeAlias = tuple[str, bytes, int, bytes]
+Field: TypeAlias = tuple[bytes, bytes]
+
+#: Another token is a method that is not implemented here (RFC 9110 section 9.1): these are the registry's and two more.
+METHODS = {
+    method.encode(): method
+    for method in (
+        *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "QUERY", "PURGE"),
+        *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "SEARCH", "BIND", "REBIND", "UNBIND"),
+        *("ACL", "REPORT", "MKACTIVITY", "CHECKOUT", "MERGE", "MKCALENDAR", "LINK", "UNLINK"),
+        *("M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE"),
+    )
+}
+#: Everything but the tab that a text on the wire may not hold, line breaks above all (RFC 9110 section 5.5).
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+_TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")  # a fragment is the client's own (RFC 9110 section 7.1)
+_VISIBLE = bytes(range(0x20, 0x7F))
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_VERSION = re.compile(rb"HTTP/\d\.\d")
+_VERSION_BYTES = len("HTTP/1.1")
+# RFC 3986 section 3.2.2. A comma may be in a name, but no host has one, and a list of hosts has.
+_CHARS = rb"[A-Za-z0-9\-._~!$&'()*+;=]"
+_NAME = re.compile(rb"(?:%s|%%[0-9A-Fa-f]{2})+" % _CHARS)
+_FUTURE = re.compile(rb"[vV][0-9A-Fa-f]+\.(?:%s|:)+" % _CHARS)
+_AUTHORITY = re.compile(rb"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
+_MOST_PORTS = 65535
+
+#: Hosts that were found good. The bounds keep those that never come again from filling the memory.
+GOOD_HOSTS: set[bytes] = set()
+_MOST, _LONGEST = 1024, 256
+
+
+def malformed(what: str) -> ClientError:
+    return ClientError(400, "malformed", what)
+
+
+def start(line: bytes) -> Start:
+    """Return what a request line says (RFC 9112 section 3); ClientError for what is none, or is not spoken here."""
+    try:
+        token, target, version = line.split(b" ")
+        method = METHODS[token]
+    except (ValueError, KeyError):
+        raise _no_start(line) from None
+    minor = 1
+    if version != b"HTTP/1.1":
+        if version != b"HTTP/1.0":
+            raise _no_start(line)
+        minor = 0
+    if target.translate(None, _TARGET):
+        raise malformed("the target holds what no URI does: controls, other than ASCII, or a fragment")
+    if target[:1] == b"/" and method != "CONNECT":
+        return method, target, minor, b""
+    return method, target, minor, _authority_of(method, target)
+
+
+def _no_start(line: bytes) -> ClientError:
+    """Return why this line is refused: what no HTTP can be, then the version, then the method."""
+    words = line.split(b" ")
+    is_text = not line.translate(None, _VISIBLE) and all(words) and _TOKEN.fullmatch(words[0])
+    if is_text and len(words) == 2 and words[0] in METHODS and words[1][:1] == b"/":
+        return _unspoken("HTTP/0.9")
+    if not is_text or len(words) != 3 or not _VERSION.fullmatch(words[2]):
+        return malformed("the request line is not a method, a target and a version with one space between them")
+    if words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return _unspoken(words[2].decode())
+    return ClientError(501, "malformed", "the method is not implemented here (RFC 9110 section 9.1)")
+
+
+def _unspoken(version: str) -> ClientError:
+    return ClientError(505, "malformed", f"{version} is not spoken here; HTTP/1.1 and 1.0 are")
+
+
+def _authority_of(method: str, target: bytes) -> bytes:
+    """Return whom a target that is no path names (RFC 9112 section 3.2): (1) a host and a port, (2) the whole server,
+    (3) a URI.
+    """
+    if method == "CONNECT":  # 1, and no other with it
+        if not is_authority(target) or not target.rpartition(b":")[2].isdigit():
+            raise malformed("the target of CONNECT is a host and a port (RFC 9112 section 3.2.3)")
+        return target
+    if target == b"*" and method == "OPTIONS":  # 2
+        return b""
+    absolute = _ABSOLUTE.match(target)  # 3
+    if absolute is None or not is_authority(absolute[1]):
+        raise malformed("the target is neither a path nor a URI of http or https (RFC 9112 section 3.2)")
+    return absolute[1]
+
+
+def check_unfinished_start(part: bytes, most_bytes: int) -> None:
+    """Refuse the beginning of a request line that nothing can make good; `most_bytes` is how long a target may be."""
+    check_start_length(part, most_bytes)
+    words = part.split(b" ")
+    if part.translate(None, _VISIBLE) or not all(words[:-1]) or not _TOKEN.fullmatch(words[0]):
+        raise malformed("this is not the beginning of a request line")
+    if len(words) > 3 or (len(words) == 3 and len(words[2]) > _VERSION_BYTES):
+        raise malformed("the request line does not end with a version")
+
+
+def check_start_length(line: bytes, most_bytes: int) -> None:
+    """Refuse a target, or a method, that is too long. What is wrong before that is not this function's to say."""
+    token, _, rest = line.partition(b" ")
+    if len(token) > most_bytes:
+        if _TOKEN.fullmatch(token, 0, most_bytes + 1):
+            raise ClientError(501, "malformed", "no method is as long as this")
+        return
+    target = rest.partition(b" ")[0]
+    if len(target) > most_bytes and _TOKEN.fullmatch(token) and not target[:most_bytes].translate(None, _VISIBLE):
+        raise ClientError(414, "request_line", f"the request target is longer than {most_bytes} bytes")
+
+
+def field(line: bytes) -> bytes:
+    """Return a field line without the white space around its value (RFC 9112 section 5)."""
+    name, colon, value = line.partition(b":")
+    # Folded lines (section 5.2) and a space before the colon (section 5.1) end here, too.
+    if not colon or not _TOKEN.fullmatch(name):
+        raise malformed("a header line is not a name that is a token, a colon and a value (RFC 9112 section 5)")
+    if CONTROL.search(value):
+        raise malformed("there is a control character in a header, or a line that does not end with CR LF")
+    return b"%s: %s" % (name, value.strip(b" \t"))
+
+
+def is_authority(value: bytes) -> bool:
+    """Return whether this is a host with or without a port (RFC 9110 section 7.2), as URIs of http have it."""
+    if value in GOOD_HOSTS:
+        return True
+    parts = _AUTHORITY.fullmatch(value)
+    if parts is None or not _is_host(parts[1]):
+        return False
+    port = (parts[2] or b"").lstrip(b"0")
+    if len(port) > 5 or int(port or b"0") > _MOST_PORTS:
+        return False
+    if len(value) <= _LONGEST:
+        if len(GOOD_HOSTS) >= _MOST:
+            GOOD_HOSTS.clear()
+        GOOD_HOSTS.add(value)
+    return True
+
+
+def _is_host(host: bytes) -> bool:
+    """Return whether this is a literal in brackets, an IPv4 address or a name; the last two look alike."""
+    if host[:1] != b"[":
+        return bool(_NAME.fullmatch(host))
+    literal = host[1:-1]
+    if _FUTURE.fullmatch(literal):
+        return True
+    try:
+        IPv6Address(literal.decode("ascii"))
+    except (AddressValueError, UnicodeDecodeError):
+        return False
+    return b"%" not in literal  # a zone means something on one machine only, and Python takes it

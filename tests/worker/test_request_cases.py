@@ -1,0 +1,87 @@
+"""The table of requests, over a real connection: whole, byte by byte, and cut at random."""
+
+import asyncio
+import random
+
+import pytest
+
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell_later, told
+from tests.worker.request_cases import CASES, Given
+
+#: How the bytes are cut up, and whether the application lets the loop turn before it answers.
+WAYS = (("whole", False), ("whole", True), ("bytes", False), ("random", True))
+REFUSED = [name for name, case in CASES.items() if case.status and not case.given]
+
+
+def pieces(name: str, sent: bytes, cut: str) -> list[bytes]:
+    """Return `sent`, cut up; each case at other places, and always at the same."""
+    chance = random.Random(name)
+    cuts = {
+        "whole": [],
+        "bytes": range(1, len(sent)),
+        "random": sorted(chance.sample(range(1, len(sent)), min(len(sent) - 1, 4))),
+    }[cut]
+    return [sent[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(sent)], strict=True)]
+
+
+@pytest.mark.parametrize("name", CASES)
+@on_a_loop
+async def test_a_request_becomes_what_the_table_says(name):
+    """What the application is given, what is answered and counted, and whether the connection stays."""
+    case = CASES[name]
+    given: list[Given] = []
+    waits = False
+
+    async def app(scope, receive, send):
+        if waits:
+            await asyncio.sleep(0)
+        body = await body_of(receive)
+        given.append(
+            Given(
+                scope["method"],
+                scope["raw_path"],
+                scope["path"],
+                scope["query_string"],
+                scope["http_version"],
+                tuple(scope["headers"]),
+                body,
+            )
+        )
+        await respond(send)
+
+    async with Worker(app, limits=case.limits) as worker:
+        for turn, way in enumerate(WAYS, start=1):
+            cut, waits = way
+            given.clear()
+            client = await worker.connect()
+            await client.send(*pieces(name, case.sent, cut))
+            answers = [await client.answer(one.method) for one in case.given]
+
+            assert [200] * len(case.given) == [answer.status for answer in answers], way
+            assert list(case.given) == given, way
+            if case.status:
+                refusal = await client.answer()
+                errors = {kind: count for kind, count in worker.counts.items() if kind.startswith("error")}
+                assert (case.status, True) == (refusal.status, refusal.closes), way
+                assert {f"error {case.kind}": turn} == errors, way
+            if case.is_kept:
+                assert 200 == (await client.get("/next")).status, way
+            else:
+                assert b"" == await client.rest(), way
+            client.close()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@on_a_loop
+async def test_what_came_before_in_the_same_bytes_is_answered_first(name):
+    """A refusal waits for its turn, also where the requests before it are not answered yet."""
+    case = CASES[name]
+    async with Worker(tell_later, limits=case.limits) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/1") + request("POST", "/2", body=b"xyz") + case.sent)
+        answers = [await client.answer() for _ in range(3)]
+
+        assert [told("GET", "/1"), told("POST", "/2", b"xyz")] == [answer.body for answer in answers[:2]]
+        assert case.status == answers[2].status
+        assert b"" == await client.rest()
+        assert 1 == worker.counts[f"error {case.kind}"]
