@@ -31,6 +31,7 @@ PURE = (
         "master.recycling",
         "worker.admission",
         "worker.head",
+        "worker.refusals",
         "worker.scope",
         "worker.response",
     ),

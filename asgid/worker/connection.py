@@ -299,6 +299,7 @@ class Connection(asyncio.Protocol):
         self._failure = None
         if error.kind:
             self.service.row[PROTOCOL_CELL[error.kind]] += 1
+        self._log_refusal(error)
         state = exchange.response.state if exchange else WAITING
         if exchange:
             exchange.disconnect()
@@ -309,6 +310,19 @@ class Connection(asyncio.Protocol):
             is_head = exchange is not None and exchange.scope["method"] == "HEAD"
             self.write_error(error.status, str(error), is_head=is_head)
         self._linger()
+
+    def _log_refusal(self, error: ClientError) -> None:
+        kind = error.kind or "timeout"
+        unsaid = self.service.refusals.said_before(kind, monotonic())
+        if unsaid is not None:
+            self.service.log.warning(
+                "request refused",
+                kind=kind,
+                status=error.status,
+                client=_shown(self._common["client"]),
+                reason=str(error),
+                suppressed=unsaid,
+            )
 
     def _finish(self) -> None:
         """Close once what was written has left; a client that is still sending is heard out for a moment."""
@@ -447,3 +461,10 @@ def _address(name: object) -> Address:
     if isinstance(name, tuple):
         return str(name[0]), int(name[1])
     return (name, None) if isinstance(name, str) and name else None
+
+
+def _shown(address: Address) -> str | None:
+    if address is None or address[1] is None:
+        return address and address[0]
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

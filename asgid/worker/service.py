@@ -13,6 +13,7 @@ from asgid.board import ACCEPTING, CONNECTIONS, QUEUED, Row
 from asgid.config import Config
 from asgid.log import Log
 from asgid.worker.access import AccessLog
+from asgid.worker.refusals import Refusals
 
 if TYPE_CHECKING:
     from asgid.worker.admission import Admission, Places
@@ -56,6 +57,7 @@ class Service:
         self.log = log
         self.access = access
         self.admission = admission
+        self.refusals = Refusals()
         self.places = places  #: None where requests have no cap
         self.state: Mapping[str, Any] = {}  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second

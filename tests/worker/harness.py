@@ -314,6 +314,11 @@ class Client:
         except BlockingIOError:
             return 0
 
+    @property
+    def address(self) -> str:
+        """Where it comes from (TCP only), as a log says it."""
+        return "{}:{}".format(*self._socket.getsockname())
+
     def end(self) -> None:
         """Close the sending side."""
         self._socket.shutdown(socket.SHUT_WR)

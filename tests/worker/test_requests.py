@@ -70,6 +70,35 @@ async def test_any_number_of_offers_may_come_at_once():
         assert told("GET", "/b") == (await client.get("/b")).body
 
 
+@on_a_loop
+async def test_a_refusal_is_logged_once_a_second():
+    """With who sent it and why; the next line says how many were not logged."""
+    async with Worker(tell) as worker:
+        for late in (0, 0, 0, 2):
+            worker.pass_time(late)
+            client = await worker.connect_tcp()
+            await client.send(b"GET / HTTP/1.1\r\n\r\n")
+            address = client.address
+            assert 400 == (await client.answer()).status
+        first, second = worker.lines
+
+        assert ("warning", "request refused", 0) == (first.level, first.event, first.fields["suppressed"])
+        assert ("malformed", 400) == (first.fields["kind"], first.fields["status"])
+        assert "there is no host header (RFC 9112 section 3.2)" == first.fields["reason"]
+        assert (2, address) == (second.fields["suppressed"], second.fields["client"])
+
+
+@on_a_loop
+async def test_a_client_on_a_socket_file_has_no_address():
+    """The line is written all the same."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.send(b"GARBAGE\r\n")
+        assert 400 == (await client.answer()).status
+
+        assert [None] == [line.fields["client"] for line in worker.lines]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 each request waits, and only a hundred may")
 @on_a_loop
 async def test_offers_are_not_nested():

@@ -1,0 +1,23 @@
+"""Which refused requests are logged: of each kind one a second, with the number that went unsaid before it.
+
+Whoever sends nonsense sends much of it; the counters on the board have all of it.
+"""
+
+#: How long one line of a kind stands for the others.
+QUIET_S = 1.0
+
+
+class Refusals:
+    """What was said last of each kind, and how many have come since."""
+
+    def __init__(self) -> None:
+        self._quiet_until: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+
+    def said_before(self, kind: str, now: float) -> int | None:
+        """Take note of one; return how many of its kind went unsaid, or None where this one does, too."""
+        if now < self._quiet_until.get(kind, now):
+            self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
+            return None
+        self._quiet_until[kind] = now + QUIET_S
+        return self._unsaid.pop(kind, 0)
