@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.worker.harness import Worker, on_a_loop, request, tell, told
+from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told
 
 _CHUNKED = "Transfer-Encoding: chunked"
 
@@ -55,6 +55,63 @@ async def test_empty_lines_are_no_request():
 
         assert deadline == client.server.deadline
         assert told("GET", "/b") == (await client.get("/b")).body
+
+
+@pytest.mark.parametrize("blank", [b"\r\n", b"\r"], ids=["an empty line", "half an empty line"])
+@on_a_loop
+async def test_an_idle_connection_ends_on_its_time_whatever_blanks_it_sends(blank):
+    """Who sends an empty line now and then is idle all the same, and is told nothing."""
+    async with Worker(tell, timeouts={"keep_alive": "30s", "header": "10s"}) as worker:
+        client = await worker.connect()
+        await client.get("/a")
+        worker.pass_time(20)
+        await client.send(blank)
+        worker.pass_time(11)
+
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["timeout keep_alive"]
+
+
+@pytest.mark.parametrize("size", [10, 5000], ids=["remembered", "too large to be remembered"])
+@on_a_loop
+async def test_headers_that_are_sent_again_are_each_requests_own(size):
+    """What an application does to the list it was given is not seen by the next request."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(list(scope["headers"]))
+        scope["headers"].append((b"x-user", b"admin"))
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        for path in ("/a", "/a", "/b"):
+            await client.send(request("GET", path, "A: " + "b" * size))
+            assert told("GET", path) == (await client.answer()).body
+
+        assert [[(b"host", b"test.invalid"), (b"a", b"b" * size)]] * 3 == seen
+
+
+@on_a_loop
+async def test_what_is_remembered_is_compared_whole():
+    """A head that only begins like the last one, or is as long, is another."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append((scope["method"], scope["path"], scope["headers"][1:]))
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        for lines in (["A: 1"], ["A: 1", "B: 2"], ["A: 2"], ["A: 1"], ["A: 1"]):
+            await client.send(request("GET", "/", *lines))
+            await client.answer()
+        await client.send(request("HEAD", "/", "A: 1"))
+        await client.answer("HEAD")
+
+        one, two = (b"a", b"1"), (b"a", b"2")
+        assert [[one], [one, (b"b", b"2")], [two], [one], [one], [one]] == [headers for _, _, headers in seen]
+        assert ("HEAD", "/") == seen[-1][:2]
 
 
 @on_a_loop
