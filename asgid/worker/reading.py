@@ -200,8 +200,8 @@ class Reader:
         self._headers, self._told = [], {}
         try:
             self._parser.feed_data(head)
-        except HttpParserUpgrade:  # we speak one protocol, and may ignore the offer (RFC 9110 section 7.8)
-            self._is_parser_used_up = True
+        except HttpParserUpgrade:
+            pass  # we speak one protocol, and may ignore the offer (RFC 9110 section 7.8)
         except HttpParserError:
             self._is_parser_used_up = True
             return None

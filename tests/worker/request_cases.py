@@ -648,6 +648,9 @@ CHUNKS = [
             *(b"5\x00", b"5;\x00", b"5;a\x0b", b"5;a\x01=b", b"5\r", b"5;a\r", b"5\x0b", b"5;a\n", b"5;a\nb"),
         )
     ),
+    refused("no size, and no end", "7.1", chunked(b"x"), kind="framing"),
+    refused("a size and a space, and no end", "7.1", chunked(b"5 "), kind="framing"),
+    refused("endless digits", "7.1", chunked(b"0" * 500), kind="framing"),
     refused("a bare line feed after a size", "7.1", chunked(b"5\nhello\r\n0\r\n\r\n"), kind="framing"),
     refused("a bare line feed after the last size", "7.1", chunked(b"0\n\r\n"), kind="framing"),
     refused("a bare carriage return after a size", "7.1", chunked(b"5\rhello\r\n0\r\n\r\n"), kind="framing"),
@@ -888,6 +891,14 @@ CONNECTIONS = [
         _old(b"Expect: x"),
         Given(http_version="1.0", headers=(*HOST, (b"expect", b"x"))),
         is_kept=False,
+    ),
+    refused(
+        "an expectation of HTTP/1.0, and the same of HTTP/1.1",
+        "RFC 9110 10.1.1",
+        _old(b"Connection: keep-alive", b"Expect: x") + head(b"Connection: keep-alive", b"Expect: x"),
+        417,
+        "expect",
+        before=(Given(http_version="1.0", headers=(*HOST, (b"connection", b"keep-alive"), (b"expect", b"x"))),),
     ),
     refused("an expectation that is not met, and no host", "3.2", head(b"Expect: x", host=b"")),
 ]
