@@ -307,7 +307,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         if state is not COMPLETE:
-            is_head = exchange is not None and exchange.scope["method"] == "HEAD"
+            is_head = exchange.scope["method"] == "HEAD" if exchange else self._reader.is_head_asked
             self.write_error(error.status, str(error), is_head=is_head)
         self._linger()
 

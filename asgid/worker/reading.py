@@ -156,6 +156,11 @@ class Reader:
         except EnoughError:
             return
 
+    @property
+    def is_head_asked(self) -> bool:
+        """Whether the head that has begun is that of a HEAD request, as far as it was read."""
+        return self._expected is _FIELD and self._start[0] == "HEAD"
+
     def close(self) -> None:
         """Let go of who holds us: without this a closed connection would wait for the collector."""
         del self._hearer, self._parser

@@ -127,6 +127,35 @@ async def test_any_number_of_offers_may_come_at_once():
         assert told("GET", "/b") == (await client.get("/b")).body
 
 
+@pytest.mark.parametrize("before", [b"", request("GET"), request("HEAD")], ids=["first", "after GET", "after HEAD"])
+@pytest.mark.parametrize("cut", [None, 20], ids=["whole", "cut"])
+@on_a_loop
+async def test_a_refusal_of_head_has_no_body(before, cut):
+    """Also where the request never came as far as the application (RFC 9110 section 9.3.2)."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        if before:
+            await client.send(before)
+            await client.answer("GET" if before.startswith(b"GET") else "HEAD")
+        sent = b"HEAD / HTTP/1.1\r\nA: b\r\n\r\n"
+        await client.send(sent[:cut], *([sent[cut:]] if cut else []))
+
+        assert 400 == (await client.answer("HEAD")).status
+        assert b"" == await client.rest()
+
+
+@on_a_loop
+async def test_a_refusal_of_what_is_no_head_request_has_a_body():
+    """Whatever came before it."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.send(request("HEAD"))
+        await client.answer("HEAD")
+        await client.send(b"GARBAGE\r\n")
+
+        assert (await client.answer()).body
+
+
 @on_a_loop
 async def test_a_refusal_is_logged_once_a_second():
     """With who sent it and why; the next line says how many were not logged."""
