@@ -36,9 +36,11 @@ _LENGTH_DIGITS = len(str(_LONGEST_BODY))
 _TELLING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
 _SPACE = 0x20
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
 _CODING = re.compile(_TOKEN)
 _CHUNK = re.compile(  # RFC 9112 section 7.1; no space before the semicolon: there others have read on, or not
-    rb"([0-9A-Fa-f]{1,16})(?:;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"(?:[^\"\\]|\\.)*\"))?[ \t]*)*" % (_TOKEN, _TOKEN)
+    rb"([0-9A-Fa-f]{1,16})(?:;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"(?:[%s]|\\[%s\"\\])*\"))?[ \t]*)*"
+    % (_TOKEN, _TOKEN, _QUOTED, _QUOTED)
 )
 #: What a chunk may say beside its data without having to answer for it, and by each byte of data (Go's measure).
 _FREE_BYTES, _FREE_BYTES_EACH = 16, 2
@@ -107,6 +109,7 @@ class Reader:
         "_hearer",
         "_held",
         "_is_parser_used_up",
+        "_judged",
         "_left",
         "_limits",
         "_line",
@@ -129,6 +132,7 @@ class Reader:
         self.is_in_head = False
         self._expected = _START
         self._held = b""  # of an unfinished line
+        self._judged = 0  # bytes of that: one that comes in single bytes is not looked at again for each of them
         self._blank_bytes = 0  # of empty lines before this head
         self._line, self._start = b"", _NO_START  # the last request line, and what it says
         self._parser = HttpRequestParser(self)
@@ -147,7 +151,9 @@ class Reader:
 
     def feed(self, data: bytes) -> None:
         """Take what was received; raises ClientError for what is no request, or is over a limit."""
+        self._judged = 0
         if self._held:
+            self._judged = len(self._held) - 1  # a CR at the end is not, before it is known what follows
             data, self._held = self._held + data, b""
         at, size = 0, len(data)
         try:
@@ -258,24 +264,24 @@ class Reader:
         return end + 2
 
     def _take_field(self, line: bytes) -> None:
-        self._check_room(line)
+        self._check_room(line, 0)
         self._lines.append(field(line))
         self._section_bytes += len(line) + 2
 
     def _hold_field(self, data: bytes, at: int) -> int:
         part = data[at:]
         if part != b"\r":  # else perhaps the end of the section
-            self._check_room(part.removesuffix(b"\r"))
+            self._check_room(part.removesuffix(b"\r"), 0 if at else self._judged)
         self._held = part
         return len(data)
 
-    def _check_room(self, text: bytes) -> None:
+    def _check_room(self, text: bytes, judged: int) -> None:
         """Hold a field line, or as much of it as is here, to the limits; but by what is wrong first."""
         limits = self._limits
         if len(self._lines) >= limits.header_count:
             raise ClientError(431, "header_count", f"there are more than {limits.header_count} headers")
         room = max(0, limits.header_size - self._section_bytes - 2)
-        if CONTROL.search(text, 0, room):
+        if CONTROL.search(text, judged, room):
             raise malformed("there is a control character in a header, or a line that does not end with CR LF")
         if len(text) > room:
             raise self._header_size()
@@ -351,18 +357,11 @@ class Reader:
 
     def _read_size(self, data: bytes, at: int) -> int:
         end = data.find(b"\r\n", at)
-        line = data[at:] if end < 0 else data[at:end]
-        room = self._limits.header_size - self._excess
-        text = line.removesuffix(b"\r") if end < 0 else line
-        if CONTROL.search(text, 0, room):
-            raise _bad_chunk()
-        if len(text) > room:
-            raise self._header_size()
         if end < 0:
-            if text and not _SIZE_SO_FAR.match(text):
-                raise _bad_chunk()
-            self._held = line
-            return len(data)
+            return self._hold_size(data, at)
+        line = data[at:end]
+        if len(line) > self._limits.header_size - self._excess:
+            self._check_size_so_far(line, 0)
         parts = _CHUNK.fullmatch(line)
         size = int(parts[1], 16) if parts else _LONGEST_BODY + 1
         if size > _LONGEST_BODY:
@@ -371,12 +370,30 @@ class Reader:
         if self._body_bytes > self._limits.body:
             raise self._body_size()
         self._excess = max(0, self._excess + len(line) + 2 - _FREE_BYTES - _FREE_BYTES_EACH * size)
-        self._left = size
-        self._expected = _DATA
+        begin, after = end + 2, end + 2 + size
         if not size:
             self._lines, self._section_bytes = [], 0
             self._expected = _TRAILER
-        return end + 2
+        elif data.startswith(b"\r\n", after):  # it is here whole
+            self._hearer.body_came(data[begin:after])
+            return after + 2
+        else:
+            self._left = size
+            self._expected = _DATA
+        return begin
+
+    def _hold_size(self, data: bytes, at: int) -> int:
+        part = data[at:]
+        self._check_size_so_far(part.removesuffix(b"\r"), 0 if at else self._judged)
+        self._held = part
+        return len(data)
+
+    def _check_size_so_far(self, text: bytes, judged: int) -> None:
+        room = self._limits.header_size - self._excess
+        if (text and not _SIZE_SO_FAR.match(text)) or CONTROL.search(text, judged, room):
+            raise _bad_chunk()
+        if len(text) > room:
+            raise self._header_size()
 
     def _read_data(self, data: bytes, at: int) -> int:
         at = self._take(data, at)
