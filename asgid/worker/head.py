@@ -15,7 +15,7 @@ from asgid.errors import ClientError
 Start: TypeAlias = tuple[str, bytes, int, bytes]
 Field: TypeAlias = tuple[bytes, bytes]
 
-#: Another token is a method that is not implemented here (RFC 9110 section 9.1): these are the registry's and two more.
+#: The methods that the parser knows; another token is one that is not implemented here (RFC 9110 section 9.1).
 METHODS = {
     method.encode(): method
     for method in (

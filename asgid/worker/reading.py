@@ -216,7 +216,8 @@ class Reader:
         except HttpParserError:
             self._is_parser_used_up = True
             return None
-        return self._headers
+        headers, self._headers = self._headers, _NO_HEADERS  # the application's from here on
+        return headers
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field from the parser."""
