@@ -30,7 +30,7 @@ PURE = (
         "master.snapshot",
         "master.recycling",
         "worker.admission",
-        "worker.head",
+        "worker.request_head",
         "worker.refusals",
         "worker.scope",
         "worker.response",

@@ -1,7 +1,7 @@
 """One connection's bytes -> request heads and bodies, the same however they were cut up; with the limits counted here.
 
 A step takes what it can use and says where the next one begins; only an unfinished line is held back. httptools is
-given whole heads and nothing else; what it leaves out is judged here and in head.py. What is complete is told to the
+given whole heads and nothing else; what it leaves out is judged here and in request_head.py. What is complete is told to the
 connection, in the order of the bytes. What is wrong is raised out of `feed` as a ClientError with the status to answer,
 by the first byte that makes it so: nothing depends on what came with it in one read. This file does not know what an
 answer is.
@@ -16,7 +16,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgid.config import Limits
 from asgid.errors import ClientError
-from asgid.worker.head import (
+from asgid.worker.request_head import (
     CONTROL,
     GOOD_HOSTS,
     Field,
