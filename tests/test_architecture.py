@@ -31,6 +31,7 @@ PURE = (
         "master.recycling",
         "worker.admission",
         "worker.scope",
+        "worker.head",
         "worker.response",
     ),
 )

@@ -9,7 +9,6 @@ import asyncio
 import sys
 import traceback
 from asyncio import CancelledError, Future, Task
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -42,6 +41,8 @@ RETRY_AFTER_S = 1
 _JOINED = 16384
 
 
+# From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
+_EAGER = sys.version_info >= (3, 12)
 _NOTHING: list[bytes] = []  # shared by all that have received nothing; never changed
 
 
@@ -97,7 +98,11 @@ class Exchange:
         """Call the application. On Python 3.12+ it runs at once, up to where it first has to wait: often to its end."""
         self.begun = now
         self._service.row[STARTED] += 1
-        self.task = task = _start(self._run(), loop=self._service.loop)
+        loop = self._service.loop
+        if _EAGER:  # a partial of Task costs 0.1 µs more
+            self.task = task = Task(self._run(), loop=loop, eager_start=True)  # type: ignore[call-arg] # seen as on 3.11
+        else:
+            self.task = task = Task(self._run(), loop=loop)
         if not task.done():
             self._service.running.add(self)
             task.add_done_callback(self._ended)
@@ -339,10 +344,3 @@ def _stack_of(error: BaseException) -> str:
     # From the application inwards: the frames of this file say nothing about the fault.
     trace = error.__traceback__.tb_next if error.__traceback__ else None
     return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
-
-
-# From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
-if sys.version_info >= (3, 12):
-    _start = partial(Task, eager_start=True)
-else:
-    _start = Task
