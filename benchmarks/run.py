@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.figures import Measurement, Results
 from benchmarks.load import LoadError, drive, wrk_version
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import SERVERS, MissingError, Server, ServerError, build, last_words, pinned, running
@@ -80,7 +81,7 @@ def _positive(text: str) -> int:
 
 def _run(
     wanted: Sequence[Server], scenarios: Sequence[Scenario], options: argparse.Namespace, tool: str, directory: Path
-) -> report.Results:
+) -> Results:
     machine = _machine(options, tool)
     versions, skipped = {}, {}
     for server in wanted:
@@ -111,12 +112,12 @@ def _run(
         else:
             measurements.append(measurement)
             _tell(f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} requests/s")
-    return report.Results(machine, versions, skipped, refused, measurements)
+    return Results(machine, versions, skipped, refused, measurements)
 
 
 def _measure(
     server: Server, scenario: Scenario, number: int, options: argparse.Namespace, directory: Path
-) -> report.Measurement:
+) -> Measurement:
     server_core, tool_core = sorted(os.sched_getaffinity(0))[:2] if options.pin else (None, None)
     with running(server, scenario, directory, server_core) as instance, pinned(tool_core):
         warm_up = drive(instance.port, scenario, WARM_UP_S, directory)
@@ -131,7 +132,7 @@ def _measure(
             raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
         resident = instance.resident_bytes()
         instance.check_answer(scenario)  # wrk counts bytes and looks at no body
-    return report.Measurement(
+    return Measurement(
         server.name,
         scenario.name,
         number,
@@ -175,7 +176,7 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
     }
 
 
-def _write(results: report.Results, scenarios: Sequence[Scenario], notes: dict[str, str], out: Path) -> None:
+def _write(results: Results, scenarios: Sequence[Scenario], notes: dict[str, str], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     raw = json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(raw, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import load, report, run, servers
+from benchmarks import figures, load, report, run, servers
 from benchmarks.apps import app
 from benchmarks.scenarios import BROWSER_HEADERS, SCENARIOS, Scenario
 
@@ -24,13 +24,13 @@ def printed(**changed: int) -> str:
     return f"Running 2s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n\nfigures {figures}\n"
 
 
-def measured(server: str, round_: int = 1, cpu_s: float = 0.02, scenario: str = "hello") -> report.Measurement:
-    return report.Measurement(server, scenario, round_, 1000, 2.0, cpu_s, 1.23, 4.56, 30 * 2**20)
+def measured(server: str, round_: int = 1, cpu_s: float = 0.02, scenario: str = "hello") -> figures.Measurement:
+    return figures.Measurement(server, scenario, round_, 1000, 2.0, cpu_s, 1.23, 4.56, 30 * 2**20)
 
 
-def results(*measurements: report.Measurement, **changed) -> report.Results:
+def results(*measurements: figures.Measurement, **changed) -> figures.Results:
     facts = {"machine": {"cores": "2"}, "versions": {"asgid": "1.2.3"}, "skipped": {}, "refused": []}
-    return report.Results(**{**facts, **changed}, measurements=measurements)
+    return figures.Results(**{**facts, **changed}, measurements=measurements)
 
 
 class TestLoad:
@@ -158,7 +158,7 @@ class TestReport:
     def test_rows_hold_medians_and_the_least_cost_comes_first(self):
         """Three rounds of 10, 30 and 20 µs: the median is 20 and they lie a whole median apart."""
         slow = [measured("slow", number, cost) for number, cost in enumerate((0.010, 0.030, 0.020), 1)]
-        quick, slower = report.rows([*slow, measured("quick", 1, 0.005), measured("slow", 1, 9.0, "echo")], "hello")
+        quick, slower = figures.rows([*slow, measured("quick", 1, 0.005), measured("slow", 1, 9.0, "echo")], "hello")
 
         assert ["quick", "slow"] == [quick.server, slower.server]
         assert [5.0, 20.0] == pytest.approx([quick.cpu_us, slower.cpu_us])
@@ -255,7 +255,7 @@ class TestRun:
 
         assert "![" not in (tmp_path / "new" / "RESULTS.md").read_text()
         raw = json.loads((tmp_path / "new" / "results.json").read_text())
-        assert measured("asgid") == report.Measurement(**raw["measurements"][0])
+        assert measured("asgid") == figures.Measurement(**raw["measurements"][0])
 
 
 def test_the_facts_of_the_machine_are_told():
