@@ -11,8 +11,6 @@ is each its own.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,7 @@ from statistics import median, quantiles
 from benchmarks.load import LoadError, drive, wrk_version
 from benchmarks.perf import PerfError, counting_instructions
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.servers import ROOT, SERVERS, Running, ServerError, last_words, running
+from benchmarks.servers import ROOT, SERVERS, Running, ServerError, commit, last_words, running
 
 ORDERS = (("other", "here", "here", "other"), ("here", "other", "other", "here"))  # odd rounds, even rounds
 
@@ -167,13 +165,9 @@ def _turn(side: str, instance: Running, scenario: Scenario, directory: Path, opt
 
 
 def source(checkout: Path) -> str:
-    """Return the folder and, where git knows it, its commit and whether files differ from it."""
-    git = ["git", "-C", os.fspath(checkout), "describe", "--always", "--dirty=, changed"]
-    try:
-        said = subprocess.run(git, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return str(checkout)
-    return f"{checkout} ({said.stdout.strip()})" if said.returncode == 0 else str(checkout)
+    """Return the folder and, where git knows it, its commit."""
+    known = commit(checkout)
+    return f"{checkout} ({known})" if known else str(checkout)
 
 
 if __name__ == "__main__":

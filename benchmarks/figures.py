@@ -18,9 +18,11 @@ class Measurement:
     requests: int
     elapsed_s: float
     cpu_s: float  #: user and system time of all the server's processes
-    p50_ms: float
+    p50_ms: float  #: 0 where latencies are not known
     p99_ms: float
     resident_bytes: int  #: proportional set size of all the server's processes, after the load
+    answer_bytes: float = 0.0  #: what the client received for each answer, heads included
+    way: str = ""  #: how the answers say that they were sent, where there is more than one way
 
     @property
     def cpu_us(self) -> float:
@@ -61,6 +63,8 @@ class Row:
     p50_ms: float
     p99_ms: float
     resident_bytes: float
+    answer_bytes: float
+    way: str  #: several, with commas, where the rounds do not agree
 
 
 def rows(measurements: Sequence[Measurement], scenario: str) -> list[Row]:
@@ -84,4 +88,6 @@ def _row(server: str, rounds: Sequence[Measurement]) -> Row:
         p50_ms=median(each.p50_ms for each in rounds),
         p99_ms=median(each.p99_ms for each in rounds),
         resident_bytes=median(each.resident_bytes for each in rounds),
+        answer_bytes=median(each.answer_bytes for each in rounds),
+        way=", ".join(sorted({each.way for each in rounds})),
     )

@@ -20,7 +20,19 @@ from benchmarks import report
 from benchmarks.figures import Measurement, Results
 from benchmarks.load import LoadError, drive, wrk_version
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.servers import SERVERS, MissingError, Server, ServerError, build, last_words, pinned, running
+from benchmarks.servers import (
+    ROOT,
+    SERVERS,
+    MissingError,
+    Server,
+    ServerError,
+    build,
+    commit,
+    distribution_version,
+    last_words,
+    pinned,
+    running,
+)
 
 WARM_UP_S = 1  # the least wrk can
 _HERE = Path(__file__).resolve().parent
@@ -40,6 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
         results = _run(wanted, scenarios, options, tool, Path(name))
     out = destination(options)
     notes = {server.name: server.note for server in wanted}
+    notes |= {scenario.framework: f"the application of {scenario.name}" for scenario in scenarios}
     if out is None:
         print(report.markdown(results, scenarios, notes))
     else:
@@ -52,7 +65,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one (repeatable)")
     parser.add_argument("--server", action="append", choices=SERVERS, help="only this one (repeatable)")
     parser.add_argument("--rounds", type=_positive, default=5, help="how often each pair is measured (%(default)s)")
-    parser.add_argument("--seconds", type=_positive, default=4, help="of load in each, whole ones (%(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=2, help="of load in each, whole ones (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of one second: does it run at all?")
     parser.add_argument("--pin", action="store_true", help="server on the first core, wrk on the second")
     parser.add_argument(
@@ -86,21 +99,28 @@ def _run(
     versions, skipped = {}, {}
     for server in wanted:
         try:
-            versions[server.name] = server.version()
+            version = server.version()
             build(server, directory)
         except MissingError as error:
-            versions.pop(server.name, None)
             skipped[server.name] = str(error)
-            _tell(f"without {server.name}: {error}")
+        else:
+            versions[server.name] = version
+    for framework in dict.fromkeys(scenario.framework for scenario in scenarios if scenario.framework):
+        try:
+            versions[framework] = distribution_version(framework)
+        except MissingError as error:
+            skipped[framework] = str(error)
+    for name, reason in skipped.items():
+        _tell(f"without {name}: {reason}")
     turns = [
-        (number, scenario, SERVERS[name])
+        (number, scenario, server)
         for number in range(1, options.rounds + 1)
         for scenario in scenarios
-        for name in versions
-        if SERVERS[name].can_play(scenario)
+        for server in wanted
+        if server.can_play(scenario) and not {server.name, scenario.framework} & skipped.keys()
     ]
-    expected_s = len(turns) * (WARM_UP_S + options.seconds + 1)  # a start and an end take about a second together
-    _tell(f"{len(turns)} measurements, about {expected_s} s")
+    expected_s = len(turns) * (WARM_UP_S + options.seconds + 0.8)  # what starting, weighing and ending take
+    _tell(f"{len(turns)} measurements, about {expected_s / 60:.0f} minutes")
     measurements, refused = [], []
     for number, scenario, server in turns:
         place = f"round {number}, {scenario.name}, {server.name}"
@@ -131,7 +151,9 @@ def _measure(
             gone, come = sorted(before.pids - after.pids), sorted(after.pids - before.pids)
             raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
         resident = instance.resident_bytes()
-        instance.check_answer(scenario)  # wrk counts bytes and looks at no body
+        way = instance.check_answer(scenario)  # wrk counts bytes and looks at no body
+        if scenario.has_access_log:
+            instance.check_access_log(warm_up.requests + load.requests)
     return Measurement(
         server.name,
         scenario.name,
@@ -142,6 +164,8 @@ def _measure(
         load.p50_ms,
         load.p99_ms,
         resident,
+        load.received_bytes / load.requests,
+        way,
     )
 
 
@@ -166,6 +190,7 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
     placed = "server on one, wrk on another" if options.pin else "nothing is pinned"
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit(ROOT) or "unknown",
         "processor": models[0] if models else platform.machine(),
         "cores": f"{cores}, {placed}",
         "load averages before": " ".join(f"{value:.2f}" for value in os.getloadavg()) + " (1, 5, 15 minutes)",
