@@ -58,9 +58,9 @@ def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str
 
 
 _TARGETS_LEGEND = """\
-What asgid is held to, as a ratio of its figure to the peer's; `make bench-check` says the same, and fails where one is
-missed by more than 10 %. *CPU* is server CPU per request, less is better; of requests/s more is. The best peer is the
-best ASGI server among those that took part."""
+What asgid is held to: its figure divided by the peer's of the same round, median over the rounds. `make bench-check`
+says the same, and fails where a target is missed by more than 10 %. Of *CPU*, which is server CPU per request, less is
+better, of requests/s more. The best peer is the best ASGI server among those that took part."""
 
 
 def targets_table(found: Sequence[Judgement]) -> list[str]:

@@ -28,10 +28,11 @@ def ran(
     scenario: str = "hello",
     answer_bytes: float = 129.0,
     way: str = "",
+    round_: int = 1,
 ) -> Measurement:
     """One round of a second."""
     cpu_s = cpu_us * requests / 1e6
-    return Measurement(server, scenario, 1, requests, 1.0, cpu_s, 1.0, 2.0, 0, answer_bytes, way)
+    return Measurement(server, scenario, round_, requests, 1.0, cpu_s, 1.0, 2.0, 0, answer_bytes, way)
 
 
 def judged(target: Target, *measurements: Measurement) -> Judgement:
@@ -65,11 +66,19 @@ class TestVerdict:
     def test_of_requests_a_second_more_is_better(self, requests, verdict):
         assert verdict is judged(RATE, ran("asgid", 1.0, requests), ran("uvicorn", 1.0, 1000)).verdict
 
-    def test_the_figures_are_medians_over_the_rounds(self):
-        """One round in which the machine did something else decides nothing."""
-        ours = [ran("asgid", cost) for cost in (45.0, 900.0, 46.0)]
+    def test_the_ratio_is_the_median_of_the_ratios_of_the_rounds(self):
+        """A machine that is slow for a round is slow for both; a ratio of medians, 46 to 100, would not see that."""
+        ours = [ran("asgid", cost, round_=number) for number, cost in enumerate((40.0, 46.0, 900.0), 1)]
+        theirs = [ran("uvicorn", cost, round_=number) for number, cost in enumerate((80.0, 100.0, 1800.0), 1)]
 
-        assert judged(COST, *ours, ran("uvicorn", 100.0)).ratio == pytest.approx(0.46)
+        assert judged(COST, *ours, *theirs).ratio == pytest.approx(0.50)
+
+    def test_a_round_that_one_of_them_lacks_decides_nothing(self):
+        """The other's measurement was refused there."""
+        ours = [ran("asgid", 10.0, round_=1), ran("asgid", 45.0, round_=2)]
+
+        assert judged(COST, *ours, ran("uvicorn", 100.0, round_=2)).ratio == pytest.approx(0.45)
+        assert "no round has both" == judged(COST, *ours, ran("uvicorn", 100.0, round_=3)).reason
 
 
 class TestPeer:
