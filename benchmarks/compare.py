@@ -53,12 +53,12 @@ def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
 
 def report(turns: Sequence[Turn], sources: Mapping[str, str]) -> str:
     """Return what was found as text; `sources` say which code each side is. It takes one pair at least."""
-    lines = [f"{'':6} {'CPU µs/request':>15} {'requests/s':>11} {'instructions':>13}"]
+    lines = [f"{'':6} {'CPU µs/request':>15} {'least':>7} {'requests/s':>11} {'instructions':>13}"]
     for side, source in sources.items():
         own = [turn for turn in turns if turn.side == side]
         counts = [turn.instructions for turn in own if turn.instructions is not None]
         lines.append(
-            f"{side:6} {median(turn.cpu_us for turn in own):15.2f}"
+            f"{side:6} {median(turn.cpu_us for turn in own):15.2f} {_least(turns, side):7.2f}"
             f" {median(turn.requests_per_s for turn in own):11,.0f}"
             f" {f'{median(counts):,.0f}' if counts else '-':>13}  {source}"
         )
@@ -68,10 +68,17 @@ def report(turns: Sequence[Turn], sources: Mapping[str, str]) -> str:
         "here / other, median over the pairs of neighbours",
         _spread("CPU", [_cpu_ratio(*pair) for pair in both]),
     ]
+    lines.append(
+        f"least CPU: {_least(turns, 'here') / _least(turns, 'other'):.3f}, for noise seldom makes a request cheaper"
+    )
     counted = [(a.instructions, b.instructions) for a, b in both if a.instructions and b.instructions]
     if counted:
         lines.append(_spread("instructions", [here / other for other, here in counted]))
     return "\n".join(lines)
+
+
+def _least(turns: Sequence[Turn], side: str) -> float:
+    return min(turn.cpu_us for turn in turns if turn.side == side)
 
 
 def _cpu_ratio(other: Turn, here: Turn) -> float:

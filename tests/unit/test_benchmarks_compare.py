@@ -40,8 +40,9 @@ class TestReport:
         text = compare.report(slowed, SOURCES)
 
         assert "CPU: 0.900 (half of them within 0.490 and 0.900; below 1 in 3 of 3)" in text
-        assert "other            50.00      20,000             -  /before" in text
-        assert "here              9.00     111,111             -  /after" in text
+        assert "other            50.00   10.00      20,000             -  /before" in text
+        assert "here              9.00    4.00     111,111             -  /after" in text
+        assert "least CPU: 0.400, " in text
         assert "instructions: " not in text
 
     def test_one_pair_is_enough(self):
