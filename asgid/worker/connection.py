@@ -6,6 +6,7 @@ no timer is made or cancelled for a request. Requests of one connection are answ
 """
 
 import asyncio
+import os
 from asyncio import Future
 from collections import deque
 from math import inf
@@ -25,7 +26,7 @@ from asgid.errors import ClientError
 from asgid.worker.admission import Entry, Places
 from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
-from asgid.worker.response import COMPLETE, STREAMING, WAITING, Response, error_response
+from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
 from asgid.worker.scope import Address, request_scope, template
 from asgid.worker.service import Service
 
@@ -89,7 +90,7 @@ class Connection(asyncio.Protocol):
         service.row[ACCEPTED] += 1
         service.row[CONNECTIONS] += 1
         self._common = template(
-            client=_address(transport.get_extra_info("peername")),
+            client=_host_and_port(transport.get_extra_info("peername")),
             server=_address(transport.get_extra_info("sockname")),
             root_path=service.config.app.root_path,
             scheme="http",
@@ -302,7 +303,7 @@ class Connection(asyncio.Protocol):
         state = exchange.response.state if exchange else WAITING
         if exchange:
             exchange.disconnect()
-        if state is STREAMING:
+        if HELD < state < COMPLETE:
             self.abort()
             return
         if state is not COMPLETE:
@@ -444,6 +445,12 @@ class Connection(asyncio.Protocol):
 
 
 def _address(name: object) -> Address:
-    if isinstance(name, tuple):
-        return str(name[0]), int(name[1])
-    return (name, None) if isinstance(name, str) and name else None
+    """Return what a socket is bound to; on a unix socket a path, of which an abstract one begins with a NUL."""
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    return (name, None) if isinstance(name, str) and name else _host_and_port(name)
+
+
+def _host_and_port(name: object) -> tuple[str, int] | None:
+    """Return who is at the other end: who comes by a unix socket is nobody, whatever the client's end is bound to."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

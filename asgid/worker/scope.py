@@ -32,19 +32,21 @@ def template(*, client: Address, server: Address, root_path: str, scheme: str) -
         "raw_path": b"",
         "query_string": b"",
         "headers": (),
-        "state": {},
     }
 
 
 def request_scope(
     common: Scope,
-    state: Mapping[str, Any],
+    state: Mapping[str, Any] | None,
     method: str,
     target: bytes,
     minor: int,
     headers: list[tuple[bytes, bytes]],
 ) -> Scope:
-    """Return the scope of one request; `target` is the request target as it was sent (RFC 9112 section 3.2)."""
+    """Return the scope of one request; `target` is the request target as it was sent (RFC 9112 section 3.2).
+
+    `state` is None where the application has no lifespan: by the key's absence it knows that nothing is kept for it.
+    """
     raw_path, _, query = target.partition(b"?")
     if raw_path[:1] != b"/":
         raw_path = _path_of_absolute(raw_path)
@@ -60,7 +62,8 @@ def request_scope(
     scope["raw_path"] = raw_path
     scope["query_string"] = query
     scope["headers"] = headers
-    scope["state"] = {**state}
+    if state is not None:
+        scope["state"] = {**state}
     return scope
 
 

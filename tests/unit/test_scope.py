@@ -69,6 +69,13 @@ def test_the_path_begins_with_the_root_path():
     assert ("/api/a", "/api", b"/a") == (scope["path"], scope["root_path"], scope["raw_path"])
 
 
+def test_without_a_lifespan_there_is_no_state():
+    """By the key's absence an application knows that nothing is kept for it."""
+    common = template(client=None, server=None, root_path="", scheme="http")
+
+    assert "state" not in request_scope(common, None, "GET", b"/", 1, [])
+
+
 def test_what_an_application_writes_stays_with_its_request():
     """Neither the template, nor the worker's state, nor the next request sees it."""
     common = template(client=None, server=None, root_path="", scheme="http")
