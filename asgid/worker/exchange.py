@@ -27,6 +27,7 @@ from asgid.board import (
     observe,
 )
 from asgid.errors import AppError
+from asgid.worker.head import accepts_trailers
 from asgid.worker.response import COMPLETE, HELD, Message, Response, State
 from asgid.worker.scope import Scope
 
@@ -207,13 +208,14 @@ class Exchange:
         """Take one response message; returns when the transport can take another."""
         if self.is_disconnected:
             raise ClientDisconnectedError("the client has disconnected")
-        kind = message["type"]
+        kind = message.get("type")
         response = self.response
         if kind == "http.response.start":
             response.start(message)
             return
         if kind != "http.response.body":
-            raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
+            await self._send_extension(kind, message)
+            return
         was_held = response.state is HELD
         connection, service = self._connection, self._service
         before, payload, after = response.body(
@@ -233,6 +235,22 @@ class Exchange:
             observe(service.row, START, monotonic() - self.begun)
         if connection.is_write_paused:
             await connection.writable()
+            if self.is_disconnected:
+                raise ClientDisconnectedError("the client has disconnected")
+
+    async def _send_extension(self, kind: object, message: Message) -> None:
+        """Take a message of one of the extensions that the scope names."""
+        response, transport = self.response, self._connection.transport
+        if kind == "http.response.early_hint":
+            transport.write(response.early_hint(message))
+        elif kind == "http.response.trailers":
+            transport.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
+            if response.state is COMPLETE:
+                self._complete(monotonic(), DURATION)
+        else:
+            raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
+        if self._connection.is_write_paused and response.state is not COMPLETE:
+            await self._connection.writable()
             if self.is_disconnected:
                 raise ClientDisconnectedError("the client has disconnected")
 
@@ -295,7 +313,7 @@ class Exchange:
         """Answer for the application where nothing was sent yet; else make plain that the answer is not whole."""
         if self.is_disconnected or self.response.state is State.COMPLETE:
             return
-        if self.response.state is State.STREAMING:
+        if self.response.state > HELD:
             self._service.row[ABANDONED] += 1
             self.is_disconnected = True
             self._connection.abort()

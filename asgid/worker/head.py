@@ -18,7 +18,7 @@ Parts: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 section 5.5: no control but the tab
-_DIGITS = re.compile(rb"[0-9]+")
+_DIGITS = re.compile(rb"[ \t]*[0-9]{1,19}[ \t]*")  # no length is longer; int() has an error of its own for thousands
 STATUS_LINES = {
     int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
     for status in HTTPStatus
@@ -33,7 +33,7 @@ class Head(NamedTuple):
     length: int | None  #: the content-length that is promised
     closes: bool  #: the application wants no further request on this connection
     mine: tuple[bytes, ...]  #: of Date and Server those that the application sends itself, as `b"date:"`
-    is_bodiless: bool  #: whatever the application sends, there is no body (RFC 9110 sections 15.3.5 and 15.4.5)
+    is_bodiless: bool  #: whatever the application sends, there is no body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5)
 
 
 class _Role(IntEnum):
@@ -55,6 +55,14 @@ _ROLES = {
     b"date": _Role.DATE,
     b"server": _Role.SERVER,
 }
+# What must be known before the body, or is not about this message alone, is no trailer (RFC 9110 section 6.5.1):
+# framing, routing, controls, authentication, and how the content is to be read.
+_NO_TRAILERS = frozenset(
+    b"""age authorization cache-control connection content-encoding content-length content-range content-type cookie
+    date expect expires host keep-alive location max-forwards pragma proxy-authenticate proxy-authorization
+    proxy-connection range retry-after set-cookie te trailer transfer-encoding upgrade vary warning
+    www-authenticate""".split()
+)
 # The bounds keep what never comes again (cookies, ETags) from filling the memory. Of heads that differ in one line all
 # other lines are still known.
 _LINES: dict[tuple[bytes, bytes], tuple[bytes, _Role]] = {}
@@ -91,18 +99,51 @@ def checked(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Head:
         if role is _Role.LENGTH:
             if length not in (None, int(value)):
                 raise AppError(f"content-length {value!r} is not the one that was promised before")
-            if length is not None or status == 204:  # it has none (RFC 9110 section 8.6)
+            if length is not None or status in (204, 205):  # it has none (RFC 9110 section 8.6), or only ours
                 continue
             length = int(value)
         elif role is _Role.CONNECTION:
-            closes = closes or b"close" in value.lower()
+            closes = closes or b"close" in [option.strip(b" \t") for option in value.lower().split(b",")]
             continue
         elif role is _Role.OURS:
             continue
         elif role is not _Role.PLAIN:
             mine += (b"date:" if role is _Role.DATE else b"server:",)
         lines.append(line)
-    return Head(b"".join(lines), length, closes, mine, status in (204, 304))
+    if status == 205:  # the one that may have no body, and has to say so
+        lines.append(b"content-length: 0\r\n")
+    return Head(b"".join(lines), length, closes, mine, status in (204, 205, 304))
+
+
+def early_hint(links: Iterable[bytes]) -> bytes:
+    """Return an informational answer with these links (RFC 8297); nothing where there are none."""
+    lines = [_line(*_pair((b"link", link)))[0] for link in links]
+    return b"HTTP/1.1 103 Early Hints\r\n%s\r\n" % b"".join(lines) if lines else b""
+
+
+def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """Return lines for the trailer section of a chunked body; AppError for a field that has no meaning there."""
+    lines = []
+    for name, value in map(_pair, headers):
+        if name.lower() in _NO_TRAILERS:
+            raise AppError(f"trailer {name!r} has no meaning after the body (RFC 9110 section 6.5.1)")
+        lines.append(_line(name, value)[0])
+    return lines
+
+
+def without_length(lines: bytes) -> bytes:
+    """Return the lines of a head but for the content-length."""
+    kept = [line for line in lines.splitlines(keepends=True) if not line.lower().startswith(b"content-length:")]
+    return b"".join(kept)
+
+
+def accepts_trailers(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether a request says that it wants trailers (RFC 9110 section 10.1.4)."""
+    return any(
+        b"trailers" in [coding.strip(b" \t") for coding in value.lower().split(b",")]
+        for name, value in headers
+        if name == b"te"
+    )
 
 
 def _pair(header: object) -> tuple[bytes, bytes]:

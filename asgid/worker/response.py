@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 from asgid.errors import AppError
-from asgid.worker.head import HEADS, STATUS_LINES, checked
+from asgid.worker.head import HEADS, STATUS_LINES, checked, early_hint, trailer_lines, without_length
 
 Message: TypeAlias = MutableMapping[str, Any]  # ASGI's own type
 
@@ -22,26 +22,31 @@ class State(IntEnum):
     WAITING = 0  # for http.response.start
     HELD = 1  # start came; the head waits for the first body message
     STREAMING = 2  # the head has left
-    COMPLETE = 3
+    TRAILING = 3  # the body has ended; the trailers that were announced have not come
+    COMPLETE = 4
 
 
-WAITING, HELD, STREAMING, COMPLETE = State  # a name of the module costs less than an attribute of a class
+# A name of the module costs less than an attribute of a class.
+WAITING, HELD, STREAMING, TRAILING, COMPLETE = State
 
 
 class Response:
-    """The answer to one request. `start` and `body` take the messages; `body` returns what to write.
+    """The answer to one request. `start`, `body`, `trailers` and `early_hint` take the messages, and return what to
+    write.
 
     `keep_alive` says, once the head has left, whether another request may follow on the connection.
     """
 
     __slots__ = (
-        "_is_bodiless",
+        "_after_body",
         "_is_chunked",
         "_is_head",
         "_left",
         "_lines",
         "_mine",
         "_minor",
+        "_trailers",
+        "is_bodiless",
         "keep_alive",
         "state",
         "status",
@@ -55,23 +60,28 @@ class Response:
         self.status = 0
         self._lines = b""  # of the head, while it is held
         self._left: int | None = None  # bytes of the body still to come, where a length was promised
-        self._is_bodiless = self._is_chunked = False
+        self.is_bodiless = self._is_chunked = False  # bodiless: nothing of the body is written
+        self._after_body = COMPLETE
         self._mine: tuple[bytes, ...] = ()  # of the common lines those that the application sends itself
 
     def start(self, message: Message) -> None:
         """Take http.response.start."""
         if self.state is not WAITING:
             raise AppError(f"http.response.start came again; the response is {self.state.name.lower()}")
-        status, headers = message["status"], tuple(message.get("headers", ()))
+        status, headers = message.get("status"), tuple(message.get("headers", ()))
+        if type(status) is not int and not isinstance(status, int):  # 200.0 would be found: it is the same key as 200
+            raise AppError(f"status {status!r} is not a final status from 200 to 999; the response is waiting")
         try:
-            self._lines, self._left, closes, self._mine, self._is_bodiless = HEADS[status, headers]
+            self._lines, self._left, closes, self._mine, self.is_bodiless = HEADS[status, headers]
         except TypeError:  # lists are allowed, and are no keys
-            self._lines, self._left, closes, self._mine, self._is_bodiless = checked(status, headers)
+            self._lines, self._left, closes, self._mine, self.is_bodiless = checked(status, headers)
         self.status = status
         if closes:
             self.keep_alive = False
-        if self._is_head or self._is_bodiless:
-            self._is_bodiless, self._left = True, None
+        if self._is_head or self.is_bodiless:
+            self.is_bodiless, self._left = True, None
+        if message.get("trailers"):
+            self._expect_trailers()
         self.state = HELD
 
     def body(self, message: Message, common: bytes, is_last: bool) -> tuple[bytes, bytes, bytes]:
@@ -94,20 +104,57 @@ class Response:
             if payload:
                 before += b"%x\r\n" % len(payload)
                 after = b"\r\n"
-            if not more:
+            if not more and self._after_body is COMPLETE:
                 after += b"0\r\n\r\n"
-        elif self._is_bodiless:
+        elif self.is_bodiless:
             payload = b""
         if not more:
-            self.state = COMPLETE
+            self.state = self._after_body
         return before, payload, after
 
+    def trailers(self, message: Message, is_wanted: bool) -> bytes:
+        """Take http.response.trailers. They leave with the last of them, and only where the client wants any and the
+        body ended in a way that lets something follow; elsewhere they are looked at and dropped.
+        """
+        if self.state is not TRAILING:
+            raise AppError(
+                f"http.response.trailers came while the response is {self.state.name.lower()}; it follows a body "
+                "whose start said `trailers`"
+            )
+        self._trailers += trailer_lines(message.get("headers", ()))
+        if message.get("more_trailers", False):
+            return b""
+        self.state = COMPLETE
+        if not self._is_chunked:
+            return b""
+        return b"".join((b"0\r\n", *(self._trailers if is_wanted else ()), b"\r\n"))
+
+    def early_hint(self, message: Message) -> bytes:
+        """Take http.response.early_hint. The specification lets an application send it until the body ends; once the
+        head has left there is no place for it, and it is dropped.
+        """
+        if self.state > STREAMING:
+            raise AppError(f"http.response.early_hint came while the response is {self.state.name.lower()}")
+        links = message.get("links")
+        if links is None or isinstance(links, str | bytes):
+            raise AppError(f"http.response.early_hint: links {links!r} is not an iterable of bytes")
+        hint = early_hint(links)
+        # A 1.0 client knows no informational answer (RFC 9110 section 15.2).
+        return hint if self._minor and self.state <= HELD else b""
+
+    def _expect_trailers(self) -> None:
+        """Let trailers follow the body. Only chunks have a place for them: a promised length is held, but not told."""
+        self._after_body, self._trailers = TRAILING, list[bytes]()
+        if self._minor and not self.is_bodiless:
+            self._is_chunked = True
+            self._lines = without_length(self._lines) + b"transfer-encoding: chunked\r\n"
+
     def _first(self, length: int, common: bytes, more: bool, is_last: bool) -> bytes:
-        """Return the head, with the framing: (1) no body at all, (2) a promised length, (3) a known one, (4) chunks,
-        (5) until the connection closes.
+        """Return the head, with the framing: (1) no body at all, (2) a promised length, or chunks for trailers, (3) a
+        known length, (4) chunks, (5) until the connection closes.
         """
         framing = b""
-        if self._is_bodiless or self._left is not None:  # 1, 2
+        if self.is_bodiless or self._left is not None or self._is_chunked:  # 1, 2
             pass
         elif not more:  # 3
             framing = b"content-length: %d\r\n" % length

@@ -11,6 +11,8 @@ from urllib.parse import unquote_to_bytes
 Scope: TypeAlias = dict[str, Any]  # ASGI's own type: keys and values are the specification's
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 
+#: What a response may use beyond the specification. A client of HTTP/1.0 has neither chunks nor informational answers.
+_EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}}
 #: The latest version of the HTTP specification: send() raises OSError after a disconnect.
 SPEC_VERSION = "2.5"
 
@@ -53,6 +55,7 @@ def request_scope(
     scope = common.copy()
     # An application may write to what it is given: what is not made for it alone is copied.
     scope["asgi"] = common["asgi"].copy()
+    scope["extensions"] = _EXTENSIONS.copy() if minor else {}
     if not minor:
         scope["http_version"] = "1.0"
     scope["method"] = method
