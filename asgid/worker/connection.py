@@ -238,7 +238,11 @@ class Connection(asyncio.Protocol):
         exchange.start(now)
         # Often the application has ended by now; it had the loop, so no deadline was looked at meanwhile. What it wrote
         # may have made the client the one who is waited for.
-        if self.exchange is exchange and self._phase != "write":
+        if self.exchange is not exchange or self._phase == "write":
+            return
+        if self._receiving is exchange:  # its turn, or its place, came before the rest of its body
+            self._await_body(exchange)
+        else:
             self._phase, self.deadline = "request", now + self.service.timeouts.request
 
     def is_last(self) -> bool:
