@@ -24,6 +24,7 @@ from asgid.board import (
 )
 from asgid.errors import ClientError
 from asgid.worker.admission import Entry, Places
+from asgid.worker.cork import Cork
 from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
@@ -44,8 +45,10 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_common",
+        "_cork",
         "_discarded",
         "_failure",
+        "_has_begun",
         "_is_ended",
         "_is_reading_paused",
         "_phase",
@@ -59,6 +62,7 @@ class Connection(asyncio.Protocol):
         "exchange",
         "is_deaf",
         "is_write_paused",
+        "out",
         "service",
         "transport",
     )
@@ -66,6 +70,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.transport: asyncio.Transport
+        self.out: asyncio.Transport | Cork  # where answers are written
+        self._cork: Cork | None = None
+        self._has_begun = False  # a request, in this read
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
         self.is_deaf = False
@@ -84,7 +91,8 @@ class Connection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
+        # The base class is wider than what a server is given.
+        self.transport = self.out = cast("asyncio.Transport", transport)
         service = self.service
         service.connections.add(self)
         service.row[ACCEPTED] += 1
@@ -117,13 +125,17 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_deaf:
             return
+        self._has_begun = False
         try:
             self._reader.feed(data)
         except ClientError as error:
             self._fail(error)
+            self.uncork()
             return
         if self._unstarted:
             self._start(self._unstarted)
+        if self._cork:
+            self.uncork()
         if self._receiving:
             self._await_body(self._receiving)
         elif self._reader.is_in_head:
@@ -167,6 +179,9 @@ class Connection(asyncio.Protocol):
         keep_alive: bool,
         expects_continue: bool,
     ) -> None:
+        if self._has_begun:
+            self._hold_back()
+        self._has_begun = True
         self._receiving = exchange = Exchange(
             self,
             request_scope(self._common, self.service.state, method, target, minor, headers),
@@ -322,6 +337,7 @@ class Connection(asyncio.Protocol):
             return
         self.is_deaf = True
         self.exchange = self._queue = None
+        self.uncork()
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._await_reader("write")
@@ -339,6 +355,7 @@ class Connection(asyncio.Protocol):
         if self._is_ended:
             self._finish()
             return
+        self.uncork()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.resume_reading()
@@ -355,6 +372,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """End the connection in a way that nobody takes for an orderly end."""
         self.is_deaf = True
+        self.uncork()
         self.transport.abort()
 
     def overdue(self) -> None:
@@ -384,8 +402,18 @@ class Connection(asyncio.Protocol):
 
     # The transport
 
+    def _hold_back(self) -> None:
+        if self._cork is None:
+            self.out = self._cork = Cork(self.transport)
+
+    def uncork(self) -> None:
+        """Write what was held back, and hold back no more."""
+        cork, self._cork, self.out = self._cork, None, self.transport
+        if cork:
+            cork.pull()
+
     def write_continue(self) -> None:
-        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._phase == "body":
             self._expect("body", self.service.timeouts.body)
 
@@ -393,7 +421,7 @@ class Connection(asyncio.Protocol):
         common = self.service.common_lines
         if retry_after_s is not None:
             common += b"retry-after: %d\r\n" % retry_after_s
-        self.transport.write(error_response(status, text, common, is_head=is_head))
+        self.out.write(error_response(status, text, common, is_head=is_head))
 
     async def writable(self) -> None:
         """Wait until the transport takes more, or the connection is lost."""

@@ -224,9 +224,9 @@ class Exchange:
             self.expects_continue or ((connection.is_deaf or service.is_draining) and connection.is_last()),
         )
         if len(payload) <= _JOINED:
-            connection.transport.write(before + payload + after)
+            connection.out.write(b"".join((before, payload, after)))
         else:
-            connection.transport.writelines((before, payload, after) if after else (before, payload))
+            connection.out.writelines((before, payload, after) if after else (before, payload))
         self._response_bytes += len(payload)
         if response.state is COMPLETE:
             self._complete(monotonic(), AT_ONCE if was_held else DURATION)
@@ -240,11 +240,11 @@ class Exchange:
 
     async def _send_extension(self, kind: object, message: Message) -> None:
         """Take a message of one of the extensions that the scope names."""
-        response, transport = self.response, self._connection.transport
+        response, out = self.response, self._connection.out
         if kind == "http.response.early_hint":
-            transport.write(response.early_hint(message))
+            out.write(response.early_hint(message))
         elif kind == "http.response.trailers":
-            transport.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
+            out.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
             if response.state is COMPLETE:
                 self._complete(monotonic(), DURATION)
         else:
