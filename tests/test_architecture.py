@@ -30,6 +30,7 @@ PURE = (
         "master.snapshot",
         "master.recycling",
         "worker.admission",
+        "worker.proxy",
         "worker.scope",
         "worker.response",
     ),

@@ -28,7 +28,6 @@ NOT_YET: Mapping[str, NotYet] = {
     "listen.proxy_protocol": NotYet("read the PROXY protocol", ("off",)),
     "listen.tls": NotYet("serve HTTPS", ("",)),
     "websocket.*": NotYet("govern WebSockets"),
-    "proxy.*": NotYet("govern forwarding headers"),
     "tls.*": NotYet("serve HTTPS"),
     "control.*": NotYet("let commands reach a running master"),
 }

@@ -228,6 +228,16 @@ class Worker:
             theirs, _ = listener.accept()
         return await self._connected(ours, theirs)
 
+    async def connect_reset(self, data: bytes) -> None:
+        """Accept a client that has sent `data` and then an RST: the kernel tells no address of it any more."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            with socket.create_connection(listener.getsockname()) as ours:
+                ours.sendall(data)
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs, _ = listener.accept()
+        theirs.setblocking(False)
+        await self.service.loop.connect_accepted_socket(lambda: _Connection(self.service), theirs)
+
     async def _connected(self, ours: socket.socket, theirs: socket.socket) -> "Client":
         ours.setblocking(False)
         theirs.setblocking(False)
