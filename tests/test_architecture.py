@@ -31,6 +31,7 @@ PURE = (
         "master.recycling",
         "worker.admission",
         "worker.proxy",
+        "worker.proxy_protocol",
         "worker.scope",
         "worker.response",
     ),

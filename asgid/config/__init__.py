@@ -95,7 +95,7 @@ class Listen(Table):
     group: Line = Field("", description="group of the socket file; unix:/path only")
     proxy_protocol: Literal["off", "v1", "v2", "any"] = Field(
         "off",
-        description="versions of the PROXY protocol that connections must begin with",
+        description="versions of the PROXY protocol; each connection must begin with it, and come from proxy.trusted",
     )
     tls: Line = Field("", description="the NAME of the [tls.NAME] table whose certificate it shows")
 

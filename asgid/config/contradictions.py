@@ -45,6 +45,7 @@ def contradictions(document: Mapping[str, Any], default_bind: str) -> Iterator[t
         yield from _missing_certificates(listeners, certificates)
     if isinstance(proxy := document.get("proxy", {}), dict):
         yield from _unread_headers(proxy)
+        yield from _untrusted_preambles(listeners, proxy)
 
 
 def _keys_of_files(listeners: Sequence[_Listener]) -> Iterator[tuple[KeyPath, str]]:
@@ -110,6 +111,12 @@ def _unread_headers(proxy: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
         if proxy.get(key) is True and headers in ("none", "forwarded") and headers not in families:
             needs = " or ".join(f'headers = "{family}"' for family in families)
             yield ("proxy", key), f"no header says it with headers = {shown(headers)}; it needs {needs}"
+
+
+def _untrusted_preambles(listeners: Sequence[_Listener], proxy: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for listener in listeners:
+        if listener.table.get("proxy_protocol") in ("v1", "v2", "any") and proxy.get("trusted") == []:
+            yield (*listener.path, "proxy_protocol"), "proxy.trusted is empty, so every connection would be refused"
 
 
 def _address(bind: object) -> address.Address | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asgid.worker.admission import Admission, Places
     from asgid.worker.connection import Connection
     from asgid.worker.exchange import Exchange
+    from asgid.worker.preamble import Preamble
 
 Event: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
@@ -62,7 +63,7 @@ class Service:
         self.common_lines = b""  #: Date and Server, rebuilt once a second
         self.trust = Trust(config.proxy.trusted)
         self.forwarding = Forwarding(config.proxy, self.trust)
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Preamble] = set()
         self.running: set[Exchange] = set()  #: whose application's call has not returned
         self.on_left: Callable[[], None] = _nothing  #: a connection is closed, or an application's call has returned
         self.look_for_siblings: Callable[[int], list[Row]] = _nobody
@@ -70,7 +71,7 @@ class Service:
         self._looked_ns = 0
         self.is_draining = False  #: each response is the last of its connection
 
-    def entered(self, connection: "Connection") -> None:
+    def entered(self, connection: "Connection | Preamble") -> None:
         """A connection was accepted."""
         self.connections.add(connection)
         self.row[ACCEPTED] += 1
@@ -78,7 +79,7 @@ class Service:
         if self.admission.entered(self.fewest()):
             self.row[LIMIT_REACHED] += 1
 
-    def left(self, connection: "Connection") -> None:
+    def left(self, connection: "Connection | Preamble") -> None:
         """It is closed, and nothing of it is in hand any more."""
         self.connections.discard(connection)
         self.row[CONNECTIONS] -= 1

@@ -18,6 +18,7 @@ REFUSED = {
     '[[listen]]\nbind = "fd:3"\nname = "x"\n[[listen]]\nbind = "fd:3"\nname = "x"': "7: listen.bind: another [[",
     '[proxy]\nheaders = "none"\nhost = true': '5: proxy.host: no header says it with headers = "none"; it needs',
     '[proxy]\nheaders = "forwarded"\nprefix = true': '5: proxy.prefix: no header says it with headers = "forwarded"',
+    '[[listen]]\nproxy_protocol = "any"\n[proxy]\ntrusted = []': "4: listen.proxy_protocol: proxy.trusted is empty",
     "[[listen]]\nname = 5\n[[listen]]\nbind = ':1'": "4: listen.name: expected text",
 }
 
