@@ -38,7 +38,7 @@ class Refusals:
         self._service.log.warning(
             "connection refused for its PROXY header",
             listener=listener,
-            peer=peer or "gone",
+            peer=peer,
             problem=str(error),
             untold=self._untold,
         )
@@ -73,7 +73,11 @@ class Preamble(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
-        # Who connects and says nothing is no error, trusted or not: a health check.
+        # Who connects and says nothing is no error, trusted or not: a health check. Nor is one that sent its header and
+        # an RST, as HAProxy's do, before it was accepted: it has no address any more by which it could be trusted.
+        if not self._peer:
+            self.abort()
+            return
         self._received += data
         try:
             header = self._read()

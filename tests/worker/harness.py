@@ -247,15 +247,21 @@ class Worker:
         self._clients.append(client)
         return client
 
-    async def connect_reset(self, data: bytes) -> None:
+    async def connect_reset(self, data: bytes, versions: str = "off") -> None:
         """Accept a client that has sent `data` and then an RST: the kernel tells no address of it any more."""
+
+        def protocol() -> asyncio.Protocol:
+            if versions == "off":
+                return _Connection(self.service)
+            return Preamble(self.service, "web", versions, self._refusals)
+
         with socket.create_server(("127.0.0.1", 0)) as listener:
             with socket.create_connection(listener.getsockname()) as ours:
                 ours.sendall(data)
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             theirs, _ = listener.accept()
         theirs.setblocking(False)
-        await self.service.loop.connect_accepted_socket(lambda: _Connection(self.service), theirs)
+        await self.service.loop.connect_accepted_socket(protocol, theirs)
 
     async def _connected(self, ours: socket.socket, theirs: socket.socket) -> "Client":
         ours.setblocking(False)

@@ -140,6 +140,19 @@ async def test_a_health_check_is_no_error(said, trusted, way):
         assert not worker.lines
 
 
+@pytest.mark.parametrize("trusted", [["127.0.0.1"], ["unix"], ["*"]])
+@pytest.mark.parametrize("said", [LOCAL, V1 + request(), request()])
+@on_a_loop
+async def test_who_resets_before_it_is_accepted_is_nobody(said, trusted):
+    """As HAProxy's health checks do: the kernel has forgotten the address. No error, and no request either."""
+    async with Worker(tell, proxy={"trusted": trusted}) as worker:
+        await worker.connect_reset(said, "any")
+        await until(lambda: not worker.service.connections)
+
+        assert {"ACCEPTED": 1} == worker.counts
+        assert not worker.lines
+
+
 @on_a_loop
 async def test_a_header_that_ends_before_its_end_is_an_error():
     """A proxy that breaks off has a fault."""
