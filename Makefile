@@ -38,6 +38,9 @@ docs: $(VENV)/.test ## regenerate the example file and the configuration referen
 bench: $(VENV)/.bench ## all peers in one interleaved run; the report goes to benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.run
 
+bench-check: $(VENV)/.run ## the last run of `make bench`, judged by the targets; it fails where one is missed
+	@$(BIN)/python -m benchmarks.check
+
 clean: ## remove what the commands above made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -53,4 +56,4 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@./scripts/make-venv $(VENV)
 
-.PHONY: help run test slow check lint format fuzz docs bench clean
+.PHONY: help run test slow check lint format fuzz docs bench bench-check clean

@@ -33,6 +33,7 @@ PURE = (
         "worker.proxy",
         "worker.proxy_protocol",
         "worker.scope",
+        "worker.head",
         "worker.response",
     ),
 )

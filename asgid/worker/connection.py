@@ -19,7 +19,7 @@ from asgid.worker.admission import Entry, Places
 from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
-from asgid.worker.response import COMPLETE, STREAMING, WAITING, Response, error_response
+from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
 from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
 
@@ -231,7 +231,11 @@ class Connection(asyncio.Protocol):
         exchange.start(now)
         # Often the application has ended by now; it had the loop, so no deadline was looked at meanwhile. What it wrote
         # may have made the client the one who is waited for.
-        if self.exchange is exchange and self._phase != "write":
+        if self.exchange is not exchange or self._phase == "write":
+            return
+        if self._receiving is exchange:  # its turn, or its place, came before the rest of its body
+            self._await_body(exchange)
+        else:
             self._phase, self.deadline = "request", now + self.service.timeouts.request
 
     def is_last(self) -> bool:
@@ -296,7 +300,7 @@ class Connection(asyncio.Protocol):
         state = exchange.response.state if exchange else WAITING
         if exchange:
             exchange.disconnect()
-        if state is STREAMING:
+        if HELD < state < COMPLETE:
             self.abort()
             return
         if state is not COMPLETE:

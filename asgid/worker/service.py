@@ -59,7 +59,7 @@ class Service:
         self.access = access
         self.admission = admission
         self.places = places  #: None where requests have no cap
-        self.state: Mapping[str, Any] = {}  #: what lifespan startup left, copied for each request
+        self.state: Mapping[str, Any] | None = None  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second
         self.trust = Trust(config.proxy.trusted)
         self.forwarding = Forwarding(config.proxy, self.trust)

@@ -76,7 +76,7 @@ def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
 
 @given(
     asked=ASKED,
-    status=st.one_of(st.sampled_from([200, 204, 206, 304, 404, 500]), st.integers(200, 999)),
+    status=st.one_of(st.sampled_from([200, 204, 205, 206, 304, 404, 500]), st.integers(200, 999)),
     headers=st.lists(PLAIN, max_size=6),
     bodies=BODIES,
     has_length=st.booleans(),
@@ -97,7 +97,7 @@ def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, c
     head, body = read(asked, written)
     names = [name for name, _ in head.headers]
     framings = [name for name in names if name in {b"content-length", b"transfer-encoding"}]
-    is_bodiless = asked.is_head or status in {204, 304}
+    is_bodiless = asked.is_head or status in {204, 205, 304}
 
     assert State.COMPLETE is response.state
     assert status == head.status_code

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
-from asgid.worker import response as module
 from asgid.worker.response import Response, State, error_response
 
 COMMON = b"date: today\r\nserver: asgid\r\n"
@@ -218,15 +217,6 @@ def test_a_body_is_bytes(body):
     """The message says what it was."""
     with pytest.raises(AppError, match=f"is bytes, not {type(body).__name__}"):
         _started().body({"body": body}, COMMON, is_last=False)
-
-
-def test_header_lines_that_never_come_again_do_not_fill_the_memory():
-    """The cache has a bound in lines, and takes no long ones."""
-    for number in range(3 * module._MOST_LINES):
-        respond(b"", headers=[(b"etag", b"%d" % number), (b"set-cookie", b"x" * module._LONGEST_LINE + b"%d" % number)])
-
-    assert len(module._LINES) <= module._MOST_LINES
-    assert max(len(line) for line, _, _ in module._LINES.values()) <= module._LONGEST_LINE
 
 
 def test_an_answer_of_our_own_is_whole():
