@@ -30,6 +30,8 @@ PURE = (
         "master.snapshot",
         "master.recycling",
         "worker.admission",
+        "worker.proxy",
+        "worker.proxy_protocol",
         "worker.scope",
         "worker.head",
         "worker.response",

@@ -6,29 +6,22 @@ no timer is made or cancelled for a request. Requests of one connection are answ
 """
 
 import asyncio
-import os
 from asyncio import Future
 from collections import deque
 from math import inf
 from time import monotonic
 from typing import cast
 
-from asgid.board import (
-    ACCEPTED,
-    CONNECTIONS,
-    LIMIT_REACHED,
-    PROTOCOL_CELL,
-    QUEUED,
-    REQUEST_BYTES,
-    TIMEOUT_CELL,
-)
+from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
+from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
 from asgid.worker.cork import Cork
+from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
-from asgid.worker.scope import Address, request_scope, template
+from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
 
 #: Requests that may wait their turn on one connection; who sends more is served these and then has to connect again.
@@ -47,6 +40,7 @@ class Connection(asyncio.Protocol):
         "_common",
         "_cork",
         "_discarded",
+        "_ends",
         "_failure",
         "_has_begun",
         "_is_ended",
@@ -91,26 +85,23 @@ class Connection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.service.entered(self)
+        self.begin_on(transport, ends.of(transport), monotonic() + self.service.timeouts.header)
+
+    def begin_on(self, transport: asyncio.BaseTransport, known: Ends, header_by: float) -> None:
+        """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
         # The base class is wider than what a server is given.
         self.transport = self.out = cast("asyncio.Transport", transport)
-        service = self.service
-        service.connections.add(self)
-        service.row[ACCEPTED] += 1
-        service.row[CONNECTIONS] += 1
+        self._ends = known
         self._common = template(
-            client=_host_and_port(transport.get_extra_info("peername")),
-            server=_address(transport.get_extra_info("sockname")),
-            root_path=service.config.app.root_path,
-            scheme="http",
+            client=known.client,
+            server=known.server,
+            root_path=self.service.config.app.root_path,
+            scheme=known.scheme,
         )
-        self._expect("header", service.timeouts.header)
-        if service.admission.entered(service.fewest()):
-            service.row[LIMIT_REACHED] += 1
+        self._phase, self.deadline = "header", header_by
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
-        service = self.service
-        service.connections.discard(self)
-        service.row[CONNECTIONS] -= 1
         self.deadline = inf
         self.is_deaf = True
         for exchange in (self.exchange, *(self._queue or ())):
@@ -119,8 +110,7 @@ class Connection(asyncio.Protocol):
         self.exchange = self._queue = self._receiving = self._unstarted = None
         self._reader.close()
         self._release_writers()
-        service.admission.left()
-        service.on_left()
+        self.service.left(self)
 
     def data_received(self, data: bytes) -> None:
         if self.is_deaf:
@@ -182,9 +172,12 @@ class Connection(asyncio.Protocol):
         if self._has_begun:
             self._hold_back()
         self._has_begun = True
+        scope = request_scope(self._common, self.service.state, method, target, minor, headers)
+        if self._reader.is_forwarded:
+            self.service.forwarding.apply(scope, ends.peer(self._ends, self.transport))
         self._receiving = exchange = Exchange(
             self,
-            request_scope(self._common, self.service.state, method, target, minor, headers),
+            scope,
             Response(method == "HEAD", minor, keep_alive),
             expects_continue,
         )
@@ -474,15 +467,3 @@ class Connection(asyncio.Protocol):
         """Nothing is expected of the client: only the application's own time limit counts."""
         begun = self.exchange.begun if self.exchange else monotonic()
         self._phase, self.deadline = "request", begun + self.service.timeouts.request
-
-
-def _address(name: object) -> Address:
-    """Return what a socket is bound to; on a unix socket a path, of which an abstract one begins with a NUL."""
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    return (name, None) if isinstance(name, str) and name else _host_and_port(name)
-
-
-def _host_and_port(name: object) -> tuple[str, int] | None:
-    """Return who is at the other end: who comes by a unix socket is nobody, whatever the client's end is bound to."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

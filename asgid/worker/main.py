@@ -14,7 +14,7 @@ from types import FrameType
 from setproctitle import setproctitle
 
 from asgid import wire
-from asgid.assignment import DUMP, Assignment
+from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ExitCode
 from asgid.log import Log
@@ -27,6 +27,7 @@ from asgid.worker.drain import Drain
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
+from asgid.worker.preamble import Preamble, Refusals
 from asgid.worker.pulse import Pulse
 from asgid.worker.service import Application, Service
 
@@ -75,13 +76,20 @@ class Worker:
         gc.collect()
         gc.freeze()
         row = self._assignment.row
+
+        def connection(listener: Listener) -> asyncio.Protocol:
+            if listener.proxy_protocol == "off":
+                return Connection(service)
+            return Preamble(service, listener.name, listener.proxy_protocol, refusals)
+
         doors = Doors(
             loop,
             self._assignment.listeners,
-            lambda: Connection(service),
+            connection,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
         service = self._service(app, lifespan, access, doors)
+        refusals = Refusals(service)
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()

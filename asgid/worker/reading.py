@@ -13,10 +13,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from asgid.board import METHODS
 from asgid.config import Limits
 from asgid.errors import ClientError
+from asgid.worker.proxy import FORWARDING
 
 #: No length is longer; int() of thousands of digits is slow, and raises from 4300 on.
 _LENGTH_DIGITS = 19
-_TELLING = frozenset((b"host", b"expect", b"content-length", b"transfer-encoding", b"upgrade"))
+_TELLING = frozenset((b"host", b"expect", b"content-length", b"transfer-encoding", b"upgrade", *FORWARDING))
 #: Where trailers go: they are not merged into the headers that an application trusts (RFC 9110 section 6.5.1).
 _NOWHERE = cast("list[tuple[bytes, bytes]]", deque(maxlen=0))
 _METHODS = {method.encode(): method for method in METHODS[:-1]}
@@ -66,6 +67,7 @@ class Reader:
         "_partial",
         "_target",
         "_unmeasured",
+        "is_forwarded",
         "is_in_body",
         "is_in_head",
     )
@@ -75,6 +77,7 @@ class Reader:
         self._limits = limits
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self.is_in_head = self.is_in_body = False
+        self.is_forwarded = False  # whether a request so far has told of a client behind a proxy
         self._fed = 0  # bytes of the reads that this head is in
         self._partial = 0  # bytes of whole reads that completed nothing
         self._body_bytes = self._body_seen = 0  # of this body; of them, those of earlier reads
@@ -239,6 +242,8 @@ class Reader:
             self._expects_continue = value.lower() == b"100-continue"
         elif name == b"upgrade":
             self._offers_upgrade = True
+        elif name in FORWARDING:
+            self.is_forwarded = True
         elif name == b"transfer-encoding":
             if value.lower() != b"chunked":
                 raise ClientError(501, "framing", "the only transfer-encoding spoken here is chunked")

@@ -192,7 +192,6 @@ async def test_what_is_held_back_leaves_before_the_connection_is_given_up():
         await tell(scope, receive, send)
 
     async with Worker(app) as worker:
-        worker.may_fail = True
         client = await worker.connect()
         writes = _counted(client.server)
         client.server.data_received(request("GET", "/a") + request("GET", "/b") + request("GET", "/fail"))
