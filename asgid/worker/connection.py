@@ -38,7 +38,6 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_common",
-        "_cork",
         "_discarded",
         "_ends",
         "_failure",
@@ -52,11 +51,11 @@ class Connection(asyncio.Protocol):
         "_unsent",
         "_unstarted",
         "_writable",
+        "cork",
         "deadline",
         "exchange",
         "is_deaf",
         "is_write_paused",
-        "out",
         "service",
         "transport",
     )
@@ -64,8 +63,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.transport: asyncio.Transport
-        self.out: asyncio.Transport | Cork  # where answers are written
-        self._cork: Cork | None = None
+        self.cork: Cork | None = None
         self._has_begun = False  # a request, in this read
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
@@ -90,8 +88,7 @@ class Connection(asyncio.Protocol):
 
     def begin_on(self, transport: asyncio.BaseTransport, known: Ends, header_by: float) -> None:
         """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
-        # The base class is wider than what a server is given.
-        self.transport = self.out = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
         self._ends = known
         self._common = template(
             client=known.client,
@@ -120,12 +117,9 @@ class Connection(asyncio.Protocol):
             self._reader.feed(data)
         except ClientError as error:
             self._fail(error)
-            self.uncork()
             return
         if self._unstarted:
             self._start(self._unstarted)
-        if self._cork:
-            self.uncork()
         if self._receiving:
             self._await_body(self._receiving)
         elif self._reader.is_in_head:
@@ -170,7 +164,7 @@ class Connection(asyncio.Protocol):
         expects_continue: bool,
     ) -> None:
         if self._has_begun:
-            self._hold_back()
+            self.hold_back()
         self._has_begun = True
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
         if self._reader.is_forwarded:
@@ -395,18 +389,23 @@ class Connection(asyncio.Protocol):
 
     # The transport
 
-    def _hold_back(self) -> None:
-        if self._cork is None:
-            self.out = self._cork = Cork(self.transport)
+    def hold_back(self) -> None:
+        """Let what else is written in this turn of the loop leave at its end, in one write."""
+        if self.cork is None:
+            self.cork = Cork(self.transport)
+            self.service.loop.call_soon(self.uncork)
 
     def uncork(self) -> None:
-        """Write what was held back, and hold back no more."""
-        cork, self._cork, self.out = self._cork, None, self.transport
-        if cork:
+        """Write what was held back."""
+        if self.cork:
+            cork, self.cork = self.cork, None
             cork.pull()
 
+    def write(self, data: bytes) -> None:
+        (self.cork or self.transport).write(data)
+
     def write_continue(self) -> None:
-        self.out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._phase == "body":
             self._expect("body", self.service.timeouts.body)
 
@@ -414,7 +413,7 @@ class Connection(asyncio.Protocol):
         common = self.service.common_lines
         if retry_after_s is not None:
             common += b"retry-after: %d\r\n" % retry_after_s
-        self.out.write(error_response(status, text, common, is_head=is_head))
+        self.write(error_response(status, text, common, is_head=is_head))
 
     async def writable(self) -> None:
         """Wait until the transport takes more, or the connection is lost."""

@@ -223,16 +223,19 @@ class Exchange:
             service.common_lines,
             self.expects_continue or ((connection.is_deaf or service.is_draining) and connection.is_last()),
         )
-        if len(payload) <= _JOINED:
-            connection.out.write(b"".join((before, payload, after)))
+        if connection.cork:
+            connection.cork.writelines((before, payload, after))
+        elif len(payload) <= _JOINED:
+            connection.transport.write(b"".join((before, payload, after)))
         else:
-            connection.out.writelines((before, payload, after) if after else (before, payload))
+            connection.transport.writelines((before, payload, after) if after else (before, payload))
         self._response_bytes += len(payload)
         if response.state is COMPLETE:
             self._complete(monotonic(), AT_ONCE if was_held else DURATION)
             return
         if was_held:
             observe(service.row, START, monotonic() - self.begun)
+        connection.hold_back()
         if connection.is_write_paused:
             await connection.writable()
             if self.is_disconnected:
@@ -240,11 +243,11 @@ class Exchange:
 
     async def _send_extension(self, kind: object, message: Message) -> None:
         """Take a message of one of the extensions that the scope names."""
-        response, out = self.response, self._connection.out
+        response, connection = self.response, self._connection
         if kind == "http.response.early_hint":
-            out.write(response.early_hint(message))
+            connection.write(response.early_hint(message))
         elif kind == "http.response.trailers":
-            out.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
+            connection.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
             if response.state is COMPLETE:
                 self._complete(monotonic(), DURATION)
         else:

@@ -156,7 +156,7 @@ class _Counting:
 
 def _counted(connection: Connection) -> list[bytes]:
     counting = _Counting(connection.transport)
-    connection.transport = connection.out = cast("asyncio.Transport", counting)
+    connection.transport = cast("asyncio.Transport", counting)
     return counting.writes
 
 
