@@ -175,6 +175,11 @@ class Response:
     def file_sent(self, more: bool) -> None:
         self.state = STREAMING if more else self._after_body
 
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the body has no other end than the connection's, as far as is known."""
+        return self.state > HELD and self._left is None and not (self._is_chunked or self.is_bodiless)
+
     def _expect_trailers(self) -> None:
         """Let trailers follow the body. Only chunks have a place for them: a promised length is held, but not told."""
         self._after_body, self._trailers = TRAILING, list[bytes]()
