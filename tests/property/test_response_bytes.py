@@ -54,8 +54,8 @@ class Asked:
 ASKED = st.builds(Asked, st.booleans(), st.sampled_from([0, 1]), st.booleans(), st.booleans())
 
 
-def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
-    """Return the head and the body; h11.RemoteProtocolError where that is no whole response."""
+def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes, list[tuple[bytes, bytes]]]:
+    """Return the head, the body and the trailers; h11.RemoteProtocolError where that is no whole response."""
     reader = asked.reader()
     reader.receive_data(written)
     reader.receive_data(b"")
@@ -69,7 +69,7 @@ def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
             case h11.EndOfMessage():
                 assert head is not None
                 assert (b"", True) == reader.trailing_data
-                return head, body
+                return head, body, list(event.headers)
             case _:
                 raise AssertionError(f"not expected: {event}")
 
@@ -81,20 +81,25 @@ def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
     bodies=BODIES,
     has_length=st.booleans(),
     close=st.booleans(),
+    trailing=st.booleans(),
+    is_wanted=st.booleans(),
 )
-def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, close):
+def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, close, trailing, is_wanted):
     """The framing is exactly one, and told; a connection is kept only where the end of the body can be seen."""
     whole = b"".join(bodies)
     given_headers = [*headers, *([(b"Content-Length", b"%d" % len(whole))] if has_length else [])]
     given_headers += [(b"connection", b"close")] if close else []
     response = asked.response()
-    response.start({"status": status, "headers": given_headers})
+    response.start({"status": status, "headers": given_headers, "trailers": trailing})
     written = b""
     for index, body in enumerate(bodies):
         assert response.state is not State.COMPLETE
         message = {"body": body, "more_body": index < len(bodies) - 1}
         written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
-    head, body = read(asked, written)
+    if trailing:
+        assert State.TRAILING is response.state
+        written += response.trailers({"headers": [(b"x-sum", b"1")]}, is_wanted=is_wanted)
+    head, body, read_trailers = read(asked, written)
     names = [name for name, _ in head.headers]
     framings = [name for name in names if name in {b"content-length", b"transfer-encoding"}]
     is_bodiless = asked.is_head or status in {204, 205, 304}
@@ -107,6 +112,7 @@ def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, c
     ]
     assert 1 == names.count(b"date") == names.count(b"server")
     assert len(framings) <= 1
+    assert (trailing and is_wanted and b"transfer-encoding" in names) == ((b"x-sum", b"1") in read_trailers)
     assert response.keep_alive <= (asked.keep_alive and not asked.is_last and not close)
     assert response.keep_alive <= (is_bodiless or bool(framings))
     assert response.keep_alive == ((b"connection", b"close") not in list(head.headers))
@@ -150,7 +156,7 @@ def test_whatever_is_sent_is_refused_or_readable(asked: Asked, messages: list[di
         except AppError:
             break
     if response.state is State.COMPLETE:
-        head, _ = read(asked, written)
+        head, _, _ = read(asked, written)
         assert response.status == head.status_code
     elif response.state is not State.STREAMING:
         assert b"" == written
