@@ -307,14 +307,16 @@ class Exchange:
 
         is_readable = asyncio.Event()
         loop, own = self._service.loop, os.dup(fd)  # for a descriptor a loop has one reader, and that may be the app's
-        loop.add_reader(own, on_readable)
         try:
+            loop.add_reader(own, on_readable)
             while not is_readable.is_set():
                 waiter = loop.create_future()
                 self._waiters += (waiter,)
                 await waiter
                 if self.is_disconnected:
                     raise ClientDisconnectedError("the client has disconnected")
+        except PermissionError:  # epoll(7) on a device such as /dev/zero, which never waits
+            return
         finally:
             loop.remove_reader(own)
             os.close(own)

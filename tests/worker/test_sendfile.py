@@ -542,6 +542,21 @@ async def test_a_pipe_is_read_as_it_fills():
 
 
 @on_a_loop
+async def test_a_device_is_read_as_far_as_it_is_counted():
+    """One that no loop can watch never waits."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        with Path("/dev/zero").open("rb") as file:
+            await send(handed(file, count=100_000))
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert bytes(100_000) == (await client.get()).body
+
+
+@on_a_loop
 async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
     """Nobody waits for what nobody would be given; body that arrives meanwhile does not disturb."""
     read, write = os.pipe()
