@@ -275,7 +275,7 @@ class Exchange:
 
     async def _send_stretch(self, stretch: Stretch, *, more: bool) -> None:
         """Send bytes of a file as a part of the body: a few in one write with the head, many past this process."""
-        response, transport = self.response, self._connection.transport
+        response, connection = self.response, self._connection
         if stretch.length <= _JOINED:
             body = b"" if response.is_bodiless else stretch.read()
             await self.send({"type": "http.response.body", "body": body, "more_body": more})
@@ -285,15 +285,15 @@ class Exchange:
             await self.send({"type": "http.response.body", "more_body": True})
         before, length, after = response.file(stretch.length, more)
         if length:
-            transport.write(before)
+            connection.out.write(before)
             try:
-                await stretch.transmit(self._connection)
+                await stretch.transmit(connection)
             except ConnectionError as error:
                 self.disconnect()
-                self._connection.abort()
+                connection.abort()
                 raise ClientDisconnectedError("the client has disconnected") from error
         response.file_sent(more)
-        transport.write(after)
+        connection.out.write(after)
         self._response_bytes += length
         if response.state is COMPLETE:
             self._complete(monotonic(), DURATION)

@@ -187,6 +187,7 @@ def _descriptor(connection: "Connection") -> int:
 
 async def _drained(connection: "Connection") -> None:
     """Wait until all that was written before has left the transport."""
+    connection.uncork()
     transport = connection.transport
     transport.set_write_buffer_limits(0)
     try:
