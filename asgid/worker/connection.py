@@ -9,6 +9,8 @@ import asyncio
 from asyncio import Future
 from collections import deque
 from math import inf
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from time import monotonic
 from typing import cast
 
@@ -31,6 +33,8 @@ PIPELINE = 100
 LINGER_S = 2.0
 #: Body that nobody wants, read so that the connection can be kept; above it closing is cheaper.
 _DISCARDED = 262144
+#: What makes close(2) send a reset at once (socket(7)).
+_RESET = pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -43,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_failure",
         "_has_begun",
         "_is_ended",
+        "_is_open_ended",
         "_is_reading_paused",
         "_phase",
         "_queue",
@@ -78,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._writable: Future[None] | None = None
         self._is_reading_paused = False
         self._is_ended = False  # the client has closed its sending side
+        self._is_open_ended = False  # the last answer has no end but the connection's
         self._discarded = self._unsent = 0
 
     # asyncio's side
@@ -254,6 +260,7 @@ class Connection(asyncio.Protocol):
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The response has left whole."""
         if not exchange.response.keep_alive:
+            self._is_open_ended = exchange.response.is_open_ended
             self._finish()
         elif exchange.is_body_complete:
             if exchange is self.exchange:
@@ -357,9 +364,18 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def abort(self) -> None:
-        """End the connection in a way that nobody takes for an orderly end."""
+        """End the connection in a way that nobody takes for an orderly end.
+
+        A body without length and chunks ends where the stream does (RFC 9112 section 6.3): half of it, closed in order,
+        would be a whole one to its client, so there the end is a reset. Elsewhere it is not: a reset would take back
+        what is still on its way, earlier answers among it.
+        """
         self.is_deaf = True
         self.uncork()
+        exchange = self.exchange
+        is_open_ended = self._is_open_ended or (exchange is not None and exchange.response.is_open_ended)
+        if is_open_ended and self in self.service.connections:  # else the descriptor may be another's by now
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
         self.transport.abort()
 
     def overdue(self) -> None:

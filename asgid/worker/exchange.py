@@ -6,6 +6,7 @@ does not know the parser; it pulls on its connection for everything that concern
 """
 
 import asyncio
+import os
 import sys
 import traceback
 from asyncio import CancelledError, Future, Task
@@ -28,8 +29,9 @@ from asgid.board import (
 )
 from asgid.errors import AppError
 from asgid.worker.head import accepts_trailers
-from asgid.worker.response import COMPLETE, HELD, Message, Response, State
+from asgid.worker.response import COMPLETE, HELD, STREAMING, Message, Response, State
 from asgid.worker.scope import Scope
+from asgid.worker.sendfile import Handed, Stretch, path_stretch
 
 if TYPE_CHECKING:
     from asgid.worker.connection import Connection
@@ -250,12 +252,77 @@ class Exchange:
             connection.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
             if response.state is COMPLETE:
                 self._complete(monotonic(), DURATION)
+        elif kind == "http.response.pathsend" and response.state is HELD:  # never mixed with other parts of a body
+            with path_stretch(message) as stretch:
+                await self._send_stretch(stretch, more=False)
+        elif kind == "http.response.zerocopysend" and response.state in (HELD, STREAMING):
+            await self._send_handed(Handed(message), more=message.get("more_body", False))
         else:
             raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
         if self._connection.is_write_paused and response.state is not COMPLETE:
             await self._connection.writable()
             if self.is_disconnected:
                 raise ClientDisconnectedError("the client has disconnected")
+
+    async def _send_handed(self, handed: Handed, *, more: bool) -> None:
+        stretch = handed.stretch()
+        if stretch is not None:
+            with stretch:
+                await self._send_stretch(stretch, more=more)
+            handed.taken(stretch)
+            return
+        if not self.response.is_bodiless:
+            async for part in handed.parts(self._until_readable):
+                await self.send({"type": "http.response.body", "body": part, "more_body": True})
+        await self.send({"type": "http.response.body", "more_body": more})
+
+    async def _send_stretch(self, stretch: Stretch, *, more: bool) -> None:
+        """Send bytes of a file as a part of the body: a few in one write with the head, many past this process."""
+        response, connection = self.response, self._connection
+        if stretch.length <= _JOINED:
+            body = b"" if response.is_bodiless else stretch.read()
+            await self.send({"type": "http.response.body", "body": body, "more_body": more})
+            return
+        response.announce(stretch.length, more)
+        if response.state is HELD:
+            await self.send({"type": "http.response.body", "more_body": True})
+        before, length, after = response.file(stretch.length, more)
+        if length:
+            connection.out.write(before)
+            try:
+                await stretch.transmit(connection)
+            except ConnectionError as error:
+                self.disconnect()
+                connection.abort()
+                raise ClientDisconnectedError("the client has disconnected") from error
+        response.file_sent(more)
+        connection.out.write(after)
+        self._response_bytes += length
+        if response.state is COMPLETE:
+            self._complete(monotonic(), DURATION)
+
+    async def _until_readable(self, fd: int) -> None:
+        """Wait until a pipe can be read without waiting; ClientDisconnectedError where the client leaves before."""
+
+        def on_readable() -> None:
+            is_readable.set()
+            self._wake()
+
+        is_readable = asyncio.Event()
+        loop, own = self._service.loop, os.dup(fd)  # for a descriptor a loop has one reader, and that may be the app's
+        try:
+            loop.add_reader(own, on_readable)
+            while not is_readable.is_set():
+                waiter = loop.create_future()
+                self._waiters += (waiter,)
+                await waiter
+                if self.is_disconnected:
+                    raise ClientDisconnectedError("the client has disconnected")
+        except PermissionError:  # epoll(7) on a device such as /dev/zero, which never waits
+            return
+        finally:
+            loop.remove_reader(own)
+            os.close(own)
 
     def _complete(self, now: float, histogram: int) -> None:
         """The last byte is handed to the transport: count it, and let the connection go on."""

@@ -3,7 +3,7 @@
 The framing is ours alone (RFC 9112 section 6.3): exactly one of a length, chunks, or the end of the connection says
 where a body ends, and the application is held to what it promised. The head leaves with the first part of the body,
 because only then is it known whether the length can still be told. AppError for what the specification does not allow,
-with the state in its message.
+with the state in its message. Of a file only the length is known here; its bytes go past this module.
 """
 
 from collections.abc import MutableMapping
@@ -22,17 +22,18 @@ class State(IntEnum):
     WAITING = 0  # for http.response.start
     HELD = 1  # start came; the head waits for the first body message
     STREAMING = 2  # the head has left
-    TRAILING = 3  # the body has ended; the trailers that were announced have not come
-    COMPLETE = 4
+    SENDING = 3  # bytes of a file are on their way
+    TRAILING = 4  # the body has ended; the trailers that were announced have not come
+    COMPLETE = 5
 
 
 # A name of the module costs less than an attribute of a class.
-WAITING, HELD, STREAMING, TRAILING, COMPLETE = State
+WAITING, HELD, STREAMING, SENDING, TRAILING, COMPLETE = State
 
 
 class Response:
     """The answer to one request. `start`, `body`, `trailers` and `early_hint` take the messages, and return what to
-    write.
+    write; `announce`, `file` and `file_sent` accompany the bytes of a file.
 
     `keep_alive` says, once the head has left, whether another request may follow on the connection.
     """
@@ -133,7 +134,7 @@ class Response:
         """Take http.response.early_hint. The specification lets an application send it until the body ends; once the
         head has left there is no place for it, and it is dropped.
         """
-        if self.state > STREAMING:
+        if self.state > SENDING:
             raise AppError(f"http.response.early_hint came while the response is {self.state.name.lower()}")
         links = message.get("links")
         if links is None or isinstance(links, str | bytes):
@@ -141,6 +142,43 @@ class Response:
         hint = early_hint(links)
         # A 1.0 client knows no informational answer (RFC 9110 section 15.2).
         return hint if self._minor and self.state <= HELD else b""
+
+    def announce(self, length: int, more: bool) -> None:
+        """Say that `length` bytes of a file come next, before anything of this is written: a promise that they would
+        break is still a 500, and where they are the whole body the head tells their length.
+        """
+        if self._left is not None:
+            left = self._left - length
+            if left < 0 or (left and not more):
+                raise _broken_promise(left)
+        elif self.state is HELD and not (more or self.is_bodiless or self._is_chunked):
+            self._left = length
+            self._lines += b"content-length: %d\r\n" % length
+
+    def file(self, length: int, more: bool) -> tuple[bytes, int, bytes]:
+        """Begin with `length` bytes of a file, after the head; return what goes before them, how many of them go, and
+        what goes after them. Until `file_sent` nothing else may come.
+        """
+        if self.state is not STREAMING:
+            raise AppError(f"a file came while the response is {self.state.name.lower()}")
+        before = after = b""
+        if self._left is not None:
+            self._left -= length
+        if self._is_chunked:
+            if length:
+                before, after = b"%x\r\n" % length, b"\r\n"
+            if not more and self._after_body is COMPLETE:
+                after += b"0\r\n\r\n"
+        self.state = SENDING
+        return before, 0 if self.is_bodiless else length, after
+
+    def file_sent(self, more: bool) -> None:
+        self.state = STREAMING if more else self._after_body
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the body has no other end than the connection's, as far as is known."""
+        return self.state > HELD and self._left is None and not (self._is_chunked or self.is_bodiless)
 
     def _expect_trailers(self) -> None:
         """Let trailers follow the body. Only chunks have a place for them: a promised length is held, but not told."""

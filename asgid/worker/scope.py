@@ -11,8 +11,9 @@ from urllib.parse import unquote_to_bytes
 Scope: TypeAlias = dict[str, Any]  # ASGI's own type: keys and values are the specification's
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 
+_FILES: Scope = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 #: What a response may use beyond the specification. A client of HTTP/1.0 has neither chunks nor informational answers.
-_EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}}
+_EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}, **_FILES}
 #: The latest version of the HTTP specification: send() raises OSError after a disconnect.
 SPEC_VERSION = "2.5"
 
@@ -55,9 +56,10 @@ def request_scope(
     scope = common.copy()
     # An application may write to what it is given: what is not made for it alone is copied.
     scope["asgi"] = common["asgi"].copy()
-    scope["extensions"] = _EXTENSIONS.copy() if minor else {}
+    scope["extensions"] = _EXTENSIONS.copy()
     if not minor:
         scope["http_version"] = "1.0"
+        scope["extensions"] = _FILES.copy()
     scope["method"] = method
     # A percent-encoded path is UTF-8 where it is text at all; other octets are kept apart by surrogates, never lost.
     path = unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path

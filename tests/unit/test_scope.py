@@ -30,6 +30,8 @@ def test_every_key_of_the_specification_is_there():
         "extensions": {
             "http.response.trailers": {},
             "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
         },
         "state": {"pool": 7},
     }
@@ -84,7 +86,9 @@ def test_a_client_of_1_0_is_promised_no_trailers_and_no_hints():
     """It has neither chunks nor informational answers."""
     common = template(client=None, server=None, root_path="", scheme="http")
 
-    assert set() == set(request_scope(common, None, "GET", b"/", 0, [])["extensions"])
+    assert {"http.response.pathsend", "http.response.zerocopysend"} == set(
+        request_scope(common, None, "GET", b"/", 0, [])["extensions"]
+    )
 
 
 def test_what_an_application_writes_stays_with_its_request():
@@ -99,4 +103,4 @@ def test_what_an_application_writes_stays_with_its_request():
     second = request_scope(common, state, "GET", b"/", 1, [])
 
     assert ("3.0", {"pool": 7}, False) == (second["asgi"]["version"], second["state"], "extra" in second)
-    assert 2 == len(second["extensions"])
+    assert 4 == len(second["extensions"])

@@ -71,12 +71,14 @@ SCOPES: dict[str, tuple[bytes, dict[str, Any]]] = {
             "extensions": {
                 "http.response.trailers": {},
                 "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.zerocopysend": {},
             }
         },
     ),
     "the extensions of HTTP/1.0": (
         asked(b"GET / HTTP/1.0"),
-        {"extensions": {}},
+        {"extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}}},
     ),
 }
 

@@ -317,6 +317,48 @@ async def test_an_answer_that_is_not_finished_is_never_taken_for_one(messages, b
         assert 1 == worker.counts["EXCEPTIONS"] == len(worker.lines)
 
 
+async def _read_out(client: Client) -> None:
+    while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client._socket, 1 << 20), 10):
+        pass
+
+
+@pytest.mark.parametrize("has_left", [False, True], ids=["while it is made", "while it is taken"])
+@on_a_loop
+async def test_half_a_body_that_ends_with_the_connection_ends_in_a_reset(has_left):
+    """HTTP/1.0 has no other sign that a body is not whole: an orderly end would be the end of it."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"x" * 5_000_000 if has_left else b"x"))
+        raise ValueError("no")
+
+    async with Worker(app, timeouts={"write": "30s"}) as worker:
+        client = await worker.connect_tcp()
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        if has_left:
+            await until(lambda: client.server.is_write_paused)
+            worker.pass_time(31)
+        with pytest.raises(ConnectionResetError):
+            await _read_out(client)
+
+
+@on_a_loop
+async def test_half_a_body_of_chunks_ends_without_a_reset():
+    """Its client sees that the end is missing; a reset would take back what is on its way."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"x"))
+        raise ValueError("no")
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(GET)
+
+        await _read_out(client)
+        assert 1 == worker.counts["ABANDONED"]
+
+
 @on_a_loop
 async def test_work_after_the_last_part_holds_nobody_up():
     """The next request of the connection is answered while the first call still runs."""
