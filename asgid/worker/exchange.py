@@ -288,7 +288,7 @@ class Exchange:
             await self.send({"type": "http.response.body", "more_body": True})
         before, length, after = response.file(stretch.length, more)
         if length:
-            connection.out.write(before)
+            connection.write(before)
             try:
                 await stretch.transmit(connection)
             except ConnectionError as error:
@@ -296,7 +296,7 @@ class Exchange:
                 connection.abort()
                 raise ClientDisconnectedError("the client has disconnected") from error
         response.file_sent(more)
-        connection.out.write(after)
+        connection.write(after)
         self._response_bytes += length
         if response.state is COMPLETE:
             self._complete(monotonic(), DURATION)

@@ -156,7 +156,7 @@ async def test_a_small_file_leaves_with_its_head(case, small):
     writes: list[bytes] = []
     async with Worker(_sends(lambda: messages(small)), http=_BARE) as worker:
         client = await worker.connect()
-        client.server.out = cast("asyncio.Transport", _Counting(client.server.out, writes))
+        client.server.transport = cast("asyncio.Transport", _Counting(client.server.transport, writes))
         await client.send(sent)
 
         assert expected == await client.exactly(len(expected))
