@@ -1,0 +1,123 @@
+"""The same bytes read by h11: what it takes for a request, the application must have been given just so.
+
+Asgid may refuse what h11 reads. What it reads and h11 refuses, or reads otherwise, stands in LAXER or is evened out in
+`alike`, each with its reason; where a body ends is in neither. It does not know the connection.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import h11
+
+from tests.fuzz.delivery import BrokenRuleError, Seen
+
+_MOST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Laxer:
+    """What asgid takes and h11 does not: where a request begins with it, h11 is given `instead`."""
+
+    why: str
+    found: re.Pattern[bytes]
+    instead: bytes
+
+
+LAXER = (
+    Laxer(
+        "RFC 9112 section 2.2: a server should ignore an empty line before a request; a line feed alone may end a line."
+        " Nothing stands there that could be read in two ways.",
+        re.compile(rb"\A[\r\n]+"),
+        b"",
+    ),
+    Laxer(
+        "RFC 9112 section 3: a recipient may take several blanks between the words of a request line for one. Two ends"
+        " would be taken for none: a blank within the target is refused.",
+        re.compile(rb"\A([A-Z-]+) +([^ \r\n]+) +(HTTP/1\.[01])(?=\r\n)"),
+        rb"\1 \2 \3",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One request as h11 reads it."""
+
+    method: str
+    target: bytes
+    version: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def requests(stream: bytes) -> tuple[list[Heard], str]:
+    """Return the whole requests of a stream, and why the next is none: "" where only its end is missing."""
+    heard: list[Heard] = []
+    while True:
+        for laxer in LAXER:
+            stream = laxer.found.sub(laxer.instead, stream)
+        # h11 keeps no connection after 1.0, an offer to upgrade or a close: each request gets a reader of its own.
+        reader = h11.Connection(our_role=h11.SERVER, max_incomplete_event_size=_MOST_BYTES)
+        try:
+            reader.receive_data(stream)
+            one = _next(reader)
+        except h11.RemoteProtocolError as error:
+            return heard, str(error)
+        if one is None:
+            return heard, ""
+        heard.append(one)
+        stream = reader.trailing_data[0]
+
+
+def _next(reader: h11.Connection) -> Heard | None:
+    head, body = None, b""
+    while True:
+        match event := reader.next_event():
+            case h11.Request():
+                head = event
+            case h11.Data():
+                body += event.data
+            case h11.EndOfMessage():
+                assert head is not None
+                version = head.http_version.decode()
+                return Heard(head.method.decode(), head.target, version, tuple(head.headers), body)
+            case _:
+                return None
+
+
+def alike(one: Seen | Heard) -> Seen:
+    """Return a request without what two readers may tell differently."""
+    path, query = (one.raw_path, one.query) if isinstance(one, Seen) else _path_and_query(one.target)
+    headers = tuple(
+        # h11 writes this one in small letters; it means the same in any (RFC 9112 section 7). Blanks after a value are
+        # none of it (RFC 9112 section 5.1), and httptools leaves them there.
+        (name, value.lower() if name == b"transfer-encoding" else value.rstrip(b" \t"))
+        for name, value in one.headers
+    )
+    return Seen(one.method, path, query, one.version, headers, one.body)
+
+
+_ABSOLUTE = re.compile(rb"[A-Za-z]+://[^/?]*([^?]*)(?:\?(.*))?")
+
+
+def _path_and_query(target: bytes) -> tuple[bytes, bytes]:
+    """Return what ASGI wants of a target; h11 leaves it whole, so this is a reading of our own."""
+    if not target.startswith(b"/") and (absolute := _ABSOLUTE.fullmatch(target)):
+        return absolute[1] or b"/", absolute[2] or b""
+    path, _, query = target.partition(b"?")
+    return path, query
+
+
+def agree(stream: bytes, seen: Sequence[Seen]) -> None:
+    """Raise BrokenRuleError where the application saw a request that h11 does not read, or reads otherwise."""
+    heard, why = requests(stream)
+    for number, one in enumerate(seen):
+        if one.method == "CONNECT":  # has no content (RFC 9110 section 9.3.6), and what follows is not HTTP
+            return
+        if number >= len(heard):
+            raise BrokenRuleError("h11 does not read a request that was served", why or "it is not whole", stream)
+        ours, theirs = alike(one), alike(heard[number])
+        for name, left, right in zip(Seen._fields, ours, theirs, strict=True):
+            if left != right:
+                raise BrokenRuleError(f"h11 reads another {name}", f"{right!r}, and we {left!r}", stream)
