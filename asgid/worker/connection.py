@@ -344,6 +344,7 @@ class Connection(asyncio.Protocol):
         """
         self.is_deaf = True
         self.exchange = self._queue = self._receiving = self._unstarted = None
+        self._reader.close()
         if self.transport.is_closing():
             return
         if self._is_ended:

@@ -114,8 +114,12 @@ class Reader:
             self._check_partial()
 
     def close(self) -> None:
-        """Let go of the parser: it holds us, and without this a closed connection would wait for the collector."""
+        """Let go of the parser: it holds us, and without this a closed connection would wait for the collector.
+
+        And of the head at hand: one read may have brought thousands of headers, 6 MB of them, before it was refused.
+        """
         self._parser = None
+        self._headers = _NOWHERE
 
     def _decline(self, rest: memoryview) -> None:
         """Go on after an offer to upgrade: we speak one protocol, and may ignore it (RFC 9110 section 7.8)."""
