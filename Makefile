@@ -29,8 +29,8 @@ lint: $(VENV)/.test
 format: $(VENV)/.test ## let ruff lay the code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-fuzz: $(VENV)/.test ## the property tests with a large budget
-	@ASGID_HYPOTHESIS=fuzz $(BIN)/pytest -q -o timeout=0 -o faulthandler_timeout=0 tests/property
+fuzz: $(VENV)/.test ## ten minutes of streams that nobody thought of; FUZZ_MINUTES=1 for less
+	@$(BIN)/python -m tests.fuzz.run $(FUZZ_MINUTES)
 
 docs: $(VENV)/.test ## regenerate the example file and the configuration reference
 	@$(BIN)/python -m docs.generate

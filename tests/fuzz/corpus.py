@@ -306,5 +306,19 @@ BEYOND_A_LIMIT: Mapping[str, bytes] = {
     "more requests than may wait": _GET * 120,
 }
 
+_LARGE_BODY = bytes(range(256)) * 1200
+#: Bodies that the application is made to take in several messages; too long for every cut.
+LARGE: Mapping[str, bytes] = {
+    "a large body": request("POST", "/", body=_LARGE_BODY) + _GET,
+    "a large body in chunks": _post(_CHUNKED)
+    + (b"8000\r\n" + _LARGE_BODY[:0x8000] + b"\r\n") * 8
+    + b"0\r\n\r\n"
+    + _GET,
+    "a large body in small chunks": _post(_CHUNKED) + b"5\r\nhello\r\n" * 20_000 + b"0\r\n\r\n" + _GET,
+    "a large body behind another request": _GET + request("POST", "/", body=_LARGE_BODY) + _GET,
+    "a large body after an offer to upgrade": request("POST", "/", *_UPGRADE, body=_LARGE_BODY) + _GET,
+    "a large body that is not whole": _post("Content-Length: 400000") + _LARGE_BODY,
+}
+
 #: All that the rules about cuts hold for.
 STREAMS: Mapping[str, bytes] = {**GOOD, **UNFINISHED, **BAD}

@@ -191,6 +191,7 @@ class Transport(asyncio.Transport):
         """End the connection."""
         if not self.is_lost:
             self.is_lost = self._is_closing = True
+            self._unsent.clear()
             self._connection.connection_lost(error)
 
     def take(self) -> bool:
@@ -271,9 +272,11 @@ class World:
             self.loop.run_until_complete(self._deliver(pieces, end, room, weather, outcome))
         except Exception as error:
             self._end()
+            stream = b"".join(pieces)
             if isinstance(error, BrokenRuleError):
+                error.stream = error.stream or stream
                 raise
-            raise BrokenRuleError(f"{type(error).__name__} comes out of the connection", error) from error
+            raise BrokenRuleError(f"{type(error).__name__} comes out of the connection", error, stream) from error
         finally:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.signal(signal.SIGVTALRM, before)
@@ -281,10 +284,10 @@ class World:
 
     def _end(self) -> None:
         """Begin anew: whatever a broken rule has left would be found after every later stream."""
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks))
         self.loop.close()
         self._begin()
 
@@ -292,10 +295,13 @@ class World:
         self, pieces: Sequence[bytes], end: End, room: int | None, weather: Random | None, outcome: Outcome
     ) -> None:
         connection, transport = self.connect(room)
-        for piece in pieces:
+        for number, piece in enumerate(pieces, 1):
             if transport.is_closing():
                 break
             connection.data_received(piece)
+            if end is End.RESET and number == len(pieces):  # it goes with answers on the way that it has not read
+                await self.turn()
+                break
             await self._settle(connection, transport)
             if weather is not None:
                 self._storm(connection, transport, weather)

@@ -57,6 +57,14 @@ class Rules:
         for at in range(1, len(stream), step):
             self.cut(stream, [stream[:at], stream[at:]])
 
+    def every_way(self, stream: bytes) -> None:
+        """All that a stream alone can show: what found a broken rule had perhaps more in hand."""
+        self.every_cut(stream, 1 if len(stream) < 300 else 5)
+        for at in range(0, len(stream), 1 if len(stream) < 100 else 7):
+            self.cut(stream, [piece for piece in (stream[:at], stream[at:]) if piece], 0)
+            for end in End:
+                self.broken_off(stream, at, end)
+
     def broken_off(self, stream: bytes, at: int, end: End) -> None:
         """A client that leaves in the middle has had no more than one that stays."""
         for world in self._worlds:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz import answers, corpus, endless, grammar, second_reading
-from tests.fuzz.corpus import BEYOND_A_LIMIT, GOOD, LIMITS, STREAMS
+from tests.fuzz.corpus import BEYOND_A_LIMIT, GOOD, LARGE, LIMITS, STREAMS
 from tests.fuzz.delivery import READS, BrokenRuleError, End, World
 from tests.fuzz.mutations import mutated, pieces
 from tests.fuzz.rules import Rules, smallest
@@ -55,6 +55,14 @@ def test_what_is_good_is_served(rules, stream):
 def test_a_limit_holds_however_the_stream_is_cut(limited, stream):
     """What is seen of it is the same, as far as it goes."""
     limited.every_cut(stream, 1 if len(stream) < _SHORT else 31)
+
+
+@pytest.mark.parametrize("size", [1_460, 65_536, 100_000, 262_144])
+@pytest.mark.parametrize("stream", LARGE.values(), ids=LARGE)
+def test_a_large_body_is_the_same_in_reads_of_any_size(rules, stream, size):
+    """Also where reading has to pause until the application takes what came."""
+    rules.whole(stream)
+    rules.cut(stream, [stream[at : at + size] for at in range(0, len(stream), size)])
 
 
 def test_a_client_may_leave_at_any_byte(rules):
@@ -148,7 +156,7 @@ def test_the_smallest_stream_that_breaks_a_rule_is_found():
 
 def test_no_stream_stands_twice_in_the_corpus():
     """Under whatever name."""
-    rows = {**corpus.GOOD, **corpus.UNFINISHED, **corpus.BAD, **corpus.BEYOND_A_LIMIT}
+    tables = (corpus.GOOD, corpus.UNFINISHED, corpus.BAD, corpus.BEYOND_A_LIMIT, corpus.LARGE)
+    streams = [stream for table in tables for stream in table.values()]
 
-    assert len(rows) == len(corpus.STREAMS) + len(corpus.BEYOND_A_LIMIT)
-    assert len(rows) == len(set(rows.values()))
+    assert len(streams) == len(set(streams)) == len({name for table in tables for name in table})
