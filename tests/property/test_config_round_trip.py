@@ -1,7 +1,6 @@
 """What is written comes back: positions of whatever the TOML parser accepts, and any Config through its own text."""
 
 import math
-import os
 import string
 from typing import Any
 
@@ -17,9 +16,8 @@ from asgid.config.positions import KeyPath, line_numbers
 from asgid.config.unready import not_yet
 from asgid.errors import ConfigError, Problem
 
-settings.register_profile("fuzz", max_examples=4_000, deadline=None)
-settings.register_profile("default", deadline=None)
-settings.load_profile("fuzz" if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else "default")
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 # -- positions ---------------------------------------------------------------------------------------------------------
