@@ -357,7 +357,7 @@ class World:
             case 2 if not transport.is_over:
                 transport.pause_reading()  # and what stands there must not be what makes it go on
                 transport.resume_reading()
-            case 3:
+            case 3 if not transport.is_over:
                 connection.pause_writing()
                 connection.resume_writing()
             case _:

@@ -21,11 +21,14 @@ def main() -> None:
 
     def check(stream: bytes) -> None:
         at = len(stream) * 7 // 11
+        broken = None
         try:
             rules.whole(stream)
             rules.cut(stream, [piece for piece in (stream[:at], stream[at:]) if piece])
         except BrokenRuleError as error:
-            print(f"{error}\n{smallest(stream, rules.every_way, error.rule)!r}", flush=True)
+            broken = error
+        if broken is not None:
+            print(f"{broken}\n{smallest(stream, rules.every_way, broken.rule)!r}", flush=True)
             os._exit(1)
 
     options = ["-max_len=600", "-verbosity=0", "-print_final_stats=1", "-timeout=20"]

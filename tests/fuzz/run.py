@@ -44,7 +44,7 @@ Steps = Generator[int]
 Judge = Callable[[bytes], None]
 
 
-class GuidedFoundError(Exception):
+class ElsewhereError(Exception):
     """Another process has found a broken rule, and has said which."""
 
 
@@ -162,7 +162,7 @@ def _property_tests(chance: Random) -> Steps:
             [*command, f"--hypothesis-seed={chance.randrange(1 << 32)}"], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise GuidedFoundError(done.stdout[-8000:] + done.stderr[-2000:])
+            raise ElsewhereError(done.stdout[-8000:] + done.stderr[-2000:])
         yield 1
 
 
@@ -175,7 +175,7 @@ def _guided(chance: Random, folder: str) -> Steps:
         command = [sys.executable, "-m", "tests.fuzz.guided", folder, f"-max_total_time={_GUIDED_S}", f"-seed={number}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=_environment())
         if done.returncode:
-            raise GuidedFoundError(done.stdout[-8000:] or done.stderr[-8000:])
+            raise ElsewhereError(done.stdout[-8000:] or done.stderr[-8000:])
         yield int((re.findall(r"number_of_executed_units: (\d+)", done.stderr) or ["0"])[0])
 
 
@@ -229,11 +229,10 @@ class Run:
         ends, next_line = began + self.minutes * 60, began + min(_LINE_EVERY_S, self.minutes * 15)
         while (now := time.monotonic()) < ends and (waiting := [part for part in self.parts if not part.is_done]):
             part = min(waiting, key=lambda part: part.spent_s / part.share)
-            try:
-                part.take_turn(min(now + _TURN_S, ends))
-            except (BrokenRuleError, GuidedFoundError) as error:
+            broken = _broken_in_turn(part, min(now + _TURN_S, ends))
+            if broken is not None:
                 self._summarize(time.monotonic() - began)
-                _tell(part, error)
+                _tell(part, broken)
                 return 1
             if time.monotonic() >= next_line:
                 next_line += _LINE_EVERY_S
@@ -255,12 +254,22 @@ class Run:
             print(f"  skipped: {skipped}")
 
 
+def _broken_in_turn(part: Part, until: float) -> BrokenRuleError | ElsewhereError | None:
+    # Returned and not told at once: in an `except` clause every later error would have this one for its context, and
+    # the worker asks the parser's errors for theirs.
+    try:
+        part.take_turn(until)
+    except (BrokenRuleError, ElsewhereError) as error:
+        return error
+    return None
+
+
 def _apart(chance: Random) -> Random:
     """Return a chance of its own for a part, whatever the others have drawn."""
     return Random(chance.randrange(1 << 32))
 
 
-def _tell(part: Part, error: BrokenRuleError | GuidedFoundError) -> None:
+def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
     print(f"fuzz: {part.name}: {error}")
     if not isinstance(error, BrokenRuleError) or not error.stream:
         return
