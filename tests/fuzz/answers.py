@@ -168,7 +168,7 @@ def _closes(head: h11.Response) -> bool:
 
 
 def _is_what_was_said(asked: Asked, said: Said, head: h11.Response, body: bytes, stream: bytes) -> None:
-    is_bodiless = asked.method == "HEAD" or said.status in (204, 304)
+    is_bodiless = asked.method == "HEAD" or said.status in (204, 205, 304)
     names = [name for name, _ in head.headers]
     ours = {b"date", b"server", *_OWN}
     facts: dict[str, tuple[Any, Any]] = {

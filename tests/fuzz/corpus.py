@@ -62,7 +62,7 @@ GOOD: Mapping[str, bytes] = {
     "TRACE": request("TRACE", "/"),
     "PROPFIND": request("PROPFIND", "/", body=b"<a/>"),
     "PURGE": request("PURGE", "/"),
-    "M-SEARCH": request("M-SEARCH", "*"),
+    "M-SEARCH": request("M-SEARCH", "/"),
     "absolute form": request("GET", "http://a.example/b?c"),
     "absolute form without a path": request("GET", "http://a.example"),
     "absolute form with a port": request("GET", "https://a.example:8443/b"),

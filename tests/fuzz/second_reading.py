@@ -5,7 +5,7 @@ Asgid may refuse what h11 reads. What it reads and h11 refuses, or reads otherwi
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h11
@@ -86,27 +86,36 @@ def _next(reader: h11.Connection) -> Heard | None:
                 return None
 
 
-def alike(one: Seen | Heard) -> Seen:
-    """Return a request without what two readers may tell differently."""
-    path, query = (one.raw_path, one.query) if isinstance(one, Seen) else _path_and_query(one.target)
-    headers = tuple(
+def alike(ours: Seen, theirs: Heard) -> tuple[Seen, Seen]:
+    """Return both readings without what two readers may tell differently."""
+    path, query, is_absolute = _path_and_query(theirs.target)
+    # Whom an absolute target names counts, whatever Host says (RFC 9112 section 3.2.2); h11 leaves both.
+    without = b"host" if is_absolute else b""
+    return (
+        ours._replace(headers=_alike(ours.headers, without)),
+        Seen(theirs.method, path, query, theirs.version, _alike(theirs.headers, without), theirs.body),
+    )
+
+
+def _alike(headers: Iterable[tuple[bytes, bytes]], without: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(
         # h11 writes this one in small letters; it means the same in any (RFC 9112 section 7). Blanks after a value are
         # none of it (RFC 9112 section 5.1), and httptools leaves them there.
         (name, value.lower() if name == b"transfer-encoding" else value.rstrip(b" \t"))
-        for name, value in one.headers
+        for name, value in headers
+        if name != without
     )
-    return Seen(one.method, path, query, one.version, headers, one.body)
 
 
 _ABSOLUTE = re.compile(rb"[A-Za-z]+://[^/?]*([^?]*)(?:\?(.*))?")
 
 
-def _path_and_query(target: bytes) -> tuple[bytes, bytes]:
-    """Return what ASGI wants of a target; h11 leaves it whole, so this is a reading of our own."""
+def _path_and_query(target: bytes) -> tuple[bytes, bytes, bool]:
+    """Return what ASGI wants of a target, and whether it is absolute; h11 leaves it whole: this reading is our own."""
     if not target.startswith(b"/") and (absolute := _ABSOLUTE.fullmatch(target)):
-        return absolute[1] or b"/", absolute[2] or b""
+        return absolute[1] or b"/", absolute[2] or b"", True
     path, _, query = target.partition(b"?")
-    return path, query
+    return path, query, False
 
 
 def agree(stream: bytes, seen: Sequence[Seen]) -> None:
@@ -117,7 +126,7 @@ def agree(stream: bytes, seen: Sequence[Seen]) -> None:
             return
         if number >= len(heard):
             raise BrokenRuleError("h11 does not read a request that was served", why or "it is not whole", stream)
-        ours, theirs = alike(one), alike(heard[number])
+        ours, theirs = alike(one, heard[number])
         for name, left, right in zip(Seen._fields, ours, theirs, strict=True):
             if left != right:
                 raise BrokenRuleError(f"h11 reads another {name}", f"{right!r}, and we {left!r}", stream)
