@@ -201,7 +201,7 @@ class Run:
         print(f"fuzz: {self.minutes:g} minutes from seed {self.seed}", flush=True)
         with tempfile.TemporaryDirectory(prefix="asgid-fuzz-") as folder:
             self._plan(folder)
-            return self._turn_by_turn()
+            return self.turn_by_turn()
 
     def _plan(self, folder: str) -> None:
         rules, limited, chance = Rules(), Rules(**LIMITS), Random(self.seed)
@@ -224,7 +224,8 @@ class Run:
                 "guided by coverage: there is no atheris here; `.venv/bin/pip install atheris` brings it"
             )
 
-    def _turn_by_turn(self) -> int:
+    def turn_by_turn(self) -> int:
+        """Let the parts have their turns until the time is up or a rule is broken; return the exit code."""
         began = time.monotonic()
         ends, next_line = began + self.minutes * 60, began + min(_LINE_EVERY_S, self.minutes * 15)
         while (now := time.monotonic()) < ends and (waiting := [part for part in self.parts if not part.is_done]):
@@ -271,6 +272,7 @@ def _apart(chance: Random) -> Random:
 
 def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
     print(f"fuzz: {part.name}: {error}")
+    print(*getattr(error, "__notes__", ()), sep="\n")  # Hypothesis says there what it had drawn
     if not isinstance(error, BrokenRuleError) or not error.stream:
         return
     stream = error.stream

@@ -3,6 +3,7 @@
 The same streams every time: where chance decides, its seed is fixed. `tests/fuzz/run.py` goes on from here.
 """
 
+import re
 from contextlib import closing
 from random import Random
 
@@ -15,6 +16,7 @@ from tests.fuzz.corpus import BEYOND_A_LIMIT, GOOD, LARGE, LIMITS, STREAMS
 from tests.fuzz.delivery import READS, BrokenRuleError, End, World
 from tests.fuzz.mutations import mutated, pieces
 from tests.fuzz.rules import Rules, smallest
+from tests.fuzz.run import Part, Run
 
 #: Streams up to this size are cut at every place here, longer ones at every seventh.
 _SHORT = 250
@@ -152,6 +154,31 @@ def test_the_smallest_stream_that_breaks_a_rule_is_found():
             raise BrokenRuleError("another")
 
     assert b"G\0" == smallest(b"GET /\0\0\0 HTTP/1.1\r\n\r\n", judge, "a NUL")
+
+
+def test_a_run_ends_at_a_broken_rule_with_a_row_for_the_corpus(capsys):
+    """The exit code is not 0, and the smallest stream is there to be copied."""
+
+    def steps():
+        yield 1
+        raise BrokenRuleError("a NUL", stream=b"GET /\0 HTTP/1.1")
+
+    def judge(stream: bytes) -> None:
+        if b"\0" in stream:
+            raise BrokenRuleError("a NUL")
+
+    run = Run(minutes=1, seed=1, parts=[Part("a part", 1, steps(), judge)])
+
+    assert 1 == run.turn_by_turn()
+    assert """    "a NUL": b'\\x00',\n""" in capsys.readouterr().out
+
+
+def test_a_run_that_finds_nothing_ends_well(capsys):
+    """It says how much each part has done."""
+    run = Run(minutes=1, seed=1, parts=[Part("a part", 1, (n for n in (3, 4)))])
+
+    assert 0 == run.turn_by_turn()
+    assert re.search(r"a part +7 ", capsys.readouterr().out)
 
 
 def test_no_stream_stands_twice_in_the_corpus():
