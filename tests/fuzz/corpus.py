@@ -263,6 +263,8 @@ BAD: Mapping[str, bytes] = {
     "a folded trailer": _post(_CHUNKED) + b"0\r\nA: b\r\n c\r\n\r\n",
     "a trailer that says chunked": _post(_CHUNKED) + b"0\r\nTransfer-Encoding: chunked\r\n\r\n" + _GET,
     "a trailer that means framing": _post(_CHUNKED) + b"3\r\nabc\r\n0\r\nContent-Length: 9\r\n\r\n" + _GET,
+    "a trailer of an empty coding": _post(_CHUNKED) + b"0\r\nTransfer-Encoding:\r\n\r\n" + _GET,
+    "a trailer of a length that is no number": _post(_CHUNKED) + b"0\r\nContent-Length: x\r\n\r\n" + _GET,
     "a trailer that is a host": _post(_CHUNKED) + b"0\r\nHost: b\r\n\r\n" + _GET,
     "another expectation": _post("Expect: 200-ok", "Content-Length: 3") + b"abc",
     "two expectations": _post("Expect: 100-continue, a", "Content-Length: 3") + b"abc",

@@ -73,17 +73,31 @@ def requests(stream: bytes) -> tuple[list[Heard], str]:
 def _next(reader: h11.Connection) -> Heard | None:
     head, body = None, b""
     while True:
-        match event := reader.next_event():
+        try:
+            event = reader.next_event()
+        except h11.RemoteProtocolError as error:
+            if head is None or not _OF_A_TRAILER.search(str(error)):
+                raise
+            return _heard(head, body)
+        match event:
             case h11.Request():
                 head = event
             case h11.Data():
                 body += event.data
             case h11.EndOfMessage():
                 assert head is not None
-                version = head.http_version.decode()
-                return Heard(head.method.decode(), head.target, version, tuple(head.headers), body)
+                return _heard(head, body)
             case _:
                 return None
+
+
+#: Trailers are dropped, so what one says of a framing that has ended is not looked at (RFC 9110 section 6.5.1, RFC 9112
+#: section 7.1.2). h11 looks at it, and has read to the end of the trailers when it says so.
+_OF_A_TRAILER = re.compile("Content-Length|Transfer-Encoding")
+
+
+def _heard(head: h11.Request, body: bytes) -> Heard:
+    return Heard(head.method.decode(), head.target, head.http_version.decode(), tuple(head.headers), body)
 
 
 def alike(ours: Seen, theirs: Heard) -> tuple[Seen, Seen]:
