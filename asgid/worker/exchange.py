@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Request body that may wait for the application before the client is made to wait (the peers' 64 KiB).
 HIGH_WATER = 65536
+#: What a chunk takes beside its bytes: else one that sends two at a time could fill 25 times as much.
+_CHUNK_BYTES = 48
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
 #: Payloads above this are handed to the transport uncopied; below it one write of a joined head and body is cheaper.
@@ -142,8 +144,10 @@ class Exchange:
             self._chunks.append(chunk)
         else:
             self._chunks = [chunk]
-        self._buffered += len(chunk)
-        self._wake()
+        self._buffered += len(chunk) + _CHUNK_BYTES
+        if self._waiters:  # it is taken before anything more comes: pausing would be two system calls for nothing
+            self._wake()
+            return False
         return self._buffered >= HIGH_WATER
 
     def feed_end(self) -> None:

@@ -21,6 +21,7 @@ from asgid.log import Log
 from asgid.worker import privileges
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
+from asgid.worker.allocator import keep_memory
 from asgid.worker.app import load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
@@ -34,6 +35,7 @@ from asgid.worker.service import Application, Service
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
+    keep_memory()
     lifeline = Lifeline(assignment.lifeline_fd)
     settings = assignment.config.log
     try:
