@@ -29,14 +29,17 @@ lint: $(VENV)/.test
 format: $(VENV)/.test ## let ruff lay the code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-fuzz: $(VENV)/.test ## the property tests with a large budget
-	@ASGID_HYPOTHESIS=fuzz $(BIN)/pytest -q -o timeout=0 -o faulthandler_timeout=0 tests/property
+fuzz: $(VENV)/.test ## ten minutes of streams that nobody thought of; FUZZ_MINUTES=1 for less
+	@$(BIN)/python -m tests.fuzz.run $(FUZZ_MINUTES)
 
 docs: $(VENV)/.test ## regenerate the example file and the configuration reference
 	@$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.bench ## all peers in one interleaved run; the report goes to benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.run
+
+bench-check: $(VENV)/.run ## the last run of `make bench`, judged by the targets; it fails where one is missed
+	@$(BIN)/python -m benchmarks.check
 
 clean: ## remove what the commands above made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -53,4 +56,4 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@./scripts/make-venv $(VENV)
 
-.PHONY: help run test slow check lint format fuzz docs bench clean
+.PHONY: help run test slow check lint format fuzz docs bench bench-check clean

@@ -5,7 +5,7 @@ whether an address exists on this machine.
 """
 
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import TypeAlias
 
 # sockaddr_un holds 108 bytes (unix(7)): a path ends with a zero byte, an abstract name begins with one.
@@ -65,6 +65,11 @@ class Systemd:
 
 
 Address: TypeAlias = Tcp | Unix | Abstract | Descriptor | Systemd
+
+
+def is_local(bound: Address) -> bool:
+    """Whether only this machine can connect to an address that was bound, and so is a number and no name."""
+    return not isinstance(bound, Tcp) or bool(bound.host and ip_address(bound.host).is_loopback)
 
 
 def parse(text: str) -> Address:

@@ -20,6 +20,7 @@ class Listener:
     name: str  #: the label in metrics and logs
     fd: int
     backlog: int
+    proxy_protocol: str = "off"  #: as in [[listen]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ _COUNTERS = (
     ("START", _HISTOGRAM),
     ("AT_ONCE", _HISTOGRAM),  # begun and ended in one moment: counts as a duration and as a start
     ("REQUESTS", len(METHODS) * len(CODES)),
+    ("PROXY_ERRORS", 1),  # connections closed for their PROXY header
 )
 _WIDTHS = [width for _, width in _GAUGES + _COUNTERS]
 _OFFSETS = dict(zip((name for name, _ in _GAUGES + _COUNTERS), accumulate(_WIDTHS, initial=0), strict=False))
@@ -99,6 +100,7 @@ DURATION = _OFFSETS["DURATION"]
 START = _OFFSETS["START"]
 AT_ONCE = _OFFSETS["AT_ONCE"]
 REQUESTS = _OFFSETS["REQUESTS"]
+PROXY_ERRORS = _OFFSETS["PROXY_ERRORS"]
 CELLS = sum(_WIDTHS)
 _FIRST_COUNTER = sum(width for _, width in _GAUGES)
 
@@ -117,7 +119,7 @@ LAYOUT: Mapping[str, Any] = {
 }
 
 TIMEOUT_CELL = {phase: TIMEOUTS + index for index, phase in enumerate(TIMEOUT_PHASES)}
-PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ERRORS)}
+PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ERRORS)} | {"proxy": PROXY_ERRORS}
 
 
 class _OfCode(dict[int, int]):

@@ -1,45 +1,102 @@
-"""The one ASGI application that every Python server loads: three paths, and as little work in each as ASGI allows.
+"""The one ASGI application that every Python server loads: a few paths, and as little work in each as ASGI allows.
 
-It is written for no server: whatever it costs, it costs all of them.
+It is written for no server: whatever it costs, it costs all of them. The frameworks have rooms of their own beside it.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from benchmarks.scenarios import HELLO, LARGE
+from benchmarks.scenarios import BLOB, FILE_VARIABLE, HELLO, LARGE, WAY
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]  # ASGI messages have no narrower type
+Scope = dict[str, Any]  # ASGI's values have no narrower type
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+PART = 16 * 1024  #: bytes of a streamed body in each message
+FILE_PART = 64 * 1024  #: the same of a file
+PATHSEND = "http.response.pathsend"
 
-def _start(length: int) -> dict[str, Any]:
-    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % length)]
-    return {"type": "http.response.start", "status": 200, "headers": headers}
 
-
-async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answer `/` with a few bytes, `/large` with 100 KiB, `/echo` with what was posted; take part in lifespan."""
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer one of the paths below, or take part in lifespan."""
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
-        return
-    path = scope["path"]
-    if path == "/":
-        body = HELLO
-    elif path == "/large":
-        body = LARGE
     else:
-        body = await _read(receive)
-    await send(_start(len(body)))
+        await _PATHS[scope["path"]](scope, receive, send)
+
+
+async def _hello(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await _answer(send, HELLO)
+
+
+async def _large(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await _answer(send, LARGE)
+
+
+async def _echo(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Send back what was posted."""
+    chunks = []
+    more = True
+    while more:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    await _answer(send, b"".join(chunks))
+
+
+async def _upload(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Read what was posted as it comes, keep none of it, and answer how many bytes it was."""
+    length = 0
+    more = True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await _answer(send, b"%d" % length)
+
+
+async def _download(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Stream BLOB in parts, without saying its length, as who streams seldom knows it."""
+    await send(_start((b"content-type", b"text/plain")))
+    for part in _PARTS:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _file(scope: Scope, _receive: Receive, send: Send) -> None:
+    """Send a file: by its path where the server takes one, else by reading it; a header says which."""
+    path = os.environ[FILE_VARIABLE]
+    length = (b"content-length", b"%d" % os.stat(path).st_size)
+    if PATHSEND in (scope.get("extensions") or {}):
+        await send(_start(length, (WAY, b"pathsend")))
+        await send({"type": PATHSEND, "path": path})
+        return
+    await send(_start(length, (WAY, b"read")))
+    with open(path, "rb") as file:  # noqa: ASYNC230 - it stands in the page cache: no read waits
+        while part := file.read(FILE_PART):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+_PATHS = {
+    "/": _hello,
+    "/large": _large,
+    "/echo": _echo,
+    "/upload": _upload,
+    "/download": _download,
+    "/file": _file,
+}
+_PARTS = [BLOB[start : start + PART] for start in range(0, len(BLOB), PART)]
+
+
+async def _answer(send: Send, body: bytes) -> None:
+    await send(_start((b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))))
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read(receive: Receive) -> bytes:
-    chunks = []
-    while True:
-        message = await receive()
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+def _start(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": 200, "headers": list(headers)}
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -1,16 +1,16 @@
-"""The report: what a run measured, as values, as Markdown, and as a plot.
+"""The report: what a run measured, as Markdown and as a plot.
 
-Medians over the rounds, and the spread beside them. It begins with what the figures do not show. This file does not
-know how they were measured.
+Medians over the rounds, and the spread beside them. It begins with what the figures do not show, then says which
+targets are met. This file does not know how they were measured.
 """
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
+from benchmarks.figures import Results, Row, rows
 from benchmarks.scenarios import Scenario
+from benchmarks.targets import Judgement, judge
 
 BASELINE = "uvicorn"  # what most of our users come from
 
@@ -23,96 +23,22 @@ _CAVEATS = """\
 - The load is closed: each connection asks again as soon as it is answered. The latencies are those of a saturated
   server and follow from its throughput; they are not what a client waits at a load that the server bears well.
 - The application does nothing. With one that takes a millisecond, most of these differences disappear.
-- One worker each. Nothing here tells how a server scales over cores, bears slow clients, holds its memory over days,
-  or speaks HTTP/2 or WebSocket.
+- One worker each, but for *two*, where both workers and the load generator share the machine's cores: on two cores
+  that tells who leaves most of them to the work, not how a server scales. Nothing here tells how one bears slow
+  clients, holds its memory over days, or speaks HTTP/2 or WebSocket.
+- With 1 MiB and more in each direction most of the time goes into copying by the kernel, which is the same for all.
+- wrk times pipelined requests in batches, so there are no latencies of them here.
+- The access logs are written to files in the page cache, and each server writes its own format.
 - The servers do not do the same for what they cost; what is switched on is said with each. The peers in Node and Go run
   no Python at all.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One server under one scenario in one round."""
-
-    server: str
-    scenario: str
-    round: int  #: from 1
-    requests: int
-    elapsed_s: float
-    cpu_s: float  #: user and system time of all the server's processes
-    p50_ms: float
-    p99_ms: float
-    resident_bytes: int  #: proportional set size of all the server's processes, after the load
-
-    @property
-    def cpu_us(self) -> float:
-        """Server CPU per request, in microseconds."""
-        return self.cpu_s / self.requests * 1e6
-
-    @property
-    def requests_per_s(self) -> float:
-        return self.requests / self.elapsed_s
-
-    @property
-    def busy(self) -> float:
-        """How many cores the server kept busy."""
-        return self.cpu_s / self.elapsed_s
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """All of one run."""
-
-    machine: Mapping[str, str]  #: fact -> value, in the order in which they are told
-    versions: Mapping[str, str]  #: by server
-    skipped: Mapping[str, str]  #: server -> why it was not there
-    refused: Sequence[str]  #: measurements that did not count, and why
-    measurements: Sequence[Measurement]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One server under one scenario: medians over its rounds."""
-
-    server: str
-    rounds: int  #: fewer than were run where some were refused
-    cpu_us: float
-    cpu_spread: float  #: (highest - lowest) / median
-    requests_per_s: float
-    busy: float
-    p50_ms: float
-    p99_ms: float
-    resident_bytes: float
-
-
-def rows(measurements: Sequence[Measurement], scenario: str) -> list[Row]:
-    """Return the scenario's servers, the one that costs least first."""
-    by_server: dict[str, list[Measurement]] = {}
-    for measurement in measurements:
-        if measurement.scenario == scenario:
-            by_server.setdefault(measurement.server, []).append(measurement)
-    return sorted((_row(server, rounds) for server, rounds in by_server.items()), key=lambda row: row.cpu_us)
-
-
-def _row(server: str, rounds: Sequence[Measurement]) -> Row:
-    costs = [each.cpu_us for each in rounds]
-    return Row(
-        server,
-        rounds=len(rounds),
-        cpu_us=median(costs),
-        cpu_spread=(max(costs) - min(costs)) / median(costs),
-        requests_per_s=median(each.requests_per_s for each in rounds),
-        busy=median(each.busy for each in rounds),
-        p50_ms=median(each.p50_ms for each in rounds),
-        p99_ms=median(each.p99_ms for each in rounds),
-        resident_bytes=median(each.resident_bytes for each in rounds),
-    )
 
 
 def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str, str], plot_name: str = "") -> str:
     """Return the whole report; `notes` tell how each server ran, `plot_name` is the plot's file beside it, if any."""
     parts = ["# Benchmarks", "", "Written by `make bench`; run it to replace this file.", ""]
     parts += ["## What this does not show", "", _CAVEATS]
+    parts += ["## Targets", "", _TARGETS_LEGEND, "", *targets_table(judge(results.measurements)), ""]
     parts += ["## Where and what", "", *_table(("fact", "value"), list(results.machine.items())), ""]
     known = [(server, version, notes.get(server, "")) for server, version in results.versions.items()]
     parts += [*_table(("server", "version", "how it runs"), known), ""]
@@ -123,10 +49,34 @@ def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str
     for scenario in scenarios:
         if found := rows(results.measurements, scenario.name):
             parts += [f"### {scenario.name}: {scenario.title}", "", *_scenario_table(found), ""]
+            if ways := [f"{row.server} {row.way}" for row in found if row.way]:
+                parts += [f"How it was sent: {', '.join(ways)}.", ""]
     if results.refused:
         parts += ["## Refused", "", "These were measured and do not count:", ""]
         parts += [f"- {' / '.join(reason.splitlines())}" for reason in results.refused] + [""]
     return "\n".join(parts)
+
+
+_TARGETS_LEGEND = """\
+What asgid is held to: its figure divided by the peer's of the same round, median over the rounds. `make bench-check`
+says the same, and fails where a target is missed by more than 10 %. Of *CPU*, which is server CPU per request, less is
+better, of requests/s more. The best peer is the best ASGI server among those that took part."""
+
+
+def targets_table(found: Sequence[Judgement]) -> list[str]:
+    """Return the targets and what became of each, as Markdown lines."""
+    body = [
+        (
+            judgement.target.scenario,
+            f"{judgement.target.figure.label} vs {judgement.peer}",
+            f"{judgement.target.figure.bound} {judgement.target.bound:.2f}",
+            "-" if judgement.target.aim is None else f"{judgement.target.aim:.2f}",
+            "-" if judgement.ratio is None else f"{judgement.ratio:.2f}",
+            f"{judgement.verdict.value}{judgement.reason and ': ' + judgement.reason}",
+        )
+        for judgement in found
+    ]
+    return _table(("scenario", "figure", "target", "aim", "measured", "verdict"), body)
 
 
 _LEGEND = f"""\
@@ -142,8 +92,8 @@ _COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "spread": lambda row: f"{row.cpu_spread:.0%}",
     "requests/s": lambda row: f"{row.requests_per_s:,.0f}",
     "busy": lambda row: f"{row.busy:.2f}",
-    "p50 ms": lambda row: f"{row.p50_ms:.2f}",
-    "p99 ms": lambda row: f"{row.p99_ms:.2f}",
+    "p50 ms": lambda row: f"{row.p50_ms:.2f}" if row.p50_ms else "-",
+    "p99 ms": lambda row: f"{row.p99_ms:.2f}" if row.p99_ms else "-",
     "memory MiB": lambda row: f"{row.resident_bytes / 2**20:.0f}",
     "rounds": lambda row: str(row.rounds),
 }
@@ -179,7 +129,10 @@ def plot(results: Results, scenarios: Sequence[Scenario], path: Path) -> None:
     pyplot = importlib.import_module("matplotlib.pyplot")
     played = [scenario for scenario in scenarios if rows(results.measurements, scenario.name)]
     matplotlib.rcParams["svg.hashsalt"] = "asgid"  # the same figures give the same file
-    figure, axes = pyplot.subplots(len(played), 1, figsize=(8, 0.6 + 2.3 * len(played)), squeeze=False)
+    heights = [len(rows(results.measurements, scenario.name)) + 2 for scenario in played]  # bars, title, scale
+    figure, axes = pyplot.subplots(
+        len(played), 1, figsize=(8, 0.6 + 0.24 * sum(heights)), height_ratios=heights, squeeze=False
+    )
     for axis, scenario in zip(axes[:, 0], played, strict=True):
         found = rows(results.measurements, scenario.name)[::-1]
         colours = ["#1f5fa8" if row.server == "asgid" else "#b9c0c8" for row in found]

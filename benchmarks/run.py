@@ -17,9 +17,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.figures import Measurement, Results
 from benchmarks.load import LoadError, drive, wrk_version
 from benchmarks.scenarios import SCENARIOS, Scenario
-from benchmarks.servers import SERVERS, MissingError, Server, ServerError, build, last_words, pinned, running
+from benchmarks.servers import (
+    ROOT,
+    SERVERS,
+    MissingError,
+    Server,
+    ServerError,
+    build,
+    commit,
+    distribution_version,
+    last_words,
+    pinned,
+    running,
+)
 
 WARM_UP_S = 1  # the least wrk can
 _HERE = Path(__file__).resolve().parent
@@ -39,6 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
         results = _run(wanted, scenarios, options, tool, Path(name))
     out = destination(options)
     notes = {server.name: server.note for server in wanted}
+    notes |= {scenario.framework: f"the application of {scenario.name}" for scenario in scenarios}
     if out is None:
         print(report.markdown(results, scenarios, notes))
     else:
@@ -51,7 +65,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="only this one (repeatable)")
     parser.add_argument("--server", action="append", choices=SERVERS, help="only this one (repeatable)")
     parser.add_argument("--rounds", type=_positive, default=5, help="how often each pair is measured (%(default)s)")
-    parser.add_argument("--seconds", type=_positive, default=4, help="of load in each, whole ones (%(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=2, help="of load in each, whole ones (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="one round of one second: does it run at all?")
     parser.add_argument("--pin", action="store_true", help="server on the first core, wrk on the second")
     parser.add_argument(
@@ -80,26 +94,33 @@ def _positive(text: str) -> int:
 
 def _run(
     wanted: Sequence[Server], scenarios: Sequence[Scenario], options: argparse.Namespace, tool: str, directory: Path
-) -> report.Results:
+) -> Results:
     machine = _machine(options, tool)
     versions, skipped = {}, {}
     for server in wanted:
         try:
-            versions[server.name] = server.version()
+            version = server.version()
             build(server, directory)
         except MissingError as error:
-            versions.pop(server.name, None)
             skipped[server.name] = str(error)
-            _tell(f"without {server.name}: {error}")
+        else:
+            versions[server.name] = version
+    for framework in dict.fromkeys(scenario.framework for scenario in scenarios if scenario.framework):
+        try:
+            versions[framework] = distribution_version(framework)
+        except MissingError as error:
+            skipped[framework] = str(error)
+    for name, reason in skipped.items():
+        _tell(f"without {name}: {reason}")
     turns = [
-        (number, scenario, SERVERS[name])
+        (number, scenario, server)
         for number in range(1, options.rounds + 1)
         for scenario in scenarios
-        for name in versions
-        if SERVERS[name].can_play(scenario)
+        for server in wanted
+        if server.can_play(scenario) and not {server.name, scenario.framework} & skipped.keys()
     ]
-    expected_s = len(turns) * (WARM_UP_S + options.seconds + 1)  # a start and an end take about a second together
-    _tell(f"{len(turns)} measurements, about {expected_s} s")
+    expected_s = len(turns) * (WARM_UP_S + options.seconds + 0.8)  # what starting, weighing and ending take
+    _tell(f"{len(turns)} measurements, about {expected_s / 60:.0f} minutes")
     measurements, refused = [], []
     for number, scenario, server in turns:
         place = f"round {number}, {scenario.name}, {server.name}"
@@ -111,12 +132,12 @@ def _run(
         else:
             measurements.append(measurement)
             _tell(f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} requests/s")
-    return report.Results(machine, versions, skipped, refused, measurements)
+    return Results(machine, versions, skipped, refused, measurements)
 
 
 def _measure(
     server: Server, scenario: Scenario, number: int, options: argparse.Namespace, directory: Path
-) -> report.Measurement:
+) -> Measurement:
     server_core, tool_core = sorted(os.sched_getaffinity(0))[:2] if options.pin else (None, None)
     with running(server, scenario, directory, server_core) as instance, pinned(tool_core):
         warm_up = drive(instance.port, scenario, WARM_UP_S, directory)
@@ -130,8 +151,10 @@ def _measure(
             gone, come = sorted(before.pids - after.pids), sorted(after.pids - before.pids)
             raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
         resident = instance.resident_bytes()
-        instance.check_answer(scenario)  # wrk counts bytes and looks at no body
-    return report.Measurement(
+        way = instance.check_answer(scenario)  # wrk counts bytes and looks at no body
+        if scenario.has_access_log:
+            instance.check_access_log(warm_up.requests + load.requests)
+    return Measurement(
         server.name,
         scenario.name,
         number,
@@ -141,6 +164,8 @@ def _measure(
         load.p50_ms,
         load.p99_ms,
         resident,
+        load.received_bytes / load.requests,
+        way,
     )
 
 
@@ -165,6 +190,7 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
     placed = "server on one, wrk on another" if options.pin else "nothing is pinned"
     return {
         "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": commit(ROOT) or "unknown",
         "processor": models[0] if models else platform.machine(),
         "cores": f"{cores}, {placed}",
         "load averages before": " ".join(f"{value:.2f}" for value in os.getloadavg()) + " (1, 5, 15 minutes)",
@@ -175,7 +201,7 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
     }
 
 
-def _write(results: report.Results, scenarios: Sequence[Scenario], notes: dict[str, str], out: Path) -> None:
+def _write(results: Results, scenarios: Sequence[Scenario], notes: dict[str, str], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     raw = json.dumps(asdict(results), indent=1, ensure_ascii=False) + "\n"
     (out / "results.json").write_text(raw, encoding="utf-8")

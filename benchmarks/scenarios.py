@@ -8,6 +8,12 @@ from dataclasses import dataclass
 HELLO = b"hello, world"
 LARGE = b"x" * 100 * 1024
 UPLOAD = b"x" * 10 * 1024
+BLOB = b"x" * 1024 * 1024
+FILE = b"x" * 10 * 1024 * 1024
+JSON = b'{"message":"hello, world"}'
+
+FILE_VARIABLE = "BENCHMARK_FILE"  #: names the file that holds FILE to the application
+WAY = b"x-way"  #: the header in which an answer says how it was sent, where there is more than one way
 
 #: What a desktop browser sends beside Host when a link is followed: ten lines, about 600 bytes.
 BROWSER_HEADERS = (
@@ -42,19 +48,80 @@ class Scenario:
     answer: bytes = HELLO  #: the body of every answer, byte for byte
     connections: int = 64
     keep_alive: bool = True  #: False: each request opens a connection of its own
+    pipelined: int = 1  #: requests that a connection sends at once, before it waits for their answers
+    app: str = "benchmarks.apps:app"
+    framework: str = ""  #: the distribution that the application needs
+    workers: int = 1
+    has_access_log: bool = False
+    players: tuple[str, ...] = ()  #: the servers that take part; none named: all that can
 
     @property
     def method(self) -> str:
         return "POST" if self.body else "GET"
 
 
+#: Where the slower peers would only add minutes.
+_FAST = ("asgid", "uvicorn", "granian")
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("hello", "A small answer, keep-alive"),
-        Scenario("browser", "The same with the ten headers a browser sends", headers=BROWSER_HEADERS),
+        Scenario("access", "The same with an access log, to a file", has_access_log=True, players=_FAST),
+        Scenario("browser", "The small answer to the ten headers a browser sends", headers=BROWSER_HEADERS),
         Scenario("large", "100 KiB answered in one chunk", path="/large", answer=LARGE),
         Scenario("echo", "10 KiB posted, read to the end and sent back", path="/echo", body=UPLOAD, answer=UPLOAD),
+        Scenario(
+            "upload",
+            "1 MiB posted, read in chunks",
+            path="/upload",
+            body=BLOB,
+            answer=b"%d" % len(BLOB),
+            connections=16,
+            players=_FAST,
+        ),
+        Scenario(
+            "download",
+            "1 MiB streamed in chunks of 16 KiB",
+            path="/download",
+            answer=BLOB,
+            connections=16,
+            players=_FAST,
+        ),
         Scenario("connect", "A new connection for every request", headers=(("Connection", "close"),), keep_alive=False),
+        Scenario("pipeline", "16 pipelined requests at a time on each connection", pipelined=16, players=_FAST),
+        Scenario(
+            "file",
+            "A file of 10 MiB, by http.response.pathsend where there is that",
+            path="/file",
+            answer=FILE,
+            connections=8,  # what is under way at the end costs and does not count: 8 of a thousand
+            players=_FAST,
+        ),
+        Scenario(
+            "starlette",
+            "JSON by Starlette",
+            app="benchmarks.starlette_app:app",
+            framework="starlette",
+            answer=JSON,
+            players=_FAST,
+        ),
+        Scenario(
+            "fastapi",
+            "JSON by FastAPI",
+            app="benchmarks.fastapi_app:app",
+            framework="fastapi",
+            answer=JSON,
+            players=_FAST,
+        ),
+        Scenario(
+            "django",
+            "JSON by an async view of Django",
+            app="benchmarks.django_app:app",
+            framework="Django",
+            answer=b'{"message": "hello, world"}',
+            players=_FAST,
+        ),
+        Scenario("two", "The small answer from two workers", workers=2, players=(*_FAST, "gunicorn", "hypercorn")),
     )
 }

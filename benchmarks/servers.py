@@ -1,8 +1,8 @@
 """The servers that are compared: how each is started, which version it is, what it costs while it runs.
 
-Each runs as its users run it, with one worker (or one process) and without an access log; asgid keeps its metrics,
-limits and deadlines on. A server gets an environment of its own, so that no variable of the caller tunes it. This file
-does not know how they are loaded.
+Each runs as its users run it, with as many workers as the scenario says and an access log only where it says so; asgid
+keeps its metrics, limits and deadlines on. A server gets an environment of its own, so that no variable of the caller
+tunes it. This file does not know how they are loaded.
 """
 
 import os
@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from benchmarks.scenarios import Scenario
+from benchmarks.scenarios import FILE, FILE_VARIABLE, WAY, Scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benchmarks" / "peers"
+LOG_S = 5.0
 START_S = 15.0  # hypercorn, the slowest peer, takes 0.25 on an idle machine
 STOP_S = 10.0
 
@@ -44,22 +46,38 @@ class Server:
     command: str
     version: Callable[[], str]  #: raises MissingError
     note: str  #: for the report: what it is and what is switched on
+    quiet: str = ""  #: more words, where no access log is wanted
+    logging: str = ""  #: more words, where it is; what stands on standard output is then its file
     environment: Mapping[str, str] = field(default_factory=dict)
     build: str = ""  #: run once, in the folder of its name among the peers, before the first start
     reads_bodies: bool = True
 
     def can_play(self, scenario: Scenario) -> bool:
-        return self.reads_bodies or not scenario.body
+        is_invited = not scenario.players or self.name in scenario.players
+        return is_invited and (self.reads_bodies or not scenario.body)
+
+
+def distribution_version(name: str) -> str:
+    """Return which version of a Python package is installed; raises MissingError where none is."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        raise MissingError(f"{name} is not installed (pip install {name})") from None
 
 
 def _distribution(name: str) -> Callable[[], str]:
-    def version() -> str:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            raise MissingError(f"{name} is not installed (pip install {name})") from None
+    return partial(distribution_version, name)
 
-    return version
+
+def commit(checkout: Path) -> str:
+    """Return the commit of a checkout, and whether its asgid differs from that; nothing where git does not know."""
+    git = ("git", "-C", os.fspath(checkout))
+    try:
+        known = subprocess.run((*git, "describe", "--always"), capture_output=True, text=True, check=False)
+        same = subprocess.run((*git, "diff", "--quiet", "HEAD", "--", "asgid"), capture_output=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return known.stdout.strip() + (", changed" if same.returncode == 1 and known.stdout else "")
 
 
 def _program(package: str, *command: str) -> Callable[[], str]:
@@ -79,38 +97,42 @@ SERVERS = {
     for server in (
         Server(
             "asgid",
-            "{python} -m asgid {app} -b 127.0.0.1:{port} -w 1"
-            " --set log.access.enabled=false --set metrics.bind=127.0.0.1:{metrics_port}",
+            "{python} -m asgid {app} -b 127.0.0.1:{port} -w {workers} --set metrics.bind=127.0.0.1:{metrics_port}",
             _distribution("asgid"),
-            "master and one worker; metrics, limits and deadlines on, as shipped",
+            "a master and its workers; metrics, limits and deadlines on, as shipped",
+            quiet="--set log.access.enabled=false",
+            logging="--set log.access.output={access_file}",
             environment={"RUNTIME_DIRECTORY": "{directory}"},  # where its control socket goes
         ),
         Server(
             "uvicorn",
-            "{python} -m uvicorn {app} --host 127.0.0.1 --port {port} --loop uvloop --http httptools"
-            " --no-access-log --log-level warning",
+            "{python} -m uvicorn {app} --host 127.0.0.1 --port {port} --workers {workers} --loop uvloop"
+            " --http httptools",
             _distribution("uvicorn"),
-            "one process, no master; uvloop, httptools",
+            "one process, and with two workers a parent; uvloop, httptools",
+            quiet="--no-access-log --log-level warning",
         ),
         Server(
             "granian",
-            "{python} -m granian {app} --interface asgi --host 127.0.0.1 --port {port} --workers 1 --loop uvloop"
-            " --no-access-log --log-level warning",
+            "{python} -m granian {app} --interface asgi --host 127.0.0.1 --port {port} --workers {workers}"
+            " --loop uvloop --log-level warning",
             _distribution("granian"),
-            "master and one worker; HTTP in Rust on a thread of its own, uvloop",
+            "a master and its workers; HTTP in Rust on a thread of its own, uvloop",
+            quiet="--no-access-log",
+            logging="--access-log",
         ),
         Server(
             "gunicorn",
-            "{python} -m gunicorn {app} -k asgi -w 1 -b 127.0.0.1:{port} --asgi-loop uvloop --log-level warning"
+            "{python} -m gunicorn {app} -k asgi -w {workers} -b 127.0.0.1:{port} --asgi-loop uvloop --log-level warning"
             " --control-socket {directory}/gunicorn.ctl",
             _distribution("gunicorn"),
-            "master and one worker of its own class `asgi`; uvloop, the parser it chooses itself",
+            "a master and its workers, of its own class `asgi`; uvloop, the parser it chooses itself",
         ),
         Server(
             "hypercorn",
-            "{python} -m hypercorn {app} -k uvloop -w 1 -b 127.0.0.1:{port} --log-level WARNING",
+            "{python} -m hypercorn {app} -k uvloop -w {workers} -b 127.0.0.1:{port} --log-level WARNING",
             _distribution("hypercorn"),
-            "master and one worker; uvloop, h11",
+            "a master and its workers; uvloop, h11",
         ),
         Server(
             "node",
@@ -151,28 +173,53 @@ class Running:
 
     pid: int
     port: int
+    access_file: Path
 
     def usage(self) -> Usage:
-        """Return user and system time from /proc/PID/stat, whole ticks of 10 ms on most kernels, for the whole tree."""
+        """Return user and system time of the whole tree, threads and children that are gone included."""
         with _all_alive():
             processes = _tree(self.pid)
-            cpu_s = sum(sum(process.cpu_times()[:4]) for process in processes)
+            cpu_s = sum(_cpu_s(process) for process in processes)
         return Usage(cpu_s, frozenset(process.pid for process in processes))
 
-    def check_answer(self, scenario: Scenario) -> None:
-        """Ask once, and raise ServerError unless the answer is 200 with exactly the body that the scenario wants."""
+    def check_answer(self, scenario: Scenario) -> str:
+        """Ask once, and return in which way it was answered, where the answer says so, else nothing.
+
+        Raises ServerError unless the answer is 200 with exactly the body that the scenario wants.
+        """
         try:
-            status, body = _ask(self.port, scenario, timeout=START_S)
+            answer = _ask(self.port, scenario, timeout=START_S)
         except (OSError, HTTPException) as error:
             raise ServerError(f"no answer on port {self.port}: {error}") from None
-        if (status, body) != (200, scenario.answer):
-            start = body[:60]
-            raise ServerError(f"{scenario.path} answered {status} with {len(body)} bytes {start!r}, not as wanted")
+        if (answer.status, answer.body) != (200, scenario.answer):
+            found = f"{answer.status} with {len(answer.body)} bytes {answer.body[:60]!r}"
+            raise ServerError(f"{scenario.path} answered {found}, not as wanted")
+        return answer.way
+
+    def check_access_log(self, requests: int) -> None:
+        """Wait until the access log has a line for each of so many requests; raise ServerError after LOG_S without."""
+        deadline = time.monotonic() + LOG_S
+        while (lines := _lines(self.access_file)) < requests:
+            if time.monotonic() > deadline:
+                raise ServerError(f"its access log has {lines} lines after {requests} requests")
+            time.sleep(0.05)  # a server may write in batches; the deadline above ends the wait
 
     def resident_bytes(self) -> int:
         """Return the proportional set size of the whole tree: pages that forked processes share count once."""
         with _all_alive():
             return sum(process.memory_full_info().pss for process in _tree(self.pid))
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    way: str
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(2**20), b""))
 
 
 @contextmanager
@@ -182,6 +229,20 @@ def _all_alive() -> Iterator[None]:
         yield
     except psutil.Error as error:
         raise ServerError(f"a process could not be measured: {error}") from None
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    """Return the time of one process, and of its children that are gone.
+
+    Its own from its CPU clock, which counts nanoseconds: /proc/PID/stat counts ticks of 10 ms, which is 2 % of one
+    second of load. Only that file knows of children, and none is expected to go.
+    """
+    clock = ~process.pid << 3 | 2  # the id that clock_getcpuclockid(3) makes: this process, as the scheduler counts
+    try:
+        own_s = time.clock_gettime(clock)
+    except OSError:
+        raise psutil.NoSuchProcess(process.pid) from None
+    return own_s + sum(process.cpu_times()[2:4])
 
 
 def _tree(pid: int) -> list[psutil.Process]:
@@ -203,29 +264,40 @@ def build(server: Server, directory: Path) -> None:
 
 
 @contextmanager
-def running(server: Server, scenario: Scenario, directory: Path, core: int | None = None) -> Iterator[Running]:
+def running(
+    server: Server, scenario: Scenario, directory: Path, core: int | None = None, root: Path = ROOT
+) -> Iterator[Running]:
     """Start `server` on a free port (on one `core`, if given); wait until it answers `scenario`; end it by pid.
 
-    Raises ServerError where it dies, is silent for START_S, or answers something else.
+    It starts in `root`, where the application is found, and asgid itself before the one that is installed. Raises
+    ServerError where it dies, is silent for START_S, or answers something else.
     """
     port, metrics_port = _free_ports(2)
+    access_file = directory / f"{server.name}.access"
     words = {
         "port": port,
         "metrics_port": metrics_port,
+        "access_file": access_file,
+        "workers": scenario.workers,
         "scenario": scenario.name,
         "directory": directory,
         "python": sys.executable,
-        "app": "benchmarks.apps:app",
+        "app": scenario.app,
     }
-    command = [part.format_map(words) for part in server.command.split()]
-    environment = _environment({key: value.format_map(words) for key, value in server.environment.items()})
-    with _log(server, directory).open("wb") as output, pinned(core):
+    options = server.logging if scenario.has_access_log else server.quiet
+    command = [part.format_map(words) for part in f"{server.command} {options}".split()]
+    additions = {key: value.format_map(words) for key, value in server.environment.items()}
+    if scenario.answer == FILE:
+        additions[FILE_VARIABLE] = str(_file(directory))
+    environment = _environment(additions)
+    with _log(server, directory).open("wb") as log, access_file.open("wb") as access, pinned(core):
+        output = access if scenario.has_access_log else log
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=log
         )
     try:
         _wait_for_answer(process, port, scenario)
-        instance = Running(process.pid, port)
+        instance = Running(process.pid, port, access_file)
         instance.check_answer(scenario)
         yield instance
     finally:
@@ -236,6 +308,14 @@ def last_words(server: Server, directory: Path) -> str:
     """Return the end of the log of the server's last start, up to 600 characters."""
     log = _log(server, directory)
     return log.read_text(errors="replace")[-600:].strip() if log.exists() else ""
+
+
+def _file(directory: Path) -> Path:
+    """Return the file that is sent, made where it is not there yet."""
+    path = directory / "file"
+    if not path.exists():
+        path.write_bytes(FILE)
+    return path
 
 
 def _log(server: Server, directory: Path) -> Path:
@@ -283,12 +363,12 @@ def _wait_for_answer(process: subprocess.Popen[bytes], port: int, scenario: Scen
             return
 
 
-def _ask(port: int, scenario: Scenario, timeout: float) -> tuple[int, bytes]:
+def _ask(port: int, scenario: Scenario, timeout: float) -> _Answer:
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request(scenario.method, scenario.path, scenario.body or None, dict(scenario.headers))
         response = connection.getresponse()
-        return response.status, response.read()
+        return _Answer(response.status, response.read(), response.getheader(WAY.decode(), ""))
     finally:
         connection.close()
 

@@ -32,7 +32,10 @@ PURE = (
         "worker.admission",
         "worker.request_head",
         "worker.refusals",
+        "worker.proxy",
+        "worker.proxy_protocol",
         "worker.scope",
+        "worker.head",
         "worker.response",
     ),
 )

@@ -278,7 +278,7 @@ def test_who_migrates_is_told_what_has_no_effect_yet():
     named = {key for key in re.findall(r"`([a-z_.]+)(?: = [^`]+)?`", text) if key in keys}
     italic = set(re.findall(r"\*`([a-zN_.AME]+)`\*", text))
 
-    assert "proxy.trusted" in italic
+    assert "tls.NAME.cert" in italic
     assert {key for key in named | italic if unready.not_yet(key)} - {"app.interface"} == italic
 
 

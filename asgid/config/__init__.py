@@ -30,6 +30,7 @@ from asgid.config.kinds import (
     HeaderValue,
     Line,
     Octal,
+    Peer,
     RootPath,
     Size,
     SizeOrOff,
@@ -93,7 +94,8 @@ class Listen(Table):
     owner: Line = Field("", description="user who owns the socket file; unix:/path only")
     group: Line = Field("", description="group of the socket file; unix:/path only")
     proxy_protocol: Literal["off", "v1", "v2", "any"] = Field(
-        "off", description="versions of the PROXY protocol that connections must begin with"
+        "off",
+        description="versions of the PROXY protocol; each connection must begin with it, and come from proxy.trusted",
     )
     tls: Line = Field("", description="the NAME of the [tls.NAME] table whose certificate it shows")
 
@@ -201,11 +203,27 @@ class WebSocket(Table):
 class Proxy(Table):
     """Which peers may say who the client is, and how they say it."""
 
-    trusted: Annotated[tuple[Line, ...], Field(strict=False)] = Field(
-        ("127.0.0.1", "::1", "unix"), description='addresses and networks whose forwarding headers count, and "unix"'
+    trusted: Annotated[tuple[Peer, ...], Field(strict=False)] = Field(
+        ("127.0.0.1", "::1", "unix"),
+        description=(
+            'peers that may: addresses, networks such as "10.0.0.0/8", "unix" for unix sockets, "*" for everybody; '
+            "nobody else is believed"
+        ),
     )
     headers: Literal["none", "x-forwarded", "forwarded"] = Field(
-        "x-forwarded", description="the headers to read: x-forwarded (X-Forwarded-*), forwarded (RFC 7239) or none"
+        "x-forwarded",
+        description=(
+            "the headers that say client and scheme: x-forwarded (X-Forwarded-For, X-Forwarded-Proto), forwarded "
+            "(RFC 7239) or none; the other family is never read"
+        ),
+    )
+    host: bool = Field(
+        default=False,
+        description="let X-Forwarded-Host, or host= of Forwarded, replace the Host header; the proxy must set it",
+    )
+    prefix: bool = Field(
+        default=False,
+        description="let X-Forwarded-Prefix replace app.root_path; the proxy must set it",
     )
 
 

@@ -43,6 +43,9 @@ def contradictions(document: Mapping[str, Any], default_bind: str) -> Iterator[t
     yield from _doubled_labels(listeners)
     if isinstance(certificates := document.get("tls", {}), dict):
         yield from _missing_certificates(listeners, certificates)
+    if isinstance(proxy := document.get("proxy", {}), dict):
+        yield from _unread_headers(proxy)
+        yield from _untrusted_preambles(listeners, proxy)
 
 
 def _keys_of_files(listeners: Sequence[_Listener]) -> Iterator[tuple[KeyPath, str]]:
@@ -100,6 +103,20 @@ def _missing_certificates(
         name = listener.table.get("tls")
         if name and isinstance(name, str) and name not in certificates:
             yield (*listener.path, "tls"), f"there is no [tls.{name}]{near(name, certificates)}"
+
+
+def _unread_headers(proxy: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for key, families in (("host", ("x-forwarded", "forwarded")), ("prefix", ("x-forwarded",))):
+        headers = proxy.get("headers", "x-forwarded")
+        if proxy.get(key) is True and headers in ("none", "forwarded") and headers not in families:
+            needs = " or ".join(f'headers = "{family}"' for family in families)
+            yield ("proxy", key), f"no header says it with headers = {shown(headers)}; it needs {needs}"
+
+
+def _untrusted_preambles(listeners: Sequence[_Listener], proxy: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    for listener in listeners:
+        if listener.table.get("proxy_protocol") in ("v1", "v2", "any") and proxy.get("trusted") == []:
+            yield (*listener.path, "proxy_protocol"), "proxy.trusted is empty, so every connection would be refused"
 
 
 def _address(bind: object) -> address.Address | None:

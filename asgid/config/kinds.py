@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -240,6 +241,22 @@ def _check_access_format(text: str) -> None:
         )
 
 
+def _check_peer(text: str) -> None:
+    if text in ("unix", "*"):
+        return
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        ways = 'an address, a network such as "10.0.0.0/8", "unix" for unix sockets or "*" for everybody'
+        raise ValueError(f"expected {ways}, not {shown(text)}") from None
+    try:
+        ip_network(text)
+    except ValueError:  # somebody meant the address or the network; a guess would trust too few or too many
+        address_alone = text.partition("/")[0]
+        network = ip_network(text, strict=False)
+        raise ValueError(f'{shown(text)} is neither: write "{network}" or "{address_alone}"') from None
+
+
 def _read_environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(f'expected a table such as {{ LANG = "C.UTF-8" }}, not {shown(value)}')
@@ -263,5 +280,6 @@ TcpBind: TypeAlias = Annotated[str, _text("host:port", _check_tcp, "127.0.0.1:94
 Target: TypeAlias = Annotated[str, _text("module:attribute", _check_target, "myapp.asgi:application")]
 RootPath: TypeAlias = Annotated[str, _text("text", _check_root_path, "/api")]
 HeaderValue: TypeAlias = Annotated[str, _text("text", _check_header_value, "asgid")]
+Peer: TypeAlias = Annotated[str, _text("peer", _check_peer, "10.0.0.0/8")]
 AccessFormat: TypeAlias = Annotated[str, _text("text", _check_access_format, "combined")]
 Environment: TypeAlias = Annotated[dict[str, str], Kind("table of text", _read_environment, _TEXTS)]

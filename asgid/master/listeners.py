@@ -119,8 +119,11 @@ class Listeners:
 
     def of(self, listens: Iterable[Listen]) -> tuple[Listener, ...]:
         """Return what a worker needs to know of these listeners."""
-        helds = chain.from_iterable(self._held[parse(listen.bind)] for listen in listens)
-        return tuple(Listener(held.name, held.socket.fileno(), held.backlog) for held in helds)
+        return tuple(
+            Listener(held.name, held.socket.fileno(), held.backlog, listen.proxy_protocol)
+            for listen in listens
+            for held in self._held[parse(listen.bind)]
+        )
 
     def _open(self, listen: Listen) -> Iterator[Held]:
         address = parse(listen.bind)

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 
@@ -35,7 +35,7 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
     try:
         loop = Loop(held, load=load, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
         if predecessor is None:
-            _warn_at_start(held.config, held.log)
+            _warn_at_start(held.config, held.log, [each.bound for each in held.listeners])
             setproctitle(f"asgid: master [{held.config.process.name}] starting")
             _say_where(held.log, held.listeners, held.endpoint)
         # What exists now is never garbage: keep the collector from touching, and so copying, pages that workers share
@@ -58,9 +58,11 @@ def _open_standard_streams() -> None:
     os.close(fd)
 
 
-def _warn_at_start(config: Config, log: Log) -> None:
+def _warn_at_start(config: Config, log: Log, bound: Iterable[str]) -> None:
     if os.geteuid() == 0 and not config.process.user:
         log.warning("the application runs as root; set process.user to the user it should run as")
+    if "*" in config.proxy.trusted and not all(address.is_local(address.parse(each)) for each in bound):
+        log.warning("any client can say who it is: other machines can connect, and proxy.trusted holds everybody")
     if find_spec("uvloop") is None:
         log.warning("uvloop is not installed: asyncio's own event loop serves, slower")
 

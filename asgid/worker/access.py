@@ -219,7 +219,10 @@ def _plain_text(text: str | None, cut: int | None) -> str:
     if text is None:
         return "-"
     text = text[:cut]
-    return _UNSAFE.sub(_escape, text) if _UNSAFE.search(text) else text
+    # Four looks in C at what is nearly always plain cost a third of one by a regular expression.
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return _UNSAFE.sub(_escape, text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -9,24 +9,21 @@ import asyncio
 from asyncio import Future
 from collections import deque
 from math import inf
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 from time import monotonic
 from typing import cast
 
-from asgid.board import (
-    ACCEPTED,
-    CONNECTIONS,
-    LIMIT_REACHED,
-    PROTOCOL_CELL,
-    QUEUED,
-    REQUEST_BYTES,
-    TIMEOUT_CELL,
-)
+from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
+from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
+from asgid.worker.cork import Cork
+from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
-from asgid.worker.response import COMPLETE, STREAMING, WAITING, Response, error_response
-from asgid.worker.scope import Address, request_scope, template
+from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
+from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
 
 #: Requests that may wait their turn on one connection; who sends more is served these and then has to connect again.
@@ -36,6 +33,8 @@ PIPELINE = 100
 LINGER_S = 2.0
 #: Body that nobody wants, read so that the connection can be kept; above it closing is cheaper.
 _DISCARDED = 262144
+#: What makes close(2) send a reset at once (socket(7)).
+_RESET = pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -44,8 +43,11 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_common",
         "_discarded",
+        "_ends",
         "_failure",
+        "_has_begun",
         "_is_ended",
+        "_is_open_ended",
         "_is_reading_paused",
         "_phase",
         "_queue",
@@ -54,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_unsent",
         "_unstarted",
         "_writable",
+        "cork",
         "deadline",
         "exchange",
         "is_deaf",
@@ -65,6 +68,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, service: Service) -> None:
         self.service = service
         self.transport: asyncio.Transport
+        self.cork: Cork | None = None
+        self._has_begun = False  # a request, in this read
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
         self.is_deaf = False
@@ -78,30 +83,28 @@ class Connection(asyncio.Protocol):
         self._writable: Future[None] | None = None
         self._is_reading_paused = False
         self._is_ended = False  # the client has closed its sending side
+        self._is_open_ended = False  # the last answer has no end but the connection's
         self._discarded = self._unsent = 0
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.service.entered(self)
+        self.begin_on(transport, ends.of(transport), monotonic() + self.service.timeouts.header)
+
+    def begin_on(self, transport: asyncio.BaseTransport, known: Ends, header_by: float) -> None:
+        """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
         self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
-        service = self.service
-        service.connections.add(self)
-        service.row[ACCEPTED] += 1
-        service.row[CONNECTIONS] += 1
+        self._ends = known
         self._common = template(
-            client=_address(transport.get_extra_info("peername")),
-            server=_address(transport.get_extra_info("sockname")),
-            root_path=service.config.app.root_path,
-            scheme="http",
+            client=known.client,
+            server=known.server,
+            root_path=self.service.config.app.root_path,
+            scheme=known.scheme,
         )
-        self._expect("header", service.timeouts.header)
-        if service.admission.entered(service.fewest()):
-            service.row[LIMIT_REACHED] += 1
+        self._phase, self.deadline = "header", header_by
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
-        service = self.service
-        service.connections.discard(self)
-        service.row[CONNECTIONS] -= 1
         self.deadline = inf
         self.is_deaf = True
         for exchange in (self.exchange, *(self._queue or ())):
@@ -110,12 +113,12 @@ class Connection(asyncio.Protocol):
         self.exchange = self._queue = self._receiving = self._unstarted = None
         self._reader.close()
         self._release_writers()
-        service.admission.left()
-        service.on_left()
+        self.service.left(self)
 
     def data_received(self, data: bytes) -> None:
         if self.is_deaf:
             return
+        self._has_begun = False
         try:
             self._reader.feed(data)
         except ClientError as error:
@@ -166,9 +169,15 @@ class Connection(asyncio.Protocol):
         keep_alive: bool,
         expects_continue: bool,
     ) -> None:
+        if self._has_begun:
+            self.hold_back()
+        self._has_begun = True
+        scope = request_scope(self._common, self.service.state, method, target, minor, headers)
+        if self._reader.is_forwarded:
+            self.service.forwarding.apply(scope, ends.peer(self._ends, self.transport))
         self._receiving = exchange = Exchange(
             self,
-            request_scope(self._common, self.service.state, method, target, minor, headers),
+            scope,
             Response(method == "HEAD", minor, keep_alive),
             expects_continue,
         )
@@ -237,7 +246,11 @@ class Connection(asyncio.Protocol):
         exchange.start(now)
         # Often the application has ended by now; it had the loop, so no deadline was looked at meanwhile. What it wrote
         # may have made the client the one who is waited for.
-        if self.exchange is exchange and self._phase != "write":
+        if self.exchange is not exchange or self._phase == "write":
+            return
+        if self._receiving is exchange:  # its turn, or its place, came before the rest of its body
+            self._await_body(exchange)
+        else:
             self._phase, self.deadline = "request", now + self.service.timeouts.request
 
     def is_last(self) -> bool:
@@ -247,6 +260,7 @@ class Connection(asyncio.Protocol):
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The response has left whole."""
         if not exchange.response.keep_alive:
+            self._is_open_ended = exchange.response.is_open_ended
             self._finish()
         elif exchange.is_body_complete:
             if exchange is self.exchange:
@@ -303,7 +317,7 @@ class Connection(asyncio.Protocol):
         state = exchange.response.state if exchange else WAITING
         if exchange:
             exchange.disconnect()
-        if state is STREAMING:
+        if HELD < state < COMPLETE:
             self.abort()
             return
         if state is not COMPLETE:
@@ -319,7 +333,7 @@ class Connection(asyncio.Protocol):
                 "request refused",
                 kind=kind,
                 status=error.status,
-                client=_shown(self._common["client"]),
+                client=ends.shown(self._ends.client),
                 reason=str(error),
                 suppressed=unsaid,
             )
@@ -331,6 +345,7 @@ class Connection(asyncio.Protocol):
             return
         self.is_deaf = True
         self.exchange = self._queue = None
+        self.uncork()
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._await_reader("write")
@@ -343,11 +358,13 @@ class Connection(asyncio.Protocol):
         """
         self.is_deaf = True
         self.exchange = self._queue = self._receiving = self._unstarted = None
+        self._reader.close()
         if self.transport.is_closing():
             return
         if self._is_ended:
             self._finish()
             return
+        self.uncork()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.resume_reading()
@@ -362,8 +379,18 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def abort(self) -> None:
-        """End the connection in a way that nobody takes for an orderly end."""
+        """End the connection in a way that nobody takes for an orderly end.
+
+        A body without length and chunks ends where the stream does (RFC 9112 section 6.3): half of it, closed in order,
+        would be a whole one to its client, so there the end is a reset. Elsewhere it is not: a reset would take back
+        what is still on its way, earlier answers among it.
+        """
         self.is_deaf = True
+        self.uncork()
+        exchange = self.exchange
+        is_open_ended = self._is_open_ended or (exchange is not None and exchange.response.is_open_ended)
+        if is_open_ended and self in self.service.connections:  # else the descriptor may be another's by now
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
         self.transport.abort()
 
     def overdue(self) -> None:
@@ -393,8 +420,23 @@ class Connection(asyncio.Protocol):
 
     # The transport
 
+    def hold_back(self) -> None:
+        """Let what else is written in this turn of the loop leave at its end, in one write."""
+        if self.cork is None:
+            self.cork = Cork(self.transport)
+            self.service.loop.call_soon(self.uncork)
+
+    def uncork(self) -> None:
+        """Write what was held back."""
+        if self.cork:
+            cork, self.cork = self.cork, None
+            cork.pull()
+
+    def write(self, data: bytes) -> None:
+        (self.cork or self.transport).write(data)
+
     def write_continue(self) -> None:
-        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._phase == "body":
             self._expect("body", self.service.timeouts.body)
 
@@ -402,7 +444,7 @@ class Connection(asyncio.Protocol):
         common = self.service.common_lines
         if retry_after_s is not None:
             common += b"retry-after: %d\r\n" % retry_after_s
-        self.transport.write(error_response(status, text, common, is_head=is_head))
+        self.write(error_response(status, text, common, is_head=is_head))
 
     async def writable(self) -> None:
         """Wait until the transport takes more, or the connection is lost."""
@@ -455,16 +497,3 @@ class Connection(asyncio.Protocol):
         """Nothing is expected of the client: only the application's own time limit counts."""
         begun = self.exchange.begun if self.exchange else monotonic()
         self._phase, self.deadline = "request", begun + self.service.timeouts.request
-
-
-def _address(name: object) -> Address:
-    if isinstance(name, tuple):
-        return str(name[0]), int(name[1])
-    return (name, None) if isinstance(name, str) and name else None
-
-
-def _shown(address: Address) -> str | None:
-    if address is None or address[1] is None:
-        return address and address[0]
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from asgid.errors import AppError, BootError
 from asgid.log import Log
-from asgid.worker.scope import SPEC_VERSION
 from asgid.worker.service import Application, Event
+
+#: The version of the lifespan specification, which is counted by itself.
+SPEC_VERSION = "2.0"
 
 
 class _Phase(Enum):
@@ -25,11 +27,13 @@ class _Phase(Enum):
 
 
 class Lifespan:
-    """One application's life in this worker. `state` is what it leaves for its requests."""
+    """One application's life in this worker. `state` is what it leaves for its requests; None where it has no
+    lifespan, and so nothing that could be left.
+    """
 
     def __init__(self, app: Application, mode: Literal["auto", "on", "off"], log: Log) -> None:
         self._app, self._mode, self._log = app, mode, log
-        self.state: dict[str, Any] = {}
+        self.state: dict[str, Any] | None = None
         self._phase = _Phase.SILENT
         self._is_supported = mode != "off"
         self._stop = asyncio.Event()
@@ -63,6 +67,7 @@ class Lifespan:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
+        self.state = {}
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": SPEC_VERSION}, "state": self.state}
         try:
             await self._app(scope, self._receive, self._send)
@@ -95,7 +100,7 @@ class Lifespan:
         self._log.error("application failed in its lifespan", stack="".join(traceback.format_exception(error)).rstrip())
 
     def _unsupported(self, why: str) -> None:
-        self._is_supported = False
+        self._is_supported, self.state = False, None
         self._log.debug("the application has no lifespan", reason=why)
 
     async def _receive(self) -> Event:

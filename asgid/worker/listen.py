@@ -10,6 +10,7 @@ import os
 import select
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from asgid.assignment import Listener
 
@@ -24,7 +25,7 @@ class Doors:
         self,
         loop: asyncio.AbstractEventLoop,
         listeners: Sequence[Listener],
-        connection: Callable[[], asyncio.Protocol],
+        connection: Callable[[Listener], asyncio.Protocol],
         say: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._loop, self._listeners, self._connection = loop, listeners, connection
@@ -42,7 +43,9 @@ class Doors:
         self._say(True)
         for listener in self._listeners:
             sock = socket.socket(fileno=os.dup(listener.fd))
-            server = await self._loop.create_server(self._connection, sock=sock, backlog=listener.backlog)
+            server = await self._loop.create_server(
+                partial(self._connection, listener), sock=sock, backlog=listener.backlog
+            )
             self._servers.append(server)
             if not self._is_open:  # closed meanwhile
                 self.close()
@@ -117,7 +120,7 @@ class Doors:
                     except OSError:  # empty
                         break
                     sock.setblocking(False)
-                    await self._loop.connect_accepted_socket(self._connection, sock)
+                    await self._loop.connect_accepted_socket(partial(self._connection, listener), sock)
         # Whom the loop had accepted itself, its server tells us of a turn later: uvloop one, asyncio's own up to two.
         for _ in range(2):
             await asyncio.sleep(0)

@@ -14,25 +14,28 @@ from types import FrameType
 from setproctitle import setproctitle
 
 from asgid import wire
-from asgid.assignment import DUMP, Assignment
+from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ExitCode
 from asgid.log import Log
 from asgid.worker import privileges
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
+from asgid.worker.allocator import keep_memory
 from asgid.worker.app import load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
+from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
 from asgid.worker.service import Application, Service
 
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
+    keep_memory()
     lifeline = Lifeline(assignment.lifeline_fd)
     settings = assignment.config.log
     try:
@@ -75,10 +78,16 @@ class Worker:
         gc.collect()
         gc.freeze()
         row = self._assignment.row
+
+        def connection(listener: Listener) -> asyncio.Protocol:
+            if listener.proxy_protocol == "off":
+                return Connection(service)
+            return Preamble(service, listener.name, listener.proxy_protocol)
+
         doors = Doors(
             loop,
             self._assignment.listeners,
-            lambda: Connection(service),
+            connection,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
         service = self._service(app, lifespan, access, doors)

@@ -1,14 +1,15 @@
 """One connection's bytes -> request heads and bodies, the same however they were cut up; with the limits counted here.
 
 A step takes what it can use and says where the next one begins; only an unfinished line is held back. httptools is
-given whole heads and nothing else; what it leaves out is judged here and in request_head.py. What is complete is told to the
-connection, in the order of the bytes. What is wrong is raised out of `feed` as a ClientError with the status to answer,
-by the first byte that makes it so: nothing depends on what came with it in one read. This file does not know what an
-answer is.
+given whole heads and nothing else; what it leaves out is judged here and in request_head.py. What is complete is told
+to the connection, in the order of the bytes. What is wrong is raised out of `feed` as a ClientError with the status to
+answer, by the first byte that makes it so: nothing depends on what came with it in one read. This file does not know
+what an answer is.
 """
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from typing import ClassVar, Protocol, TypeAlias
 
@@ -16,6 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgid.config import Limits
 from asgid.errors import ClientError
+from asgid.worker.proxy import FORWARDING
 from asgid.worker.request_head import (
     CONTROL,
     GOOD_HOSTS,
@@ -33,7 +35,7 @@ from asgid.worker.request_head import (
 _LONGEST_BODY = (1 << 63) - 1
 _LENGTH_DIGITS = len(str(_LONGEST_BODY))
 #: What means something here.
-_TELLING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding"))
+_TELLING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", *FORWARDING))
 _SPACE = 0x20
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
@@ -122,6 +124,7 @@ class Reader:
         "_section_bytes",
         "_start",
         "_told",
+        "is_forwarded",
         "is_in_head",
     )
 
@@ -130,6 +133,7 @@ class Reader:
         self._limits = limits
         self._longest_start = limits.request_line
         self.is_in_head = False
+        self.is_forwarded = False  # whether a request so far has told of a client behind a proxy
         self._expected = _START
         self._held = b""  # of an unfinished line
         self._judged = 0  # bytes of that: one that comes in single bytes is not looked at again for each of them
@@ -168,8 +172,12 @@ class Reader:
         return self._expected is _FIELD and self._start[0] == "HEAD"
 
     def close(self) -> None:
-        """Let go of who holds us: without this a closed connection would wait for the collector."""
-        del self._hearer, self._parser
+        """Let go of who holds us, without which a closed connection would wait for the collector, and of what is held:
+        one read may have brought thousands of headers before it was refused. Nothing is fed any more.
+        """
+        with suppress(AttributeError):  # done before
+            del self._hearer, self._parser
+        self._held, self._lines, self._headers, self._told = b"", _NO_LINES, _NO_HEADERS, {}
 
     # The head
 
@@ -226,6 +234,8 @@ class Reader:
             value = value.rstrip(b" \t")
         self._headers.append((name, value))
         if name in _TELLING:
+            if name in FORWARDING:
+                self.is_forwarded = True
             # Of several lines one list is made (RFC 9110 section 5.3): as a host, or as a length, it is none.
             told = self._told
             told[name] = told[name] + b"," + value if name in told else value

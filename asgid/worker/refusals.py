@@ -1,4 +1,4 @@
-"""Which refused requests are logged: of each kind one a second, with the number that went unsaid before it.
+"""Which refusals are logged, of requests and of PROXY headers: of each kind one a second, and how many went unsaid.
 
 Whoever sends nonsense sends much of it; the counters on the board have all of it.
 """

@@ -3,53 +3,17 @@
 The framing is ours alone (RFC 9112 section 6.3): exactly one of a length, chunks, or the end of the connection says
 where a body ends, and the application is held to what it promised. The head leaves with the first part of the body,
 because only then is it known whether the length can still be told. AppError for what the specification does not allow,
-with the state in its message.
+with the state in its message. Of a file only the length is known here; its bytes go past this module.
 """
 
-import re
 from collections.abc import MutableMapping
 from enum import IntEnum
-from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from asgid.errors import AppError
+from asgid.worker.head import HEADS, STATUS_LINES, checked, early_hint, trailer_lines, without_length
 
 Message: TypeAlias = MutableMapping[str, Any]  # ASGI's own type
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 section 5.5: no control but the tab
-_DIGITS = re.compile(rb"[0-9]+")
-_STATUS_LINES = {
-    int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
-    for status in HTTPStatus
-    if status >= HTTPStatus.OK
-}
-
-
-class _Role(IntEnum):
-    """What a response header means to the framing."""
-
-    PLAIN = 0
-    LENGTH = 1
-    OURS = 2  # transfer-encoding, keep-alive: the application cannot know what the connection needs
-    CONNECTION = 3
-    DATE = 4
-    SERVER = 5
-
-
-_LENGTH = _Role.LENGTH
-_ROLES = {
-    b"content-length": _Role.LENGTH,
-    b"transfer-encoding": _Role.OURS,
-    b"keep-alive": _Role.OURS,
-    b"connection": _Role.CONNECTION,
-    b"date": _Role.DATE,
-    b"server": _Role.SERVER,
-}
-# Applications send the same few header lines for ever: each is checked and written once. The bounds keep lines that
-# never come again (cookies, ETags) from filling the memory.
-_LINES: dict[tuple[bytes, bytes], tuple[bytes, _Role, int]] = {}
-_MOST_LINES, _LONGEST_LINE = 2048, 256
 
 
 class State(IntEnum):
@@ -58,27 +22,32 @@ class State(IntEnum):
     WAITING = 0  # for http.response.start
     HELD = 1  # start came; the head waits for the first body message
     STREAMING = 2  # the head has left
-    COMPLETE = 3
+    SENDING = 3  # bytes of a file are on their way
+    TRAILING = 4  # the body has ended; the trailers that were announced have not come
+    COMPLETE = 5
 
 
-_NO_HEAD: list[bytes] = []  # shared by all that have not started; never changed
-WAITING, HELD, STREAMING, COMPLETE = State  # a name of the module costs less than an attribute of a class
+# A name of the module costs less than an attribute of a class.
+WAITING, HELD, STREAMING, SENDING, TRAILING, COMPLETE = State
 
 
 class Response:
-    """The answer to one request. `start` and `body` take the messages; `body` returns what to write.
+    """The answer to one request. `start`, `body`, `trailers` and `early_hint` take the messages, and return what to
+    write; `announce`, `file` and `file_sent` accompany the bytes of a file.
 
     `keep_alive` says, once the head has left, whether another request may follow on the connection.
     """
 
     __slots__ = (
-        "_head",
-        "_is_bodiless",
+        "_after_body",
         "_is_chunked",
         "_is_head",
         "_left",
+        "_lines",
         "_mine",
         "_minor",
+        "_trailers",
+        "is_bodiless",
         "keep_alive",
         "state",
         "status",
@@ -90,34 +59,30 @@ class Response:
         self.keep_alive = keep_alive
         self.state = WAITING
         self.status = 0
-        self._head = _NO_HEAD
+        self._lines = b""  # of the head, while it is held
         self._left: int | None = None  # bytes of the body still to come, where a length was promised
-        self._is_bodiless = self._is_chunked = False
+        self.is_bodiless = self._is_chunked = False  # bodiless: nothing of the body is written
+        self._after_body = COMPLETE
         self._mine: tuple[bytes, ...] = ()  # of the common lines those that the application sends itself
 
     def start(self, message: Message) -> None:
         """Take http.response.start."""
         if self.state is not WAITING:
             raise AppError(f"http.response.start came again; the response is {self.state.name.lower()}")
-        self.status = status = message["status"]
-        self._left = None  # where a first attempt was refused
-        head = [_STATUS_LINES.get(status) or _status_line(status)]
-        for pair in message.get("headers", ()):
-            header = pair if type(pair) is tuple else tuple(pair)  # lists are allowed, and are no keys
-            try:
-                line, role, promised = _LINES.get(header) or _line(*header)
-            except TypeError:
-                raise AppError(f"header {pair!r}: a name and a value, both bytes") from None
-            if not role:
-                head.append(line)
-            elif role is _LENGTH and self._left is None and status != 204:
-                self._left = promised
-                head.append(line)
-            else:
-                self._note(role, line, header[1], head)
-        if self._is_head or status in (204, 304):
-            self._is_bodiless, self._left = True, None
-        self._head = head
+        status, headers = message.get("status"), tuple(message.get("headers", ()))
+        if type(status) is not int and not isinstance(status, int):  # 200.0 would be found: it is the same key as 200
+            raise AppError(f"status {status!r} is not a final status from 200 to 999; the response is waiting")
+        try:
+            self._lines, self._left, closes, self._mine, self.is_bodiless = HEADS[status, headers]
+        except TypeError:  # lists are allowed, and are no keys
+            self._lines, self._left, closes, self._mine, self.is_bodiless = checked(status, headers)
+        self.status = status
+        if closes:
+            self.keep_alive = False
+        if self._is_head or self.is_bodiless:
+            self.is_bodiless, self._left = True, None
+        if message.get("trailers"):
+            self._expect_trailers()
         self.state = HELD
 
     def body(self, message: Message, common: bytes, is_last: bool) -> tuple[bytes, bytes, bytes]:
@@ -140,55 +105,115 @@ class Response:
             if payload:
                 before += b"%x\r\n" % len(payload)
                 after = b"\r\n"
-            if not more:
+            if not more and self._after_body is COMPLETE:
                 after += b"0\r\n\r\n"
-        elif self._is_bodiless:
+        elif self.is_bodiless:
             payload = b""
         if not more:
-            self.state = COMPLETE
+            self.state = self._after_body
         return before, payload, after
 
-    def _first(self, length: int, common: bytes, more: bool, is_last: bool) -> bytes:
-        """Return the head, with the framing: (1) no body at all, (2) a promised length, (3) a known one, (4) chunks,
-        (5) until the connection closes.
+    def trailers(self, message: Message, is_wanted: bool) -> bytes:
+        """Take http.response.trailers. They leave with the last of them, and only where the client wants any and the
+        body ended in a way that lets something follow; elsewhere they are looked at and dropped.
         """
-        head = self._head
-        if self._is_bodiless or self._left is not None:  # 1, 2
+        if self.state is not TRAILING:
+            raise AppError(
+                f"http.response.trailers came while the response is {self.state.name.lower()}; it follows a body "
+                "whose start said `trailers`"
+            )
+        self._trailers += trailer_lines(message.get("headers", ()))
+        if message.get("more_trailers", False):
+            return b""
+        self.state = COMPLETE
+        if not self._is_chunked:
+            return b""
+        return b"".join((b"0\r\n", *(self._trailers if is_wanted else ()), b"\r\n"))
+
+    def early_hint(self, message: Message) -> bytes:
+        """Take http.response.early_hint. The specification lets an application send it until the body ends; once the
+        head has left there is no place for it, and it is dropped.
+        """
+        if self.state > SENDING:
+            raise AppError(f"http.response.early_hint came while the response is {self.state.name.lower()}")
+        links = message.get("links")
+        if links is None or isinstance(links, str | bytes):
+            raise AppError(f"http.response.early_hint: links {links!r} is not an iterable of bytes")
+        hint = early_hint(links)
+        # A 1.0 client knows no informational answer (RFC 9110 section 15.2).
+        return hint if self._minor and self.state <= HELD else b""
+
+    def announce(self, length: int, more: bool) -> None:
+        """Say that `length` bytes of a file come next, before anything of this is written: a promise that they would
+        break is still a 500, and where they are the whole body the head tells their length.
+        """
+        if self._left is not None:
+            left = self._left - length
+            if left < 0 or (left and not more):
+                raise _broken_promise(left)
+        elif self.state is HELD and not (more or self.is_bodiless or self._is_chunked):
+            self._left = length
+            self._lines += b"content-length: %d\r\n" % length
+
+    def file(self, length: int, more: bool) -> tuple[bytes, int, bytes]:
+        """Begin with `length` bytes of a file, after the head; return what goes before them, how many of them go, and
+        what goes after them. Until `file_sent` nothing else may come.
+        """
+        if self.state is not STREAMING:
+            raise AppError(f"a file came while the response is {self.state.name.lower()}")
+        before = after = b""
+        if self._left is not None:
+            self._left -= length
+        if self._is_chunked:
+            if length:
+                before, after = b"%x\r\n" % length, b"\r\n"
+            if not more and self._after_body is COMPLETE:
+                after += b"0\r\n\r\n"
+        self.state = SENDING
+        return before, 0 if self.is_bodiless else length, after
+
+    def file_sent(self, more: bool) -> None:
+        self.state = STREAMING if more else self._after_body
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether the body has no other end than the connection's, as far as is known."""
+        return self.state > HELD and self._left is None and not (self._is_chunked or self.is_bodiless)
+
+    def _expect_trailers(self) -> None:
+        """Let trailers follow the body. Only chunks have a place for them: a promised length is held, but not told."""
+        self._after_body, self._trailers = TRAILING, list[bytes]()
+        if self._minor and not self.is_bodiless:
+            self._is_chunked = True
+            self._lines = without_length(self._lines) + b"transfer-encoding: chunked\r\n"
+
+    def _first(self, length: int, common: bytes, more: bool, is_last: bool) -> bytes:
+        """Return the head, with the framing: (1) no body at all, (2) a promised length, or chunks for trailers, (3) a
+        known length, (4) chunks, (5) until the connection closes.
+        """
+        framing = b""
+        if self.is_bodiless or self._left is not None or self._is_chunked:  # 1, 2
             pass
         elif not more:  # 3
-            head.append(b"content-length: %d\r\n" % length)
+            framing = b"content-length: %d\r\n" % length
         elif self._minor:  # 4
             self._is_chunked = True
-            head.append(b"transfer-encoding: chunked\r\n")
+            framing = b"transfer-encoding: chunked\r\n"
         else:  # 5
             self.keep_alive = False
         if is_last:
             self.keep_alive = False
         if not self.keep_alive:
-            head.append(b"connection: close\r\n")
+            framing += b"connection: close\r\n"
         elif not self._minor:
-            head.append(b"connection: keep-alive\r\n")
-        head.append(self._without_mine(common) if self._mine else common)
-        head.append(b"\r\n")
+            framing += b"connection: keep-alive\r\n"
         self.state = STREAMING
-        return b"".join(head)
+        return self._lines + framing + (self._without_mine(common) if self._mine else common) + b"\r\n"
 
     def _further(self) -> bytes:
         if self.state is not STREAMING:
             raise AppError(f"http.response.body came while the response is {self.state.name.lower()}")
         return b""
-
-    def _note(self, role: _Role, line: bytes, value: bytes, head: list[bytes]) -> None:
-        """Take a header that means something to the framing."""
-        if role is _LENGTH:  # said twice, or of a body that may not be
-            if self._left not in (None, int(value)):
-                raise AppError(f"content-length {value!r} is not the one that was promised before")
-        elif role is _Role.CONNECTION:
-            if b"close" in value.lower():
-                self.keep_alive = False
-        elif role is not _Role.OURS:
-            head.append(line)
-            self._mine += (b"date:" if role is _Role.DATE else b"server:",)
 
     def _without_mine(self, common: bytes) -> bytes:
         return b"".join(line for line in common.splitlines(keepends=True) if not line.startswith(self._mine))
@@ -204,37 +229,11 @@ def error_response(status: int, text: str, common: bytes, *, is_head: bool = Fal
     """Return a whole response of our own, after which the connection closes."""
     body = text.encode() + b"\n"
     return b"%scontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n%s" % (
-        _STATUS_LINES[status],
+        STATUS_LINES[status],
         len(body),
         common,
         b"" if is_head else body,
     )
-
-
-def _status_line(status: object) -> bytes:
-    if not isinstance(status, int) or not 200 <= status <= 999:
-        raise AppError(f"status {status!r} is not a final status from 200 to 999")
-    return b"HTTP/1.1 %d \r\n" % status  # the phrase may be empty (RFC 9112 section 4)
-
-
-def _line(name: bytes, value: bytes) -> tuple[bytes, _Role, int]:
-    """Return a header's line, its role, and the length that it promises.
-
-    What would let an application's data become our framing is refused.
-    """
-    if not _TOKEN.fullmatch(name):
-        raise AppError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
-    if not _VALUE.fullmatch(value):
-        raise AppError(f"header {name!r} has a control character in its value {value!r}")
-    role = _ROLES.get(name.lower(), _Role.PLAIN)
-    if role is _LENGTH and not _DIGITS.fullmatch(value):
-        raise AppError(f"content-length {value!r} is not a number")
-    entry = b"%s: %s\r\n" % (name, value.strip(b" \t")), role, int(value) if role is _LENGTH else 0
-    if len(entry[0]) <= _LONGEST_LINE:
-        if len(_LINES) >= _MOST_LINES:
-            _LINES.clear()
-        _LINES[name, value] = entry
-    return entry
 
 
 def _bytes(payload: object) -> bytes:

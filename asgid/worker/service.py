@@ -9,16 +9,18 @@ from math import inf
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from asgid.board import ACCEPTING, CONNECTIONS, QUEUED, Row
+from asgid.board import ACCEPTED, ACCEPTING, CONNECTIONS, LIMIT_REACHED, QUEUED, Row
 from asgid.config import Config
 from asgid.log import Log
 from asgid.worker.access import AccessLog
+from asgid.worker.proxy import Forwarding, Trust
 from asgid.worker.refusals import Refusals
 
 if TYPE_CHECKING:
     from asgid.worker.admission import Admission, Places
     from asgid.worker.connection import Connection
     from asgid.worker.exchange import Exchange
+    from asgid.worker.preamble import Preamble
 
 Event: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
@@ -59,15 +61,32 @@ class Service:
         self.admission = admission
         self.refusals = Refusals()
         self.places = places  #: None where requests have no cap
-        self.state: Mapping[str, Any] = {}  #: what lifespan startup left, copied for each request
+        self.state: Mapping[str, Any] | None = None  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second
-        self.connections: set[Connection] = set()
+        self.trust = Trust(config.proxy.trusted)
+        self.forwarding = Forwarding(config.proxy, self.trust)
+        self.connections: set[Connection | Preamble] = set()
         self.running: set[Exchange] = set()  #: whose application's call has not returned
         self.on_left: Callable[[], None] = _nothing  #: a connection is closed, or an application's call has returned
         self.look_for_siblings: Callable[[int], list[Row]] = _nobody
         self._siblings: list[Row] = []
         self._looked_ns = 0
         self.is_draining = False  #: each response is the last of its connection
+
+    def entered(self, connection: "Connection | Preamble") -> None:
+        """A connection was accepted."""
+        self.connections.add(connection)
+        self.row[ACCEPTED] += 1
+        self.row[CONNECTIONS] += 1
+        if self.admission.entered(self.fewest()):
+            self.row[LIMIT_REACHED] += 1
+
+    def left(self, connection: "Connection | Preamble") -> None:
+        """It is closed, and nothing of it is in hand any more."""
+        self.connections.discard(connection)
+        self.row[CONNECTIONS] -= 1
+        self.admission.left()
+        self.on_left()
 
     def fewest(self) -> float:
         """Return what the emptiest of the other workers that accept connections holds; `inf` without others."""

@@ -10,7 +10,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import SCENARIOS, Scenario
 
 
 class Floor(asyncio.Protocol):
@@ -35,19 +35,23 @@ async def _serve(port: int, answer: bytes, *, keep_alive: bool) -> None:
     await server.serve_forever()
 
 
+def answer_to(scenario: Scenario) -> bytes:
+    """Return the floor's answer, as long as asgid's to the same request, head included."""
+    lines = [
+        "HTTP/1.1 200 OK",
+        "content-type: text/plain",
+        f"content-length: {len(scenario.answer)}",
+        *([] if scenario.keep_alive else ["connection: close"]),
+        "date: Thu, 01 Jan 1970 00:00:00 GMT",
+        "server: asgid",
+    ]
+    return "\r\n".join([*lines, "\r\n"]).encode() + scenario.answer
+
+
 def main(port: int, scenario_name: str) -> None:
     """Answer as `scenario_name` wants it, on 127.0.0.1, until killed."""
     scenario = SCENARIOS[scenario_name]
-    head = "\r\n".join(
-        (
-            "HTTP/1.1 200 OK",
-            "content-type: text/plain",
-            f"content-length: {len(scenario.answer)}",
-            f"connection: {'keep-alive' if scenario.keep_alive else 'close'}",
-            "\r\n",
-        )
-    )
-    uvloop.run(_serve(port, head.encode() + scenario.answer, keep_alive=scenario.keep_alive))
+    uvloop.run(_serve(port, answer_to(scenario), keep_alive=scenario.keep_alive))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Then whatever it sends at all: either it is refused, or what was written so far is a beginning of something h11 reads.
 """
 
-import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from asgid.errors import AppError
 from asgid.worker.response import Response, State
 
-settings.register_profile("fuzz", max_examples=20_000, deadline=None)
-settings.register_profile("default", deadline=None)
-settings.load_profile("fuzz" if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else "default")
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 TOKEN = st.text("!#$%&'*+-.^_`|~0123456789abcxyzABCXYZ", min_size=1, max_size=12).map(str.encode)
@@ -54,8 +53,8 @@ class Asked:
 ASKED = st.builds(Asked, st.booleans(), st.sampled_from([0, 1]), st.booleans(), st.booleans())
 
 
-def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
-    """Return the head and the body; h11.RemoteProtocolError where that is no whole response."""
+def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes, list[tuple[bytes, bytes]]]:
+    """Return the head, the body and the trailers; h11.RemoteProtocolError where that is no whole response."""
     reader = asked.reader()
     reader.receive_data(written)
     reader.receive_data(b"")
@@ -69,35 +68,40 @@ def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes]:
             case h11.EndOfMessage():
                 assert head is not None
                 assert (b"", True) == reader.trailing_data
-                return head, body
+                return head, body, list(event.headers)
             case _:
                 raise AssertionError(f"not expected: {event}")
 
 
 @given(
     asked=ASKED,
-    status=st.one_of(st.sampled_from([200, 204, 206, 304, 404, 500]), st.integers(200, 999)),
+    status=st.one_of(st.sampled_from([200, 204, 205, 206, 304, 404, 500]), st.integers(200, 999)),
     headers=st.lists(PLAIN, max_size=6),
     bodies=BODIES,
     has_length=st.booleans(),
     close=st.booleans(),
+    trailing=st.booleans(),
+    is_wanted=st.booleans(),
 )
-def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, close):
+def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, close, trailing, is_wanted):
     """The framing is exactly one, and told; a connection is kept only where the end of the body can be seen."""
     whole = b"".join(bodies)
     given_headers = [*headers, *([(b"Content-Length", b"%d" % len(whole))] if has_length else [])]
     given_headers += [(b"connection", b"close")] if close else []
     response = asked.response()
-    response.start({"status": status, "headers": given_headers})
+    response.start({"status": status, "headers": given_headers, "trailers": trailing})
     written = b""
     for index, body in enumerate(bodies):
         assert response.state is not State.COMPLETE
         message = {"body": body, "more_body": index < len(bodies) - 1}
         written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
-    head, body = read(asked, written)
+    if trailing:
+        assert State.TRAILING is response.state
+        written += response.trailers({"headers": [(b"x-sum", b"1")]}, is_wanted=is_wanted)
+    head, body, read_trailers = read(asked, written)
     names = [name for name, _ in head.headers]
     framings = [name for name in names if name in {b"content-length", b"transfer-encoding"}]
-    is_bodiless = asked.is_head or status in {204, 304}
+    is_bodiless = asked.is_head or status in {204, 205, 304}
 
     assert State.COMPLETE is response.state
     assert status == head.status_code
@@ -107,6 +111,7 @@ def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, c
     ]
     assert 1 == names.count(b"date") == names.count(b"server")
     assert len(framings) <= 1
+    assert (trailing and is_wanted and b"transfer-encoding" in names) == ((b"x-sum", b"1") in read_trailers)
     assert response.keep_alive <= (asked.keep_alive and not asked.is_last and not close)
     assert response.keep_alive <= (is_bodiless or bool(framings))
     assert response.keep_alive == ((b"connection", b"close") not in list(head.headers))
@@ -127,8 +132,19 @@ MESSAGE = st.one_of(
             "headers": st.lists(
                 st.tuples(st.one_of(ANYTHING, st.sampled_from([b"content-length", b"connection", b"a"])), ANYTHING),
                 max_size=3,
-            )
+            ),
+            "trailers": st.booleans(),
         },
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("http.response.trailers")},
+        optional={
+            "headers": st.lists(st.tuples(st.sampled_from([b"a", b"te"]), ANYTHING), max_size=2),
+            "more_trailers": st.booleans(),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"type": st.just("http.response.early_hint")}, optional={"links": st.lists(ANYTHING, max_size=2)}
     ),
     st.fixed_dictionaries(
         {"type": st.just("http.response.body")}, optional={"body": ANYTHING, "more_body": st.booleans()}
@@ -145,12 +161,16 @@ def test_whatever_is_sent_is_refused_or_readable(asked: Asked, messages: list[di
         try:
             if message["type"] == "http.response.start":
                 response.start(message)
+            elif message["type"] == "http.response.trailers":
+                written += response.trailers(message, is_wanted=True)
+            elif message["type"] == "http.response.early_hint":
+                written += response.early_hint(message)
             else:
                 written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
         except AppError:
             break
     if response.state is State.COMPLETE:
-        head, _ = read(asked, written)
+        head, _, _ = read(asked, written)
         assert response.status == head.status_code
-    elif response.state is not State.STREAMING:
-        assert b"" == written
+    elif response.state in (State.WAITING, State.HELD):
+        assert not re.sub(rb"HTTP/1.1 103 Early Hints\r\n(link: .*\r\n)+\r\n", b"", written)

@@ -1,6 +1,5 @@
 """The supervisor under random facts: the invariants of the house hold whatever the workers and the operator do."""
 
-import os
 from signal import SIGKILL
 
 from hypothesis import HealthCheck, settings
@@ -27,9 +26,8 @@ from asgid.master.steps import (
 )
 from asgid.master.supervisor import Supervisor
 
-settings.register_profile("fuzz", max_examples=20_000, stateful_step_count=120, deadline=None)
-settings.register_profile("test", max_examples=300, stateful_step_count=60, deadline=None)
-settings.load_profile(os.environ.get("ASGID_HYPOTHESIS", "test"))
+settings.register_profile("supervisor", max_examples=300, stateful_step_count=60, deadline=None)
+settings.load_profile("supervisor")
 
 PICK = st.integers(min_value=0, max_value=1000)
 

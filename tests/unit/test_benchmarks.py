@@ -2,16 +2,20 @@
 
 import argparse
 import asyncio
+import dataclasses
+import importlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from benchmarks import load, report, run, servers
-from benchmarks.apps import app
-from benchmarks.scenarios import BROWSER_HEADERS, SCENARIOS, Scenario
+from asgid.worker.response import Response
+from benchmarks import figures, load, report, run, servers
+from benchmarks.peers import floor
+from benchmarks.scenarios import BROWSER_HEADERS, FILE, FILE_VARIABLE, SCENARIOS, Scenario
 
 HELLO = SCENARIOS["hello"]
 FIGURES = {"requests": 1000, "elapsed_us": 2_000_000, "bytes": 140_000, "p50_us": 1230, "p99_us": 4560}
@@ -24,13 +28,13 @@ def printed(**changed: int) -> str:
     return f"Running 2s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n\nfigures {figures}\n"
 
 
-def measured(server: str, round_: int = 1, cpu_s: float = 0.02, scenario: str = "hello") -> report.Measurement:
-    return report.Measurement(server, scenario, round_, 1000, 2.0, cpu_s, 1.23, 4.56, 30 * 2**20)
+def measured(server: str, round_: int = 1, cpu_s: float = 0.02, scenario: str = "hello") -> figures.Measurement:
+    return figures.Measurement(server, scenario, round_, 1000, 2.0, cpu_s, 1.23, 4.56, 30 * 2**20)
 
 
-def results(*measurements: report.Measurement, **changed) -> report.Results:
+def results(*measurements: figures.Measurement, **changed) -> figures.Results:
     facts = {"machine": {"cores": "2"}, "versions": {"asgid": "1.2.3"}, "skipped": {}, "refused": []}
-    return report.Results(**{**facts, **changed}, measurements=measurements)
+    return figures.Results(**{**facts, **changed}, measurements=measurements)
 
 
 class TestLoad:
@@ -69,6 +73,15 @@ class TestLoad:
         with pytest.raises(load.LoadError, match=message):
             load.check(load.parse(printed(**changed)), HELLO)
 
+    def test_answers_that_were_not_counted_are_refused(self):
+        """Who counts 16 pipelined answers as one receives more than one head and what was under way can be."""
+        scenario = SCENARIOS["pipeline"]
+        most = (1000 + 64 * 16) * (len(scenario.answer) + load.HEAD_BYTES)
+        load.check(load.parse(printed(bytes=most)), scenario)
+
+        with pytest.raises(load.LoadError, match="are more than 1000 answers"):
+            load.check(load.parse(printed(bytes=most + 1)), scenario)
+
     def test_full_answers_without_errors_are_a_result(self):
         """The bound itself is enough: every body in full and not one byte of a head."""
         load.check(load.parse(printed(bytes=1000 * len(HELLO.answer))), HELLO)
@@ -82,6 +95,13 @@ class TestLoad:
         assert 'wrk.headers["Sec-Ch-Ua"] = "\\"Chromium\\";v=\\"140\\""' in script
         assert 'wrk.body = string.rep("x", 77)' in script
 
+    def test_pipelined_requests_are_one_batch(self):
+        script = load.script(SCENARIOS["pipeline"])
+
+        assert "init = function() batch = string.rep(wrk.format(), 16) end" in script
+        assert "request = function() return batch end" in script
+        assert "string.rep(wrk.format()" not in load.script(HELLO)
+
     def test_a_request_without_a_body_is_a_get(self):
         script = load.script(SCENARIOS["browser"])
 
@@ -92,21 +112,49 @@ class TestLoad:
 
 class TestScenarios:
     @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-    def test_the_application_answers_each_as_the_scenario_wants(self, scenario):
-        """A body that comes in two parts is answered whole, with its length announced."""
+    def test_the_application_answers_each_as_the_scenario_wants(self, scenario, tmp_path, monkeypatch):
+        """A body that comes in two parts is read whole; where a length is announced, it is that of the answer."""
+        monkeypatch.setenv(FILE_VARIABLE, str(servers._file(tmp_path)))
         half = len(scenario.body) // 2
         incoming = [
             {"type": "http.request", "body": scenario.body[:half], "more_body": True},
-            {"type": "http.request", "body": scenario.body[half:]},
+            {"type": "http.request", "body": scenario.body[half:], "more_body": False},
         ]
-        sent = asyncio.run(play({"type": "http", "path": scenario.path}, incoming))
+        start, *parts = asyncio.run(play(application(scenario), scope_of(scenario), incoming))
 
-        assert [200, "http.response.body"] == [sent[0]["status"], sent[1]["type"]]
-        assert (b"content-length", str(len(scenario.answer)).encode()) in sent[0]["headers"]
-        assert scenario.answer == sent[1]["body"]
+        assert ["http.response.start", 200] == [start["type"], start["status"]]
+        assert {str(len(scenario.answer)).encode()} >= {v for k, v in start["headers"] if k == b"content-length"}
+        assert scenario.answer == b"".join(part["body"] for part in parts)
+        assert [True] * (len(parts) - 1) + [False] == [part.get("more_body", False) for part in parts]
+
+    def test_a_large_answer_is_one_part_and_a_streamed_one_is_many(self):
+        """The download is 64 parts of 16 KiB, and an end that tells nothing of the length before."""
+        large = asyncio.run(play(application(SCENARIOS["large"]), scope_of(SCENARIOS["large"]), []))
+        start, *parts = asyncio.run(play(application(SCENARIOS["download"]), scope_of(SCENARIOS["download"]), []))
+
+        assert 2 == len(large)
+        assert [b"content-type"] == [name for name, _ in start["headers"]]
+        assert [16 * 1024] * 64 + [0] == [len(part["body"]) for part in parts]
+
+    @pytest.mark.parametrize(("extensions", "way"), [({"http.response.pathsend": {}}, b"pathsend"), (None, b"read")])
+    def test_a_file_is_sent_by_its_path_where_the_server_takes_one(self, extensions, way, tmp_path, monkeypatch):
+        """The answer says which way it was, so that nobody takes one for the other."""
+        path = servers._file(tmp_path)
+        monkeypatch.setenv(FILE_VARIABLE, str(path))
+        scenario = SCENARIOS["file"]
+        scope = scope_of(scenario) | {"extensions": extensions}
+        start, *parts = asyncio.run(play(application(scenario), scope, []))
+        length = str(len(FILE)).encode()
+
+        assert [(b"content-length", length), (b"x-way", way)] == start["headers"]
+        if extensions:
+            assert [{"type": "http.response.pathsend", "path": str(path)}] == parts
+        else:
+            assert {"http.response.body"} == {part["type"] for part in parts}
 
     def test_the_application_takes_part_in_lifespan(self):
-        sent = asyncio.run(play({"type": "lifespan"}, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]))
+        incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        sent = asyncio.run(play(application(HELLO), {"type": "lifespan"}, incoming))
 
         assert ["lifespan.startup.complete", "lifespan.shutdown.complete"] == [message["type"] for message in sent]
 
@@ -116,18 +164,58 @@ class TestScenarios:
         assert scenario.body[:1] * len(scenario.body) == scenario.body
 
     def test_the_floor_plays_only_where_one_read_is_one_request(self):
-        floor = servers.SERVERS["floor"]
+        names = ("hello", "echo", "pipeline", "two")
 
-        assert [True, False] == [floor.can_play(SCENARIOS["hello"]), floor.can_play(SCENARIOS["echo"])]
+        assert [True, False, False, False] == [servers.SERVERS["floor"].can_play(SCENARIOS[name]) for name in names]
+
+    @pytest.mark.parametrize("name", [name for name in SCENARIOS if servers.SERVERS["floor"].can_play(SCENARIOS[name])])
+    def test_the_floor_sends_as_many_bytes_as_asgid(self, name):
+        """Else it would be the floor of another answer. asgid's comes from the very object that writes it."""
+        scenario = SCENARIOS[name]
+        start, body = asyncio.run(play(application(scenario), scope_of(scenario), []))
+        response = Response(is_head=False, minor=1, keep_alive=scenario.keep_alive)
+        response.start(start)
+        common = b"date: Fri, 02 Jan 2026 03:04:05 GMT\r\nserver: asgid\r\n"
+
+        assert len(b"".join(response.body(body, common, is_last=False))) == len(floor.answer_to(scenario))
+
+    def test_everyone_who_is_named_as_a_player_is_a_server(self):
+        for scenario in SCENARIOS.values():
+            assert set(scenario.players) <= set(servers.SERVERS)
 
 
-async def play(scope, incoming):
-    """Call the application once and return what it sent."""
+def application(scenario: Scenario) -> Any:
+    module, _, attribute = scenario.app.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def scope_of(scenario: Scenario) -> dict[str, Any]:
+    """A scope that frameworks too are content with."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": scenario.method,
+        "scheme": "http",
+        "path": scenario.path,
+        "raw_path": scenario.path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+
+
+async def play(app, scope, incoming):
+    """Call the application once and return what it sent; a client that has said all it has to say stays silent."""
     messages = iter(incoming)
     sent: list[dict[str, Any]] = []
 
     async def receive():
-        return next(messages)
+        for message in messages:
+            return message
+        return await asyncio.get_running_loop().create_future()
 
     async def send(message):
         sent.append(message)
@@ -153,12 +241,31 @@ class TestServers:
         assert "WEB_CONCURRENCY" not in environment
         assert ["1", "/somewhere"] == [environment["GOMAXPROCS"], environment["PATH"]]
 
+    def test_an_access_log_holds_a_line_for_each_request(self, tmp_path, monkeypatch):
+        """A server that skips lines is not compared with those that write them."""
+        monkeypatch.setattr(servers, "LOG_S", 0.0)
+        instance = servers.Running(pid=0, port=0, access_file=tmp_path / "access")
+        instance.access_file.write_bytes(b"GET / 200\n" * 3)
+        instance.check_access_log(3)
+
+        with pytest.raises(servers.ServerError, match="its access log has 3 lines after 4 requests"):
+            instance.check_access_log(4)
+
+    def test_the_time_of_a_process_is_counted_finer_than_in_ticks(self):
+        """Ticks of 10 ms would be seen as multiples of it; and work that was done is there."""
+        process = psutil.Process()
+        before = servers._cpu_s(process)
+        sum(range(10_000))
+        spent = servers._cpu_s(process) - before
+
+        assert 0 < spent < 0.01
+
 
 class TestReport:
     def test_rows_hold_medians_and_the_least_cost_comes_first(self):
         """Three rounds of 10, 30 and 20 µs: the median is 20 and they lie a whole median apart."""
         slow = [measured("slow", number, cost) for number, cost in enumerate((0.010, 0.030, 0.020), 1)]
-        quick, slower = report.rows([*slow, measured("quick", 1, 0.005), measured("slow", 1, 9.0, "echo")], "hello")
+        quick, slower = figures.rows([*slow, measured("quick", 1, 0.005), measured("slow", 1, 9.0, "echo")], "hello")
 
         assert ["quick", "slow"] == [quick.server, slower.server]
         assert [5.0, 20.0] == pytest.approx([quick.cpu_us, slower.cpu_us])
@@ -180,7 +287,7 @@ class TestReport:
         text = report.markdown(results(measured("asgid")), [HELLO], {})
         headings = [line for line in text.splitlines() if line.startswith("#")]
 
-        assert ["# Benchmarks", "## What this does not show"] == headings[:2]
+        assert ["# Benchmarks", "## What this does not show", "## Targets"] == headings[:3]
         assert "### hello: A small answer, keep-alive" == headings[-1]
 
     def test_it_says_who_was_absent_who_was_refused_and_how_each_ran(self):
@@ -194,6 +301,17 @@ class TestReport:
         assert "| asgid | 1.2.3 | metrics on |" in text
         assert "- go was left out: go is not on PATH" in text
         assert "- round 1, hello, node: errors / its log" in text
+
+    def test_where_there_is_more_than_one_way_it_says_which_was_taken(self):
+        sent = dataclasses.replace(measured("asgid", scenario="file"), way="pathsend")
+        text = report.markdown(results(sent, measured("uvicorn", scenario="file")), [SCENARIOS["file"]], {})
+
+        assert "How it was sent: asgid pathsend.\n" in text
+
+    def test_latencies_that_are_not_known_are_not_told(self):
+        batches = dataclasses.replace(measured("asgid"), p50_ms=0.0, p99_ms=0.0)
+
+        assert "| 500 | 0.01 | - | - | 30 | 1 |" in report.markdown(results(batches), [HELLO], {})
 
     def test_a_scenario_that_nobody_played_has_no_table(self):
         assert "###" not in report.markdown(results(measured("asgid")), [SCENARIOS["echo"]], {})
@@ -255,7 +373,7 @@ class TestRun:
 
         assert "![" not in (tmp_path / "new" / "RESULTS.md").read_text()
         raw = json.loads((tmp_path / "new" / "results.json").read_text())
-        assert measured("asgid") == report.Measurement(**raw["measurements"][0])
+        assert measured("asgid") == figures.Measurement(**raw["measurements"][0])
 
 
 def test_the_facts_of_the_machine_are_told():
@@ -264,6 +382,7 @@ def test_the_facts_of_the_machine_are_told():
 
     assert {
         "when",
+        "commit",
         "processor",
         "cores",
         "load averages before",

@@ -34,6 +34,7 @@ _NAMES = (
     "START",
     "AT_ONCE",
     "REQUESTS",
+    "PROXY_ERRORS",
 )
 
 
@@ -58,7 +59,7 @@ def test_every_name_has_cells_of_its_own():
     assert offsets[0] == 0
     assert widths[:5] == [1] * 5
     assert widths[6:16] == [1] * 10
-    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES)] == widths[16:]
+    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES), 1] == widths[16:]
     assert board.CELLS <= board.STRIDE
 
 
@@ -97,7 +98,7 @@ def test_each_method_and_code_is_counted_in_a_cell_of_its_own():
     known = {REQUEST_CELL[method][int(code)] for method in METHODS for code in CODES[:-1]}
     other = {REQUEST_CELL[method][299] for method in METHODS}
 
-    assert set(range(board.REQUESTS, board.CELLS)) == known | other
+    assert set(range(board.REQUESTS, board.PROXY_ERRORS)) == known | other
     assert not known & other
 
 

@@ -16,6 +16,9 @@ REFUSED = {
     '[[listen]]\nname = "x"\n[[listen]]\nbind = ":1"\nname = "x"': '7: listen.name: another listener is "x" too',
     '[[listen]]\nname = ":1"\n[[listen]]\nbind = ":1"': '6: listen.bind: another listener is ":1" too',
     '[[listen]]\nbind = "fd:3"\nname = "x"\n[[listen]]\nbind = "fd:3"\nname = "x"': "7: listen.bind: another [[",
+    '[proxy]\nheaders = "none"\nhost = true': '5: proxy.host: no header says it with headers = "none"; it needs',
+    '[proxy]\nheaders = "forwarded"\nprefix = true': '5: proxy.prefix: no header says it with headers = "forwarded"',
+    '[[listen]]\nproxy_protocol = "any"\n[proxy]\ntrusted = []': "4: listen.proxy_protocol: proxy.trusted is empty",
     "[[listen]]\nname = 5\n[[listen]]\nbind = ':1'": "4: listen.name: expected text",
 }
 

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
-from asgid.worker import response as module
 from asgid.worker.response import Response, State, error_response
 
 COMMON = b"date: today\r\nserver: asgid\r\n"
@@ -202,6 +201,61 @@ def test_a_length_is_a_promise_to_the_end(body, more, why):
     assert State.STREAMING is response.state
 
 
+def test_trailers_leave_with_the_last_of_them():
+    """After the body the response waits for them."""
+    response = _started(trailers=True, headers=[(b"content-length", b"2")])
+    head, payload, after = response.body({"body": b"hi"}, COMMON, is_last=False)
+
+    assert (OK + b"transfer-encoding: chunked\r\n" + COMMON + b"\r\n2\r\n", b"hi", b"\r\n") == (head, payload, after)
+    assert "TRAILING" == response.state.name
+    assert b"" == response.trailers({"headers": [(b"x", b"1")], "more_trailers": True}, is_wanted=True)
+    assert b"0\r\nx: 1\r\ny: 2\r\n\r\n" == response.trailers({"headers": [(b"y", b"2")]}, is_wanted=True)
+    assert "COMPLETE" == response.state.name
+
+
+def test_trailers_that_nobody_wants_leave_no_trace():
+    """The body still ends as it must."""
+    response = _started(trailers=True)
+    response.body({"body": b"hi"}, COMMON, is_last=False)
+
+    assert b"0\r\n\r\n" == response.trailers({"headers": [(b"x", b"1")]}, is_wanted=False)
+
+
+def test_a_file_is_framed_like_any_part():
+    """What goes before it and after it; until it was sent nothing else may come."""
+    response = _started()
+    response.announce(5, more=True)
+    response.body({"more_body": True}, COMMON, is_last=False)
+
+    assert (b"5\r\n", 5, b"\r\n") == response.file(5, more=True)
+    assert "SENDING" == response.state.name
+    with pytest.raises(AppError, match="sending"):
+        response.body({}, COMMON, is_last=False)
+    response.file_sent(more=True)
+    assert (b"3\r\n", 3, b"\r\n0\r\n\r\n") == response.file(3, more=False)
+    response.file_sent(more=False)
+    assert "COMPLETE" == response.state.name
+
+
+def test_a_file_that_is_the_whole_body_tells_its_length():
+    """No chunks are needed."""
+    response = _started()
+    response.announce(5, more=False)
+
+    assert b"content-length: 5\r\n" in response.body({"more_body": True}, COMMON, is_last=False)[0]
+    assert (b"", 5, b"") == response.file(5, more=False)
+
+
+@pytest.mark.parametrize(("length", "more", "why"), [(6, True, "1 bytes longer"), (4, False, "1 bytes short")])
+def test_a_file_keeps_the_promise(length, more, why):
+    """It is looked at before anything is written."""
+    response = _started(headers=[(b"content-length", b"5")])
+    with pytest.raises(AppError, match=why):
+        response.announce(length, more)
+
+    assert State.HELD is response.state
+
+
 def test_a_payload_is_not_copied():
     """Bytes go out as they came in; what could change meanwhile is copied."""
     large = b"x" * 100_000
@@ -218,15 +272,6 @@ def test_a_body_is_bytes(body):
     """The message says what it was."""
     with pytest.raises(AppError, match=f"is bytes, not {type(body).__name__}"):
         _started().body({"body": body}, COMMON, is_last=False)
-
-
-def test_header_lines_that_never_come_again_do_not_fill_the_memory():
-    """The cache has a bound in lines, and takes no long ones."""
-    for number in range(3 * module._MOST_LINES):
-        respond(b"", headers=[(b"etag", b"%d" % number), (b"set-cookie", b"x" * module._LONGEST_LINE + b"%d" % number)])
-
-    assert len(module._LINES) <= module._MOST_LINES
-    assert max(len(line) for line, _, _ in module._LINES.values()) <= module._LONGEST_LINE
 
 
 def test_an_answer_of_our_own_is_whole():

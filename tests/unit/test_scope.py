@@ -27,6 +27,12 @@ def test_every_key_of_the_specification_is_there():
         "headers": [(b"host", b"a")],
         "client": ("192.0.2.1", 5000),
         "server": ("192.0.2.2", 80),
+        "extensions": {
+            "http.response.trailers": {},
+            "http.response.early_hint": {},
+            "http.response.pathsend": {},
+            "http.response.zerocopysend": {},
+        },
         "state": {"pool": 7},
     }
 
@@ -69,6 +75,22 @@ def test_the_path_begins_with_the_root_path():
     assert ("/api/a", "/api", b"/a") == (scope["path"], scope["root_path"], scope["raw_path"])
 
 
+def test_without_a_lifespan_there_is_no_state():
+    """By the key's absence an application knows that nothing is kept for it."""
+    common = template(client=None, server=None, root_path="", scheme="http")
+
+    assert "state" not in request_scope(common, None, "GET", b"/", 1, [])
+
+
+def test_a_client_of_1_0_is_promised_no_trailers_and_no_hints():
+    """It has neither chunks nor informational answers."""
+    common = template(client=None, server=None, root_path="", scheme="http")
+
+    assert {"http.response.pathsend", "http.response.zerocopysend"} == set(
+        request_scope(common, None, "GET", b"/", 0, [])["extensions"]
+    )
+
+
 def test_what_an_application_writes_stays_with_its_request():
     """Neither the template, nor the worker's state, nor the next request sees it."""
     common = template(client=None, server=None, root_path="", scheme="http")
@@ -76,7 +98,9 @@ def test_what_an_application_writes_stays_with_its_request():
     first = request_scope(common, state, "GET", b"/", 1, [])
     first["asgi"]["version"] = "4"
     first["state"]["pool"] = 8
+    first["extensions"].clear()
     first["extra"] = True
     second = request_scope(common, state, "GET", b"/", 1, [])
 
     assert ("3.0", {"pool": 7}, False) == (second["asgi"]["version"], second["state"], "extra" in second)
+    assert 4 == len(second["extensions"])

@@ -18,8 +18,8 @@ def test_a_key_without_effect_is_refused(name):
     else:
         model = TABLES[table]
         field = next(iter(model.model_fields)) if key == "*" else key
-        written = {"interface": '"wsgi"', "proxy_protocol": '"v1"', "tls": '"main"'}
-        defaults = {"queue_timeout": '"5s"', "max_message": '"16MiB"', "trusted": "[]", "socket": '"auto"'}
+        written = {"interface": '"wsgi"', "tls": '"main"'}
+        defaults = {"queue_timeout": '"5s"', "max_message": '"16MiB"', "socket": '"auto"'}
         text = f"{header(table)}\n{field} = {(written | defaults).get(field, 7)}\n"
         text = text.removeprefix("[app]\n")
     found = problems(APP + text)

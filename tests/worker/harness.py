@@ -26,13 +26,14 @@ from asgid.log import Log
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission
 from asgid.worker.connection import Connection
+from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
 from asgid.worker.service import Application, Event, Receive, Send, Service
 
 Scope: TypeAlias = Event
 
 WITHIN_S = 10.0  #: how long anything may take; it only ends tests that would hang
-_CLOCKS = ("connection", "exchange", "pulse")
+_CLOCKS = ("connection", "exchange", "preamble", "pulse")
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -131,6 +132,14 @@ class _Access:
         self.answers.append((scope["method"], scope["path"], status, response_bytes, elapsed_s))
 
 
+def _loopback() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    return ours, theirs
+
+
 class _Connection(Connection):
     """Counts what has arrived, so that a test can cut its bytes as it likes."""
 
@@ -223,10 +232,33 @@ class Worker:
 
     async def connect_tcp(self) -> "Client":
         """The same over loopback."""
+        return await self._connected(*_loopback())
+
+    async def connect_behind(self, versions: str = "any", *, tcp: bool = True) -> "Client":
+        """The same to a listener whose `proxy_protocol` is `versions`; what it sends is to be pushed."""
+        ours, theirs = _loopback() if tcp else socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        await self.service.loop.connect_accepted_socket(lambda: Preamble(self.service, "web", versions), theirs)
+        client = Client(ours, _Connection(self.service))  # one that is never used: it becomes another
+        self._clients.append(client)
+        return client
+
+    async def connect_reset(self, data: bytes, versions: str = "off") -> None:
+        """Accept a client that has sent `data` and then an RST: the kernel tells no address of it any more."""
+
+        def protocol() -> asyncio.Protocol:
+            if versions == "off":
+                return _Connection(self.service)
+            return Preamble(self.service, "web", versions)
+
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            ours = socket.create_connection(listener.getsockname())
+            with socket.create_connection(listener.getsockname()) as ours:
+                ours.sendall(data)
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             theirs, _ = listener.accept()
-        return await self._connected(ours, theirs)
+        theirs.setblocking(False)
+        await self.service.loop.connect_accepted_socket(protocol, theirs)
 
     async def _connected(self, ours: socket.socket, theirs: socket.socket) -> "Client":
         ours.setblocking(False)

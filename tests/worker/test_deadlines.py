@@ -5,7 +5,7 @@ import asyncio
 import h11
 import pytest
 
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, told, until
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
 
 
 @on_a_loop
@@ -76,6 +76,20 @@ async def test_a_body_must_go_on():
 
         assert 408 == (await client.answer()).status
         await until(lambda: ["http.disconnect"] == told_app)
+        assert 1 == worker.counts["timeout body"]
+
+
+@on_a_loop
+async def test_a_body_must_go_on_also_behind_another_request():
+    """Whose turn comes before the rest of its body has the same time as any other."""
+    async with Worker(tell_later) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/a") + request("POST", "/b", "Content-Length: 100"))
+        assert told("GET", "/a") == (await client.answer()).body
+        await until(lambda: worker.counts["STARTED"] == 2)
+        worker.pass_time(61)
+
+        assert 408 == (await client.answer()).status
         assert 1 == worker.counts["timeout body"]
 
 

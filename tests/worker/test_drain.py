@@ -12,7 +12,7 @@ class Hall(Doors):
     """Doors whose queue holds one more client, who comes in after another has gone."""
 
     def __init__(self, worker: Worker, leaver: Client) -> None:
-        super().__init__(worker.service.loop, [], asyncio.Protocol)
+        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol())
         self._worker, self._leaver = worker, leaver
         self.late: Client | None = None
 

@@ -371,7 +371,7 @@ class _CancelsAtOnce(set[Exchange]):
 @on_a_loop
 async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch, cancel, status):
     """Where tasks do not start eagerly, on Python 3.11, nothing of it ever runs, and so cannot answer for itself."""
-    monkeypatch.setattr("asgid.worker.exchange._start", asyncio.Task)
+    monkeypatch.setattr("asgid.worker.exchange._EAGER", False)
     called: list[Scope] = []
 
     async def app(scope, receive, send):

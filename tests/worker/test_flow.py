@@ -1,6 +1,8 @@
 """Back-pressure both ways, and the bound on what one client can make a worker hold."""
 
 import asyncio
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
@@ -173,3 +175,32 @@ async def test_an_idle_connection_holds_no_request():
 
         assert client.server.exchange is None
         assert client.server._receiving is None
+
+
+@on_a_loop
+async def test_parts_that_are_streamed_without_waiting_leave_together():
+    """The first at once; the others with the turn of the loop in which they came. Who waits in between waits for none
+    of them.
+    """
+    step = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        for part in (b"one", b"two", b"three"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await step.wait()
+        await send({"type": "http.response.body", "body": b"four"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        seen = cast("Any", client.server.transport)
+        client.server.transport = Mock(wraps=seen)
+        await client.send(request())
+        written = client.server.transport.write.call_args_list
+        await until(lambda: len(written) == 2, "the parts have left")
+
+        assert b"one" in written[0].args[0]
+        assert b"3\r\ntwo\r\n5\r\nthree\r\n" == written[1].args[0]
+        step.set()
+
+        assert b"onetwothreefour" == (await client.answer()).body

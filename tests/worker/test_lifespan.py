@@ -52,7 +52,7 @@ async def test_its_state_is_left_for_the_requests():
     """What startup puts into the scope's state is there afterwards."""
 
     async def app(scope, receive, send):
-        assert ("lifespan", "3.0") == (scope["type"], scope["asgi"]["version"])
+        assert ("lifespan", {"version": "3.0", "spec_version": "2.0"}) == (scope["type"], scope["asgi"])
         await receive()
         scope["state"]["pool"] = 7
         await send(COMPLETE)
@@ -81,6 +81,7 @@ async def test_an_application_without_lifespan_is_served_in_auto(app):
     await lifespan.startup()
     await lifespan.shutdown(5)
 
+    assert lifespan.state is None
     assert ["debug"] == [line.level for line in log.lines]
 
 
@@ -100,6 +101,7 @@ async def test_off_asks_nobody():
     await lifespan.startup()
     await lifespan.shutdown(5)
 
+    assert lifespan.state is None
     assert not log.lines
 
 

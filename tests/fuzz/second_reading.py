@@ -1,0 +1,146 @@
+"""The same bytes read by h11: what it takes for a request, the application must have been given just so.
+
+Asgid may refuse what h11 reads. What it reads and h11 refuses, or reads otherwise, stands in LAXER or is evened out in
+`alike`, each with its reason; where a body ends is in neither. It does not know the connection.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import h11
+
+from tests.fuzz.delivery import BrokenRuleError, Seen
+
+_MOST_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Laxer:
+    """What asgid takes and h11 does not: where a request begins with it, h11 is given `instead`."""
+
+    why: str
+    found: re.Pattern[bytes]
+    instead: bytes
+
+
+LAXER = (
+    Laxer(
+        "RFC 9112 section 2.2: a server should ignore an empty line before a request; a line feed alone may end a line."
+        " Nothing stands there that could be read in two ways.",
+        re.compile(rb"\A[\r\n]+"),
+        b"",
+    ),
+    Laxer(
+        "RFC 9112 section 3: a recipient may take several blanks between the words of a request line for one. Two ends"
+        " would be taken for none: a blank within the target is refused.",
+        re.compile(rb"\A([A-Z-]+) +([^ \r\n]+) +(HTTP/1\.[01])(?=\r\n)"),
+        rb"\1 \2 \3",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One request as h11 reads it."""
+
+    method: str
+    target: bytes
+    version: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def requests(stream: bytes) -> tuple[list[Heard], str]:
+    """Return the whole requests of a stream, and why the next is none: "" where only its end is missing."""
+    heard: list[Heard] = []
+    while True:
+        for laxer in LAXER:
+            stream = laxer.found.sub(laxer.instead, stream)
+        # h11 keeps no connection after 1.0, an offer to upgrade or a close: each request gets a reader of its own.
+        reader = h11.Connection(our_role=h11.SERVER, max_incomplete_event_size=_MOST_BYTES)
+        try:
+            reader.receive_data(stream)
+            one = _next(reader)
+        except h11.RemoteProtocolError as error:
+            return heard, str(error)
+        if one is None:
+            return heard, ""
+        heard.append(one)
+        stream = reader.trailing_data[0]
+
+
+def _next(reader: h11.Connection) -> Heard | None:
+    head, body = None, b""
+    while True:
+        try:
+            event = reader.next_event()
+        except h11.RemoteProtocolError as error:
+            if head is None or not _OF_A_TRAILER.search(str(error)):
+                raise
+            return _heard(head, body)
+        match event:
+            case h11.Request():
+                head = event
+            case h11.Data():
+                body += event.data
+            case h11.EndOfMessage():
+                assert head is not None
+                return _heard(head, body)
+            case _:
+                return None
+
+
+#: Trailers are dropped, so what one says of a framing that has ended is not looked at (RFC 9110 section 6.5.1, RFC 9112
+#: section 7.1.2). h11 looks at it, and has read to the end of the trailers when it says so.
+_OF_A_TRAILER = re.compile("Content-Length|Transfer-Encoding")
+
+
+def _heard(head: h11.Request, body: bytes) -> Heard:
+    return Heard(head.method.decode(), head.target, head.http_version.decode(), tuple(head.headers), body)
+
+
+def alike(ours: Seen, theirs: Heard) -> tuple[Seen, Seen]:
+    """Return both readings without what two readers may tell differently."""
+    path, query, is_absolute = _path_and_query(theirs.target)
+    # Whom an absolute target names counts, whatever Host says (RFC 9112 section 3.2.2); h11 leaves both.
+    without = b"host" if is_absolute else b""
+    return (
+        ours._replace(headers=_alike(ours.headers, without)),
+        Seen(theirs.method, path, query, theirs.version, _alike(theirs.headers, without), theirs.body),
+    )
+
+
+def _alike(headers: Iterable[tuple[bytes, bytes]], without: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple(
+        # h11 writes this one in small letters; it means the same in any (RFC 9112 section 7). Blanks after a value are
+        # none of it (RFC 9112 section 5.1), and httptools leaves them there.
+        (name, value.lower() if name == b"transfer-encoding" else value.rstrip(b" \t"))
+        for name, value in headers
+        if name != without
+    )
+
+
+_ABSOLUTE = re.compile(rb"[A-Za-z]+://[^/?]*([^?]*)(?:\?(.*))?")
+
+
+def _path_and_query(target: bytes) -> tuple[bytes, bytes, bool]:
+    """Return what ASGI wants of a target, and whether it is absolute; h11 leaves it whole: this reading is our own."""
+    if not target.startswith(b"/") and (absolute := _ABSOLUTE.fullmatch(target)):
+        return absolute[1] or b"/", absolute[2] or b"", True
+    path, _, query = target.partition(b"?")
+    return path, query, False
+
+
+def agree(stream: bytes, seen: Sequence[Seen]) -> None:
+    """Raise BrokenRuleError where the application saw a request that h11 does not read, or reads otherwise."""
+    heard, why = requests(stream)
+    for number, one in enumerate(seen):
+        if one.method == "CONNECT":  # has no content (RFC 9110 section 9.3.6), and what follows is not HTTP
+            return
+        if number >= len(heard):
+            raise BrokenRuleError("h11 does not read a request that was served", why or "it is not whole", stream)
+        ours, theirs = alike(one, heard[number])
+        for name, left, right in zip(Seen._fields, ours, theirs, strict=True):
+            if left != right:
+                raise BrokenRuleError(f"h11 reads another {name}", f"{right!r}, and we {left!r}", stream)

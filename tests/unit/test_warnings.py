@@ -1,0 +1,38 @@
+"""What the master warns of at its start."""
+
+from typing import cast
+
+import pytest
+
+from asgid import config
+from asgid.log import Log
+from asgid.master.main import _warn_at_start
+
+WARNING = "any client can say who it is: other machines can connect, and proxy.trusted holds everybody"
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def warning(self, event: str) -> None:
+        self.events.append(event)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "bound", "is_told"),
+    [
+        ('["*"]', ["0.0.0.0:80"], True),
+        ('["*"]', ["[::]:80"], True),
+        ('["unix", "*"]', ["127.0.0.1:80", "192.0.2.1:80"], True),
+        ('["*"]', ["127.0.0.1:80", "[::1]:80", "unix:/run/a", "unix:@a"], False),
+        ('["10.0.0.0/8"]', ["0.0.0.0:80"], False),
+    ],
+)
+def test_who_trusts_everybody_that_can_connect_is_told(trusted, bound, is_told):
+    """Unless nobody can but what runs on this machine."""
+    recorder = _Recorder()
+    settings = config.parse(f"[proxy]\ntrusted = {trusted}\n", "f.toml", target="a:b")
+    _warn_at_start(settings, cast("Log", recorder), bound)
+
+    assert is_told == (WARNING in recorder.events)

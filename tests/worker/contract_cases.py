@@ -1,0 +1,475 @@
+"""The contract between server and application as data: what a request becomes, and what messages become for its client.
+
+Facts of the ASGI specification (HTTP 2.5, its extensions) and of RFC 9110 and 9112, one a line where it can be. It does
+not know asgid: neither names nor messages of it stand here but for the states that a refusal names.
+"""
+
+from typing import Any
+
+Message = dict[str, Any]
+
+# -- what a request becomes --------------------------------------------------------------------------------------------
+
+
+def asked(line: bytes, *headers: bytes) -> bytes:
+    """Return a request without a body."""
+    return b"\r\n".join((line, b"Host: a", *headers, b"", b""))
+
+
+#: request -> keys of its scope; each with exactly this value, of exactly this type.
+SCOPES: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "the type": (asked(b"GET / HTTP/1.1"), {"type": "http"}),
+    "the versions of the specification": (
+        asked(b"GET / HTTP/1.1"),
+        {"asgi": {"version": "3.0", "spec_version": "2.5"}},
+    ),
+    "HTTP/1.1": (asked(b"GET / HTTP/1.1"), {"http_version": "1.1"}),
+    "HTTP/1.0": (asked(b"GET / HTTP/1.0"), {"http_version": "1.0"}),
+    "HTTP/1.0 without a host": (b"GET / HTTP/1.0\r\n\r\n", {"http_version": "1.0", "headers": []}),
+    "the scheme": (asked(b"GET / HTTP/1.1"), {"scheme": "http"}),
+    "GET": (asked(b"GET / HTTP/1.1"), {"method": "GET"}),
+    "HEAD": (asked(b"HEAD / HTTP/1.1"), {"method": "HEAD"}),
+    "DELETE": (asked(b"DELETE / HTTP/1.1"), {"method": "DELETE"}),
+    "a method of an extension": (asked(b"PROPFIND / HTTP/1.1"), {"method": "PROPFIND"}),
+    "a path": (asked(b"GET /a/b HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a/b", "query_string": b""}),
+    "an encoded path": (asked(b"GET /a%20b HTTP/1.1"), {"path": "/a b", "raw_path": b"/a%20b"}),
+    "a path of UTF-8": (asked(b"GET /%E2%82%AC HTTP/1.1"), {"path": "/\u20ac", "raw_path": b"/%E2%82%AC"}),
+    "an encoded slash": (asked(b"GET /a%2Fb HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a%2Fb"}),
+    "an encoded percent sign": (asked(b"GET /%2525 HTTP/1.1"), {"path": "/%25", "raw_path": b"/%2525"}),
+    "a plus": (asked(b"GET /a+b HTTP/1.1"), {"path": "/a+b"}),
+    "a path with dots": (asked(b"GET /a/../b HTTP/1.1"), {"path": "/a/../b", "raw_path": b"/a/../b"}),
+    "a query": (asked(b"GET /a?b=c&d=%20e HTTP/1.1"), {"query_string": b"b=c&d=%20e", "raw_path": b"/a"}),
+    "an empty query": (asked(b"GET /a? HTTP/1.1"), {"query_string": b"", "path": "/a"}),
+    "a query with a question mark": (asked(b"GET /?a?b HTTP/1.1"), {"query_string": b"a?b", "path": "/"}),
+    "an absolute target": (
+        asked(b"GET http://a/b?c HTTP/1.1"),
+        {"path": "/b", "raw_path": b"/b", "query_string": b"c"},
+    ),
+    "the whole server": (asked(b"OPTIONS * HTTP/1.1"), {"path": "*", "raw_path": b"*"}),
+    "no root path": (asked(b"GET / HTTP/1.1"), {"root_path": ""}),
+    "headers in lower case": (asked(b"GET / HTTP/1.1", b"X-A: B"), {"headers": [(b"host", b"a"), (b"x-a", b"B")]}),
+    "headers in their order, and twice": (
+        asked(b"GET / HTTP/1.1", b"B: 1", b"A: 2", b"B: 3"),
+        {"headers": [(b"host", b"a"), (b"b", b"1"), (b"a", b"2"), (b"b", b"3")]},
+    ),
+    "white space around a value": (
+        asked(b"GET / HTTP/1.1", b"A: \t b  c"),
+        {"headers": [(b"host", b"a"), (b"a", b"b  c")]},
+    ),
+    "an empty value": (asked(b"GET / HTTP/1.1", b"A:"), {"headers": [(b"host", b"a"), (b"a", b"")]}),
+    "a value of other octets": (
+        asked(b"GET / HTTP/1.1", b"A: \xe9\xc3\xa9"),
+        {"headers": [(b"host", b"a"), (b"a", b"\xe9\xc3\xa9")]},
+    ),
+    "two cookies": (
+        asked(b"GET / HTTP/1.1", b"Cookie: a=1", b"Cookie: b=2"),
+        {"headers": [(b"host", b"a"), (b"cookie", b"a=1"), (b"cookie", b"b=2")]},
+    ),
+    "the extensions": (
+        asked(b"GET / HTTP/1.1"),
+        {
+            "extensions": {
+                "http.response.trailers": {},
+                "http.response.early_hint": {},
+                "http.response.pathsend": {},
+                "http.response.zerocopysend": {},
+            }
+        },
+    ),
+    "the extensions of HTTP/1.0": (
+        asked(b"GET / HTTP/1.0"),
+        {"extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}}},
+    ),
+}
+
+_CHUNKED = b"Transfer-Encoding: chunked"
+#: request -> its body, over all messages.
+BODIES: dict[str, tuple[bytes, bytes]] = {
+    "none": (asked(b"GET / HTTP/1.1"), b""),
+    "a length": (asked(b"POST / HTTP/1.1", b"Content-Length: 5") + b"hello", b"hello"),
+    "a length of nothing": (asked(b"POST / HTTP/1.1", b"Content-Length: 0"), b""),
+    "with GET": (asked(b"GET / HTTP/1.1", b"Content-Length: 2") + b"hi", b"hi"),
+    "chunks": (asked(b"POST / HTTP/1.1", _CHUNKED) + b"3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789"),
+    "no chunks": (asked(b"POST / HTTP/1.1", _CHUNKED) + b"0\r\n\r\n", b""),
+    "chunks with trailers": (asked(b"POST / HTTP/1.1", _CHUNKED) + b"1\r\na\r\n0\r\nX: y\r\n\r\n", b"a"),
+    "what looks like a request": (
+        asked(b"POST / HTTP/1.1", b"Content-Length: 18") + b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ),
+    "every octet": (asked(b"POST / HTTP/1.1", b"Content-Length: 256") + bytes(range(256)), bytes(range(256))),
+    "of HTTP/1.0": (asked(b"POST / HTTP/1.0", b"Content-Length: 2") + b"hi", b"hi"),
+}
+
+# -- what messages become ----------------------------------------------------------------------------------------------
+
+
+def start(status: Any = 200, *headers: Any, **keys: Any) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers), **keys}
+
+
+def part(body: Any, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+def last(body: Any = b"") -> Message:
+    return part(body, more=False)
+
+
+def trailers(*headers: Any, more: bool = False) -> Message:
+    return {"type": "http.response.trailers", "headers": list(headers), "more_trailers": more}
+
+
+def hint(*links: Any) -> Message:
+    return {"type": "http.response.early_hint", "links": list(links)}
+
+
+GET = asked(b"GET / HTTP/1.1")
+HEAD = asked(b"HEAD / HTTP/1.1")
+OLD = asked(b"GET / HTTP/1.0")
+OLD_KEPT = asked(b"GET / HTTP/1.0", b"Connection: keep-alive")
+WANTS_TRAILERS = asked(b"GET / HTTP/1.1", b"TE: gzip;q=0.5, Trailers")
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+FIVE = (b"content-length", b"5")
+HINTED = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n"
+LINK = b"</a.css>; rel=preload"
+
+#: request, messages -> what is written but for Date and Server, and whether the connection is kept.
+WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
+    "one part": (GET, [start(), last(b"hi")], OK + b"content-length: 2\r\n\r\nhi", True),
+    "no body": (GET, [start(), last()], OK + b"content-length: 0\r\n\r\n", True),
+    "a body message without a body": (
+        GET,
+        [start(), {"type": "http.response.body"}],
+        OK + b"content-length: 0\r\n\r\n",
+        True,
+    ),
+    "a start without headers": (
+        GET,
+        [{"type": "http.response.start", "status": 200}, last()],
+        OK + b"content-length: 0\r\n\r\n",
+        True,
+    ),
+    "parts": (
+        GET,
+        [start(), part(b"a"), part(b"bc"), last(b"d")],
+        CHUNKED + b"1\r\na\r\n2\r\nbc\r\n1\r\nd\r\n0\r\n\r\n",
+        True,
+    ),
+    "an empty part is not the end": (
+        GET,
+        [start(), part(b""), part(b"a"), part(b""), last()],
+        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
+        True,
+    ),
+    "parts of a known length": (
+        GET,
+        [start(200, FIVE), part(b"he"), last(b"llo")],
+        OK + b"content-length: 5\r\n\r\nhello",
+        True,
+    ),
+    "bytearray and memoryview": (
+        GET,
+        [start(200, FIVE), part(bytearray(b"he")), last(memoryview(b"llo"))],
+        OK + b"content-length: 5\r\n\r\nhello",
+        True,
+    ),
+    "HEAD": (HEAD, [start(200, FIVE), last(b"hello")], OK + b"content-length: 5\r\n\r\n", True),
+    "HEAD with parts": (HEAD, [start(), part(b"a"), last(b"b")], OK + b"\r\n", True),
+    "HEAD with less than its length": (HEAD, [start(200, FIVE), last()], OK + b"content-length: 5\r\n\r\n", True),
+    "204": (GET, [start(204), last()], b"HTTP/1.1 204 No Content\r\n\r\n", True),
+    "204 with a body": (GET, [start(204, FIVE), last(b"hello")], b"HTTP/1.1 204 No Content\r\n\r\n", True),
+    "205 with a body": (
+        GET,
+        [start(205, FIVE), last(b"hello")],
+        b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    "304": (GET, [start(304, FIVE), last()], b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", True),
+    "304 with a body": (GET, [start(304), part(b"a"), last(b"b")], b"HTTP/1.1 304 Not Modified\r\n\r\n", True),
+    "a status of no registry": (GET, [start(299), last()], b"HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n", True),
+    "500 of its own": (
+        GET,
+        [start(500), last(b"no")],
+        b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\nno",
+        True,
+    ),
+    "1.0": (OLD, [start(), last(b"hi")], OK + b"content-length: 2\r\nconnection: close\r\n\r\nhi", False),
+    "1.0 with parts": (OLD_KEPT, [start(), part(b"a"), last(b"b")], OK + b"connection: close\r\n\r\nab", False),
+    "1.0 that is kept": (
+        OLD_KEPT,
+        [start(), last(b"hi")],
+        OK + b"content-length: 2\r\nconnection: keep-alive\r\n\r\nhi",
+        True,
+    ),
+    "1.0 that is kept, with parts of a known length": (
+        OLD_KEPT,
+        [start(200, FIVE), part(b"he"), last(b"llo")],
+        OK + b"content-length: 5\r\nconnection: keep-alive\r\n\r\nhello",
+        True,
+    ),
+    "the client closes": (
+        asked(b"GET / HTTP/1.1", b"Connection: close"),
+        [start(), last()],
+        OK + b"content-length: 0\r\nconnection: close\r\n\r\n",
+        False,
+    ),
+    "the application closes": (
+        GET,
+        [start(200, (b"Connection", b"Close")), last()],
+        OK + b"content-length: 0\r\nconnection: close\r\n\r\n",
+        False,
+    ),
+    "close among others": (
+        GET,
+        [start(200, (b"connection", b"x, close")), last()],
+        OK + b"content-length: 0\r\nconnection: close\r\n\r\n",
+        False,
+    ),
+    "what only resembles close": (
+        GET,
+        [start(200, (b"connection", b"x-close")), last()],
+        OK + b"content-length: 0\r\n\r\n",
+        True,
+    ),
+    "a coding of the application": (
+        GET,
+        [start(200, (b"Transfer-Encoding", b"chunked"), (b"Keep-Alive", b"timeout=5")), last(b"hi")],
+        OK + b"content-length: 2\r\n\r\nhi",
+        True,
+    ),
+    "a coding and a length": (
+        GET,
+        [start(200, (b"transfer-encoding", b"chunked"), FIVE), last(b"hello")],
+        OK + b"content-length: 5\r\n\r\nhello",
+        True,
+    ),
+    "names in upper case": (
+        GET,
+        [start(200, (b"Content-Length", b"5"), (b"X-A", b"b")), last(b"hello")],
+        OK + b"Content-Length: 5\r\nX-A: b\r\n\r\nhello",
+        True,
+    ),
+    "cookies": (
+        GET,
+        [start(200, (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")), last()],
+        OK + b"set-cookie: a=1\r\nset-cookie: b=2\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    "the same length twice": (
+        GET,
+        [start(200, FIVE, FIVE), last(b"hello")],
+        OK + b"content-length: 5\r\n\r\nhello",
+        True,
+    ),
+    "a length with white space": (
+        GET,
+        [start(200, (b"content-length", b" 5 ")), last(b"hello")],
+        OK + b"content-length: 5\r\n\r\nhello",
+        True,
+    ),
+    "white space around a value": (
+        GET,
+        [start(200, (b"a", b" \tb\tc ")), last()],
+        OK + b"a: b\tc\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    "other octets": (
+        GET,
+        [start(200, (b"a", b"\xe9"), (b"b", "\u20ac".encode())), last()],
+        OK + b"a: \xe9\r\nb: \xe2\x82\xac\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    "headers as lists": (GET, [start(200, [b"a", b"b"]), last()], OK + b"a: b\r\ncontent-length: 0\r\n\r\n", True),
+    "headers as another iterable": (
+        GET,
+        [{"type": "http.response.start", "status": 200, "headers": {b"a": b"b"}.items()}, last()],
+        OK + b"a: b\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    "a date and a server of its own": (
+        GET,
+        [start(200, (b"Date", b"now"), (b"Server", b"mine")), last()],
+        OK + b"Date: now\r\nServer: mine\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    # Trailers
+    "trailers": (
+        WANTS_TRAILERS,
+        [start(trailers=True), last(b"a"), trailers((b"x-sum", b"1"))],
+        CHUNKED + b"1\r\na\r\n0\r\nx-sum: 1\r\n\r\n",
+        True,
+    ),
+    "trailers in parts": (
+        WANTS_TRAILERS,
+        [start(trailers=True), part(b"a"), last(), trailers((b"x", b"1"), more=True), trailers((b"y", b"2"))],
+        CHUNKED + b"1\r\na\r\n0\r\nx: 1\r\ny: 2\r\n\r\n",
+        True,
+    ),
+    "trailers that are none": (
+        WANTS_TRAILERS,
+        [start(trailers=True), last(b"a"), trailers()],
+        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
+        True,
+    ),
+    "trailers that nobody wants": (
+        GET,
+        [start(trailers=True), last(b"a"), trailers((b"x-sum", b"1"))],
+        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
+        True,
+    ),
+    "trailers after a known length": (
+        WANTS_TRAILERS,
+        [start(200, FIVE, trailers=True), last(b"hello"), trailers((b"x", b"1"))],
+        CHUNKED + b"5\r\nhello\r\n0\r\nx: 1\r\n\r\n",
+        True,
+    ),
+    "trailers for HEAD": (
+        asked(b"HEAD / HTTP/1.1", b"TE: trailers"),
+        [start(trailers=True), last(b"a"), trailers((b"x", b"1"))],
+        OK + b"\r\n",
+        True,
+    ),
+    "trailers for 204": (
+        WANTS_TRAILERS,
+        [start(204, trailers=True), last(), trailers((b"x", b"1"))],
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        True,
+    ),
+    "trailers for 304": (
+        WANTS_TRAILERS,
+        [start(304, FIVE, trailers=True), last(), trailers((b"x", b"1"))],
+        b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
+        True,
+    ),
+    "trailers for 1.0": (
+        OLD_KEPT,
+        [start(trailers=True), last(b"a"), trailers((b"x", b"1"))],
+        OK + b"content-length: 1\r\nconnection: keep-alive\r\n\r\na",
+        True,
+    ),
+    "trailers that were not wanted after all": (
+        GET,
+        [start(trailers=False), last(b"a")],
+        OK + b"content-length: 1\r\n\r\na",
+        True,
+    ),
+    # Early hints
+    "a hint": (GET, [hint(LINK), start(), last()], HINTED + b"\r\n" + OK + b"content-length: 0\r\n\r\n", True),
+    "hints": (
+        GET,
+        [hint(LINK), hint(LINK, b"</b.js>"), start(), last()],
+        HINTED + b"\r\n" + HINTED + b"link: </b.js>\r\n\r\n" + OK + b"content-length: 0\r\n\r\n",
+        True,
+    ),
+    "a hint after the start": (
+        GET,
+        [start(), hint(LINK), last()],
+        HINTED + b"\r\n" + OK + b"content-length: 0\r\n\r\n",
+        True,
+    ),
+    "a hint for which it is too late": (
+        GET,
+        [start(), part(b"a"), hint(LINK), last()],
+        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
+        True,
+    ),
+    "a hint of nothing": (GET, [hint(), start(), last()], OK + b"content-length: 0\r\n\r\n", True),
+    "a hint for 1.0": (
+        OLD_KEPT,
+        [hint(LINK), start(), last()],
+        OK + b"content-length: 0\r\nconnection: keep-alive\r\n\r\n",
+        True,
+    ),
+    "a hint for HEAD": (
+        HEAD,
+        [hint(LINK), start(200, FIVE), last()],
+        HINTED + b"\r\n" + OK + b"content-length: 5\r\n\r\n",
+        True,
+    ),
+}
+
+#: messages, of which the last is refused -> words of the refusal. Where nothing was written the client has a 500; else
+#: its connection is broken off.
+REFUSED: dict[str, tuple[list[Message], str]] = {
+    "a body before the start": ([last(b"a")], "waiting"),
+    "two starts": ([start(), start()], "held"),
+    "a start in the body": ([start(), part(b"a"), start()], "streaming"),
+    "no type": ([{}], "waiting"),
+    "a type that is no text": ([{"type": 5}], "waiting"),
+    "an unknown type": ([start(), {"type": "http.response.nothing"}], "held"),
+    "a WebSocket's message": ([{"type": "websocket.accept"}], "waiting"),
+    "an extension that is not announced": ([{"type": "http.response.push", "path": "/"}], "waiting"),
+    "no status": ([{"type": "http.response.start"}], "waiting"),
+    "a status as text": ([start("200")], "'200'"),
+    "a status as a fraction": ([start(200.0)], "200.0"),
+    "a status that is true": ([start(True)], "True"),
+    "a status that is nothing": ([start(None)], "None"),
+    "a status that is a list": ([start([200])], "200"),
+    "an informational status": ([start(100)], "100"),
+    "switching protocols": ([start(101)], "101"),
+    "a status below all": ([start(99)], "99"),
+    "a status beyond all": ([start(1000)], "1000"),
+    "headers as text": ([start(200, ("a", "b"))], "both bytes"),
+    "a value as text": ([start(200, (b"a", "b"))], "both bytes"),
+    "a number as a value": ([start(200, (b"a", 1))], "both bytes"),
+    "a header of one": ([start(200, (b"a",))], "both bytes"),
+    "a header of three": ([start(200, (b"a", b"b", b"c"))], "both bytes"),
+    "a header that is nothing": ([start(200, None)], "both bytes"),
+    "a header that is bytes": ([start(200, b"ab")], "both bytes"),
+    "an empty name": ([start(200, (b"", b"a"))], "token"),
+    "a name with white space": ([start(200, (b"a b", b"c"))], "token"),
+    "a name with a colon": ([start(200, (b"a:", b"c"))], "token"),
+    "a name with a line": ([start(200, (b"a\r\nb", b"c"))], "token"),
+    "a name of other octets": ([start(200, (b"\xe9", b"c"))], "token"),
+    "a pseudo header": ([start(200, (b":status", b"200"))], "token"),
+    **{
+        f"the control 0x{octet:02x} in a value": ([start(200, (b"a", b"b%cc" % octet))], "control character")
+        for octet in (*range(9), *range(10, 32), 127)
+    },
+    "a second head in a value": ([start(200, (b"a", b"b\r\n\r\nHTTP/1.1 200 OK"))], "control character"),
+    "a length that is no number": ([start(200, (b"content-length", b"five"))], "not a number"),
+    "a length with a sign": ([start(200, (b"content-length", b"+5"))], "not a number"),
+    "a length of many digits": ([start(200, (b"content-length", b"1" * 5000))], "not a number"),
+    "two lengths": ([start(200, FIVE, (b"content-length", b"6"))], "promised before"),
+    "a body as text": ([start(), last("a")], "not str"),
+    "a body that is nothing": ([start(), last(None)], "not NoneType"),
+    "a body as a number": ([start(), last(5)], "not int"),
+    "longer than its length at once": ([start(200, FIVE), last(b"hello!")], "1 bytes longer"),
+    "shorter than its length at once": ([start(200, FIVE), last(b"hell")], "1 bytes short"),
+    "longer than its length": ([start(200, FIVE), part(b"hello"), last(b"!")], "1 bytes longer"),
+    "shorter than its length": ([start(200, FIVE), part(b"hell"), last()], "1 bytes short"),
+    # Trailers
+    "trailers that were not announced": ([start(), part(b"a"), trailers()], "streaming"),
+    "trailers before the body": ([start(trailers=True), trailers()], "held"),
+    "trailers within the body": ([start(trailers=True), part(b"a"), trailers()], "streaming"),
+    "a body after the body": ([start(trailers=True), last(b"a"), last()], "trailing"),
+    "a hint after the body": ([start(trailers=True), last(b"a"), hint(LINK)], "trailing"),
+    **{
+        f"{name} as a trailer": ([start(trailers=True), last(b"a"), trailers((name.encode(), b"1"))], "6.5.1")
+        for name in (
+            "Content-Length",
+            "transfer-encoding",
+            "host",
+            "trailer",
+            "connection",
+            "set-cookie",
+            "authorization",
+        )
+    },
+    "a trailer with a line": ([start(trailers=True), last(b"a"), trailers((b"a", b"b\nc"))], "control character"),
+    "a trailer as text": ([start(trailers=True), last(b"a"), trailers(("a", "b"))], "both bytes"),
+    "a trailer of three": ([start(trailers=True), last(b"a"), trailers((b"a", b"b", b"c"))], "both bytes"),
+    "a body longer than its length, with trailers": (
+        [start(200, FIVE, trailers=True), last(b"hello!")],
+        "1 bytes longer",
+    ),
+    # Early hints
+    "a hint without links": ([{"type": "http.response.early_hint"}], "iterable of bytes"),
+    "a hint as text": ([hint("</a>")], "both bytes"),
+    "a hint of one link that is not in a list": (
+        [{"type": "http.response.early_hint", "links": b"</a>"}],
+        "iterable of bytes",
+    ),
+    "a hint with a line": ([hint(b"a\r\nb: c")], "control character"),
+}

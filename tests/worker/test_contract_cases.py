@@ -1,0 +1,427 @@
+"""Each case of the contract over a real connection: the request whole, byte by byte, and cut up at random places.
+
+Below them the conversations that are no table: who waits for whom, and what is told when somebody leaves.
+"""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from asgid.errors import AppError
+from tests.worker.contract_cases import (
+    BODIES,
+    CHUNKED,
+    GET,
+    OK,
+    REFUSED,
+    SCOPES,
+    WRITTEN,
+    asked,
+    last,
+    part,
+    start,
+    trailers,
+)
+from tests.worker.harness import Client, Worker, body_of, on_a_loop, respond, until
+
+_BARE = {"date_header": False, "server_header": ""}  # nothing in an answer that is not the application's
+
+
+def pieces(data: bytes, way: str) -> list[bytes]:
+    """Cut a request up; the same way at every run."""
+    if way == "whole":
+        return [data]
+    if way == "bytes":
+        return [data[at : at + 1] for at in range(len(data))]
+    places = sorted(random.Random(data).sample(range(1, len(data)), 5))
+    return [data[at:end] for at, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+in_every_way = pytest.mark.parametrize("way", ["whole", "bytes", "at random"])
+
+
+@in_every_way
+@pytest.mark.parametrize(("sent", "expected"), SCOPES.values(), ids=SCOPES.keys())
+@on_a_loop
+async def test_a_request_becomes_a_scope(sent, expected, way):
+    """Each key has its value and its very type."""
+    scopes: list[Any] = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(*pieces(sent, way))
+        await client.head()
+    (scope,) = scopes
+
+    assert expected == {key: scope[key] for key in expected}
+    assert [type(value) for value in expected.values()] == [type(scope[key]) for key in expected]
+    assert all((bytes, bytes) == (type(name), type(value)) for name, value in scope["headers"])
+
+
+@in_every_way
+@pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES.keys())
+@on_a_loop
+async def test_a_body_is_received(sent, expected, way):
+    """In messages of the specification's form; after the last there is a disconnect, as often as it is asked for."""
+    messages: list[Any] = []
+
+    async def app(scope, receive, send):
+        while not messages or messages[-1]["more_body"]:
+            messages.append(await receive())
+        await respond(send)
+        assert [{"type": "http.disconnect"}] * 3 == [await receive() for _ in range(3)]
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(*pieces(sent, way))
+        await client.head()
+        await until(lambda: not worker.service.running)
+
+        assert not worker.lines
+    assert expected == b"".join(message["body"] for message in messages)
+    assert {("body", bytes), ("more_body", bool), ("type", str)} == {
+        (key, type(value)) for message in messages for key, value in message.items()
+    }
+    assert {"http.request"} == {message["type"] for message in messages}
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
+@pytest.mark.parametrize("case", WRITTEN.values(), ids=WRITTEN.keys())
+@on_a_loop
+async def test_messages_become_an_answer(case, waits):
+    """Byte for byte; the next request on the connection is served, or there is none."""
+    sent, messages, expected, is_kept = case
+
+    async def app(scope, receive, send):
+        for message in messages if scope["path"] == "/" else [start(), last(b"next")]:
+            if waits:
+                await asyncio.sleep(0)
+            await send(message)
+
+    async with Worker(app, http=_BARE) as worker:
+        client = await worker.connect()
+        await client.send(sent)
+        if is_kept:
+            assert expected == await client.exactly(len(expected))
+            assert b"next" == (await client.get("/next")).body
+        else:
+            assert expected == await client.rest()
+        assert not worker.lines
+        assert 1 + is_kept == len(worker.answers)
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
+@on_a_loop
+async def test_a_wrong_message_is_refused(case):
+    """The application is told what is wrong, or in what state; its client has a 500, or an answer that breaks off."""
+    messages, words = case
+    told: list[str] = []
+
+    async def app(scope, receive, send):
+        for message in messages[:-1]:
+            await send(message)
+        try:
+            await send(messages[-1])
+        except AppError as error:
+            told.append(str(error))
+            raise
+
+    async with Worker(app, http=_BARE) as worker:
+        client = await worker.connect()
+        await client.send(GET)
+        answer = await client.rest()
+        has_begun = any(message["type"] == "http.response.body" for message in messages[:-1])
+
+        assert 1 == len(told)
+        assert words in told[0]
+        if has_begun:
+            assert answer.startswith(OK)
+            assert not answer.endswith(b"0\r\n\r\n")
+            assert not worker.answers
+        else:
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert [500] == [status for _, _, status, _, _ in worker.answers]
+        assert 1 == worker.counts["EXCEPTIONS"] == len(worker.lines)
+
+
+@on_a_loop
+async def test_two_requests_share_nothing_that_could_be_changed():
+    """Neither on one connection nor on two."""
+    scopes: list[Any] = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    async with Worker(app) as worker:
+        worker.service.state = {"pool": [7]}
+        client, other = await worker.connect(), await worker.connect()
+        for each in (client, client, other):
+            await each.get()
+
+    assert [{"pool": [7]}] * 3 == [scope["state"] for scope in scopes]
+    assert 1 == len({id(scope["state"]["pool"]) for scope in scopes})  # a shallow copy
+    for key in ("asgi", "headers", "extensions", "state"):
+        assert 3 == len({id(scope[key]) for scope in scopes}), key
+    assert 3 == len({id(scope) for scope in scopes})
+
+
+@on_a_loop
+async def test_receive_waits_after_the_end_until_the_client_leaves():
+    """Then there is a disconnect, again and again; and who sends is told by an OSError."""
+    seen: list[Any] = []
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        waiting = asyncio.ensure_future(receive())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        seen.append(waiting.done())
+        seen.extend([await waiting, await receive(), await receive()])
+        for message in (start(), last(), {"type": "http.response.early_hint", "links": []}):
+            with pytest.raises(OSError):
+                await send(message)
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(GET)
+        await until(lambda: seen)
+        client.reset()
+        await until(lambda: not worker.service.running)
+
+        assert [False, *[{"type": "http.disconnect"}] * 3] == seen
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_receive_waits_after_the_end_until_the_answer_is_complete():
+    """Also in a task of its own, while another sends."""
+    seen: list[Any] = []
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        listening = asyncio.ensure_future(receive())
+        await send(start(200, (b"content-length", b"2")))
+        await send(part(b"a"))
+        await asyncio.sleep(0)
+        seen.append(listening.done())
+        await send(last(b"b"))
+        seen.append(await listening)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert b"ab" == (await client.get()).body
+        await until(lambda: 2 == len(seen))
+        assert [False, {"type": "http.disconnect"}] == seen
+
+
+async def _chunk(client: Client, data: bytes) -> None:
+    framed = b"%x\r\n%s\r\n" % (len(data), data)
+    assert framed == await client.exactly(len(framed))
+
+
+@on_a_loop
+async def test_each_part_leaves_at_once():
+    """A stream of events: the next is made only when the client has the last."""
+    turns: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def app(scope, receive, send):
+        await send(start(200, (b"content-type", b"text/event-stream")))
+        await send(part(b""))
+        while event := await turns.get():
+            await send(part(event))
+        await send(last())
+
+    async with Worker(app, http=_BARE) as worker:
+        client = await worker.connect()
+        await client.send(GET)
+        assert b"transfer-encoding: chunked" in await client.head()
+        for number in range(5):
+            turns.put_nowait(b"data: %d\n\n" % number)
+            await _chunk(client, b"data: %d\n\n" % number)
+        turns.put_nowait(b"")
+
+        assert b"0\r\n\r\n" == await client.exactly(5)
+
+
+@on_a_loop
+async def test_trailers_hold_the_answer_open():
+    """It is complete with the last of them, not with the body."""
+    go, seen = asyncio.Event(), list[Any]()
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        listening = asyncio.ensure_future(receive())
+        await send(start(trailers=True))
+        await send(last(b"a"))
+        await go.wait()
+        seen.append(listening.done())
+        await send(trailers((b"x", b"1")))
+        seen.append(await listening)
+
+    async with Worker(app, http=_BARE) as worker:
+        client = await worker.connect()
+        await client.send(asked(b"GET / HTTP/1.1", b"TE: trailers"))
+        begun = CHUNKED + b"1\r\na\r\n"
+
+        assert begun == await client.exactly(len(begun))
+        assert not worker.answers
+        go.set()
+        assert b"0\r\nx: 1\r\n\r\n" == await client.exactly(11)
+        await until(lambda: 2 == len(seen))
+        assert [False, {"type": "http.disconnect"}] == seen
+        assert [1] == [size for _, _, _, size, _ in worker.answers]
+
+
+UNFINISHED = {
+    "returns before the start": ([], b"HTTP/1.1 500 "),
+    "returns after the start": ([start()], b"HTTP/1.1 500 "),
+    "returns within the body": ([start(), part(b"a")], OK),
+    "returns without its trailers": ([start(trailers=True), last(b"a")], OK),
+    "raises before the start": ([ValueError("no")], b"HTTP/1.1 500 "),
+    "raises after a hint": (
+        [{"type": "http.response.early_hint", "links": [b"</a>"]}, ValueError("no")],
+        b"HTTP/1.1 103 ",
+    ),
+    "raises within its trailers": ([start(trailers=True), last(b"a"), trailers(more=True), ValueError("no")], OK),
+    "is cancelled by itself": ([asyncio.CancelledError()], b"HTTP/1.1 500 "),
+}
+
+
+@pytest.mark.parametrize(("messages", "begins"), UNFINISHED.values(), ids=UNFINISHED.keys())
+@on_a_loop
+async def test_an_answer_that_is_not_finished_is_never_taken_for_one(messages, begins):
+    """A 500 where there is nothing yet, else the connection breaks off; what is logged is logged once."""
+
+    async def app(scope, receive, send):
+        for message in messages:
+            if isinstance(message, BaseException):
+                raise message
+            await send(message)
+
+    async with Worker(app, http=_BARE) as worker:
+        client = await worker.connect()
+        await client.send(GET + GET)
+        answer = await client.rest()
+
+        assert answer.startswith(begins)
+        assert not answer.endswith(b"0\r\n\r\n")
+        assert (b" 500 " in answer) == (begins != OK)
+        assert 1 == worker.counts["EXCEPTIONS"] == len(worker.lines)
+
+
+async def _read_out(client: Client) -> None:
+    while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client._socket, 1 << 20), 10):
+        pass
+
+
+@pytest.mark.parametrize("has_left", [False, True], ids=["while it is made", "while it is taken"])
+@on_a_loop
+async def test_half_a_body_that_ends_with_the_connection_ends_in_a_reset(has_left):
+    """HTTP/1.0 has no other sign that a body is not whole: an orderly end would be the end of it."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"x" * 5_000_000 if has_left else b"x"))
+        raise ValueError("no")
+
+    async with Worker(app, timeouts={"write": "30s"}) as worker:
+        client = await worker.connect_tcp()
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        if has_left:
+            await until(lambda: client.server.is_write_paused)
+            worker.pass_time(31)
+        with pytest.raises(ConnectionResetError):
+            await _read_out(client)
+
+
+@on_a_loop
+async def test_half_a_body_of_chunks_ends_without_a_reset():
+    """Its client sees that the end is missing; a reset would take back what is on its way."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"x"))
+        raise ValueError("no")
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(GET)
+
+        await _read_out(client)
+        assert 1 == worker.counts["ABANDONED"]
+
+
+@on_a_loop
+async def test_work_after_the_last_part_holds_nobody_up():
+    """The next request of the connection is answered while the first call still runs."""
+    release = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"a"))
+        await send(last(scope["path"].encode()))
+        await release.wait()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert [b"a/1", b"a/2"] == [(await client.get("/1")).body, (await client.get("/2")).body]
+        assert 2 == len(worker.service.running)
+        release.set()
+
+
+@pytest.mark.parametrize("name", ["", "/tmp/asgid-contract", "\0asgid-contract"], ids=["unnamed", "a path", "abstract"])
+@on_a_loop
+async def test_the_addresses_of_a_unix_socket(name, tmp_path):
+    """The server's is its path, with no port; a client has none, even where its end is bound."""
+    import os
+    import socket
+
+    scopes: list[Any] = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    path = str(tmp_path / "server") if name.startswith("/") else name and f"{name}-{os.getpid()}"
+    async with Worker(app) as worker:
+        with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as ours:
+            listener.bind(path or str(tmp_path / "server"))
+            listener.listen()
+            if path:
+                ours.bind(str(tmp_path / "client"))
+            ours.connect(path or str(tmp_path / "server"))
+            theirs, _ = listener.accept()
+            client = await worker._connected(ours, theirs)
+            await client.get()
+        await until(lambda: not worker.service.connections)
+    (scope,) = scopes
+
+    assert scope["client"] is None
+    assert (path or str(tmp_path / "server"), None) == scope["server"]
+
+
+@on_a_loop
+async def test_the_addresses_of_tcp():
+    """Text and a number each."""
+    scopes: list[Any] = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.get()
+        expected = client._socket.getsockname(), client._socket.getpeername()
+
+    assert expected == (scopes[0]["client"], scopes[0]["server"])
+    assert [[str, int]] * 2 == [[type(each) for each in scopes[0][key]] for key in ("client", "server")]

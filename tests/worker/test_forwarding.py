@@ -1,0 +1,126 @@
+"""Forwarding headers on a real connection: the scope, the access line, and one request after the other."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from asgid.config import Access
+from asgid.log import Log
+from asgid.worker.access import AccessLog
+from asgid.worker.service import Receive, Send
+from tests.worker.harness import Client, Scope, Worker, on_a_loop, request, respond, until
+
+TCP = {"trusted": ["127.0.0.1"]}
+HEADERS = ("X-Forwarded-For: 192.0.2.1:4711", "X-Forwarded-Proto: https", "X-Forwarded-Host: a.example")
+
+
+async def scope_of(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with what the scope says of client and scheme."""
+    host = next(value.decode() for name, value in scope["headers"] if name == b"host")
+    told = {"client": scope["client"], "scheme": scope["scheme"], "host": host, "path": scope["path"]}
+    await respond(send, json.dumps(told).encode())
+
+
+async def told(client: Client, *headers: str, path: str = "/") -> dict[str, Any]:
+    await client.send(request("GET", path, *headers))
+    answer: dict[str, Any] = json.loads((await client.answer()).body)
+    return answer
+
+
+@on_a_loop
+async def test_the_application_is_told_of_the_client_and_not_of_the_proxy():
+    """For the request that says so; the next one on the same connection is told anew."""
+    async with Worker(scope_of, proxy=TCP) as worker:
+        client = await worker.connect_tcp()
+        direct = await told(client)
+        forwarded = await told(client, *HEADERS)
+        other = await told(client, "X-Forwarded-For: 192.0.2.2")
+
+        assert ("127.0.0.1", "http") == (direct["client"][0], direct["scheme"])
+        assert (["192.0.2.1", 4711], "https", "test.invalid") == (
+            forwarded["client"],
+            forwarded["scheme"],
+            forwarded["host"],
+        )
+        assert (["192.0.2.2", 0], "http") == (other["client"], other["scheme"])
+        assert direct == await told(client)
+
+
+@on_a_loop
+async def test_requests_in_one_write_are_told_of_their_own_clients():
+    """Pipelined by a proxy, in which several clients meet."""
+    async with Worker(scope_of, proxy=TCP) as worker:
+        client = await worker.connect_tcp()
+        await client.send(b"".join(request("GET", "/", *lines) for lines in (HEADERS[:1], (), HEADERS[1:2])))
+        answers = [json.loads((await client.answer()).body) for _ in range(3)]
+
+        assert [("192.0.2.1", "http"), ("127.0.0.1", "http"), ("127.0.0.1", "https")] == [
+            (answer["client"][0], answer["scheme"]) for answer in answers
+        ]
+
+
+@on_a_loop
+async def test_a_peer_on_a_unix_socket_is_trusted_as_such():
+    """By default; it has no address of its own."""
+    async with Worker(scope_of) as worker, Worker(scope_of, proxy=TCP) as distrustful:
+        trusted = await told(await worker.connect(), *HEADERS)
+        not_trusted = await told(await distrustful.connect(), *HEADERS)
+
+        assert (["192.0.2.1", 4711], "https") == (trusted["client"], trusted["scheme"])
+        assert (None, "http") == (not_trusted["client"], not_trusted["scheme"])
+
+
+@on_a_loop
+async def test_who_resets_before_it_is_accepted_does_not_pass_for_a_unix_socket():
+    """The kernel has forgotten its address; what it had sent is read all the same."""
+    seen: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["client"])
+
+    async with Worker(app, proxy={"trusted": ["unix"]}) as worker:
+        await worker.connect_reset(request("GET", "/", *HEADERS))
+        await until(lambda: seen)
+
+        assert [None] == seen
+
+
+@on_a_loop
+async def test_host_and_prefix_reach_the_application_where_they_are_asked_for():
+    """The prefix as a part of the path, and of the next request no more."""
+    async with Worker(scope_of, proxy=TCP | {"host": True, "prefix": True}) as worker:
+        client = await worker.connect_tcp()
+        scope = await told(client, "X-Forwarded-Host: a.example", "X-Forwarded-Prefix: /api", path="/b")
+
+        assert ("a.example", "/api/b") == (scope["host"], scope["path"])
+        assert "/b" == (await told(client, path="/b"))["path"]
+
+
+@on_a_loop
+async def test_a_trailer_tells_nothing_of_the_client():
+    """Neither of this request, nor of the next: a proxy that checks headers may pass trailers on unseen."""
+    trailer = b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
+    async with Worker(scope_of, proxy=TCP) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked") + b"0\r\n" + trailer + request())
+        answers = [json.loads((await client.answer()).body) for _ in range(2)]
+
+        assert ["127.0.0.1", "127.0.0.1"] == [answer["client"][0] for answer in answers]
+
+
+@pytest.mark.parametrize(("form", "line"), [("common", "192.0.2.1 - - ["), ("{client} {path}", "192.0.2.1 /\n")])
+@on_a_loop
+async def test_the_access_line_shows_the_client_and_not_the_proxy(form, line, tmp_path):
+    """Whatever its form."""
+    file = tmp_path / "access"
+    async with Worker(scope_of, proxy=TCP) as worker:
+        log = Log("info", "text", str(tmp_path / "log"))
+        worker.service.access = access = AccessLog(
+            Access(output=str(file), format=form), log, asyncio.get_running_loop().call_later, 0
+        )
+        await told(await worker.connect_tcp(), *HEADERS)
+        access.close()
+
+        assert file.read_text().startswith(line)

@@ -1,0 +1,267 @@
+"""The PROXY header in front of a connection: who must send it, whom it tells of, and how such a connection ends."""
+
+import asyncio
+import json
+import socket
+from struct import pack
+from typing import Any
+
+import pytest
+
+from asgid import board, wire
+from asgid.worker.connection import Connection
+from asgid.worker.drain import Drain
+from asgid.worker.listen import Doors
+from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, until
+from tests.worker.test_forwarding import scope_of
+
+V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
+UNKNOWN = b"PROXY UNKNOWN\r\n"
+_ADDRESSES = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.9") + pack("!HH", 4711, 443)
+_TLS = pack("!BHBI", 0x20, 5, 1, 0)
+
+
+def v2(command: int = 0x21, family: int = 0x11, rest: bytes = _ADDRESSES) -> bytes:
+    return b"\r\n\r\n\0\r\nQUIT\n" + pack("!BBH", command, family, len(rest)) + rest
+
+
+LOCAL = v2(0x20, 0x00, b"")
+
+
+async def asked(client: Client, *headers: str) -> dict[str, Any]:
+    client.push(request("GET", "/", *headers))
+    answer: dict[str, Any] = json.loads((await client.answer()).body)
+    return answer
+
+
+@pytest.mark.parametrize(("header", "scheme"), [(V1, "http"), (v2(), "http"), (v2(rest=_ADDRESSES + _TLS), "https")])
+@pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
+@on_a_loop
+async def test_the_application_is_told_of_whom_the_header_tells(header, scheme, tcp):
+    """For every request of the connection, the one that comes in the same packet and the next."""
+    seen: list[object] = []
+
+    async def app(scope, receive, send):
+        seen.append((scope["client"], scope["server"], scope["scheme"]))
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect_behind(tcp=tcp)
+        client.push(header + request("GET", "/a"))
+        assert told("GET", "/a") == (await client.answer()).body
+        client.push(request("GET", "/b"))
+        assert told("GET", "/b") == (await client.answer()).body
+
+        assert [(("192.0.2.1", 4711), ("192.0.2.9", 443), scheme)] * 2 == seen
+
+
+@pytest.mark.parametrize("header", [V1, v2(rest=_ADDRESSES + _TLS), UNKNOWN, LOCAL])
+@on_a_loop
+async def test_a_header_may_come_in_any_pieces(header):
+    """So may what follows it."""
+    async with Worker(tell) as worker:
+        client = await worker.connect_behind()
+        for byte in header + request("GET", "/a"):
+            client.push(bytes([byte]))
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        assert told("GET", "/a") == (await client.answer()).body
+
+
+@pytest.mark.parametrize("header", [UNKNOWN, LOCAL])
+@on_a_loop
+async def test_where_the_header_tells_of_nobody_the_real_addresses_count(header):
+    """It is the proxy itself that asks."""
+    async with Worker(scope_of) as worker:
+        client = await worker.connect_behind()
+        client.push(header)
+        answer = await asked(client)
+
+        assert ("127.0.0.1", "http") == (answer["client"][0], answer["scheme"])
+
+
+@pytest.mark.parametrize(
+    ("versions", "data"),
+    [
+        ("any", request()),
+        ("any", b"\x16\x03\x01"),
+        ("any", V1.replace(b"192.0.2.1", b"192.0.2.256") + request()),
+        ("v1", v2() + request()),
+        ("v2", V1 + request()),
+        ("any", b"PROXY " + b"x" * 200),
+        ("any", v2()[:14] + b"\xff\xff"),
+        ("any", v2(rest=_ADDRESSES + b"\x04\xff")),
+    ],
+)
+@on_a_loop
+async def test_who_does_not_begin_with_the_header_is_closed(versions, data):
+    """Without an answer; counted, and told once."""
+    async with Worker(tell) as worker:
+        client = await worker.connect_behind(versions)
+        client.push(data)
+
+        assert b"" == await client.rest()
+        assert {"ACCEPTED": 1, "error proxy": 1} == worker.counts
+        (line,) = worker.lines
+        assert ("warning", "connection refused for its PROXY header") == (line.level, line.event)
+        assert ("web", "127.0.0.1", 0) == (line.fields["listener"], line.fields["peer"], line.fields["suppressed"])
+
+
+@on_a_loop
+async def test_who_is_not_trusted_is_closed_whatever_it_says():
+    """Else anybody who reaches the listener could take any address."""
+    async with Worker(tell, proxy={"trusted": ["192.0.2.0/24", "unix"]}) as worker:
+        for data in (V1 + request(), v2() + request(), LOCAL, request()):
+            client = await worker.connect_behind()
+            client.push(data)
+            assert b"" == await client.rest()
+
+        assert {"ACCEPTED": 4, "error proxy": 4} == worker.counts
+        assert ["the peer is not in proxy.trusted"] == [line.fields["reason"] for line in worker.lines]
+
+
+@pytest.mark.parametrize(
+    ("said", "trusted"), [(b"", []), *((said, ["127.0.0.1"]) for said in (b"", LOCAL, UNKNOWN, V1))]
+)
+@pytest.mark.parametrize("way", [Client.close, Client.reset, Client.end])
+@on_a_loop
+async def test_a_health_check_is_no_error(said, trusted, way):
+    """One that connects and leaves, perhaps with an RST, perhaps after a whole header; anybody may who says nothing."""
+    async with Worker(tell, proxy={"trusted": trusted}) as worker:
+        client = await worker.connect_behind()
+        if said:
+            client.push(said)
+            await until(lambda: [one for one in worker.service.connections if isinstance(one, Connection)])
+        way(client)
+        await until(lambda: not worker.service.connections)
+
+        assert {"ACCEPTED": 1} == worker.counts
+        assert not worker.lines
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.1"], ["unix"], ["*"]])
+@pytest.mark.parametrize("said", [LOCAL, V1 + request(), request()])
+@on_a_loop
+async def test_who_resets_before_it_is_accepted_is_nobody(said, trusted):
+    """As HAProxy's health checks do: the kernel has forgotten the address. No error, and no request either."""
+    async with Worker(tell, proxy={"trusted": trusted}) as worker:
+        await worker.connect_reset(said, "any")
+        await until(lambda: not worker.service.connections)
+
+        assert {"ACCEPTED": 1} == worker.counts
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_header_that_ends_before_its_end_is_an_error():
+    """A proxy that breaks off has a fault."""
+    async with Worker(tell) as worker:
+        client = await worker.connect_behind()
+        client.push(V1[:20])
+        client.end()
+
+        assert b"" == await client.rest()
+        assert {"ACCEPTED": 1, "error proxy": 1} == worker.counts
+        assert "the connection ended within its PROXY header" == worker.lines[0].fields["reason"]
+
+
+@pytest.mark.parametrize("data", [b"", V1[:20], V1, V1 + request()[:9]])
+@on_a_loop
+async def test_header_and_first_head_have_one_deadline(data):
+    """From the moment at which the connection was accepted."""
+    async with Worker(tell) as worker:
+        client = await worker.connect_behind()
+        worker.pass_time(6)
+        client.push(data)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        worker.pass_time(3)
+        assert worker.service.connections
+        worker.pass_time(2)
+
+        assert {"ACCEPTED": 1, "timeout header": 1} == worker.counts
+        assert (b"408" in await client.rest()) == (len(data) > len(V1))
+
+
+@on_a_loop
+async def test_a_connection_counts_from_its_acceptance_to_its_end():
+    """Once, and against the cap, while its header is awaited like afterwards."""
+    async with Worker(tell, limits={"connections": 2}) as worker:
+        first, second = await worker.connect_behind(), await worker.connect_behind()
+        await until(lambda: 2 == worker.admission.open)
+        assert (2, 1) == (worker.row[board.CONNECTIONS], worker.paused)
+
+        first.push(V1 + request())
+        await first.answer()
+        assert (2, 2, 1) == (worker.row[board.CONNECTIONS], worker.admission.open, worker.paused)
+        assert (2, 1) == (worker.counts["ACCEPTED"], worker.counts["LIMIT_REACHED"])
+
+        second.close()
+        await until(lambda: 1 == worker.admission.open)
+        assert (1, 0) == (worker.row[board.CONNECTIONS], worker.paused)
+
+
+@on_a_loop
+async def test_a_drain_answers_who_still_sends_and_lets_the_others_go():
+    """Who has said nothing goes with the idle ones; who is within its header has as long as the grace."""
+    async with Worker(tell) as worker:
+        silent, late, never = [await worker.connect_behind() for _ in range(3)]
+        late.push(V1[:20])
+        never.push(V1[:20])
+        await until(lambda: 2 == len([one for one in worker.service.connections if getattr(one, "_received", b"")]))
+        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol()))
+        drain.tell(wire.Drain(grace_s=0.3, linger_s=0.0))
+        running = asyncio.ensure_future(drain.run())
+        assert b"" == await silent.rest()
+        assert 2 == len(worker.service.connections)
+
+        late.push(V1[20:] + request("GET", "/late"))
+        answer = await late.answer()
+        assert (told("GET", "/late"), True) == (answer.body, answer.closes)
+        await running
+        assert b"" == await never.rest()
+        assert not [count for count in worker.counts if count.startswith(("error", "timeout"))]
+
+
+@on_a_loop
+async def test_many_refusals_are_told_once_a_second():
+    """Each is counted; a line says how many were not told."""
+    async with Worker(tell) as worker:
+        for _ in range(5):
+            client = await worker.connect_behind()
+            client.push(request())
+            assert b"" == await client.rest()
+        worker.pass_time(1)
+        client = await worker.connect_behind()
+        client.push(request())
+        assert b"" == await client.rest()
+
+        assert [0, 4] == [line.fields["suppressed"] for line in worker.lines]
+        assert 6 == worker.counts["error proxy"]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client"), [(["127.0.0.1"], "192.0.2.1"), (["127.0.0.1", "192.0.2.1"], "192.0.2.7")]
+)
+@on_a_loop
+async def test_forwarding_headers_behind_a_header_are_believed_of_whom_it_tells(trusted, client):
+    """Of a proxy behind a load balancer that passes bytes, but not of a client that came there directly."""
+    async with Worker(scope_of, proxy={"trusted": trusted}) as worker:
+        peer = await worker.connect_behind()
+        peer.push(V1)
+
+        assert client == (await asked(peer, "X-Forwarded-For: 192.0.2.7"))["client"][0]
+
+
+def test_without_uvloop_it_is_the_same():
+    """asyncio's own transports pass on as well."""
+
+    async def ask() -> None:
+        async with Worker(scope_of) as worker:
+            client = await worker.connect_behind()
+            client.push(V1)
+            assert ["192.0.2.1", 4711] == (await asked(client))["client"]
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(ask())

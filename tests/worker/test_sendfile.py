@@ -1,0 +1,648 @@
+"""Files as parts of a body: sent past the process, framed, counted, and broken off where they must be."""
+
+import asyncio
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvloop
+from starlette.responses import FileResponse
+
+from asgid.errors import AppError
+from tests.worker.contract_cases import (
+    CHUNKED,
+    GET,
+    HEAD,
+    OK,
+    OLD,
+    OLD_KEPT,
+    WANTS_TRAILERS,
+    Message,
+    asked,
+    last,
+    part,
+    start,
+    trailers,
+)
+from tests.worker.harness import Worker, on_a_loop, until
+
+LARGE = bytes(range(256)) * 12_000  # 3 MB: more than a socket holds, and than one call of sendfile(2) sends
+_BARE = {"date_header": False, "server_header": ""}
+SMALL = b"0123456789"
+
+
+def path(file: object) -> Message:
+    return {"type": "http.response.pathsend", "path": file if isinstance(file, int | bytes) else str(file)}
+
+
+def handed(file: object, **keys: Any) -> Message:
+    return {"type": "http.response.zerocopysend", "file": file, **keys}
+
+
+def length(size: int) -> tuple[bytes, bytes]:
+    return b"content-length", b"%d" % size
+
+
+def framed(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    file = tmp_path / "large"
+    file.write_bytes(LARGE)
+    return file
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    file = tmp_path / "small"
+    file.write_bytes(SMALL)
+    return file
+
+
+def _open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+_LENGTH = b"content-length: %d\r\n" % len(LARGE)
+#: request, messages of a file -> what is written but for Date and Server, and whether the connection is kept.
+PATHS: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes, bool]] = {
+    "a length of ours": (GET, lambda it: [start(), path(it)], OK + _LENGTH + b"\r\n" + LARGE, True),
+    "its length": (GET, lambda it: [start(200, length(len(LARGE))), path(it)], OK + _LENGTH + b"\r\n" + LARGE, True),
+    "HEAD": (HEAD, lambda it: [start(200, length(len(LARGE))), path(it)], OK + _LENGTH + b"\r\n", True),
+    "HEAD without a length": (HEAD, lambda it: [start(), path(it)], OK + b"\r\n", True),
+    "304": (GET, lambda it: [start(304), path(it)], b"HTTP/1.1 304 Not Modified\r\n\r\n", True),
+    "1.0": (OLD, lambda it: [start(), path(it)], OK + _LENGTH + b"connection: close\r\n\r\n" + LARGE, False),
+    "1.0, kept": (
+        OLD_KEPT,
+        lambda it: [start(), path(it)],
+        OK + _LENGTH + b"connection: keep-alive\r\n\r\n" + LARGE,
+        True,
+    ),
+    "trailers": (
+        WANTS_TRAILERS,
+        lambda it: [start(trailers=True), path(it), trailers((b"x", b"1"))],
+        CHUNKED + framed(LARGE) + b"0\r\nx: 1\r\n\r\n",
+        True,
+    ),
+}
+
+
+_WARM = OK + b"content-length: 4\r\n\r\nnext"
+
+
+async def _ask(worker: Worker, sent: bytes, expected: bytes, *, is_kept: bool) -> None:
+    client = await worker.connect()
+    await client.send(sent)
+    if is_kept:
+        assert expected == await client.exactly(len(expected))
+        assert b"next" == (await client.get("/next")).body
+    else:
+        assert expected == await client.rest()
+
+
+def _sends(messages: Callable[[], list[Message]]) -> Any:
+    async def app(scope, receive, send):
+        for message in messages() if scope["path"] == "/" else [start(), last(b"next")]:
+            await send(message)
+
+    return app
+
+
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+@pytest.mark.parametrize("case", PATHS.values(), ids=PATHS.keys())
+def test_a_file_is_sent_by_its_path(case, large, loop):
+    """Byte for byte, counted, and with no descriptor left behind; the connection goes on."""
+    sent, messages, expected, is_kept = case
+
+    async def run() -> None:
+        async with Worker(_sends(lambda: messages(large)), http=_BARE) as worker:
+            await _ask(worker, asked(b"GET /warm HTTP/1.1"), _WARM, is_kept=True)
+            before = _open_files()  # a loop opens some of its own for its first connection
+            await asyncio.wait_for(_ask(worker, sent, expected, is_kept=is_kept), 20)
+
+            size = len(LARGE) if LARGE in expected else 0
+            assert [4, 4, size, 4][: 3 + is_kept] == [size for _, _, _, size, _ in worker.answers]
+            assert sum(size for _, _, _, size, _ in worker.answers) == worker.counts.get("RESPONSE_BYTES", 0)
+            assert not worker.lines
+        await until(lambda: before >= _open_files(), "every descriptor is closed")
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
+
+
+SMALL_CASES: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes]] = {
+    "by its path": (GET, lambda it: [start(), path(it)], OK + b"content-length: 10\r\n\r\n" + SMALL),
+    "by its path, for HEAD": (HEAD, lambda it: [start(200, length(10)), path(it)], OK + b"content-length: 10\r\n\r\n"),
+    "nothing": (
+        GET,
+        lambda it: [start(), path(it.with_name("none"))],
+        OK + b"content-length: 0\r\n\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SMALL_CASES.values(), ids=SMALL_CASES.keys())
+@on_a_loop
+async def test_a_small_file_leaves_with_its_head(case, small):
+    """In one write."""
+    sent, messages, expected = case
+    small.with_name("none").touch()
+    writes: list[bytes] = []
+    async with Worker(_sends(lambda: messages(small)), http=_BARE) as worker:
+        client = await worker.connect()
+        client.server.transport = cast("asyncio.Transport", _Counting(client.server.transport, writes))
+        await client.send(sent)
+
+        assert expected == await client.exactly(len(expected))
+        assert [expected] == writes
+
+
+class _Counting:
+    """A transport whose writes are seen."""
+
+    def __init__(self, transport: Any, writes: list[bytes]) -> None:
+        self._transport, self._writes = transport, writes
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+WRONG_PATHS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda it: it / "missing", "No such file"),
+    "a folder": (lambda it: it, "not a regular file"),
+    "a FIFO": (lambda it: it / "fifo", "not a regular file"),
+    "a device": (lambda it: "/dev/zero", "not a regular file"),
+    "relative": (lambda it: "large", "absolute"),
+    "bytes": (lambda it: b"/large", "absolute"),
+    "a number": (lambda it: 5, "absolute"),
+    "a NUL": (lambda it: "/a\0b", "cannot be opened"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PATHS.values(), ids=WRONG_PATHS.keys())
+@on_a_loop
+async def test_what_cannot_be_sent_is_said_while_a_500_is_possible(case, tmp_path):
+    """Or an answer of the application's own, which may catch it."""
+    find, words = case
+    os.mkfifo(tmp_path / "fifo")
+    told: list[str] = []
+
+    async def app(scope, receive, send):
+        await send(start())
+        try:
+            await send(path(find(tmp_path)))
+        except AppError as error:
+            told.append(str(error))
+            if scope["path"] == "/":
+                raise
+        await send(last(b"instead"))
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert b"instead" == (await client.get("/mended")).body
+        assert 500 == (await client.get()).status
+        assert 2 == len(told)
+        assert words in told[0]
+
+
+@pytest.mark.parametrize("promised", [-1, 1], ids=["shorter", "longer"])
+@pytest.mark.parametrize("size", [10, len(LARGE)], ids=["small", "large"])
+@on_a_loop
+async def test_a_promised_length_is_the_files(promised, size, small, large):
+    """Where it is another nothing has been written, and the client has a 500."""
+    file = small if size == 10 else large
+    async with Worker(_sends(lambda: [start(200, length(size + promised)), path(file)])) as worker:
+        client = await worker.connect()
+
+        assert 500 == (await client.get()).status
+        assert "content-length" in str(worker.lines[0].fields["stack"])
+
+
+MIXED: dict[str, list[Callable[[Path], Message]]] = {
+    "after a part": [lambda it: start(), lambda it: part(b"a"), path],
+    "before a part": [lambda it: start(trailers=True), path, lambda it: part(b"a")],
+    "before the start": [path],
+    "twice": [lambda it: start(trailers=True), path, path],
+}
+
+
+@pytest.mark.parametrize("messages", MIXED.values(), ids=MIXED.keys())
+@on_a_loop
+async def test_a_path_is_a_whole_body(messages, large):
+    """It is never mixed with other parts."""
+    async with Worker(_sends(lambda: [message(large) for message in messages])) as worker:
+        client = await worker.connect()
+        await client.send(GET)
+        await client.rest()
+
+        assert 1 == len(worker.lines)
+        assert "the response is " in str(worker.lines[0].fields["stack"])
+
+
+@on_a_loop
+async def test_requests_that_wait_behind_a_file_are_served(large):
+    """In their order, and a file may stand behind another."""
+    async with Worker(_sends(lambda: [start(), path(large)]), http=_BARE) as worker:
+        client = await worker.connect(send_buffer=4096)
+        following = asked(b"GET /next HTTP/1.1")
+        await client.send(following + GET + following + GET)
+        one = OK + _LENGTH + b"\r\n" + LARGE
+        other = OK + b"content-length: 4\r\n\r\nnext"
+
+        assert 2 * (other + one) == await client.exactly(2 * len(other + one))
+
+
+@on_a_loop
+async def test_nothing_of_a_file_is_held_in_memory(large):
+    """The transport holds no part of it while the client does not read."""
+    async with Worker(_sends(lambda: [start(), path(large)])) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(GET)
+        await until(lambda: client.server.is_write_paused)
+
+        assert 0 == client.server.transport.get_write_buffer_size()
+        assert LARGE == (await client.answer()).body
+
+
+@on_a_loop
+async def test_what_was_written_before_a_file_leaves_before_it(large):
+    """Also where the client has not taken it."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        sending = asyncio.ensure_future(send(part(b"x" * 300_000)))
+        await asyncio.sleep(0)
+        assert not sending.done()
+        with large.open("rb") as file:
+            await send(handed(file))
+        await sending
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(GET)
+        await until(lambda: client.server.is_write_paused)
+
+        assert b"x" * 300_000 + LARGE == (await client.answer()).body
+
+
+async def _stopped(worker: Worker) -> Any:
+    """Return a client that has asked for a file, and takes no more than the first of it."""
+    client = await worker.connect(send_buffer=4096)
+    await client.send(GET)
+    await until(lambda: client.server.is_write_paused)
+    return client
+
+
+def _reports(file: Path, seen: list[object]) -> Any:
+    """Return an application that sends a file and says what became of it."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        try:
+            await send(path(file))
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    return app
+
+
+@on_a_loop
+async def test_a_client_that_takes_nothing_of_a_file_is_let_go(large):
+    """After timeouts.write, which begins anew whenever it takes something; the application has its OSError."""
+    seen: list[object] = []
+    async with Worker(_reports(large, seen), timeouts={"write": "30s"}) as worker:
+        client, before = await _stopped(worker), _open_files()
+        for _ in range(3):
+            worker.pass_time(20)
+            await client.exactly(400_000)
+            await until(lambda: client.server.is_write_paused)
+        assert not worker.counts.get("timeout write")
+        worker.pass_time(31)
+        await until(lambda: not worker.service.running)
+
+        assert 1 == worker.counts["timeout write"] == worker.counts["DISCONNECTS"]
+        assert isinstance(seen[0], OSError)
+        assert not worker.lines
+        assert len(LARGE) > len(await client.rest())
+        await until(lambda: before - 3 >= _open_files(), "the file's, the duplicate's and the transport's are closed")
+
+
+@on_a_loop
+async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
+    """The application is told where it stands, and nothing is logged."""
+    seen: list[object] = []
+    async with Worker(_reports(large, seen)) as worker:
+        client = await _stopped(worker)
+        client.close()
+        await until(lambda: not worker.service.running)
+
+        assert isinstance(seen[0], OSError)
+        assert 1 == worker.counts["DISCONNECTS"]
+        assert not worker.lines
+        assert not worker.answers
+
+
+@on_a_loop
+async def test_a_file_that_shrinks_breaks_its_answer(large):
+    """Nobody takes what was left of it for the whole."""
+    seen: list[object] = []
+    async with Worker(_reports(large, seen)) as worker:
+        client = await _stopped(worker)
+        os.truncate(large, len(LARGE) // 2)
+
+        assert len(LARGE) > len(await client.rest())
+        assert "short of what it held" in str(seen[0])
+        assert 1 == worker.counts["EXCEPTIONS"]
+        assert not worker.answers
+
+
+@on_a_loop
+async def test_a_file_that_grows_is_sent_as_it_was(large):
+    """As much of it as the head says."""
+    async with Worker(_sends(lambda: [start(), path(large)])) as worker:
+        client = await _stopped(worker)
+        with large.open("ab") as file:
+            file.write(b"more")
+
+        assert LARGE == (await client.answer()).body
+        assert b"next" == (await client.get("/next")).body
+
+
+@on_a_loop
+async def test_another_message_while_a_file_is_sent_is_refused(large):
+    """It could only stand in the middle of the file."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        with large.open("rb") as file:
+            sending = asyncio.ensure_future(send(handed(file, more_body=True)))
+            await asyncio.sleep(0)
+            with pytest.raises(AppError, match="sending"):
+                await send(last(b"between"))
+            with pytest.raises(AppError, match="sending"):
+                await send(handed(file))
+            await sending
+        await send(last(b"after"))
+
+    async with Worker(app) as worker:
+        client = await _stopped(worker)
+
+        assert LARGE + b"after" == (await client.answer()).body
+
+
+@pytest.mark.parametrize("by", ["the application", "timeouts.request"])
+@on_a_loop
+async def test_a_file_that_is_given_up_breaks_its_answer(by, large):
+    """What was cancelled in the middle cannot be gone on with."""
+    waiting: list[asyncio.Future[None]] = []
+
+    async def app(scope, receive, send):
+        await send(start())
+        waiting.append(asyncio.ensure_future(send(path(large))))
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting[0]
+
+    async with Worker(app, timeouts={"request": "30s", "write": "60s"}) as worker:
+        client = await _stopped(worker)
+        if by == "the application":
+            waiting[0].cancel()
+        else:
+            worker.pass_time(31)
+
+        assert len(LARGE) > len(await client.rest())
+        assert not worker.answers
+
+
+#: messages of an open file -> the body; chunks where nothing else is said.
+HANDED: dict[str, tuple[Callable[[io.BufferedReader], list[Message]], bytes]] = {
+    "all of it": (lambda it: [start(), handed(it)], LARGE),
+    "a descriptor": (lambda it: [start(), handed(it.fileno())], LARGE),
+    "from an offset": (lambda it: [start(), handed(it, offset=1_000_000)], LARGE[1_000_000:]),
+    "a number of bytes": (lambda it: [start(), handed(it, count=1_000_000)], LARGE[:1_000_000]),
+    "both": (lambda it: [start(), handed(it, offset=500_001, count=2_000_000)], LARGE[500_001:2_500_001]),
+    "more than there is": (lambda it: [start(), handed(it, offset=3_000_000, count=1_000_000)], LARGE[3_000_000:]),
+    "from beyond its end": (lambda it: [start(), handed(it, offset=4_000_000)], b""),
+    "nothing": (lambda it: [start(), handed(it, count=0)], b""),
+    "one after the other": (
+        lambda it: [start(), handed(it, count=1_000_000, more_body=True), handed(it)],
+        LARGE,
+    ),
+    "one after the other, by a descriptor": (
+        lambda it: [start(), handed(it.fileno(), count=1_000_000, more_body=True), handed(it.fileno())],
+        LARGE,
+    ),
+    "a few after the other": (
+        lambda it: [start(), handed(it, count=3, more_body=True), handed(it, count=3)],
+        LARGE[:6],
+    ),
+    "between parts": (
+        lambda it: [start(), part(b"a"), handed(it, more_body=True), last(b"b")],
+        b"a" + LARGE + b"b",
+    ),
+    "between parts of a known length": (
+        lambda it: [start(200, length(len(LARGE) + 2)), part(b"a"), handed(it, more_body=True), last(b"b")],
+        b"a" + LARGE + b"b",
+    ),
+    "with an end of its own": (lambda it: [start(), handed(it, more_body=True), last()], LARGE),
+    "with trailers": (lambda it: [start(trailers=True), handed(it), trailers((b"x", b"1"))], LARGE),
+}
+
+
+@pytest.mark.parametrize("sent", [GET, OLD], ids=["1.1", "1.0"])
+@pytest.mark.parametrize("case", HANDED.values(), ids=HANDED.keys())
+@on_a_loop
+async def test_an_open_file_is_sent(case, sent, large):
+    """As if its bytes were in a message; it stays open, and the application's."""
+    messages, body = case
+    closed: list[bool] = []
+
+    async def app(scope, receive, send):
+        with large.open("rb") as file:
+            for message in messages(file):
+                await send(message)
+            closed.append(file.closed)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(sent)
+        answer = await client.answer()
+
+        assert body == answer.body
+        assert [len(body)] == [size for _, _, _, size, _ in worker.answers]
+        await until(lambda: [False] == closed)
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_file_that_was_read_from_goes_on_where_the_reader_stood(large):
+    """What an object has read ahead is sent, too; afterwards it stands behind what was sent."""
+    told: list[int] = []
+
+    async def app(scope, receive, send):
+        with large.open("rb") as file:
+            file.read(3)
+            await send(start())
+            await send(handed(file, count=100_000, more_body=True))
+            told.append(file.tell())
+            await send(last(file.read(3)))
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert LARGE[3:100_006] == (await client.get()).body
+        assert [100_003] == told
+
+
+@pytest.mark.parametrize("count", [None, 50_000])
+@on_a_loop
+async def test_a_file_in_memory_is_read(count):
+    """It has nothing that sendfile(2) could read from."""
+    file = io.BytesIO(LARGE)
+    message = handed(file, offset=7) if count is None else handed(file, count=count)
+    async with Worker(_sends(lambda: [start(), message])) as worker:
+        client = await worker.connect()
+
+        assert (LARGE[7:] if count is None else LARGE[:count]) == (await client.get()).body
+
+
+@on_a_loop
+async def test_a_pipe_is_read_as_it_fills():
+    """Each part leaves at once, and the end of the pipe is the end of it."""
+    read, write = os.pipe()
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(handed(read, more_body=True))
+        await send(last(b"end"))
+
+    async with Worker(app, http=_BARE) as worker:
+        client = await worker.connect()
+        await client.send(GET)
+        await until(lambda: worker.service.running)
+        for word in (b"one", b"two"):
+            os.write(write, word)
+            assert (CHUNKED if word == b"one" else b"") + framed(word) == await client.exactly(
+                len(framed(word)) + (len(CHUNKED) if word == b"one" else 0)
+            )
+        os.close(write)
+
+        assert framed(b"end") + b"0\r\n\r\n" == await client.exactly(13)
+    os.close(read)
+
+
+@on_a_loop
+async def test_a_device_is_read_as_far_as_it_is_counted():
+    """One that no loop can watch never waits."""
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(handed(device, count=100_000))
+
+    device = os.open("/dev/zero", os.O_RDONLY)
+    async with Worker(app) as worker:
+        client = await worker.connect()
+
+        assert bytes(100_000) == (await client.get()).body
+    os.close(device)
+
+
+@on_a_loop
+async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
+    """Nobody waits for what nobody would be given; body that arrives meanwhile does not disturb."""
+    read, write = os.pipe()
+    seen: list[object] = []
+
+    async def app(scope, receive, send):
+        await send(start())
+        try:
+            await send(handed(read))
+        except OSError as error:
+            seen.append(str(error))
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(asked(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
+        await until(lambda: worker.service.running)
+        await client.send(b"b")
+        client.reset()
+        await until(lambda: seen)
+
+        assert ["the client has disconnected"] == seen
+    os.close(read)
+    os.close(write)
+
+
+WRONG_FILES: dict[str, Callable[[Path], Message]] = {
+    "no file": lambda it: {"type": "http.response.zerocopysend"},
+    "a path": lambda it: handed(str(it)),
+    "a descriptor that is closed": lambda it: handed(999_999),
+    "an object that is closed": lambda it: handed(_closed(it)),
+    "a negative offset": lambda it: handed(io.BytesIO(b"a"), offset=-1),
+    "a count as text": lambda it: handed(io.BytesIO(b"a"), count="1"),
+    "a file of text": lambda it: handed(io.StringIO("a")),
+}
+
+
+def _closed(path: Path) -> object:
+    with path.open("rb") as file:
+        return file
+
+
+@pytest.mark.parametrize("message", WRONG_FILES.values(), ids=WRONG_FILES.keys())
+@on_a_loop
+async def test_what_is_no_open_file_is_refused(message, small):
+    """As the application's error, while a 500 is possible."""
+    async with Worker(_sends(lambda: [start(), message(small)])) as worker:
+        client = await worker.connect()
+
+        assert 500 == (await client.get()).status
+        assert "AppError" in str(worker.lines[0].fields["stack"])
+
+
+@pytest.mark.parametrize("sent", [HEAD, asked(b"HEAD / HTTP/1.1", b"TE: trailers")])
+@on_a_loop
+async def test_of_what_has_no_body_nothing_is_read(sent):
+    """A pipe that nobody fills holds no answer up to HEAD."""
+    read, write = os.pipe()
+    async with Worker(_sends(lambda: [start(), handed(read)]), http=_BARE) as worker:
+        await _ask(worker, sent, OK + b"\r\n", is_kept=True)
+    os.close(read)
+    os.close(write)
+
+
+@on_a_loop
+async def test_starlette_sends_files_by_their_path(large):
+    """FileResponse uses the extension where it is announced: nothing of the file passes through the application."""
+    kinds: list[str] = []
+
+    async def app(scope, receive, send):
+        async def noting(message: Any) -> None:
+            kinds.append(message["type"])
+            await send(message)
+
+        await FileResponse(large, filename="it")(scope, receive, noting)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        whole = await client.get()
+        await client.send(HEAD)
+        head = await client.answer("HEAD")
+        await client.send(asked(b"GET / HTTP/1.1", b"Range: bytes=10-99999"))
+        piece = await client.answer()
+
+    assert LARGE == whole.body
+    assert str(len(LARGE)) == whole.headers["content-length"] == head.headers["content-length"]
+    assert (206, LARGE[10:100_000]) == (piece.status, piece.body)
+    assert ["http.response.start", "http.response.pathsend", "http.response.start", "http.response.body"] == kinds[:4]
