@@ -59,10 +59,25 @@ def script(scenario: Scenario) -> str:
     lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in scenario.headers]
     if scenario.body:
         lines.append(f'wrk.body = string.rep("{scenario.body[:1].decode()}", {len(scenario.body)})')
+    if scenario.varying:
+        lines.append(_VARYING % scenario.varying)
     if scenario.pipelined > 1:
         lines.append(_PIPELINED % scenario.pipelined)
     return "\n".join(lines) + "\n" + _DONE % _MARK
 
+
+_VARYING = """\
+local requests, turn = {}, 0
+init = function()
+  for client = 1, 64 do
+    wrk.headers["%s"] = "198.51.100." .. client
+    requests[client] = wrk.format()
+  end
+end
+request = function()
+  turn = turn %% 64 + 1
+  return requests[turn]
+end"""
 
 # wrk finds by itself how many requests stand in what `request` returns, and counts their answers one by one.
 _PIPELINED = """\

@@ -48,6 +48,7 @@ class Scenario:
     answer: bytes = HELLO  #: the body of every answer, byte for byte
     connections: int = 64
     keep_alive: bool = True  #: False: each request opens a connection of its own
+    varying: str = ""  #: a header that says something else in each of 64 requests, so no two in a row are alike
     pipelined: int = 1  #: requests that a connection sends at once, before it waits for their answers
     app: str = "benchmarks.apps:app"
     framework: str = ""  #: the distribution that the application needs
@@ -69,6 +70,13 @@ SCENARIOS = {
         Scenario("hello", "A small answer, keep-alive"),
         Scenario("access", "The same with an access log, to a file", has_access_log=True, players=_FAST),
         Scenario("browser", "The small answer to the ten headers a browser sends", headers=BROWSER_HEADERS),
+        Scenario(
+            "proxied",
+            "The same through a proxy, for another client each time",
+            headers=BROWSER_HEADERS,
+            varying="X-Forwarded-For",
+            players=_FAST,
+        ),
         Scenario("large", "100 KiB answered in one chunk", path="/large", answer=LARGE),
         Scenario("echo", "10 KiB posted, read to the end and sent back", path="/echo", body=UPLOAD, answer=UPLOAD),
         Scenario(
