@@ -9,7 +9,6 @@ what an answer is.
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from enum import IntEnum
 from typing import ClassVar, Protocol, TypeAlias
 
@@ -111,6 +110,7 @@ class Reader:
         "_hearer",
         "_held",
         "_is_parser_used_up",
+        "_is_second",
         "_judged",
         "_left",
         "_limits",
@@ -141,6 +141,7 @@ class Reader:
         self._line, self._start = b"", _NO_START  # the last request line, and what it says
         self._parser = HttpRequestParser(self)
         self._is_parser_used_up = False
+        self._is_second = False  # a head came before, on this connection
         self._headers = _NO_HEADERS  # of the head that the parser was given; of them, by name, what means something
         self._told: dict[bytes, bytes] = {}
         self._lines = _NO_LINES  # of fields, where a head came in parts, or of trailers
@@ -175,7 +176,7 @@ class Reader:
         """Let go of who holds us, without which a closed connection would wait for the collector, and of what is held:
         one read may have brought thousands of headers before it was refused. Nothing is fed any more.
         """
-        with suppress(AttributeError):  # done before
+        if hasattr(self, "_hearer"):  # else it was done before
             del self._hearer, self._parser
         self._held, self._lines, self._headers, self._told = b"", _NO_LINES, _NO_HEADERS, {}
 
@@ -207,8 +208,9 @@ class Reader:
         if headers is None or len(headers) > self._limits.header_count:
             return end + 2
         meaning = self._meaning()
-        if after - end <= _LONGEST_MEMO and self._start[2]:
+        if self._is_second and after - end <= _LONGEST_MEMO and self._start[2]:  # who comes once is not remembered
             self._memo_section, self._memo_headers, self._memo = data[end:after], headers.copy(), meaning
+        self._is_second = True
         self._begin(headers, meaning)
         return after
 
@@ -460,7 +462,9 @@ def _check_host(told: dict[bytes, bytes], minor: int) -> None:
 def _is_kept(connection: bytes, minor: int) -> bool:
     """Return whether another request may follow (RFC 9112 section 9.3)."""
     value = connection.lower()
-    if minor and b"close" not in value:
+    if value == b"close":  # the one option that anybody sends to HTTP/1.1
+        return False
+    if minor and value.find(b"close") < 0:
         return True
     options = {option.strip(b" \t") for option in value.split(b",")}
     return b"close" not in options and (bool(minor) or b"keep-alive" in options)

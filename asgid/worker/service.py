@@ -93,6 +93,8 @@ class Service:
         now_ns = monotonic_ns()
         if now_ns - self._looked_ns > _LOOK_NS:
             self._siblings, self._looked_ns = self.look_for_siblings(now_ns - _SILENT_NS), now_ns
+        if not self._siblings:
+            return inf
         return min((row[CONNECTIONS] for row in self._siblings if row[ACCEPTING]), default=inf)
 
     def free_place(self) -> None:
