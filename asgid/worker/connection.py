@@ -423,7 +423,7 @@ class Connection(asyncio.Protocol):
     def hold_back(self) -> None:
         """Let what else is written in this turn of the loop leave at its end, in one write."""
         if self.cork is None:
-            self.cork = Cork(self.transport)
+            self.cork = Cork(self.transport, self.service.most_joined)
             self.service.loop.call_soon(self.uncork)
 
     def uncork(self) -> None:

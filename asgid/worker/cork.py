@@ -16,10 +16,11 @@ _MOST_BYTES = 65536
 class Cork:
     """Takes what the transport would take; `pull` hands it over."""
 
-    __slots__ = ("_parts", "_size", "_transport")
+    __slots__ = ("_most_joined", "_parts", "_size", "_transport")
 
-    def __init__(self, transport: WriteTransport) -> None:
+    def __init__(self, transport: WriteTransport, most_joined: float) -> None:
         self._transport = transport
+        self._most_joined = most_joined  # above this, copying costs more than handing over the parts
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -35,6 +36,8 @@ class Cork:
 
     def pull(self) -> None:
         """Write what is held back."""
-        parts, self._parts, self._size = self._parts, [], 0
-        if parts:
+        parts, size, self._parts, self._size = self._parts, self._size, [], 0
+        if size > self._most_joined:
+            self._transport.writelines(parts)
+        elif parts:
             self._transport.write(b"".join(parts))

@@ -42,8 +42,8 @@ HIGH_WATER = 65536
 _CHUNK_BYTES = 48
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
-#: Payloads above this are handed to the transport uncopied; below it one write of a joined head and body is cheaper.
-_JOINED = 16384
+#: Files up to here are read and leave with the head in one write.
+_SMALL_FILE = 16384
 
 
 # From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
@@ -231,7 +231,7 @@ class Exchange:
         )
         if connection.cork:
             connection.cork.writelines((before, payload, after))
-        elif len(payload) <= _JOINED:
+        elif len(payload) <= service.most_joined:
             connection.transport.write(b"".join((before, payload, after)))
         else:
             connection.transport.writelines((before, payload, after) if after else (before, payload))
@@ -283,7 +283,7 @@ class Exchange:
     async def _send_stretch(self, stretch: Stretch, *, more: bool) -> None:
         """Send bytes of a file as a part of the body: a few in one write with the head, many past this process."""
         response, connection = self.response, self._connection
-        if stretch.length <= _JOINED:
+        if stretch.length <= _SMALL_FILE:
             body = b"" if response.is_bodiless else stretch.read()
             await self.send({"type": "http.response.body", "body": body, "more_body": more})
             return

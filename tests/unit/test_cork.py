@@ -1,6 +1,7 @@
 """A cork holds answers back in their order, and not without bound."""
 
 import asyncio  # noqa: TC003 - it is loaded anyway
+from math import inf
 from typing import cast
 
 from asgid.worker.cork import Cork
@@ -13,10 +14,13 @@ class _Transport:
     def write(self, data: bytes) -> None:
         self.writes.append(data)
 
+    def writelines(self, parts: list[bytes]) -> None:
+        self.writes.append(b"|".join(parts))
 
-def _corked() -> tuple[Cork, list[bytes]]:
+
+def _corked(most_joined: float = inf) -> tuple[Cork, list[bytes]]:
     transport = _Transport()
-    return Cork(cast("asyncio.WriteTransport", transport)), transport.writes
+    return Cork(cast("asyncio.WriteTransport", transport), most_joined), transport.writes
 
 
 def test_what_is_held_back_leaves_in_one_write():
@@ -29,6 +33,16 @@ def test_what_is_held_back_leaves_in_one_write():
     cork.pull()
     cork.pull()
     assert [b"abc"] == writes
+
+
+def test_what_is_large_is_not_copied():
+    """The transport is given the parts as they are."""
+    cork, writes = _corked(most_joined=3)
+    for part in (b"ab", b"cd"):
+        cork.write(part)
+    cork.pull()
+
+    assert [b"ab|cd"] == writes
 
 
 def test_no_more_is_held_back_than_gains_anything():
