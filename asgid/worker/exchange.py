@@ -104,10 +104,12 @@ class Exchange:
         self.begun = now
         self._service.row[STARTED] += 1
         loop = self._service.loop
+        # Not the context at hand: the turn came, or reading was resumed, within another request's call.
+        context = self._service.context.copy()
         if _EAGER:  # a partial of Task costs 0.1 µs more
-            self.task = task = Task(self._run(), loop=loop, eager_start=True)  # type: ignore[call-arg] # seen as on 3.11
+            self.task = task = Task(self._run(), loop=loop, context=context, eager_start=True)  # type: ignore[call-arg] # seen as on 3.11
         else:
-            self.task = task = Task(self._run(), loop=loop)
+            self.task = task = Task(self._run(), loop=loop, context=context)
         if not task.done():
             self._service.running.add(self)
             task.add_done_callback(self._ended)

@@ -5,6 +5,7 @@ Only values and references; it decides nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextvars import copy_context
 from math import inf
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -60,6 +61,7 @@ class Service:
         self.loop = loop
         # A transport of asyncio's own loop that is given parts does not say that the client is slow (Python 3.13.0).
         self.most_joined = _JOINED if type(loop).__module__.startswith("uvloop") else inf
+        self.context = copy_context()  #: of which each application's call gets a copy: no request has changed it
         self.log = log
         self.access = access
         self.admission = admission

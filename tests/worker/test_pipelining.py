@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextvars import ContextVar
 from typing import Any, cast
 
 import pytest
@@ -43,6 +44,24 @@ async def test_one_request_runs_at_a_time():
 
         assert [200] * 3 == [(await client.answer()).status for _ in range(3)]
         assert 1 == most
+
+
+@on_a_loop
+async def test_no_request_begins_with_the_context_variables_of_another():
+    """What an application sets in its context ends with its call, also where the next turn comes from within it."""
+    user = ContextVar("user", default="nobody")
+
+    async def app(scope, receive, send):
+        found = user.get()
+        user.set(scope["path"])
+        await asyncio.sleep(0)
+        await respond(send, found.encode())
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
+
+        assert [b"nobody"] * 3 == [(await client.answer()).body for _ in range(3)]
 
 
 @on_a_loop
