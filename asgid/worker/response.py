@@ -98,8 +98,9 @@ class Response:
             left = self._left - len(payload)
             if left < 0 or (left and not more):
                 raise _broken_promise(left)
-            self._left = left
         before = self._first(len(payload), common, more, is_last) if self.state is HELD else self._further()
+        if self._left is not None:  # not before: what comes while a file is sent is refused, and counts for nothing
+            self._left -= len(payload)
         after = b""
         if self._is_chunked:
             if payload:

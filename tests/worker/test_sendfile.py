@@ -380,17 +380,18 @@ async def test_a_file_that_grows_is_sent_as_it_was(large):
         assert b"next" == (await client.get("/next")).body
 
 
+@pytest.mark.parametrize("promised", [(), (length(len(LARGE) + 5),)], ids=["chunks", "a length"])
 @on_a_loop
-async def test_another_message_while_a_file_is_sent_is_refused(large):
-    """It could only stand in the middle of the file."""
+async def test_another_message_while_a_file_is_sent_is_refused(promised, large):
+    """It could only stand in the middle of the file; of a promised length it takes nothing."""
 
     async def app(scope, receive, send):
-        await send(start())
+        await send(start(200, *promised))
         with large.open("rb") as file:
             sending = asyncio.ensure_future(send(handed(file, more_body=True)))
             await asyncio.sleep(0)
             with pytest.raises(AppError, match="sending"):
-                await send(last(b"between"))
+                await send(last(b"among"))
             with pytest.raises(AppError, match="sending"):
                 await send(handed(file))
             await sending
