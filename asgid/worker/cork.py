@@ -16,18 +16,20 @@ _MOST_BYTES = 65536
 class Cork:
     """Takes what the transport would take; `pull` hands it over."""
 
-    __slots__ = ("_most_joined", "_parts", "_size", "_transport")
+    __slots__ = ("_most_joined", "_parts", "_size", "_transport", "is_passed")
 
     def __init__(self, transport: WriteTransport, most_joined: float) -> None:
         self._transport = transport
         self._most_joined = most_joined  # above this, copying costs more than handing over the parts
         self._parts: list[bytes] = []
         self._size = 0
+        self.is_passed = False  # more was written in this turn than can be held back
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
         self._size += len(data)
         if self._size > _MOST_BYTES:
+            self.is_passed = True
             self.pull()
 
     def writelines(self, parts: Iterable[bytes]) -> None:

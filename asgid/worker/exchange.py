@@ -244,10 +244,10 @@ class Exchange:
         if was_held:
             observe(service.row, START, monotonic() - self.begun)
         connection.hold_back()
-        if connection.is_write_paused:
-            await connection.writable()
-            if self.is_disconnected:
-                raise ClientDisconnectedError("the client has disconnected")
+        # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
+        # from the others and from the news that the client has gone.
+        if connection.is_write_paused or (connection.cork and connection.cork.is_passed):
+            await self._until_taken()
 
     async def _send_extension(self, kind: object, message: Message) -> None:
         """Take a message of one of the extensions that the scope names."""
@@ -266,9 +266,16 @@ class Exchange:
         else:
             raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
         if self._connection.is_write_paused and response.state is not COMPLETE:
+            await self._until_taken()
+
+    async def _until_taken(self) -> None:
+        """Wait for the client, or let the loop turn where it is not the client who is waited for."""
+        if self._connection.is_write_paused:
             await self._connection.writable()
-            if self.is_disconnected:
-                raise ClientDisconnectedError("the client has disconnected")
+        else:
+            await asyncio.sleep(0)
+        if self.is_disconnected:
+            raise ClientDisconnectedError("the client has disconnected")
 
     async def _send_handed(self, handed: Handed, *, more: bool) -> None:
         stretch = handed.stretch()

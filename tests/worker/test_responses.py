@@ -446,3 +446,24 @@ async def test_several_tasks_may_receive_at_once():
         await until(lambda: worker.service.running)
         client.close()
         await until(lambda: ["http.disconnect"] * 3 == got)
+
+
+@on_a_loop
+async def test_a_stream_that_waits_for_nothing_leaves_the_loop_to_others():
+    """Its client keeps up, so it is never made to wait for it; others, and the news of an end, have their turn."""
+    turns: list[str] = []
+
+    async def app(scope, receive, send):
+        asyncio.get_running_loop().call_soon(turns.append, "another's")
+        await send(start())
+        for _ in range(150):  # of what the kernel takes at once
+            await send(part(bytes(1000)))
+        turns.append("the stream's end")
+        await send(END)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+
+        assert 150_000 == len((await client.answer()).body)
+        assert ["another's", "the stream's end"] == turns
