@@ -321,7 +321,7 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         if state is not COMPLETE:
-            is_head = exchange.scope["method"] == "HEAD" if exchange else self._reader.is_head_asked
+            is_head = exchange.response.is_head if exchange else self._reader.is_head_asked
             self.write_error(error.status, str(error), is_head=is_head)
         self._linger()
 
@@ -430,10 +430,12 @@ class Connection(asyncio.Protocol):
         """Write what was held back."""
         if self.cork:
             cork, self.cork = self.cork, None
-            cork.pull()
+            if not self.transport.is_closing():  # uvloop raises where a reset has closed it, and we are not told yet
+                cork.pull()
 
     def write(self, data: bytes) -> None:
-        (self.cork or self.transport).write(data)
+        if not self.transport.is_closing():
+            (self.cork or self.transport).write(data)
 
     def write_continue(self) -> None:
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")

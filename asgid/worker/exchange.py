@@ -226,6 +226,8 @@ class Exchange:
             return
         was_held = response.state is HELD
         connection, service = self._connection, self._service
+        if connection.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
+            raise ClientDisconnectedError("the client has disconnected")
         before, payload, after = response.body(
             message,
             service.common_lines,
@@ -404,7 +406,8 @@ class Exchange:
         self.response.status = status
         self.response.state = State.COMPLETE
         self.response.keep_alive = False
-        is_head = self.scope["method"] == "HEAD"
+        # Not by the scope: it is the application's, and there is middleware that makes a GET of a HEAD.
+        is_head = self.response.is_head
         self._connection.write_error(status, text, is_head=is_head, retry_after_s=retry_after_s)
         self._complete(monotonic(), AT_ONCE)
 
@@ -432,11 +435,13 @@ class Exchange:
 
 def _stems_from_disconnect(error: BaseException | None) -> bool:
     """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it."""
-    while error is not None:
+    seen: set[int] = set()  # `raise a from b` after `raise b from a` makes a ring, and this must end all the same
+    while error is not None and id(error) not in seen:
         if isinstance(error, OSError):
             return True
         if isinstance(error, BaseExceptionGroup):
             return all(_stems_from_disconnect(part) for part in error.exceptions)
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 
@@ -444,4 +449,8 @@ def _stems_from_disconnect(error: BaseException | None) -> bool:
 def _stack_of(error: BaseException) -> str:
     # From the application inwards: the frames of this file say nothing about the fault.
     trace = error.__traceback__.tb_next if error.__traceback__ else None
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    except BaseException as unreadable:  # noqa: BLE001 - a SyntaxError whose offset is no number, a __dir__ that exits
+        name, why = type(error).__name__, type(unreadable).__name__
+        return "".join([*traceback.format_tb(trace), f"{name}, which cannot be shown: {why}"])

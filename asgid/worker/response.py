@@ -41,20 +41,20 @@ class Response:
     __slots__ = (
         "_after_body",
         "_is_chunked",
-        "_is_head",
         "_left",
         "_lines",
         "_mine",
         "_minor",
         "_trailers",
         "is_bodiless",
+        "is_head",
         "keep_alive",
         "state",
         "status",
     )
 
     def __init__(self, is_head: bool, minor: int, keep_alive: bool) -> None:
-        self._is_head = is_head  # a request with HEAD: no body, whatever the application sends
+        self.is_head = is_head  # a request with HEAD: no body, whatever the application sends
         self._minor = minor  # of the request's HTTP version: a 1.0 client knows no chunks
         self.keep_alive = keep_alive
         self.state = WAITING
@@ -79,7 +79,7 @@ class Response:
         self.status = status
         if closes:
             self.keep_alive = False
-        if self._is_head or self.is_bodiless:
+        if self.is_head or self.is_bodiless:
             self.is_bodiless, self._left = True, None
         if message.get("trailers"):
             self._expect_trailers()

@@ -1,11 +1,12 @@
 """What an application sends -> what the client reads, and what becomes of applications that do it wrong."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import h11
 import pytest
 
+from asgid.worker.connection import Connection
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, told, until
 
 _START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
@@ -467,3 +468,75 @@ async def test_a_stream_that_waits_for_nothing_leaves_the_loop_to_others():
 
         assert 150_000 == len((await client.answer()).body)
         assert ["another's", "the stream's end"] == turns
+
+
+@on_a_loop
+async def test_a_reset_that_we_are_not_told_of_yet_is_a_disconnect():
+    """Between the transport's end and the news of it send() raises OSError, and what was held back is forgotten."""
+    raised: list[type] = []
+
+    async def app(scope, receive, send):
+        await send(start())
+        await send(part(b"1"))
+        await send(part(b"2"))  # held back
+        for connection in worker.service.connections:
+            cast("Connection", connection).transport.abort()
+        with pytest.raises(OSError, match="disconnected") as caught:
+            await send(part(b"3"))
+        raised.append(caught.type)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: raised)
+
+
+def _ring() -> Exception:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+@on_a_loop
+async def test_errors_that_are_the_cause_of_each_other_hold_up_nobody():
+    """Whether they stem from a disconnect is found out in a bounded time."""
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        await receive()
+        raise _ring()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        client.reset()
+        await until(lambda: not worker.service.running)
+
+        assert ["application failed"] == [line.event for line in worker.lines]
+
+
+@on_a_loop
+async def test_an_error_that_cannot_be_shown_is_a_500_all_the_same():
+    """The traceback module fails at it; the client and the log have something nevertheless."""
+    place: Any = ("file", 1, "no number", "text")
+
+    async with Worker(sends(SyntaxError("odd", place))) as worker:
+        client = await worker.connect()
+
+        assert 500 == (await client.get()).status
+
+
+@on_a_loop
+async def test_a_head_is_answered_without_a_body_whatever_the_scope_says_by_then():
+    """There is middleware that makes a GET of it; our own 500 goes by what the client asked."""
+
+    async def app(scope, receive, send):
+        scope["method"] = "GET"
+        raise ValueError("after that")
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("HEAD"))
+
+        assert (await client.rest()).endswith(b"\r\n\r\n")
