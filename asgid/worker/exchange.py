@@ -192,9 +192,10 @@ class Exchange:
             if not self._is_body_given:
                 if self._chunks or self.is_body_complete:
                     return self._next_body()
-                if self.expects_continue and self.response.state is State.WAITING:
-                    self.expects_continue = False
-                    self._connection.write_continue()
+                if self.expects_continue:
+                    self.expects_continue = False  # once a part of the answer has left, the body is late like another
+                    if self.response.state <= HELD:
+                        self._connection.write_continue()
             if self.is_hung_up:
                 return {"type": "http.disconnect"}
             waiter = self._service.loop.create_future()

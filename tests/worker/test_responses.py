@@ -344,6 +344,45 @@ async def test_100_continue_never_comes_from_an_application_that_answers_first(p
 
 
 @on_a_loop
+async def test_100_continue_comes_until_a_part_of_the_answer_has_left():
+    """Whoever says its start and then reads has sent nothing yet; without the 100 both sides would wait."""
+
+    async def app(scope, receive, send):
+        await send(_START)
+        await send({"type": "http.response.body", "body": await body_of(receive)})
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(_EXPECTS)
+        assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
+        await client.send(b"abc")
+        answer = await client.answer()
+
+        assert (b"abc", False) == (answer.body, answer.closes)
+
+
+@on_a_loop
+async def test_who_reads_after_a_part_of_its_answer_does_not_wait_for_ever():
+    """There is no place for a 100 any more: a client that waits for one has its time, and is cut off."""
+    seen: list[str] = []
+
+    async def app(scope, receive, send):
+        await send(_START)
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        seen.append((await receive())["type"])
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(_EXPECTS)
+        assert b"connection: close" in await client.head()
+        worker.pass_time(61)
+
+        assert b"1\r\na\r\n" == await client.rest()
+        await until(lambda: ["http.disconnect"] == seen)
+        assert 1 == worker.counts["timeout body"]
+
+
+@on_a_loop
 async def test_a_client_that_does_not_wait_for_100_gets_none():
     """Its body is here already."""
     async with Worker(tell) as worker:
