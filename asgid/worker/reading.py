@@ -33,8 +33,10 @@ from asgid.worker.request_head import (
 #: Longer than any body: what others keep in 63 bits must not wrap around there.
 _LONGEST_BODY = (1 << 63) - 1
 _LENGTH_DIGITS = len(str(_LONGEST_BODY))
-#: What means something here.
-_TELLING = frozenset((b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", *FORWARDING))
+#: What means something here; `proxy-connection` only to the parser.
+_TELLING = frozenset(
+    (b"connection", b"content-length", b"expect", b"host", b"proxy-connection", b"transfer-encoding", *FORWARDING)
+)
 _SPACE = 0x20
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
@@ -348,8 +350,9 @@ class Reader:
                 raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
             expects_continue = True
         keep_alive = _is_kept(told[b"connection"], minor) if b"connection" in told else bool(minor)
-        # It waits for a body that it will not be given, or takes nothing after what it holds for the last request.
-        if length or is_chunked or not (minor and keep_alive):
+        # It waits for a body that it will not be given, or takes nothing after what it holds for the last request:
+        # `proxy-connection: close` is as good as `connection` to it, and nothing to us (RFC 9112 appendix C.2.2).
+        if length or is_chunked or not (minor and keep_alive) or b"proxy-connection" in told:
             self._is_parser_used_up = True
         return keep_alive, expects_continue, length, is_chunked
 

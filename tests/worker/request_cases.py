@@ -741,6 +741,16 @@ CONNECTIONS = [
         _with((b"connection", b"close")),
         is_kept=False,
     ),
+    *(
+        served(
+            f"the option {value!r} of old proxies",
+            "C.2.2",
+            head(b"Proxy-Connection: " + value) + NEXT,
+            _with((b"proxy-connection", value)),
+            Given(),
+        )
+        for value in (b"keep-alive", b"close")
+    ),
     served("HTTP/1.0", "9.3", _old(), Given(http_version="1.0"), is_kept=False),
     served("HTTP/1.0, and a request after it", "9.3", _old() + NEXT, Given(http_version="1.0"), is_kept=False),
     served(
