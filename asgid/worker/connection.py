@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         "_ends",
         "_failure",
         "_has_begun",
+        "_has_said_last",
         "_is_ended",
         "_is_open_ended",
         "_is_reading_paused",
@@ -70,6 +71,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.cork: Cork | None = None
         self._has_begun = False  # a request, in this read
+        self._has_said_last = False  # the client: it sends no request after the one that came last
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
         self.is_deaf = False
@@ -172,6 +174,7 @@ class Connection(asyncio.Protocol):
         if self._has_begun:
             self.hold_back()
         self._has_begun = True
+        self._has_said_last = not keep_alive
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
         if self._reader.is_forwarded:
             self.service.forwarding.apply(scope, ends.peer(self._ends, self.transport))
@@ -213,6 +216,8 @@ class Connection(asyncio.Protocol):
             self._next(monotonic())
         elif self._phase == "body" and self.exchange is exchange:
             self._rest()
+        if self.is_deaf:  # its answer is here, and the last
+            raise EnoughError
 
     # Requests in turn
 
@@ -261,7 +266,10 @@ class Connection(asyncio.Protocol):
         """The response has left whole."""
         if not exchange.response.keep_alive:
             self._is_open_ended = exchange.response.is_open_ended
-            self._finish()
+            if self._has_said_last:
+                self._finish()
+            else:  # it is we who close, and its next request may be on the way
+                self._linger()
         elif exchange.is_body_complete:
             if exchange is self.exchange:
                 self._next(now)
@@ -388,7 +396,10 @@ class Connection(asyncio.Protocol):
         self.is_deaf = True
         self.uncork()
         exchange = self.exchange
-        is_open_ended = self._is_open_ended or (exchange is not None and exchange.response.is_open_ended)
+        # Of a whole one that has left, nothing is to be taken back.
+        is_open_ended = (self._is_open_ended and self.transport.get_write_buffer_size() > 0) or (
+            exchange is not None and exchange.response.is_open_ended
+        )
         if is_open_ended and self in self.service.connections:  # else the descriptor may be another's by now
             self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
         self.transport.abort()

@@ -57,9 +57,7 @@ class EnoughError(Exception):
 
 
 class Hearer(Protocol):
-    """Who is told what was read. Once `is_deaf`, nothing more is."""
-
-    is_deaf: bool
+    """Who is told what was read, until it raises EnoughError."""
 
     def request_began(
         self,
@@ -188,8 +186,6 @@ class Reader:
         end = data.find(b"\r\n", at)
         if end <= at:
             return self._read_blank(data, at) if end == at else self._hold_start(data, at)
-        if self._hearer.is_deaf:
-            raise EnoughError
         line = data[at:end]
         if line != self._line:
             if end - at > self._longest_start:
@@ -254,8 +250,6 @@ class Reader:
     def _hold_start(self, data: bytes, at: int) -> int:
         part = data[at:]
         if part != b"\r":  # else perhaps an empty line
-            if self._hearer.is_deaf:
-                raise EnoughError
             self.is_in_head = True
             check_unfinished_start(part.removesuffix(b"\r"), self._limits.request_line)
         self._held = part

@@ -75,8 +75,6 @@ class Heard:
         self.refusal: tuple[int, str] | None = None
 
     def request_began(self, *said):
-        if self.is_deaf:
-            raise EnoughError
         self.requests.append(said)
         self.body = []
 
@@ -86,6 +84,8 @@ class Heard:
     def request_ended(self):
         self.requests[-1] += (b"".join(self.body),)
         self.is_deaf = not self.requests[-1][4]  # it is not kept
+        if self.is_deaf:
+            raise EnoughError
 
 
 def heard(pieces: list[bytes]) -> Heard:

@@ -150,11 +150,11 @@ async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
     """Below the mark at which writing pauses, closing would else wait for ever."""
 
     async def app(scope, receive, send):
-        await respond(send, b"x" * 40_000, headers=[(b"connection", b"close")])
+        await respond(send, b"x" * 40_000)
 
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        await client.send(request("GET", "/", "Connection: close"))
         await until(client.server.transport.is_closing)
         assert not client.server.is_write_paused
         assert client.server.transport.get_write_buffer_size()
@@ -300,6 +300,30 @@ async def test_who_was_refused_is_heard_out_for_a_moment_only():
         assert 400 == (await client.answer()).status
         await client.send(b"x" * 1000)
         assert worker.service.connections
+        worker.pass_time(3)
+
+        await until(lambda: not worker.service.connections)
+
+
+@pytest.mark.parametrize("why", ["the application", "an error", "a drain"])
+@on_a_loop
+async def test_who_may_not_know_of_the_close_is_heard_out_for_a_moment(why):
+    """Its next request, on the way already, must not take the answer from it; one that said close sends none."""
+
+    async def app(scope, receive, send):
+        assert why != "an error"
+        await respond(send, b"last", headers=[(b"connection", b"close")] if why == "the application" else [])
+
+    async with Worker(app) as worker:
+        worker.service.is_draining = why == "a drain"
+        client, other = await worker.connect_tcp(), await worker.connect_tcp()
+        await client.send(request())
+        await until(lambda: client.server.is_deaf)
+        await client.send(request())
+        assert (await client.answer()).closes
+        assert b"" == await client.rest()
+        await other.send(request("GET", "/", "Connection: close"))
+        await until(lambda: {client.server} == worker.service.connections)
         worker.pass_time(3)
 
         await until(lambda: not worker.service.connections)
