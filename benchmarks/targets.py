@@ -65,6 +65,7 @@ TARGETS = (
     Target("hello", Figure.RATE, "node", 0.95),
     Target("access", Figure.CPU, "uvicorn", 0.32),
     Target("browser", Figure.CPU, "uvicorn", 0.58, aim=0.50),
+    Target("proxied", Figure.CPU, "uvicorn", 0.70),
     Target("large", Figure.CPU, "uvicorn", 0.75),
     Target("echo", Figure.CPU, "uvicorn", 0.55),
     Target("upload", Figure.CPU, BEST, 0.85),

@@ -145,6 +145,13 @@ class Connection(asyncio.Protocol):
             exchange.hang_up()
         return True
 
+    def client_left(self, is_reset: bool) -> None:
+        """The client has closed its sending side, or the connection, while we do not read."""
+        if is_reset:
+            self.abort()
+        elif self.exchange and self.exchange.is_body_complete:  # else the rest of the body may still be there
+            self.exchange.hang_up()
+
     def pause_writing(self) -> None:
         self.is_write_paused = True
         self._await_reader("write")
@@ -475,11 +482,13 @@ class Connection(asyncio.Protocol):
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.transport.is_closing():
             self._is_reading_paused = True
+            self.service.unread.add(self)
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
         if self._is_reading_paused and not self._queue and not self.transport.is_closing():
             self._is_reading_paused = False
+            self.service.unread.discard(self)
             self.transport.resume_reading()
             if self._phase == "body":  # it could not send until now
                 self._expect("body", self.service.timeouts.body)

@@ -73,6 +73,8 @@ class Exchange:
         "is_disconnected",
         "is_hung_up",
         "is_slow_logged",
+        "method",
+        "path",
         "response",
         "scope",
         "task",
@@ -82,6 +84,7 @@ class Exchange:
         self._connection = connection
         self._service = connection.service
         self.scope = scope
+        self.method, self.path = scope["method"], scope["path"]  # the scope is the application's, to empty it even
         self.response = response
         self.expects_continue = expects_continue
         self.is_body_complete = False  # as far as it has arrived
@@ -343,7 +346,7 @@ class Exchange:
     def _complete(self, now: float, histogram: int) -> None:
         """The last byte is handed to the transport: count it, and let the connection go on."""
         row, scope, elapsed = self._service.row, self.scope, now - self.begun
-        row[REQUEST_CELL[scope["method"]][self.response.status]] += 1
+        row[REQUEST_CELL[self.method][self.response.status]] += 1
         row[RESPONSE_BYTES] += self._response_bytes
         observe(row, histogram, elapsed)
         if self._service.access:
@@ -380,8 +383,8 @@ class Exchange:
             self._service.row[EXCEPTIONS] += 1
             self._service.log.error(  # noqa: TRY400 - it is no logging.Logger
                 "application failed",
-                method=self.scope["method"],
-                path=self.scope["path"],
+                method=self.method,
+                path=self.path,
                 response=self.response.state.name.lower(),
                 stack=_stack_of(error),
             )

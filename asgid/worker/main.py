@@ -184,7 +184,7 @@ class Worker:
         """Say what this worker is doing, from within it: its loop stands still, but Python runs signal handlers."""
         task = asyncio.current_task()
         requests = [
-            f"{exchange.scope['method']} {exchange.scope['path']}"
+            f"{exchange.method} {exchange.path}"
             for connection in service.connections
             if (exchange := connection.exchange)
         ]

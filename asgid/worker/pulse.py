@@ -4,6 +4,7 @@ The heartbeat comes from the loop that is judged by it, so a loop that stands st
 """
 
 import asyncio  # noqa: TC003 - it is loaded anyway; hiding it gains nothing
+import select
 from email.utils import formatdate
 from time import monotonic, monotonic_ns, time
 
@@ -44,9 +45,24 @@ class Pulse:
                 service.row[TIMEOUT_CELL["queue"]] += 1
                 exchange.refuse(now)
             service.row[QUEUED] = len(service.places)
+        if service.unread:
+            self._look_for_departed()
         self._look_for_slow_requests(now)
         self._due = now + self._interval
         self._timer = service.loop.call_later(self._interval, self._beat)
+
+    def _look_for_departed(self) -> None:
+        """Where reading is paused nobody tells us that the client has left, and a long poll would wait for ever."""
+        unread = {
+            one.transport.get_extra_info("socket").fileno(): one
+            for one in self._service.unread
+            if not one.transport.is_closing()
+        }
+        ends = select.poll()
+        for descriptor in unread:
+            ends.register(descriptor, select.POLLRDHUP)
+        for descriptor, event in ends.poll(0):
+            unread[descriptor].client_left(bool(event & (select.POLLHUP | select.POLLERR)))
 
     def _look_for_slow_requests(self, now: float) -> None:
         limit = self._service.timeouts.slow_request
@@ -56,8 +72,8 @@ class Pulse:
                 self._service.row[SLOW] += 1
                 self._service.log.warning(
                     "slow request",
-                    method=exchange.scope["method"],
-                    path=exchange.scope["path"],
+                    method=exchange.method,
+                    path=exchange.path,
                     age_s=round(now - exchange.begun, 1),
                     stack=exchange.stack(),
                 )

@@ -72,6 +72,7 @@ class Service:
         self.trust = Trust(config.proxy.trusted)
         self.forwarding = Forwarding(config.proxy, self.trust)
         self.connections: set[Connection | Preamble] = set()
+        self.unread: set[Connection] = set()  #: those on which reading is paused
         self.running: set[Exchange] = set()  #: whose application's call has not returned
         self.on_left: Callable[[], None] = _nothing  #: a connection is closed, or an application's call has returned
         self.look_for_siblings: Callable[[int], list[Row]] = _nobody
@@ -90,6 +91,7 @@ class Service:
     def left(self, connection: "Connection | Preamble") -> None:
         """It is closed, and nothing of it is in hand any more."""
         self.connections.discard(connection)
+        self.unread.discard(connection)
         self.row[CONNECTIONS] -= 1
         self.admission.left()
         self.on_left()

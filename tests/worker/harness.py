@@ -129,7 +129,7 @@ class _Access:
         self.answers: list[tuple[str, str, int, int, float]] = []
 
     def add(self, scope: Scope, status: int, response_bytes: int, elapsed_s: float) -> None:
-        self.answers.append((scope["method"], scope["path"], status, response_bytes, elapsed_s))
+        self.answers.append((scope.get("method", ""), scope.get("path", ""), status, response_bytes, elapsed_s))
 
 
 def _loopback() -> tuple[socket.socket, socket.socket]:

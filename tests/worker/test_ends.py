@@ -408,3 +408,44 @@ async def test_accepting_stops_at_the_cap_and_goes_on_below_it():
         assert 1 == worker.paused
         assert 2 == worker.counts["LIMIT_REACHED"]
         assert 3 == worker.counts["ACCEPTED"]
+
+
+@pytest.mark.parametrize("how", ["closes its sending side", "resets"])
+@on_a_loop
+async def test_a_client_that_leaves_while_another_request_waits_is_noticed(how):
+    """Reading is paused then, so the loop does not tell of it; the pulse asks."""
+    got: list[str] = []
+
+    async def app(scope, receive, send):
+        await body_of(receive)
+        got.append((await receive())["type"])
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request("GET", "/long-poll") + request("GET", "/behind-it"))
+        await until(lambda: worker.service.unread, "the second waits")
+        if how == "resets":
+            client.reset()
+        else:
+            client.end()
+        worker.pass_time(1.0)
+        await until(lambda: got)
+
+        assert "http.disconnect" == got[0]
+
+
+@on_a_loop
+async def test_an_application_may_empty_its_scope():
+    """What the server needs to know of the request afterwards, it knows itself."""
+
+    async def app(scope, receive, send):
+        scope.clear()
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/", "Connection: close"))
+
+        assert 200 == (await client.answer()).status
+        assert b"" == await client.rest()
+        assert 1 == worker.counts["GET 200"]
