@@ -31,6 +31,7 @@ PURE = (
         "master.recycling",
         "worker.admission",
         "worker.request_head",
+        "worker.meaning",
         "worker.refusals",
         "worker.proxy",
         "worker.proxy_protocol",

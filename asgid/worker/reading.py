@@ -1,38 +1,34 @@
 """One connection's bytes -> request heads and bodies, the same however they were cut up; with the limits counted here.
 
 A step takes what it can use and says where the next one begins; only an unfinished line is held back. httptools is
-given whole heads and nothing else; what it leaves out is judged here and in request_head.py. What is complete is told
-to the connection, in the order of the bytes. What is wrong is raised out of `feed` as a ClientError with the status to
-answer, by the first byte that makes it so: nothing depends on what came with it in one read. This file does not know
-what an answer is.
+given whole heads and nothing else; what it leaves out is judged in request_head.py, line by line, and in meaning.py.
+What is complete is told to the connection, in the order of the bytes. What is wrong is raised out of `feed` as a
+ClientError with the status to answer, by the first byte that makes it so: nothing depends on what came with it in one
+read. This file does not know what an answer is.
 """
 
 import re
 from collections.abc import Callable
 from enum import IntEnum
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgid.config import Limits
 from asgid.errors import ClientError
+from asgid.worker.meaning import LONGEST_BODY, Meaning, meaning_of
 from asgid.worker.proxy import FORWARDING
 from asgid.worker.request_head import (
     CONTROL,
-    GOOD_HOSTS,
     Field,
     Start,
     check_start_length,
     check_unfinished_start,
     field,
-    is_authority,
     malformed,
     start,
 )
 
-#: Longer than any body: what others keep in 63 bits must not wrap around there.
-_LONGEST_BODY = (1 << 63) - 1
-_LENGTH_DIGITS = len(str(_LONGEST_BODY))
 #: What means something here; `proxy-connection` only to the parser.
 _TELLING = frozenset(
     (b"connection", b"content-length", b"expect", b"host", b"proxy-connection", b"transfer-encoding", *FORWARDING)
@@ -40,7 +36,6 @@ _TELLING = frozenset(
 _SPACE = 0x20
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
-_CODING = re.compile(_TOKEN)
 _CHUNK = re.compile(  # RFC 9112 section 7.1; no space before the semicolon: there others have read on, or not
     rb"([0-9A-Fa-f]{1,16})(?:;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"(?:[%s]|\\[%s\"\\])*\"))?[ \t]*)*"
     % (_TOKEN, _TOKEN, _QUOTED, _QUOTED)
@@ -88,10 +83,6 @@ class _Expected(IntEnum):
 
 _START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER = _Expected
 
-
-#: What a header section says to a server: whether the connection is kept, whether the client waits for 100, the length
-#: of the body, whether it comes in chunks.
-_Meaning: TypeAlias = tuple[bool, bool, int, bool]
 
 _NO_START: Start = ("", b"", 0, b"")
 _NO_HEADERS: list[Field] = []  # shared by all that have read none; never changed
@@ -152,7 +143,7 @@ class Reader:
         # The last header section with its line break before and its empty line after, and what it was read as.
         self._memo_section = _NEVER
         self._memo_headers = _NO_HEADERS
-        self._memo: _Meaning = (True, False, 0, False)
+        self._memo: Meaning = (True, False, 0, False)
 
     def feed(self, data: bytes) -> None:
         """Take what was received; raises ClientError for what is no request, or is over a limit."""
@@ -295,7 +286,7 @@ class Reader:
         if len(text) > room:
             raise self._header_size()
 
-    def _begin(self, headers: list[Field], meaning: _Meaning) -> None:
+    def _begin(self, headers: list[Field], meaning: Meaning) -> None:
         method, target, minor, authority = self._start
         if authority:
             if method == "CONNECT":  # a 2xx would promise a tunnel (RFC 9110 section 9.3.6)
@@ -327,28 +318,16 @@ class Reader:
         self._meaning()
         return malformed("the request is not HTTP/1.1")
 
-    def _meaning(self) -> _Meaning:
+    def _meaning(self) -> Meaning:
         minor, told = self._start[2], self._told
-        if told.get(b"host") not in GOOD_HOSTS:
-            _check_host(told, minor)
-        length, is_chunked, expects_continue = 0, False, False
-        if b"transfer-encoding" in told:
-            _check_codings(told, minor)
-            is_chunked = True
-        elif b"content-length" in told:
-            length = _length(told[b"content-length"])
-            if length > self._limits.body:
-                raise self._body_size()
-        if b"expect" in told and minor:  # 1.0 knows nothing of it (RFC 9110 section 10.1.1)
-            if told[b"expect"].lower() != b"100-continue":
-                raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
-            expects_continue = True
-        keep_alive = _is_kept(told[b"connection"], minor) if b"connection" in told else bool(minor)
+        meaning = keep_alive, _, length, is_chunked = meaning_of(told, minor)
+        if length > self._limits.body:
+            raise self._body_size()
         # It waits for a body that it will not be given, or takes nothing after what it holds for the last request:
         # `proxy-connection: close` is as good as `connection` to it, and nothing to us (RFC 9112 appendix C.2.2).
         if length or is_chunked or not (minor and keep_alive) or b"proxy-connection" in told:
             self._is_parser_used_up = True
-        return keep_alive, expects_continue, length, is_chunked
+        return meaning
 
     # The body
 
@@ -373,8 +352,8 @@ class Reader:
         if len(line) > self._limits.header_size - self._excess:
             self._check_size_so_far(line, 0)
         parts = _CHUNK.fullmatch(line)
-        size = int(parts[1], 16) if parts else _LONGEST_BODY + 1
-        if size > _LONGEST_BODY:
+        size = int(parts[1], 16) if parts else LONGEST_BODY + 1
+        if size > LONGEST_BODY:
             raise _bad_chunk()
         self._body_bytes += size
         if self._body_bytes > self._limits.body:
@@ -445,54 +424,6 @@ class Reader:
 
 
 _SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;|$)")
-
-
-def _check_host(told: dict[bytes, bytes], minor: int) -> None:
-    host = told.get(b"host")
-    if host is None:
-        if minor:
-            raise malformed("there is no host header (RFC 9112 section 3.2)")
-    elif not is_authority(host):
-        raise malformed("the host header is not a host with or without a port (RFC 9112 section 3.2)")
-
-
-def _is_kept(connection: bytes, minor: int) -> bool:
-    """Return whether another request may follow (RFC 9112 section 9.3)."""
-    value = connection.lower()
-    if value == b"close":  # the one option that anybody sends to HTTP/1.1
-        return False
-    if minor and value.find(b"close") < 0:
-        return True
-    options = {option.strip(b" \t") for option in value.split(b",")}
-    return b"close" not in options and (bool(minor) or b"keep-alive" in options)
-
-
-def _check_codings(told: dict[bytes, bytes], minor: int) -> None:
-    """Refuse every transfer coding but chunked alone: where a body ends must not be a matter of opinion.
-
-    A list that could be right elsewhere is answered 501 (RFC 9112 section 6.1), the rest 400 (section 6.3).
-    """
-    if not minor:
-        raise ClientError(400, "framing", "HTTP/1.0 has no transfer-encoding (RFC 9112 section 6.1)")
-    if b"content-length" in told:
-        raise ClientError(400, "framing", "there are a content-length and a transfer-encoding (RFC 9112 section 6.3)")
-    *others, last = [coding.strip(b" \t").lower() for coding in told[b"transfer-encoding"].split(b",")]
-    if last != b"chunked" or b"chunked" in others or not all(_CODING.fullmatch(coding) for coding in others):
-        raise ClientError(400, "framing", "the transfer-encoding does not end with chunked, said once")
-    if others:
-        raise ClientError(501, "framing", "the only transfer-encoding spoken here is chunked")
-
-
-def _length(value: bytes) -> int:
-    digits = value.lstrip(b"0") or b"0"
-    # int() of thousands of digits is slow, and raises from 4300 on.
-    if not value.isdigit() or len(digits) > _LENGTH_DIGITS or int(digits) > _LONGEST_BODY:
-        raise _bad_length()
-    return int(digits)
-
-
-def _bad_length() -> ClientError:
-    return ClientError(400, "framing", "the content-length is not one number of bytes (RFC 9112 section 6.3)")
 
 
 def _bad_chunk() -> ClientError:
