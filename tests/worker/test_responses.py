@@ -496,7 +496,7 @@ async def test_a_stream_that_waits_for_nothing_leaves_the_loop_to_others():
     async def app(scope, receive, send):
         asyncio.get_running_loop().call_soon(turns.append, "another's")
         await send(start())
-        for _ in range(150):  # of what the kernel takes at once
+        for _ in range(400):  # of what the kernel takes at once
             await send(part(bytes(1000)))
         turns.append("the stream's end")
         await send(END)
@@ -505,7 +505,7 @@ async def test_a_stream_that_waits_for_nothing_leaves_the_loop_to_others():
         client = await worker.connect()
         await client.send(request())
 
-        assert 150_000 == len((await client.answer()).body)
+        assert 400_000 == len((await client.answer()).body)
         assert ["another's", "the stream's end"] == turns
 
 
