@@ -53,6 +53,10 @@ class AppError(Exception):
     """The application's, while it serves: it sent what the ASGI specification does not allow in the present state."""
 
 
+class ClientDisconnectedError(OSError):
+    """What `send()` raises when the client has gone (ASGI specification, "Disconnected Client - send exception")."""
+
+
 class ClientError(Exception):
     """The peer's: a request that is malformed or over a limit; answered with `status`, counted by `kind`."""
 

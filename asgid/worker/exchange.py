@@ -6,7 +6,6 @@ does not know the parser; it pulls on its connection for everything that concern
 """
 
 import asyncio
-import os
 import sys
 import traceback
 from asyncio import CancelledError, Future, Task
@@ -27,11 +26,10 @@ from asgid.board import (
     STARTED,
     observe,
 )
-from asgid.errors import AppError
-from asgid.worker.head import accepts_trailers
-from asgid.worker.response import COMPLETE, HELD, STREAMING, Message, Response, State
+from asgid.errors import AppError, ClientDisconnectedError
+from asgid.worker import extensions
+from asgid.worker.response import COMPLETE, HELD, Message, Response, State
 from asgid.worker.scope import Scope
-from asgid.worker.sendfile import Handed, Stretch, path_stretch
 
 if TYPE_CHECKING:
     from asgid.worker.connection import Connection
@@ -42,17 +40,11 @@ HIGH_WATER = 65536
 _CHUNK_BYTES = 48
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
-#: Files up to here are read and leave with the head in one write.
-_SMALL_FILE = 16384
 
 
 # From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
 _EAGER = sys.version_info >= (3, 12)
 _NOTHING: list[bytes] = []  # shared by all that have received nothing; never changed
-
-
-class ClientDisconnectedError(OSError):
-    """What `send()` raises when the client has gone (ASGI specification, "Disconnected Client - send exception")."""
 
 
 class Exchange:
@@ -62,12 +54,11 @@ class Exchange:
         "_buffered",
         "_cancelled_for",
         "_chunks",
-        "_connection",
         "_is_body_given",
-        "_response_bytes",
         "_service",
         "_waiters",
         "begun",
+        "connection",
         "expects_continue",
         "is_body_complete",
         "is_disconnected",
@@ -76,12 +67,13 @@ class Exchange:
         "method",
         "path",
         "response",
+        "response_bytes",
         "scope",
         "task",
     )
 
     def __init__(self, connection: "Connection", scope: Scope, response: Response, expects_continue: bool) -> None:
-        self._connection = connection
+        self.connection = connection
         self._service = connection.service
         self.scope = scope
         self.method, self.path = scope["method"], scope["path"]  # the scope is the application's, to empty it even
@@ -96,7 +88,7 @@ class Exchange:
         self.is_hung_up = False  # the client will send no more, and may be gone
         self.task: Task[None] | None = None
         self.begun = 0.0  # when the application was called, time.monotonic()
-        self._response_bytes = 0
+        self.response_bytes = 0
         self.is_slow_logged = False
         self._cancelled_for: tuple[int, str] | None = None
 
@@ -131,7 +123,7 @@ class Exchange:
         if self.is_disconnected:
             self._service.free_place()
         else:
-            self._connection.begin(self)
+            self.connection.begin(self)
 
     def refuse(self, now: float) -> None:
         """Answer that there is no place (RFC 9110 section 15.6.4); the application never hears of it."""
@@ -151,7 +143,7 @@ class Exchange:
             self._chunks = [chunk]
         self._buffered += len(chunk) + _CHUNK_BYTES
         if self._waiters:  # it is taken before anything more comes: pausing would be two system calls for nothing
-            self._wake()
+            self.wake()
             return False
         return self._buffered >= HIGH_WATER
 
@@ -159,7 +151,7 @@ class Exchange:
         self.is_body_complete = True
         self.expects_continue = False  # there is nothing left to ask for
         if self._waiters:
-            self._wake()
+            self.wake()
 
     def disconnect(self) -> None:
         """The client is gone, or this connection is given up."""
@@ -172,12 +164,12 @@ class Exchange:
                 row = self._service.row
                 row[DISCONNECTS] += 1
                 row[ABANDONED] += 1
-            self._wake()
+            self.wake()
 
     def hang_up(self) -> None:
         """The client has closed its sending side: who waits for a disconnect has it; what is sent may still be read."""
         self.is_hung_up = True
-        self._wake()
+        self.wake()
 
     def cancel(self, status: int, text: str) -> None:
         """End the application's call; `status` is the answer where it had not begun one."""
@@ -198,12 +190,16 @@ class Exchange:
                 if self.expects_continue:
                     self.expects_continue = False  # once a part of the answer has left, the body is late like another
                     if self.response.state <= HELD:
-                        self._connection.write_continue()
+                        self.connection.write_continue()
             if self.is_hung_up:
                 return {"type": "http.disconnect"}
-            waiter = self._service.loop.create_future()
-            self._waiters += (waiter,)
-            await waiter
+            await self.news()
+
+    async def news(self) -> None:
+        """Wait until something has come from the client, or it has gone."""
+        waiter = self._service.loop.create_future()
+        self._waiters += (waiter,)
+        await waiter
 
     def _next_body(self) -> Message:
         chunks = self._chunks
@@ -211,7 +207,7 @@ class Exchange:
         if chunks:
             self._chunks = _NOTHING
             if self._buffered >= HIGH_WATER:
-                self._connection.resume_reading()
+                self.connection.resume_reading()
             self._buffered = 0
         self._is_body_given = self.is_body_complete
         return {"type": "http.request", "body": body, "more_body": not self.is_body_complete}
@@ -226,10 +222,10 @@ class Exchange:
             response.start(message)
             return
         if kind != "http.response.body":
-            await self._send_extension(kind, message)
+            await extensions.send(self, kind, message)
             return
         was_held = response.state is HELD
-        connection, service = self._connection, self._service
+        connection, service = self.connection, self._service
         if connection.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
             raise ClientDisconnectedError("the client has disconnected")
         before, payload, after = response.body(
@@ -243,9 +239,9 @@ class Exchange:
             connection.transport.write(b"".join((before, payload, after)))
         else:
             connection.transport.writelines((before, payload, after) if after else (before, payload))
-        self._response_bytes += len(payload)
+        self.response_bytes += len(payload)
         if response.state is COMPLETE:
-            self._complete(monotonic(), AT_ONCE if was_held else DURATION)
+            self.complete(monotonic(), AT_ONCE if was_held else DURATION)
             return
         if was_held:
             observe(service.row, START, monotonic() - self.begun)
@@ -253,107 +249,28 @@ class Exchange:
         # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
         # from the others and from the news that the client has gone.
         if connection.is_write_paused or (connection.cork and connection.cork.is_passed):
-            await self._until_taken()
+            await self.until_taken()
 
-    async def _send_extension(self, kind: object, message: Message) -> None:
-        """Take a message of one of the extensions that the scope names."""
-        response, connection = self.response, self._connection
-        if kind == "http.response.early_hint":
-            connection.write(response.early_hint(message))
-        elif kind == "http.response.trailers":
-            connection.write(response.trailers(message, accepts_trailers(self.scope["headers"])))
-            if response.state is COMPLETE:
-                self._complete(monotonic(), DURATION)
-        elif kind == "http.response.pathsend" and response.state is HELD:  # never mixed with other parts of a body
-            with path_stretch(message) as stretch:
-                await self._send_stretch(stretch, more=False)
-        elif kind == "http.response.zerocopysend" and response.state in (HELD, STREAMING):
-            await self._send_handed(Handed(message), more=message.get("more_body", False))
-        else:
-            raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
-        if self._connection.is_write_paused and response.state is not COMPLETE:
-            await self._until_taken()
-
-    async def _until_taken(self) -> None:
+    async def until_taken(self) -> None:
         """Wait for the client, or let the loop turn where it is not the client who is waited for."""
-        if self._connection.is_write_paused:
-            await self._connection.writable()
+        if self.connection.is_write_paused:
+            await self.connection.writable()
         else:
             await asyncio.sleep(0)
         if self.is_disconnected:
             raise ClientDisconnectedError("the client has disconnected")
 
-    async def _send_handed(self, handed: Handed, *, more: bool) -> None:
-        stretch = handed.stretch()
-        if stretch is not None:
-            with stretch:
-                await self._send_stretch(stretch, more=more)
-            handed.taken(stretch)
-            return
-        if not self.response.is_bodiless:
-            async for part in handed.parts(self._until_readable):
-                await self.send({"type": "http.response.body", "body": part, "more_body": True})
-        await self.send({"type": "http.response.body", "more_body": more})
-
-    async def _send_stretch(self, stretch: Stretch, *, more: bool) -> None:
-        """Send bytes of a file as a part of the body: a few in one write with the head, many past this process."""
-        response, connection = self.response, self._connection
-        if stretch.length <= _SMALL_FILE:
-            body = b"" if response.is_bodiless else stretch.read()
-            await self.send({"type": "http.response.body", "body": body, "more_body": more})
-            return
-        response.announce(stretch.length, more)
-        if response.state is HELD:
-            await self.send({"type": "http.response.body", "more_body": True})
-        before, length, after = response.file(stretch.length, more)
-        if length:
-            connection.write(before)
-            try:
-                await stretch.transmit(connection)
-            except ConnectionError as error:
-                self.disconnect()
-                connection.abort()
-                raise ClientDisconnectedError("the client has disconnected") from error
-        response.file_sent(more)
-        connection.write(after)
-        self._response_bytes += length
-        if response.state is COMPLETE:
-            self._complete(monotonic(), DURATION)
-
-    async def _until_readable(self, fd: int) -> None:
-        """Wait until a pipe can be read without waiting; ClientDisconnectedError where the client leaves before."""
-
-        def on_readable() -> None:
-            is_readable.set()
-            self._wake()
-
-        is_readable = asyncio.Event()
-        loop, own = self._service.loop, os.dup(fd)  # for a descriptor a loop has one reader, and that may be the app's
-        try:
-            loop.add_reader(own, on_readable)
-            while not is_readable.is_set():
-                waiter = loop.create_future()
-                self._waiters += (waiter,)
-                await waiter
-                if self.is_disconnected:
-                    raise ClientDisconnectedError("the client has disconnected")
-        except PermissionError:  # epoll(7) on a device such as /dev/zero, which never waits
-            return
-        finally:
-            loop.remove_reader(own)
-            os.close(own)
-
-    def _complete(self, now: float, histogram: int) -> None:
+    def complete(self, now: float, histogram: int) -> None:
         """The last byte is handed to the transport: count it, and let the connection go on."""
         row, scope, elapsed = self._service.row, self.scope, now - self.begun
         row[REQUEST_CELL[self.method][self.response.status]] += 1
-        row[RESPONSE_BYTES] += self._response_bytes
+        row[RESPONSE_BYTES] += self.response_bytes
         observe(row, histogram, elapsed)
         if self._service.access:
-            self._service.access.add(scope, self.response.status, self._response_bytes, elapsed)
+            self._service.access.add(scope, self.response.status, self.response_bytes, elapsed)
         if self._waiters:
-            self._wake()
-        self._connection.exchange_done(self, now)
+            self.wake()
+        self.connection.exchange_done(self, now)
 
     # The border
 
@@ -371,7 +288,7 @@ class Exchange:
                 self._fail(503, "the server is stopping")
             else:
                 self.disconnect()
-                self._connection.abort()
+                self.connection.abort()
         except ClientDisconnectedError:
             return  # we said so ourselves, and the application let it through: nothing is wrong
         except BaseException as error:  # the border: nothing an application does ends a worker
@@ -405,17 +322,17 @@ class Exchange:
         if self.response.state > HELD:
             self._service.row[ABANDONED] += 1
             self.is_disconnected = True
-            self._connection.abort()
+            self.connection.abort()
             return
         self.response.status = status
         self.response.state = State.COMPLETE
         self.response.keep_alive = False
         # Not by the scope: it is the application's, and there is middleware that makes a GET of a HEAD.
         is_head = self.response.is_head
-        self._connection.write_error(status, text, is_head=is_head, retry_after_s=retry_after_s)
-        self._complete(monotonic(), AT_ONCE)
+        self.connection.write_error(status, text, is_head=is_head, retry_after_s=retry_after_s)
+        self.complete(monotonic(), AT_ONCE)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
