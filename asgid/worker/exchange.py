@@ -226,37 +226,35 @@ class Exchange:
             return
         was_held = response.state is HELD
         connection, service = self.connection, self._service
-        if connection.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
+        writer = connection.writer
+        if writer.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
             raise ClientDisconnectedError("the client has disconnected")
         before, payload, after = response.body(
             message,
             service.common_lines,
             self.expects_continue or ((connection.is_deaf or service.is_draining) and connection.is_last()),
         )
-        if connection.cork:
-            connection.cork.writelines((before, payload, after))
+        if writer.cork:
+            writer.cork.writelines((before, payload, after))
         elif len(payload) <= service.most_joined:
-            connection.transport.write(b"".join((before, payload, after)))
+            writer.transport.write(b"".join((before, payload, after)))
         else:
-            connection.transport.writelines((before, payload, after) if after else (before, payload))
+            writer.transport.writelines((before, payload, after) if after else (before, payload))
         self.response_bytes += len(payload)
         if response.state is COMPLETE:
             self.complete(monotonic(), AT_ONCE if was_held else DURATION)
             return
         if was_held:
             observe(service.row, START, monotonic() - self.begun)
-        connection.hold_back()
+        writer.hold_back()
         # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
         # from the others and from the news that the client has gone.
-        if connection.is_write_paused or (connection.cork and connection.cork.is_passed):
+        if writer.is_paused or (writer.cork and writer.cork.is_passed):
             await self.until_taken()
 
     async def until_taken(self) -> None:
-        """Wait for the client, or let the loop turn where it is not the client who is waited for."""
-        if self.connection.is_write_paused:
-            await self.connection.writable()
-        else:
-            await asyncio.sleep(0)
+        """Wait for the client where it is the one who is waited for, else a turn of the loop."""
+        await self.connection.writer.taken()
         if self.is_disconnected:
             raise ClientDisconnectedError("the client has disconnected")
 
