@@ -11,7 +11,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from websockets.frames import CONT, DATA_OPCODES, TEXT, Frame
+from websockets.frames import CLOSE, CONT, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import OPEN, SERVER, Protocol
 
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
@@ -34,6 +34,15 @@ LINGER_S = 2.0
 _SLICE = 65536
 # What the library would say is counted on the board, or in the access log.
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - no application's logging reaches it
+
+
+class _Frames(Protocol):
+    """The library's, but for one case: a client may close between two fragments (RFC 6455 section 5.4)."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is CLOSE:
+            self.current_size = None  # what was begun is not awaited, which would be a protocol error to the library
+        super().recv_frame(frame)
 
 
 class WebSocket(asyncio.Protocol):
@@ -61,7 +70,7 @@ class WebSocket(asyncio.Protocol):
         self, service: Service, exchange: "Exchange", conversation: "Conversation", extension: Deflate | None
     ) -> None:
         self.service, self.exchange, self._conversation = service, exchange, conversation
-        self._protocol = Protocol(SERVER, max_size=service.config.websocket.max_message, logger=_SILENT)
+        self._protocol = _Frames(SERVER, max_size=service.config.websocket.max_message, logger=_SILENT)
         if extension:
             self._protocol.extensions = [extension]
         self.transport: asyncio.Transport

@@ -452,6 +452,19 @@ async def test_a_client_that_closes_is_answered_and_the_application_is_told(sent
         assert not worker.lines
 
 
+@on_a_loop
+async def test_a_client_may_close_between_two_fragments():
+    """It is answered with its own code; the message that was begun never was (RFC 6455 section 5.4)."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x01, b"begun") + masked(0x88, struct.pack("!H", 1000)) + masked(0x80, b"ended"))
+
+        assert (1000, "") == await peer.closed()
+        await all_closed(worker)
+        assert [{"type": "websocket.disconnect", "code": 1000, "reason": ""}] == app.heard[1:]
+
+
 @pytest.mark.parametrize(
     ("message", "closed"),
     [
