@@ -298,7 +298,7 @@ class WebSocket(asyncio.Protocol):
             self._write_out()
             timeout = self.service.config.websocket.ping_timeout
             self._is_pinged = timeout < inf
-            self.deadline = monotonic() + min(timeout, self._ping_interval)
+            self.deadline = monotonic() + (timeout if self._is_pinged else self._ping_interval)
 
     def client_left(self, is_reset: bool) -> None:
         """The client has closed its sending side, or the connection, while we do not read."""

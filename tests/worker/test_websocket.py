@@ -1003,15 +1003,16 @@ async def test_an_idle_client_is_pinged_and_one_that_answers_stays():
         assert "still here" == await peer.message()
 
 
+@pytest.mark.parametrize("timeout_s", [3, 12])
 @on_a_loop
-async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011():
-    """After `ping_timeout`; the application is told."""
+async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(timeout_s):
+    """After `ping_timeout`, be it shorter or longer than `ping_interval`; the application is told."""
     app = Listener()
-    async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
+    async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": f"{timeout_s}s"}) as worker:
         peer = await connect(worker)
         worker.pass_time(5.1)
-        worker.pass_time(2.8)
-        assert worker.service.websockets
+        worker.pass_time(timeout_s - 0.2)
+        assert ["open"] == [websocket._phase for websocket in worker.service.websockets]
         worker.pass_time(0.3)
 
         assert 1011 == (await peer.closed())[0]
