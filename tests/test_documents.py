@@ -262,12 +262,16 @@ def test_commands_that_are_named_are_in_the_makefile(name):
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", PROSE[name], re.MULTILINE)) <= set(targets)
 
 
+#: What follows `http.` or `websocket.` in the name of an ASGI message.
+_MESSAGES = r"response\.|http\.|(?:accept|close|connect|disconnect|receive|send)\b"
+
+
 @pytest.mark.parametrize("name", PROSE)
 def test_settings_that_are_named_exist(name):
     """A document that speaks of a key speaks of one that a file may hold."""
     keys = {f"{table}.{key}" for table, key in NAMES}
     tables = "|".join(sorted({table.partition(".")[0] for table in TABLES}))
-    for word in re.findall(rf"`((?:{tables})\.(?!response\.)[\w.]+)(?: = [^`]+)?`", PROSE[name]):
+    for word in re.findall(rf"`((?:{tables})\.(?!{_MESSAGES})[\w.]+)(?: = [^`]+)?`", PROSE[name]):
         assert word in keys or word.endswith(".py"), word
 
 
