@@ -88,30 +88,55 @@ def by_curl(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, 
 
 
 CLIENTS = {"httpx": by_httpx, "aiohttp": by_aiohttp, "http.client": by_http_client, "curl": by_curl}
-FRAMEWORKS = ["starlette", "fastapi", "quart", "litestar"]
+
+
+@dataclass(frozen=True)
+class Framework:
+    """What sets a framework apart from most."""
+
+    has_lifespan: bool = True
+
+
+#: One application each, with the same routes: `tests/apps/in_NAME.py`.
+FRAMEWORKS = {
+    "starlette": Framework(),
+    "fastapi": Framework(),
+    "litestar": Framework(),
+    "quart": Framework(),
+    "sanic": Framework(),
+    "falcon": Framework(),
+    "django": Framework(has_lifespan=False),
+}
 
 
 @dataclass(frozen=True)
 class Served:
     """A framework's application under one worker, with the files through which it and the test speak."""
 
+    framework: Framework
     daemon: Daemon
     gate: Path
     background: Path
+    farewell: Path
+
+
+def env(files: Path) -> dict[str, str]:
+    """Return where an application finds its gate, and leaves its marks."""
+    return {name: str(files / name.lower()) for name in ("GATE", "BACKGROUND", "FAREWELL")}
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def served(request: pytest.FixtureRequest, start_shared: Start, tmp_path_factory) -> Iterator[Served]:
-    files = tmp_path_factory.mktemp(request.param)
-    gate, background = files / "gate", files / "background"
-    daemon = start_shared(
-        f"in_{request.param}:application",
-        workers={"count": 1},
-        app={"env": {"GATE": str(gate), "BACKGROUND": str(background)}},
-    )
-    yield Served(daemon, gate, background)
-    gate.touch()
-    assert daemon.stop() == 0
+    """Serve one framework after the other; each ends as it was told to, bids farewell, and complains of nothing."""
+    framework, files = FRAMEWORKS[request.param], tmp_path_factory.mktemp(request.param)
+    daemon = start_shared(f"in_{request.param}:application", workers={"count": 1}, app={"env": env(files)})
+    served = Served(framework, daemon, files / "gate", files / "background", files / "farewell")
+    yield served
+    served.gate.touch()
+
+    assert 0 == daemon.stop()
+    assert framework.has_lifespan == served.farewell.exists()
+    assert [] == daemon.log_events(level="error")
 
 
 @pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS.keys())
@@ -159,19 +184,35 @@ def test_a_background_task_runs_after_its_response(served: Served) -> None:
         eventually(served.background.exists)
 
 
+def test_what_startup_left_is_there_for_every_request(served: Served) -> None:
+    """In the place that the framework has for it, which is not always the scope's `state`."""
+    if not served.framework.has_lifespan:
+        pytest.skip("it has no lifespan")
+
+    assert b"from startup" == get(served.daemon.address(), "/state").body
+
+
+def test_server_sent_events_arrive_and_end_with_their_reader(served: Served) -> None:
+    """One after the other, of a stream without an end; when the browser's tab is closed the application hears of it."""
+    assert b"events" not in get(served.daemon.address(), "/gone").body
+    with httpx.Client(trust_env=False) as client, client.stream("GET", f"{served.daemon.url}/events") as answer:
+        kind = answer.headers["content-type"]
+        lines = (line for line in answer.iter_lines() if line)
+        events = [next(lines) for _ in range(3)]
+
+    assert "text/event-stream" == kind.partition(";")[0]
+    assert ["data: 0", "data: 1", "data: 2"] == events
+    eventually(lambda: b"events" in get(served.daemon.address(), "/gone").body)
+
+
 def test_a_stop_waits_for_background_tasks(start: Start, tmp_path: Path) -> None:
     """A task that a framework runs after the response is part of the request: TERM lets it end."""
-    gate, background = tmp_path / "gate", tmp_path / "background"
-    daemon = start(
-        "in_starlette:application",
-        workers={"count": 1},
-        app={"env": {"GATE": str(gate), "BACKGROUND": str(background)}},
-    )
+    daemon = start("in_starlette:application", workers={"count": 1}, app={"env": env(tmp_path)})
     assert get(daemon.address(), "/background").body == b"answered"
 
     daemon.signal("TERM")
     eventually(lambda: daemon.log_events("stopping"))
-    gate.touch()
+    (tmp_path / "gate").touch()
 
     assert daemon.wait() == 0
-    assert background.exists()
+    assert (tmp_path / "background").exists()
