@@ -38,6 +38,9 @@ PURE = (
         "worker.scope",
         "worker.head",
         "worker.response",
+        "worker.handshake",
+        "worker.deflate",
+        "worker.fragments",
     ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}

@@ -26,7 +26,6 @@ class NotYet:
 NOT_YET: Mapping[str, NotYet] = {
     "app.interface": NotYet("adapt ASGI 2, Channels consumers and WSGI", ("auto", "asgi3")),
     "listen.tls": NotYet("serve HTTPS", ("",)),
-    "websocket.*": NotYet("govern WebSockets"),
     "tls.*": NotYet("serve HTTPS"),
     "control.*": NotYet("let commands reach a running master"),
 }

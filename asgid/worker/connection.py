@@ -11,19 +11,23 @@ from math import inf
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
-from asgid.worker import ends
+from asgid.worker import ends, handshake
 from asgid.worker.admission import Entry, Places
+from asgid.worker.conversation import Conversation
 from asgid.worker.ends import Ends
-from asgid.worker.exchange import Exchange
+from asgid.worker.exchange import HIGH_WATER, Exchange
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
 from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
 from asgid.worker.writing import Writer
+
+if TYPE_CHECKING:
+    from asgid.worker.websocket import WebSocket
 
 #: Requests that may wait their turn on one connection; who sends more is served these and then has to connect again.
 PIPELINE = 100
@@ -128,6 +132,8 @@ class Connection(asyncio.Protocol):
             self._await_body(self._receiving)
         elif self._reader.is_in_head:
             self._await_head()
+        elif len(self._reader.rest) >= HIGH_WATER:
+            self._pause_reading()
 
     def eof_received(self) -> bool:
         # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
@@ -178,6 +184,7 @@ class Connection(asyncio.Protocol):
             self.writer.hold_back()
         self._has_begun = True
         self._has_said_last = not keep_alive
+        offer = handshake.read(headers) if self._reader.is_handshake and self.service.speaks_websocket else None
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
         if self._reader.is_forwarded:
             self.service.forwarding.apply(scope, ends.peer(self._ends, self.transport))
@@ -187,6 +194,10 @@ class Connection(asyncio.Protocol):
             Response(method == "HEAD", minor, keep_alive),
             expects_continue,
         )
+        if offer:
+            handshake.websocket_scope(scope, offer)
+            exchange.response.keep_alive = False
+            exchange.conversation = Conversation(exchange, offer)
         # While the client does not take what it has asked for, what it asks for further waits: else one that never
         # reads could fill the memory with answers.
         if self.exchange is None and not self.writer.is_paused:
@@ -212,7 +223,9 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             raise EnoughError
         exchange.feed_end()
-        if self._unstarted is exchange:
+        if exchange.conversation:
+            self._reader.leave_rest()  # the bytes at hand may be the WebSocket's already: it is started after them
+        elif self._unstarted is exchange:
             self._start(exchange)
         elif self.exchange is exchange and exchange.response.state is COMPLETE:
             self._discarded = 0
@@ -306,6 +319,15 @@ class Connection(asyncio.Protocol):
         if self.exchange is exchange and exchange.task is None:  # and not lost meanwhile
             self._start(exchange)
 
+    def upgrade(self, websocket: "WebSocket", head: bytes) -> None:
+        """Accept the handshake with `head`: from here on the transport is the WebSocket's."""
+        self.writer.write(head)
+        rest, self.exchange, self.is_deaf, self.deadline = self._reader.rest, None, True, inf
+        self.resume_reading()
+        self._reader.close()
+        self.service.connections.remove(self)
+        websocket.begin_on(self.writer, rest, is_ended=self._is_ended)
+
     # Ends
 
     def _fail(self, error: ClientError) -> None:
@@ -333,7 +355,7 @@ class Connection(asyncio.Protocol):
             return
         if state is not COMPLETE:
             is_head = exchange.response.is_head if exchange else self._reader.is_head_asked
-            self.write_error(error.status, str(error), is_head=is_head)
+            self.write_error(error.status, str(error), is_head=is_head, lines=error.lines)
         self._linger()
 
     def _log_refusal(self, error: ClientError) -> None:
@@ -439,11 +461,9 @@ class Connection(asyncio.Protocol):
         if self._phase == "body":
             self._expect("body", self.service.timeouts.body)
 
-    def write_error(self, status: int, text: str, *, is_head: bool, retry_after_s: int | None = None) -> None:
-        common = self.service.common_lines
-        if retry_after_s is not None:
-            common += b"retry-after: %d\r\n" % retry_after_s
-        self.writer.write(error_response(status, text, common, is_head=is_head))
+    def write_error(self, status: int, text: str, *, is_head: bool, lines: bytes = b"") -> None:
+        """Answer ourselves; `lines` are what the status needs beside those that every answer carries."""
+        self.writer.write(error_response(status, text, self.service.common_lines + lines, is_head=is_head))
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.transport.is_closing():

@@ -16,7 +16,7 @@ class Writer:
     Who writes much and often looks at `cork` itself, and writes there where something is held back.
     """
 
-    __slots__ = ("_service", "_writable", "cork", "is_paused", "transport")
+    __slots__ = ("_service", "_turn", "_writable", "cork", "is_paused", "transport")
 
     def __init__(self, transport: Transport, service: Service) -> None:
         self.transport = transport
@@ -24,6 +24,18 @@ class Writer:
         self.cork: Cork | None = None
         self.is_paused = False
         self._writable: Future[None] | None = None
+        self._turn = -1  # of the loop, in which something was put
+
+    def put(self, data: bytes) -> None:
+        """Write at once what comes first in a turn of the loop; what else comes leaves at its end, in one write."""
+        if self.cork:
+            self.cork.write(data)
+        elif self._turn == self._service.turn:
+            self.hold_back()
+            self.write(data)
+        elif not self.transport.is_closing():
+            self._turn = self._service.this_turn()
+            self.transport.write(data)
 
     def write(self, data: bytes) -> None:
         if not self.transport.is_closing():
