@@ -111,6 +111,7 @@ class WebSocket(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
+        self._phase = "linger"  # the transport closes by itself; an application that now returns has nothing to close
         self._end(ABNORMAL, "")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
