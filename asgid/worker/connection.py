@@ -132,8 +132,6 @@ class Connection(asyncio.Protocol):
             self._await_body(self._receiving)
         elif self._reader.is_in_head:
             self._await_head()
-        elif len(self._reader.rest) >= HIGH_WATER:
-            self._pause_reading()
 
     def eof_received(self) -> bool:
         # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
@@ -184,7 +182,6 @@ class Connection(asyncio.Protocol):
             self.writer.hold_back()
         self._has_begun = True
         self._has_said_last = not keep_alive
-        offer = handshake.read(headers) if self._reader.is_handshake and self.service.speaks_websocket else None
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
         if self._reader.is_forwarded:
             self.service.forwarding.apply(scope, ends.peer(self._ends, self.transport))
@@ -194,7 +191,8 @@ class Connection(asyncio.Protocol):
             Response(method == "HEAD", minor, keep_alive),
             expects_continue,
         )
-        if offer:
+        if self._reader.is_handshake and self.service.speaks_websocket:
+            offer = handshake.read(headers)
             handshake.websocket_scope(scope, offer)
             exchange.response.keep_alive = False
             exchange.conversation = Conversation(exchange, offer)
@@ -234,6 +232,10 @@ class Connection(asyncio.Protocol):
             self._rest()
         if self.is_deaf:  # its answer is here, and the last
             raise EnoughError
+
+    def rest_came(self, size: int) -> None:
+        if size >= HIGH_WATER:  # of what is a WebSocket's already, while its handshake waits for the application
+            self._pause_reading()
 
     # Requests in turn
 
@@ -326,7 +328,7 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         self._reader.close()
         self.service.connections.remove(self)
-        websocket.begin_on(self.writer, rest, is_ended=self._is_ended)
+        websocket.begin_on(self.writer, rest)
 
     # Ends
 

@@ -184,6 +184,9 @@ class Conversation:
     def _accept(self, message: Message) -> None:
         exchange = self._exchange
         connection, service = exchange.connection, exchange.connection.service
+        if exchange.is_hung_up:  # who sends nothing any more cannot speak the protocol
+            exchange.disconnect()
+            connection.abort()
         if exchange.is_disconnected or connection.transport.is_closing():
             raise ClientDisconnectedError("the client has disconnected")
         agreed = deflate.agree(self._offer.extensions) if service.config.websocket.compression else None
@@ -209,7 +212,7 @@ class Conversation:
         if self._socket and self._state is OPEN:
             self._state = CLOSED
             self._messages.clear()
-            self._socket.close(code, reason)
+            self._socket.close(code, reason)  # nothing, where it is over already
 
     def _unexpected(self, kind: object) -> AppError:
         return AppError(f"send() of {kind!r} is not expected; the WebSocket is {self._state.name.lower()}")

@@ -1,15 +1,15 @@
 """permessage-deflate (RFC 7692) as the frames of one WebSocket pass through it: negotiated, bounded, made when needed.
 
-`websockets` compresses and inflates. What is added here: nothing is allocated before the first message, for two zlib
-contexts are more than all else that an idle WebSocket takes; a short message is not worth compressing; and the bound on
-what a message may inflate to holds to its last fragment.
+`websockets` compresses, and inflates to no more than a message may have. What is added here: nothing is allocated
+before the first message that needs it, for two zlib contexts are more than all else that an idle WebSocket takes; and a
+short message is not worth compressing.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from websockets.exceptions import InvalidHeaderFormat, NegotiationError, PayloadTooBig
+from websockets.exceptions import InvalidHeaderFormat, NegotiationError
 from websockets.extensions.base import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import CTRL_OPCODES, Frame
@@ -72,12 +72,7 @@ class Deflate(Extension):
         """Inflate a frame to at most `max_size` bytes; raises PayloadTooBig beyond."""
         if self._made is None and not frame.rsv1:
             return frame
-        # To zlib, and so to the library, a bound of 0 is none: after a fragment that just fills the limit, the next one
-        # could inflate to a gigabyte.
-        inflated = self._working().decode(frame, max_size=1 if max_size == 0 else max_size)
-        if max_size == 0 and inflated.data and frame.opcode not in CTRL_OPCODES:
-            raise PayloadTooBig(None, max_size)
-        return inflated
+        return self._working().decode(frame, max_size=max_size)
 
     def encode(self, frame: Frame) -> Frame:
         """Compress a frame that is worth it; a message may go uncompressed (RFC 7692 section 6)."""

@@ -68,6 +68,8 @@ class Hearer(Protocol):
 
     def request_ended(self) -> None: ...
 
+    def rest_came(self, size: int) -> None: ...
+
 
 class _Expected(IntEnum):
     """What the next bytes are."""
@@ -176,6 +178,7 @@ class Reader:
 
     def _keep_rest(self, data: bytes, at: int) -> int:
         self.rest += data[at:]
+        self._hearer.rest_came(len(self.rest))
         return len(data)
 
     def close(self) -> None:
@@ -310,9 +313,9 @@ class Reader:
             headers = [(b"host", authority), *(header for header in headers if header[0] != b"host")]
         self.is_in_head = False
         self._blank_bytes = 0
-        keep_alive, expects_continue, length, is_chunked, self.is_handshake = meaning
-        if self.is_handshake and (method != "GET" or length or is_chunked):  # an offer that may be ignored
-            self.is_handshake = False
+        keep_alive, expects_continue, length, is_chunked, asks_for_websocket = meaning
+        # Elsewhere it is an offer that may be ignored (RFC 9110 section 7.8).
+        self.is_handshake = asks_for_websocket and method == "GET" and not (length or is_chunked)
         self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
         if length:
             self._left = length

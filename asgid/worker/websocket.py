@@ -78,8 +78,8 @@ class WebSocket(asyncio.Protocol):
 
     # The connection's side
 
-    def begin_on(self, writer: Writer, rest: bytes, *, is_ended: bool) -> None:
-        """Take the transport over; `rest` came after the handshake, and `is_ended` says that nothing will follow."""
+    def begin_on(self, writer: Writer, rest: bytes) -> None:
+        """Take the transport over; `rest` came after the handshake."""
         self.writer, self.transport = writer, writer.transport
         self.transport.set_protocol(self)
         self.service.connections.add(self)
@@ -90,9 +90,6 @@ class WebSocket(asyncio.Protocol):
             self.go_away()
         if rest:
             self.data_received(rest)
-        if is_ended:
-            self.eof_received()
-            self.transport.close()
 
     # asyncio's side
 
@@ -113,6 +110,7 @@ class WebSocket(asyncio.Protocol):
         self._protocol.receive_eof()
         self._phase = "linger"  # the transport closes by itself; an application that now returns has nothing to close
         self._end(ABNORMAL, "")
+        self._phase, self.deadline = "linger", monotonic() + LINGER_S  # as long as what was written may take to leave
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
         service, exchange = self.service, self.exchange
