@@ -108,7 +108,6 @@ class WebSocket(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
-        self._phase = "linger"  # the transport closes by itself; an application that now returns has nothing to close
         self._end(ABNORMAL, "")
         self._phase, self.deadline = "linger", monotonic() + LINGER_S  # as long as what was written may take to leave
 

@@ -301,7 +301,7 @@ def test_an_application_closes_with_its_own_code(served: Served) -> None:
 #: What a client sends last, by hand: its close with a code, without one, or nothing; and what that is to ASGI.
 LEAVES = {
     "4002": b"\x88\x82\0\0\0\0" + (4002).to_bytes(2),
-    "1000": b"\x88\x82\0\0\0\0" + (1000).to_bytes(2),
+    "3000": b"\x88\x82\0\0\0\0" + (3000).to_bytes(2),
     "1005": b"\x88\x80\0\0\0\0",
     "1006": b"",
 }
@@ -310,14 +310,18 @@ UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Versi
 
 @pytest.mark.parametrize("code", LEAVES)
 def test_an_application_learns_how_a_client_left(served: Served, code: str) -> None:
-    """Its code; 1005 stands for none, and 1006 for a connection that ended without a close."""
+    """Its code; 1005 stands for none, and 1006 for a connection that ended without a close.
+
+    Channels tells of a close of its own as well, and late: here nobody else leaves with any of these codes.
+    """
     before = len(gone(served))
     with Client(served.daemon.address()) as client:
         client.send(request("GET", "/echo", UPGRADE | {"Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}))
         assert 101 == client.head().status
         client.send(LEAVES[code])
 
-    assert [code if served.framework.tells_code else "left"] == eventually(lambda: gone(served)[before:])
+    expected = code if served.framework.tells_code else "left"
+    eventually(lambda: expected in gone(served)[before:])
 
 
 def test_a_handshake_may_be_denied(served: Served) -> None:
