@@ -41,6 +41,7 @@ PURE = (
         "worker.handshake",
         "worker.deflate",
         "worker.fragments",
+        "worker.frames",
     ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}

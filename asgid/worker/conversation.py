@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker import deflate, handshake
+from asgid.worker.frames import WHOLE_BINARY, WHOLE_TEXT
 from asgid.worker.handshake import Offer
 from asgid.worker.response import COMPLETE, Message
 from asgid.worker.service import Application
@@ -149,9 +150,9 @@ class Conversation:
         if kind == "websocket.send":
             text = message.get("text")
             if text is None:
-                socket.send_bytes(_bytes(message.get("bytes")))
+                socket.send(WHOLE_BINARY, _bytes(message.get("bytes")))
             else:
-                socket.send_text(_encoded(text))
+                socket.send(WHOLE_TEXT, _encoded(text))
             # As in an exchange: one that sends without end must not keep the loop from the others.
             writer = socket.writer
             if writer.is_paused or (writer.cork and writer.cork.is_passed):

@@ -16,7 +16,7 @@ from websockets.frames import CTRL_OPCODES, Frame
 from websockets.headers import build_extension, parse_extension
 from websockets.typing import ExtensionName
 
-#: Of a message below this compression saves no packet; most servers' threshold lies between 0 and 1024.
+#: Of a message below this compression saves no packet, and it may go without (RFC 7692 section 6).
 WORTH_BYTES = 256
 # A window of 4 KiB instead of 32 costs a tenth of the gain and a ninth of the memory; zlib's level 1, a third of the
 # time of its default 6.
@@ -75,8 +75,8 @@ class Deflate(Extension):
         return self._working().decode(frame, max_size=max_size)
 
     def encode(self, frame: Frame) -> Frame:
-        """Compress a frame that is worth it; a message may go uncompressed (RFC 7692 section 6)."""
-        if frame.opcode in CTRL_OPCODES or len(frame.data) < WORTH_BYTES:
+        """Compress a frame."""
+        if frame.opcode in CTRL_OPCODES:
             return frame
         return self._working().encode(frame)
 

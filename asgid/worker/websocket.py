@@ -15,8 +15,9 @@ from websockets.frames import CONT, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import OPEN, SERVER, Protocol
 
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
-from asgid.worker.deflate import Deflate
+from asgid.worker.deflate import WORTH_BYTES, Deflate
 from asgid.worker.fragments import Fragments
+from asgid.worker.frames import WHOLE_TEXT, frame_head
 from asgid.worker.service import Service
 from asgid.worker.writing import Writer
 
@@ -41,6 +42,7 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_code",
+        "_compressed_from",
         "_conversation",
         "_fragments",
         "_held",
@@ -49,6 +51,7 @@ class WebSocket(asyncio.Protocol):
         "_phase",
         "_ping_interval",
         "_protocol",
+        "_row",
         "_unsent",
         "deadline",
         "exchange",
@@ -61,9 +64,11 @@ class WebSocket(asyncio.Protocol):
         self, service: Service, exchange: "Exchange", conversation: "Conversation", extension: Deflate | None
     ) -> None:
         self.service, self.exchange, self._conversation = service, exchange, conversation
+        self._row = service.row
         self._protocol = Protocol(SERVER, max_size=service.config.websocket.max_message, logger=_SILENT)
+        self._compressed_from: float = inf  # bytes; what is shorter is not given to the extension
         if extension:
-            self._protocol.extensions = [extension]
+            self._protocol.extensions, self._compressed_from = [extension], WORTH_BYTES
         self.transport: asyncio.Transport
         self.writer: Writer
         self.deadline = inf
@@ -95,8 +100,9 @@ class WebSocket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         phase = self._phase
-        if phase == "open":
-            self._listen()
+        if phase == "open":  # whatever it sends shows that it is there
+            self._is_pinged = False
+            self.deadline = monotonic() + self._ping_interval
         elif phase == "linger":
             return
         if self._is_reading_paused:
@@ -162,32 +168,29 @@ class WebSocket(asyncio.Protocol):
         if self._phase != "open":  # we have closed: nobody listens any more
             return
         try:
-            content = self._whole(frame)
+            if frame.fin and frame.opcode is not CONT:
+                content = str(frame.data, "utf-8") if frame.opcode is TEXT else bytes(frame.data)
+            else:
+                content = self._joined(frame)
+                if not frame.fin:
+                    return
         except UnicodeDecodeError as error:
             self._fail(INVALID_DATA, f"text that is not UTF-8: {error.reason}")
             return
-        if content is None:
-            return
-        self.service.row[WEBSOCKET_RECEIVED] += 1
+        self._row[WEBSOCKET_RECEIVED] += 1
         key = "text" if type(content) is str else "bytes"
         if self._conversation.feed({"type": "websocket.receive", key: content}, len(content)):
             self._pause_reading()
 
-    def _whole(self, frame: Frame) -> str | bytes | None:
-        """Return the message that `frame` is, or ends; None where fragments are still to come."""
-        if frame.opcode is CONT:
-            if self._fragments is None:
-                raise AssertionError("a fragment came that continues nothing; the library refuses it before")
-            self._fragments.add(frame.data, frame.fin)
-            if not frame.fin:
-                return None
-            content, self._fragments = self._fragments.whole(), None
-            return content
-        if frame.fin:
-            return str(frame.data, "utf-8") if frame.opcode is TEXT else bytes(frame.data)
-        self._fragments = Fragments(is_text=frame.opcode is TEXT)
-        self._fragments.add(frame.data, is_last=False)
-        return None
+    def _joined(self, frame: Frame) -> str | bytes:
+        """Take a fragment; return the message that it ends, or nothing of it."""
+        if self._fragments is None:
+            self._fragments = Fragments(is_text=frame.opcode is TEXT)
+        self._fragments.add(frame.data, frame.fin)
+        if not frame.fin:
+            return b""
+        content, self._fragments = self._fragments.whole(), None
+        return content
 
     def _follow(self) -> None:
         """Go the way of the protocol, which has begun to close."""
@@ -204,20 +207,16 @@ class WebSocket(asyncio.Protocol):
 
     # Frames out
 
-    def send_text(self, text: bytes) -> None:
-        """Send a message of text, in UTF-8."""
-        self._protocol.send_text(text)
-        self._count_sent(len(text))
-
-    def send_bytes(self, data: bytes) -> None:
-        """Send a message of bytes."""
-        self._protocol.send_binary(data)
-        self._count_sent(len(data))
-
-    def _count_sent(self, size: int) -> None:
-        self.service.row[WEBSOCKET_SENT] += 1
+    def send(self, kind: int, payload: bytes) -> None:
+        """Send a message, whole: WHOLE_TEXT, in UTF-8, or WHOLE_BINARY."""
+        self._row[WEBSOCKET_SENT] += 1
+        size = len(payload)
         self.exchange.response_bytes += size
-        self._write_out()
+        if size < self._compressed_from:
+            self.writer.put(frame_head(kind, size), payload)
+        else:
+            (self._protocol.send_text if kind == WHOLE_TEXT else self._protocol.send_binary)(payload)
+            self._write_out()
 
     def _write_out(self) -> None:
         if data := b"".join(self._protocol.data_to_send()):  # the library's sign for the end is an empty one
@@ -324,7 +323,7 @@ class WebSocket(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _listen(self) -> None:
-        """Expect to hear something of the client; whatever it sends shows that it is there."""
+        """Expect to hear something of the client."""
         self._is_pinged = False
         self.deadline = monotonic() + self._ping_interval
 

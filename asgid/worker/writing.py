@@ -26,16 +26,19 @@ class Writer:
         self._writable: Future[None] | None = None
         self._turn = -1  # of the loop, in which something was put
 
-    def put(self, data: bytes) -> None:
+    def put(self, head: bytes, payload: bytes = b"") -> None:
         """Write at once what comes first in a turn of the loop; what else comes leaves at its end, in one write."""
-        if self.cork:
-            self.cork.write(data)
-        elif self._turn == self._service.turn:
+        service = self._service
+        if self._turn == service.turn and self.cork is None:
             self.hold_back()
-            self.write(data)
+        if self.cork:
+            self.cork.writelines((head, payload))
         elif not self.transport.is_closing():
-            self._turn = self._service.this_turn()
-            self.transport.write(data)
+            self._turn = service.this_turn()
+            if len(payload) <= service.most_joined:
+                self.transport.write(head + payload)
+            else:
+                self.transport.writelines((head, payload))
 
     def write(self, data: bytes) -> None:
         if not self.transport.is_closing():
