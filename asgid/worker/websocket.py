@@ -11,7 +11,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from websockets.frames import CONT, DATA_OPCODES, TEXT, Frame
+from websockets.frames import CLOSE, CONT, DATA_OPCODES, TEXT, Frame
 from websockets.protocol import OPEN, SERVER, Protocol
 
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
@@ -35,6 +35,15 @@ LINGER_S = 2.0
 _SLICE = 65536
 # What the library would say is counted on the board, or in the access log.
 _SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - no application's logging reaches it
+
+
+class _Closable(Protocol):
+    """The library's, but for one case: a client may close between two fragments (RFC 6455 section 5.4)."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is CLOSE:
+            self.current_size = None  # what was begun is not awaited, which would be a protocol error to the library
+        super().recv_frame(frame)
 
 
 class WebSocket(asyncio.Protocol):
@@ -65,7 +74,7 @@ class WebSocket(asyncio.Protocol):
     ) -> None:
         self.service, self.exchange, self._conversation = service, exchange, conversation
         self._row = service.row
-        self._protocol = Protocol(SERVER, max_size=service.config.websocket.max_message, logger=_SILENT)
+        self._protocol = _Closable(SERVER, max_size=service.config.websocket.max_message, logger=_SILENT)
         self._compressed_from: float = inf  # bytes; what is shorter is not given to the extension
         if extension:
             self._protocol.extensions, self._compressed_from = [extension], WORTH_BYTES
@@ -288,7 +297,7 @@ class WebSocket(asyncio.Protocol):
             self._write_out()
             timeout = self.service.config.websocket.ping_timeout
             self._is_pinged = timeout < inf
-            self.deadline = monotonic() + min(timeout, self._ping_interval)
+            self.deadline = monotonic() + (timeout if self._is_pinged else self._ping_interval)
 
     def client_left(self, is_reset: bool) -> None:
         """The client has closed its sending side, or the connection, while we do not read."""

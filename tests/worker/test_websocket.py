@@ -452,6 +452,19 @@ async def test_a_client_that_closes_is_answered_and_the_application_is_told(sent
         assert not worker.lines
 
 
+@on_a_loop
+async def test_a_client_may_close_between_two_fragments():
+    """It is answered with its own code; the message that was begun never was (RFC 6455 section 5.4)."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x01, b"begun") + masked(0x88, struct.pack("!H", 1000)) + masked(0x80, b"ended"))
+
+        assert (1000, "") == await peer.closed()
+        await all_closed(worker)
+        assert [{"type": "websocket.disconnect", "code": 1000, "reason": ""}] == app.heard[1:]
+
+
 @pytest.mark.parametrize(
     ("message", "closed"),
     [
@@ -990,15 +1003,16 @@ async def test_an_idle_client_is_pinged_and_one_that_answers_stays():
         assert "still here" == await peer.message()
 
 
+@pytest.mark.parametrize("timeout_s", [3, 12])
 @on_a_loop
-async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011():
-    """After `ping_timeout`; the application is told."""
+async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(timeout_s):
+    """After `ping_timeout`, be it shorter or longer than `ping_interval`; the application is told."""
     app = Listener()
-    async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
+    async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": f"{timeout_s}s"}) as worker:
         peer = await connect(worker)
         worker.pass_time(5.1)
-        worker.pass_time(2.8)
-        assert worker.service.websockets
+        worker.pass_time(timeout_s - 0.2)
+        assert ["open"] == [websocket._phase for websocket in worker.service.websockets]
         worker.pass_time(0.3)
 
         assert 1011 == (await peer.closed())[0]
