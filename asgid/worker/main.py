@@ -68,8 +68,8 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        app = load(self._config.app)
-        lifespan = Lifespan(app, self._config.app.lifespan, self._log)
+        loaded = load(self._config)
+        lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._started(lifespan):
@@ -90,7 +90,7 @@ class Worker:
             connection,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
-        service = self._service(app, lifespan, access, doors)
+        service = self._service(loaded.app, lifespan, access, doors)
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
