@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import get
+from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import Daemon, eventually
 
@@ -113,6 +113,18 @@ def test_a_consumer_says_hello(start: Start, tmp_path: Path, text: str) -> None:
     assert (200, b"<html><h1>Hello, world</h1></html>") == (answer.status, answer.body)
     assert ("text/html", "34") == (answer.headers["content-type"], answer.headers["content-length"])
     assert 0 == daemon.stop()
+    assert not daemon.log_events(level="error")
+
+
+def test_a_consumer_that_is_asked_for_a_websocket_answers_the_request(start: Start, tmp_path: Path) -> None:
+    """It knows HTTP alone, and an offer to change the protocol may be ignored (RFC 9110 section 7.8)."""
+    daemon = serve(start, tmp_path, HELLO)
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    offer = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/", offer))
+
+        assert 200 == client.answer().status
     assert not daemon.log_events(level="error")
 
 
