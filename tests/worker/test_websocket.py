@@ -202,7 +202,7 @@ async def test_an_application_without_websockets_never_sees_the_offer():
         await respond(send, scope["type"].encode())
 
     async with Worker(app) as worker:
-        worker.service.speaks_websocket = False
+        worker.service.converse = None
         client = await worker.connect()
         await client.send(handshake() + request("GET", "/next"))
 
