@@ -24,7 +24,6 @@ class NotYet:
 
 #: By the full name of a key; `*` stands for every key of its table. A feature that arrives deletes its row.
 NOT_YET: Mapping[str, NotYet] = {
-    "app.interface": NotYet("adapt ASGI 2, Channels consumers and WSGI", ("auto", "asgi3")),
     "listen.tls": NotYet("serve HTTPS", ("",)),
     "tls.*": NotYet("serve HTTPS"),
     "control.*": NotYet("let commands reach a running master"),

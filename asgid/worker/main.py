@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from time import monotonic
 from types import FrameType
@@ -25,12 +25,15 @@ from asgid.worker.allocator import keep_memory
 from asgid.worker.app import load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
+from asgid.worker.exchange import Exchange
+from asgid.worker.interface import Loaded
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
 from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
-from asgid.worker.service import Application, Service
+from asgid.worker.request_head import Field
+from asgid.worker.service import Service
 
 
 def main(assignment: Assignment) -> int:
@@ -68,8 +71,9 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        app = load(self._config.app)
-        lifespan = Lifespan(app, self._config.app.lifespan, self._log)
+        loaded = load(self._config)
+        lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
+        converse = None if loaded.is_http_only else _converse()
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._started(lifespan):
@@ -90,7 +94,8 @@ class Worker:
             connection,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
-        service = self._service(app, lifespan, access, doors)
+        service = self._service(loaded, lifespan, access, doors)
+        service.converse = converse
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
@@ -115,10 +120,10 @@ class Worker:
         except OSError as error:
             raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
 
-    def _service(self, app: Application, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
+    def _service(self, loaded: Loaded, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
         limits, loop = self._config.limits, asyncio.get_running_loop()
         service = Service(
-            app=app,
+            app=loaded.app,
             config=self._config,
             row=self._assignment.row,
             loop=loop,
@@ -206,6 +211,14 @@ class Worker:
     def _entitle(self, state: str) -> None:
         slot, name, generation = self._assignment.slot, self._config.process.name, self._assignment.generation
         setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
+
+
+def _converse() -> Callable[[Exchange, Iterable[Field]], None]:
+    """Return what makes a request one of a WebSocket."""
+    # Not before the fork: it would take 2 MB of the master, half of them for the library's own version number.
+    from asgid.worker.conversation import converse  # noqa: PLC0415
+
+    return converse
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

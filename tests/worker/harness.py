@@ -26,6 +26,7 @@ from asgid.log import Log
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission
 from asgid.worker.connection import Connection
+from asgid.worker.conversation import converse
 from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
 from asgid.worker.service import Application, Event, Receive, Send, Service
@@ -164,7 +165,7 @@ class _Connection(Connection):
 class Worker:
     """`async with Worker(app, timeouts={"header": "1s"}) as worker:` - tables as in the configuration file."""
 
-    def __init__(self, app: Application, **tables: dict[str, Any]) -> None:
+    def __init__(self, app: Application, /, **tables: dict[str, Any]) -> None:
         lines = ['app.target = "app:app"']
         lines += [
             f"{name}.{key} = {json.dumps(value)}" for name, table in tables.items() for key, value in table.items()
@@ -191,6 +192,7 @@ class Worker:
             access=cast("AccessLog", self._access),
             admission=self.admission,
         )
+        self.service.converse = converse
         self._clocks = [patch(f"asgid.worker.{name}.monotonic", self.now) for name in _CLOCKS]
         for clock in self._clocks:
             clock.start()
