@@ -86,8 +86,9 @@ class Box:
         return [child for child in psutil.Process(process.pid).children() if child.name() == "systemd"]
 
     def _state(self) -> str:
-        """Return how the boot went, once it is over; "" while nobody can be asked."""
-        return self.do("systemctl", "is-system-running", "--wait").stdout.strip()
+        """Return how the boot went, once it is over; "" while nobody is there to be asked: that is `offline`, too."""
+        state = self.do("systemctl", "is-system-running", "--wait").stdout.strip()
+        return state if state in ("running", "degraded") else ""
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with suppress(psutil.NoSuchProcess):  # it has ended by itself
