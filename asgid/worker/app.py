@@ -6,15 +6,24 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 from asgid.config import App
 from asgid.errors import BootError
 from asgid.worker.service import Application
+from asgid.worker.wsgi import adapt
 
 
-def load(settings: App) -> Application:
-    """Import the target, call it if it is a factory, and check its shape. Raises BootError with one clear message.
+class Loaded(NamedTuple):
+    """An application, and what it spoke before it was adapted: an `app.interface` other than auto."""
+
+    app: Application
+    interface: str
+
+
+def load(settings: App, threads: int) -> Loaded:
+    """Import the target, call it if it is a factory, and make an ASGI 3 application of it, in so many threads if need
+    be. Raises BootError with one clear message.
 
     Before that, `env` is added to the environment, and the directory becomes the working directory and the first entry
     of sys.path.
@@ -29,7 +38,7 @@ def load(settings: App) -> Application:
     found = _attribute(_module(module_name), attribute, settings.target)
     if settings.factory:
         found = _made(found, settings.target)
-    return _asgi3(found, settings)
+    return _asgi3(found, settings, threads)
 
 
 def _module(name: str) -> object:
@@ -68,26 +77,34 @@ def _made(factory: object, target: str) -> object:
         raise BootError(f'app.target: the factory "{target}" failed: {_said(error)} ({_where(error)})') from error
 
 
-def _asgi3(found: object, settings: App) -> Application:
+def _asgi3(found: object, settings: App, threads: int) -> Loaded:
     if not callable(found):
         raise BootError(
             f'app.target: "{settings.target}" is {type(found).__name__} and not callable; '
             "an ASGI application is an async function of scope, receive, send"
         )
-    if settings.interface == "auto" and not _takes_three(found):
+    if settings.interface == "wsgi" or (settings.interface == "auto" and _takes_environ(found)):
+        return Loaded(adapt(found, threads), "wsgi")
+    if settings.interface == "auto" and not _takes(found, 3):
         hint = " (is it a factory? then set app.factory = true)" if not _takes_some(found) else ""
         raise BootError(
             f'app.target: "{settings.target}" does not take scope, receive, send: it is no ASGI 3 application{hint}'
         )
-    return cast("Application", found)
+    return Loaded(cast("Application", found), "asgi3")
 
 
-def _takes_three(found: Callable[..., object]) -> bool:
-    """Whether it can be called with three positional arguments; what cannot be looked into is believed."""
+def _takes_environ(found: Callable[..., object]) -> bool:
+    """Whether it can be called with environ and start_response, and not with scope, receive, send; no coroutine can."""
+    is_async = any(map(inspect.iscoroutinefunction, (found, type(found).__call__)))
+    return _takes(found, 2) and not _takes(found, 3) and not is_async
+
+
+def _takes(found: Callable[..., object], count: int) -> bool:
+    """Whether it can be called with so many positional arguments; what cannot be looked into is believed."""
     if inspect.isclass(found):  # ASGI 2: the class takes the scope, its instance receive and send
         return False
     try:
-        inspect.signature(found).bind(None, None, None)
+        inspect.signature(found).bind(*[None] * count)
     except TypeError:
         return False
     except ValueError:

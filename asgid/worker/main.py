@@ -68,7 +68,7 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        app = load(self._config.app)
+        app, interface = load(self._config.app, self._config.workers.threads)
         lifespan = Lifespan(app, self._config.app.lifespan, self._log)
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
@@ -90,7 +90,7 @@ class Worker:
             connection,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
-        service = self._service(app, lifespan, access, doors)
+        service = self._service(app, interface, lifespan, access, doors)
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
@@ -115,8 +115,11 @@ class Worker:
         except OSError as error:
             raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
 
-    def _service(self, app: Application, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
+    def _service(
+        self, app: Application, interface: str, lifespan: Lifespan, access: AccessLog | None, doors: Doors
+    ) -> Service:
         limits, loop = self._config.limits, asyncio.get_running_loop()
+        threads = self._config.workers.threads if interface == "wsgi" else None
         service = Service(
             app=app,
             config=self._config,
@@ -130,7 +133,7 @@ class Worker:
                 doors.reopen,
                 lambda: doors.step_back(lambda: service.admission.is_ahead(service.fewest())),
             ),
-            places=Places(limits.requests, limits.queue, limits.queue_timeout) if limits.requests else None,
+            places=Places.within(limits, threads),
         )
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)

@@ -26,7 +26,7 @@ def factory(): return application
 def broken_factory(): raise ValueError("no\\nsettings")
 def leaving_factory(): raise SystemExit(2)
 def strange_factory(): return 5
-def two(scope, receive): ...
+async def two(scope, receive): ...
 def any_of(*args): ...
 """
 
@@ -62,7 +62,7 @@ FOUND = ["application", "instance", "holder.inner", "any_of"]
 @pytest.mark.parametrize("attribute", FOUND)
 def test_an_application_is_found(directory, attribute):
     """A function, an object, a dotted name, and what takes anything."""
-    found = load(settings(f"site_of_tests:{attribute}", directory))
+    found = load(settings(f"site_of_tests:{attribute}", directory), 1).app
     module = sys.modules["site_of_tests"]
 
     assert (module.holder.inner if "." in attribute else getattr(module, attribute)) is found
@@ -70,7 +70,7 @@ def test_an_application_is_found(directory, attribute):
 
 def test_a_factory_is_called(directory):
     """What it returns is the application."""
-    found = load(settings("site_of_tests:factory", directory, factory=True))
+    found = load(settings("site_of_tests:factory", directory, factory=True), 1).app
 
     assert sys.modules["site_of_tests"].application is found
 
@@ -78,7 +78,7 @@ def test_a_factory_is_called(directory):
 def test_the_directory_and_the_environment_are_there_before_the_import(directory, tmp_path_factory, monkeypatch):
     """The directory is the working directory and the first to be searched."""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    load(settings("site_of_tests:application", directory, env={"GREETING": "hello"}))
+    load(settings("site_of_tests:application", directory, env={"GREETING": "hello"}), 1)
 
     assert directory == Path.cwd()
     assert str(directory) == sys.path[0]
@@ -114,7 +114,7 @@ MISSING = {
 def test_what_is_missing_is_said(directory, target, others, why):
     """In one line, with the part of the target that is wrong and the place in the application."""
     with pytest.raises(BootError, match=why) as caught:
-        load(settings(target, directory, **others))
+        load(settings(target, directory, **others), 1)
 
     assert str(caught.value).startswith("app.target: ")
     assert "\n" not in str(caught.value)
@@ -123,4 +123,4 @@ def test_what_is_missing_is_said(directory, target, others, why):
 def test_a_directory_that_is_not_there_is_said(directory):
     """With its name and the system's reason."""
     with pytest.raises(BootError, match=r"app\.directory: '.*/nowhere': No such file or directory"):
-        load(settings("site_of_tests:application", directory / "nowhere"))
+        load(settings("site_of_tests:application", directory / "nowhere"), 1)

@@ -164,7 +164,7 @@ class _Connection(Connection):
 class Worker:
     """`async with Worker(app, timeouts={"header": "1s"}) as worker:` - tables as in the configuration file."""
 
-    def __init__(self, app: Application, **tables: dict[str, Any]) -> None:
+    def __init__(self, app: Application, /, **tables: dict[str, Any]) -> None:
         lines = ['app.target = "app:app"']
         lines += [
             f"{name}.{key} = {json.dumps(value)}" for name, table in tables.items() for key, value in table.items()
