@@ -38,7 +38,7 @@ def load(settings: App, threads: int) -> Loaded:
     found = _attribute(_module(module_name), attribute, settings.target)
     if settings.factory:
         found = _made(found, settings.target)
-    return _asgi3(found, settings, threads)
+    return adapted(found, settings, threads)
 
 
 def _module(name: str) -> object:
@@ -77,7 +77,8 @@ def _made(factory: object, target: str) -> object:
         raise BootError(f'app.target: the factory "{target}" failed: {_said(error)} ({_where(error)})') from error
 
 
-def _asgi3(found: object, settings: App, threads: int) -> Loaded:
+def adapted(found: object, settings: App, threads: int) -> Loaded:
+    """Return what `load` does of an application that was found. Raises BootError where it is none."""
     if not callable(found):
         raise BootError(
             f'app.target: "{settings.target}" is {type(found).__name__} and not callable; '

@@ -7,6 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from time import monotonic
 from types import FrameType
@@ -22,7 +23,7 @@ from asgid.worker import privileges
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
-from asgid.worker.app import load
+from asgid.worker.app import Loaded, load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
 from asgid.worker.lifeline import Lifeline
@@ -43,8 +44,10 @@ def main(assignment: Assignment) -> int:
             log = Log(settings.level, settings.format, settings.output).bind(slot=assignment.slot, pid=os.getpid())
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(Worker(assignment, lifeline, log).live())
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            config = assignment.config
+            worker = Worker(assignment, lifeline, log, partial(load, config.app, config.workers.threads))
+            runner.run(worker.live())
     except BootError as error:
         lifeline.send(wire.Failed(str(error)))
         return int(ExitCode.NO_WORKER)
@@ -54,8 +57,8 @@ def main(assignment: Assignment) -> int:
 class Worker:
     """The parts of one worker, and the order in which they come and go."""
 
-    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log) -> None:
-        self._assignment, self._lifeline, self._log = assignment, lifeline, log
+    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], Loaded]) -> None:
+        self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
         self._leave = asyncio.Event()
 
@@ -68,7 +71,7 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        app, interface = load(self._config.app, self._config.workers.threads)
+        app, interface = self._load()
         lifespan = Lifespan(app, self._config.app.lifespan, self._log)
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
@@ -211,7 +214,7 @@ class Worker:
         setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return uvloop's, or None for asyncio's own where uvloop is not installed; the master has warned of that once."""
     if find_spec("uvloop") is None:
         return None

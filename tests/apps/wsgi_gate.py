@@ -15,6 +15,7 @@ def application(environ, start_response):
     with count:
         held += 1
         most = max(most, held)
+    print("holds", flush=True)
     while not GATE.exists():
         time.sleep(0.01)
     with count:
