@@ -140,7 +140,7 @@ def settings_of(cfg: Cfg) -> config.Config:
 class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     """What `--worker-class` names."""
 
-    _life: asyncio.Task[None] | None = None  # since the loop turns
+    _life: asyncio.Task[None] | None = None  # while the worker serves
     _end: BaseException | None = None  # what a signal ends it by
     _master_end: socket.socket  # of the lifeline
 
@@ -193,6 +193,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
             await worker.live()
         finally:
             beating.cancel()
+            self._life = None
 
     async def _beat(self, row: Row, log: Log) -> None:
         """Tell the arbiter that the loop turns, and leave for the reasons that a worker has to find out by itself."""
@@ -243,5 +244,5 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         self._tell(wire.Reopen())
 
     def _tell(self, message: wire.Message) -> None:
-        if self._life:  # else there is nobody yet who would listen
+        if self._life:  # else there is nobody who would listen
             self._master_end.sendall(wire.encode(message))

@@ -185,6 +185,29 @@ def test_a_request_that_does_not_end_is_answered_before_the_arbiter_kills(served
     assert "farewell" in gunicorn.log()
 
 
+def test_a_thread_that_never_returns_is_ended_by_the_arbiter(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request is answered at the end of the graceful timeout; Python would wait for the thread, `--timeout` not."""
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("GATE", str(gate))
+    gate.touch()
+    gunicorn = served("--timeout", "2", "--graceful-timeout", "1", app="wsgi_gate:application")
+    address = gunicorn.address()
+    gate.unlink()
+    (worker,) = gunicorn.workers()
+    with Client(address) as client:
+        client.send(request("GET"))
+        eventually(lambda: gunicorn.log().count("holds") == 2)
+        os.kill(worker, signal.SIGTERM)
+
+        assert 503 == client.answer().status
+    eventually(lambda: worker not in gunicorn.workers(), within=10)
+    gate.touch()
+    assert 200 == get(gunicorn.address()).status
+    assert "RuntimeError" not in gunicorn.log()
+
+
 def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
     """After `--timeout`: the log says where it stood, and another worker serves."""
     gunicorn = served("--timeout", "2", app="stuck:application")
