@@ -13,10 +13,14 @@ run: $(VENV)/.run ## serve the example application under etc/asgid.toml.example
 	@$(BIN)/asgid -c etc/asgid.toml.example
 
 test: lint ## format, lint, types, and every test that needs nothing from Debian, but for the slow ones
-	@$(BIN)/pytest -q -m "not slow" tests
+	@$(BIN)/pytest -q -m "not slow and not system" tests
 
 slow: $(VENV)/.test ## the tests that take more than ten seconds each; CI runs them after the others
-	@$(BIN)/pytest -q -m slow -o faulthandler_timeout=0 tests
+	@$(BIN)/pytest -q -m "slow and not system" -o faulthandler_timeout=0 tests
+
+system: $(VENV)/.test ## a browser, Autobahn, Prometheus, proxies, systemd: as root it installs them from Debian first
+	@$(BIN)/python -m tests.system.needs
+	@$(BIN)/pytest -q -m system -o faulthandler_timeout=0 tests/system
 
 check: lint ## the part of it that starts no process; run it at every save
 	@$(BIN)/pytest -q tests/unit tests/property tests/test_architecture.py tests/test_documents.py
@@ -42,7 +46,7 @@ bench-check: $(VENV)/.run ## the last run of `make bench`, judged by the targets
 	@$(BIN)/python -m benchmarks.check
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[examples]' && touch $@
@@ -56,4 +60,4 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@./scripts/make-venv $(VENV)
 
-.PHONY: help run test slow check lint format fuzz docs bench bench-check clean
+.PHONY: help run test slow system check lint format fuzz docs bench bench-check clean

@@ -14,7 +14,7 @@ This file does not know what a process is, nor where the buffer comes from.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -41,6 +41,8 @@ PROTOCOL_ERRORS = (
     "pipeline",
     "expect",
 )
+# Those that an endpoint may say or find (RFC 6455 section 7.4.1, IANA); from 3000 on they are the applications'.
+CLOSE_CODES = (*map(str, (*range(1000, 1004), *range(1005, 1015))), "other")
 
 #: Upper bounds in seconds; +Inf follows. From a cached answer (0.5 ms) to a slow report (10 s), about three a decade.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -55,7 +57,8 @@ _GAUGES = (
     ("CONNECTIONS", 1),  # open now
     ("QUEUED", 1),  # requests that wait for a place
     ("ACCEPTING", 1),  # 1 while the worker takes connections
-    ("SPARE", 11),
+    ("WEBSOCKETS", 1),  # open connections that are one
+    ("SPARE", 10),
 )
 _COUNTERS = (
     ("STARTED", 1),  # requests begun
@@ -75,6 +78,10 @@ _COUNTERS = (
     ("AT_ONCE", _HISTOGRAM),  # begun and ended in one moment: counts as a duration and as a start
     ("REQUESTS", len(METHODS) * len(CODES)),
     ("PROXY_ERRORS", 1),  # connections closed for their PROXY header
+    ("WEBSOCKET_ERRORS", 1),  # handshakes refused
+    ("WEBSOCKET_RECEIVED", 1),  # messages
+    ("WEBSOCKET_SENT", 1),
+    ("WEBSOCKET_CLOSES", len(CLOSE_CODES)),
 )
 _WIDTHS = [width for _, width in _GAUGES + _COUNTERS]
 _OFFSETS = dict(zip((name for name, _ in _GAUGES + _COUNTERS), accumulate(_WIDTHS, initial=0), strict=False))
@@ -84,6 +91,7 @@ LAG_NS = _OFFSETS["LAG_NS"]
 CONNECTIONS = _OFFSETS["CONNECTIONS"]
 QUEUED = _OFFSETS["QUEUED"]
 ACCEPTING = _OFFSETS["ACCEPTING"]
+WEBSOCKETS = _OFFSETS["WEBSOCKETS"]
 STARTED = _OFFSETS["STARTED"]
 ABANDONED = _OFFSETS["ABANDONED"]
 ACCEPTED = _OFFSETS["ACCEPTED"]
@@ -101,6 +109,10 @@ START = _OFFSETS["START"]
 AT_ONCE = _OFFSETS["AT_ONCE"]
 REQUESTS = _OFFSETS["REQUESTS"]
 PROXY_ERRORS = _OFFSETS["PROXY_ERRORS"]
+WEBSOCKET_ERRORS = _OFFSETS["WEBSOCKET_ERRORS"]
+WEBSOCKET_RECEIVED = _OFFSETS["WEBSOCKET_RECEIVED"]
+WEBSOCKET_SENT = _OFFSETS["WEBSOCKET_SENT"]
+WEBSOCKET_CLOSES = _OFFSETS["WEBSOCKET_CLOSES"]
 CELLS = sum(_WIDTHS)
 _FIRST_COUNTER = sum(width for _, width in _GAUGES)
 
@@ -115,19 +127,22 @@ LAYOUT: Mapping[str, Any] = {
     "buckets": list(BUCKETS),
     "methods": list(METHODS),
     "codes": list(CODES),
-    "cells": {name: [_OFFSETS[name], width] for name, width in _GAUGES + _COUNTERS},
+    "cells": {name: [_OFFSETS[name], width] for name, width in _GAUGES + _COUNTERS if name != "SPARE"},
 }
 
 TIMEOUT_CELL = {phase: TIMEOUTS + index for index, phase in enumerate(TIMEOUT_PHASES)}
-PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ERRORS)} | {"proxy": PROXY_ERRORS}
+PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ERRORS)} | {
+    "proxy": PROXY_ERRORS,
+    "websocket": WEBSOCKET_ERRORS,
+}
 
 
 class _OfCode(dict[int, int]):
-    """From a status to the cell that counts it, for one method; what no registry knows is `other`."""
+    """From a code to the cell that counts it; what no registry knows is `other`, the last of `codes`."""
 
-    def __init__(self, first: int) -> None:
-        super().__init__((int(code), first + index) for index, code in enumerate(CODES[:-1]))
-        self._other = first + len(CODES) - 1
+    def __init__(self, codes: Sequence[str], first: int) -> None:
+        super().__init__((int(code), first + index) for index, code in enumerate(codes[:-1]))
+        self._other = first + len(codes) - 1
 
     def __missing__(self, status: int) -> int:
         return self._other
@@ -141,7 +156,12 @@ class _OfMethod(dict[str, _OfCode]):
 
 
 #: REQUEST_CELL[method][status] counts the answers with `status` to `method`; a function would cost more.
-REQUEST_CELL = _OfMethod((method, _OfCode(REQUESTS + index * len(CODES))) for index, method in enumerate(METHODS))
+REQUEST_CELL = _OfMethod(
+    (method, _OfCode(CODES, REQUESTS + index * len(CODES))) for index, method in enumerate(METHODS)
+)
+
+#: WEBSOCKET_CLOSE_CELL[code] counts the WebSockets that were closed with it.
+WEBSOCKET_CLOSE_CELL = _OfCode(CLOSE_CODES, WEBSOCKET_CLOSES)
 
 
 def observe(row: Row, histogram: int, elapsed_s: float) -> None:

@@ -53,7 +53,10 @@ def entry() -> NoReturn:
     # First of all, and before pydantic, whose import takes 0.1 s. What arrives from here on waits until the master
     # unblocks it, with its handlers in place.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    # And last of all: while Python takes itself down, it gives the signals it has handled their default action back.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> ExitCode:

@@ -58,9 +58,13 @@ class ClientDisconnectedError(OSError):
 
 
 class ClientError(Exception):
-    """The peer's: a request that is malformed or over a limit; answered with `status`, counted by `kind`."""
+    """The peer's: a request that is malformed or over a limit; answered with `status`, counted by `kind`.
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    `lines` are the header lines that the status asks for.
+    """
+
+    def __init__(self, status: int, kind: str, message: str, lines: bytes = b"") -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
+        self.lines = lines

@@ -25,7 +25,7 @@ from asgid.errors import BootError, ConfigError
 from asgid.log import Log
 from asgid.worker import main
 from asgid.worker.allocator import keep_memory
-from asgid.worker.app import adapted
+from asgid.worker.interface import adapted
 from asgid.worker.lifeline import Lifeline
 
 Cfg: TypeAlias = Any  # gunicorn has no types
@@ -102,6 +102,7 @@ SETTINGS: Final[Mapping[str, Callable[[Cfg], object]]] = {
     "limits.request_line": lambda cfg: cfg.limit_request_line or _UNLIMITED_BYTES,
     "limits.header_count": lambda cfg: cfg.limit_request_fields,
     "limits.header_size": _header_bytes,
+    "websocket.max_message": lambda cfg: getattr(cfg, "websocket_max_message_size", config.WebSocket().max_message),
     "proxy.trusted": lambda cfg: [*cfg.forwarded_allow_ips, "unix"],  # it believes who comes by a socket file, too
     "log.level": lambda cfg: {"critical": "error"}.get(cfg.loglevel.lower(), cfg.loglevel.lower()),
     "log.output": lambda cfg: _output(cfg.errorlog, "stderr"),
@@ -184,7 +185,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     async def _live(self, assignment: Assignment) -> None:
         settings = self._settings
         log = Log(settings.log.level, settings.log.format, settings.log.output).bind(pid=self.pid)
-        load = partial(adapted, self.wsgi, settings.app, settings.workers.threads)
+        load = partial(adapted, self.wsgi, settings.app.target, settings)
         worker = main.Worker(assignment, Lifeline(assignment.lifeline_fd), log, load)
         asyncio.get_running_loop().add_reader(self._master_end, self._serves)
         beating = asyncio.ensure_future(self._beat(assignment.row, log))

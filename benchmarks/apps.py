@@ -79,6 +79,32 @@ async def _file(scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+async def _websocket(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Send each message back over its WebSocket."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+async def _broadcast(_scope: Scope, receive: Receive, send: Send) -> None:
+    """Send each message to all WebSockets of this worker that are open; to one that is closing it need not get."""
+    await receive()
+    _AUDIENCE.add(send)  # before it is accepted: who has shaken hands misses nothing that is said from then on
+    try:
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            answer = {"type": "websocket.send", "text": message["text"]}
+            for send_to in tuple(_AUDIENCE):
+                try:
+                    await send_to(answer)
+                except OSError:
+                    _AUDIENCE.discard(send_to)
+    finally:
+        _AUDIENCE.discard(send)
+
+
+_AUDIENCE: set[Send] = set()
 _PATHS = {
     "/": _hello,
     "/large": _large,
@@ -86,6 +112,8 @@ _PATHS = {
     "/upload": _upload,
     "/download": _download,
     "/file": _file,
+    "/websocket": _websocket,
+    "/broadcast": _broadcast,
 }
 _PARTS = [BLOB[start : start + PART] for start in range(0, len(BLOB), PART)]
 

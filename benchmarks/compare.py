@@ -1,4 +1,4 @@
-"""Two checkouts of asgid under the same load, in turns: what a request costs each, and the ratio.
+"""Two checkouts of asgid under the same load, in turns: what a request or a message costs each, and the ratio.
 
     python -m benchmarks.compare ../asgid-before --scenario hello --rounds 9
 
@@ -13,15 +13,16 @@ is each its own.
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.load import LoadError, drive, wrk_version
+from benchmarks.clients import client
+from benchmarks.load import Load, LoadError, wrk_version
 from benchmarks.perf import PerfError, counting_instructions
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.servers import ROOT, SERVERS, Running, ServerError, commit, last_words, running
 
 ORDERS = (("other", "here", "here", "other"), ("here", "other", "other", "here"))  # odd rounds, even rounds
@@ -32,9 +33,9 @@ class Turn:
     """One load on one of the two."""
 
     side: str  #: other or here
-    cpu_us: float  #: server CPU per request
+    cpu_us: float  #: server CPU per request or message
     requests_per_s: float
-    instructions: float | None  #: of the server in user space, per request, where they were asked for
+    instructions: float | None  #: of the server in user space, per request or message, where they were asked for
 
 
 def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
@@ -51,9 +52,9 @@ def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
     return found
 
 
-def report(turns: Sequence[Turn], sources: Mapping[str, str]) -> str:
+def report(turns: Sequence[Turn], sources: Mapping[str, str], unit: str) -> str:
     """Return what was found as text; `sources` say which code each side is. It takes one pair at least."""
-    lines = [f"{'':6} {'CPU µs/request':>15} {'least':>7} {'requests/s':>11} {'instructions':>13}"]
+    lines = [f"{'':6} {f'CPU µs/{unit}':>15} {'least':>7} {f'{unit}s/s':>11} {'instructions':>13}"]
     for side, source in sources.items():
         own = [turn for turn in turns if turn.side == side]
         counts = [turn.instructions for turn in own if turn.instructions is not None]
@@ -69,7 +70,7 @@ def report(turns: Sequence[Turn], sources: Mapping[str, str]) -> str:
         _spread("CPU", [_cpu_ratio(*pair) for pair in both]),
     ]
     lines.append(
-        f"least CPU: {_least(turns, 'here') / _least(turns, 'other'):.3f}, for noise seldom makes a request cheaper"
+        f"least CPU: {_least(turns, 'here') / _least(turns, 'other'):.3f}, for noise seldom makes anything cheaper"
     )
     counted = [(a.instructions, b.instructions) for a, b in both if a.instructions and b.instructions]
     if counted:
@@ -111,7 +112,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except (LoadError, ServerError, PerfError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 1
-    print(report(turns, {side: source(checkout) for side, checkout in checkouts.items()}))
+    sources = {side: source(checkout) for side, checkout in checkouts.items()}
+    print(report(turns, sources, SCENARIOS[options.scenario].unit))
     return 0
 
 
@@ -150,19 +152,24 @@ def _round(order: Sequence[str], directories: Mapping[str, Path], options: argpa
                 servers[side] = stack.enter_context(running(server, scenario, directory, root=directory / "root"))
             except ServerError as error:
                 raise ServerError(f"{side}: {error}; its log ends with: {last_words(server, directory)}") from None
-        for side, instance in servers.items():
-            drive(instance.port, scenario, 1, directories[side])
-        return [_turn(side, servers[side], scenario, directories[side], options) for side in order]
+        with ExitStack() as clients:
+            drives = {}
+            for side, instance in servers.items():
+                drives[side] = clients.enter_context(client(instance.port, scenario, directories[side]))
+                drives[side](1)
+            turns = [_turn(side, servers[side], drives[side], options) for side in order]
+        for instance in servers.values():
+            instance.check_answer(scenario)
+        return turns
 
 
-def _turn(side: str, instance: Running, scenario: Scenario, directory: Path, options: argparse.Namespace) -> Turn:
+def _turn(side: str, instance: Running, drive: Callable[[int], Load], options: argparse.Namespace) -> Turn:
     before = instance.usage()
     with counting_instructions(before.pids if options.instructions else ()) as counted:
-        load = drive(instance.port, scenario, options.seconds, directory)
+        load = drive(options.seconds)
     after = instance.usage()
     if before.pids != after.pids:
         raise ServerError(f"{side}: its processes changed under load")
-    instance.check_answer(scenario)
     return Turn(
         side,
         (after.cpu_s - before.cpu_s) / load.requests * 1e6,

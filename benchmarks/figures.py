@@ -15,7 +15,7 @@ class Measurement:
     server: str
     scenario: str
     round: int  #: from 1
-    requests: int
+    requests: int  #: or, over WebSockets, messages that were delivered
     elapsed_s: float
     cpu_s: float  #: user and system time of all the server's processes
     p50_ms: float  #: 0 where latencies are not known
@@ -26,7 +26,7 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float:
-        """Server CPU per request, in microseconds."""
+        """Server CPU per request or message, in microseconds."""
         return self.cpu_s / self.requests * 1e6
 
     @property

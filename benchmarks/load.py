@@ -29,16 +29,16 @@ end
 
 
 class LoadError(Exception):
-    """A run that is no result: wrk is missing or failed, or requests did. The message says which and how many."""
+    """A load that is no result: wrk is missing or failed, or a request or message did. Its text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run of wrk found."""
+    """What one load found."""
 
-    requests: int
+    requests: int  #: or, over WebSockets, messages that were delivered
     elapsed_s: float
-    received_bytes: int  #: heads included
+    received_bytes: int  #: heads included, of a WebSocket's messages too
     p50_ms: float  #: 0 where latencies are not known
     p99_ms: float
     errors: dict[str, int]  #: by kind, all kinds

@@ -25,8 +25,9 @@ _CAVEATS = """\
 - The application does nothing. With one that takes a millisecond, most of these differences disappear.
 - One worker each, but for *two*, where both workers and the load generator share the machine's cores: on two cores
   that tells who leaves most of them to the work, not how a server scales. Nothing here tells how one bears slow
-  clients, holds its memory over days, or speaks HTTP/2 or WebSocket.
+  clients, holds its memory over days, or speaks HTTP/2.
 - With 1 MiB and more in each direction most of the time goes into copying by the kernel, which is the same for all.
+- Nothing is compressed, over WebSockets neither. The latency of a broadcast is that of the last who hears it.
 - wrk times pipelined requests in batches, so there are no latencies of them here.
 - The access logs are written to files in the page cache, and each server writes its own format.
 - The servers do not do the same for what they cost; what is switched on is said with each. The peers in Node and Go run
@@ -45,10 +46,10 @@ def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str
     parts += [f"- {server} was left out: {reason}" for server, reason in results.skipped.items()]
     parts += ["", "## Results", "", _LEGEND, ""]
     if plot_name:
-        parts += [f"![Server CPU per request, by scenario and server]({plot_name})", ""]
+        parts += [f"![Server CPU per request or message, by scenario and server]({plot_name})", ""]
     for scenario in scenarios:
         if found := rows(results.measurements, scenario.name):
-            parts += [f"### {scenario.name}: {scenario.title}", "", *_scenario_table(found), ""]
+            parts += [f"### {scenario.name}: {scenario.title}", "", *_scenario_table(found, scenario.unit), ""]
             if ways := [f"{row.server} {row.way}" for row in found if row.way]:
                 parts += [f"How it was sent: {', '.join(ways)}.", ""]
     if results.refused:
@@ -59,8 +60,8 @@ def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str
 
 _TARGETS_LEGEND = """\
 What asgid is held to: its figure divided by the peer's of the same round, median over the rounds. `make bench-check`
-says the same, and fails where a target is missed by more than 10 %. Of *CPU*, which is server CPU per request, less is
-better, of requests/s more. The best peer is the best ASGI server among those that took part."""
+says the same, and fails where a target is missed by more than 10 %. Of *CPU*, which is server CPU per request or
+message, less is better, of requests/s more. The best peer is the best ASGI server among those that took part."""
 
 
 def targets_table(found: Sequence[Judgement]) -> list[str]:
@@ -81,16 +82,17 @@ def targets_table(found: Sequence[Judgement]) -> list[str]:
 
 _LEGEND = f"""\
 Medians over the rounds. *CPU* is the user and system time of all processes of the server, divided by the requests
-answered; *spread* is the distance from its lowest round to its highest; *vs {BASELINE}* divides it by {BASELINE}'s.
-*Busy* is the number of cores the server kept busy. *Memory* is the proportional set size of all its processes after
-the load. What costs least stands first."""
+answered or, over WebSockets, the messages delivered; *spread* is the distance from its lowest round to its highest;
+*vs {BASELINE}* divides it by {BASELINE}'s. *Busy* is the number of cores the server kept busy. *Memory* is the
+proportional set size of all its processes after the load. What costs least stands first."""
 
 
-#: The columns of a scenario's table, and what stands in them; the ratio to the baseline is a column of its own.
+#: The columns of a scenario's table, each with the unit that it counts in, and what stands in them; the ratio to the
+#: baseline is a column of its own.
 _COLUMNS: Mapping[str, Callable[[Row], str]] = {
-    "CPU µs/request": lambda row: f"{row.cpu_us:.1f}",
+    "CPU µs/{unit}": lambda row: f"{row.cpu_us:.1f}",
     "spread": lambda row: f"{row.cpu_spread:.0%}",
-    "requests/s": lambda row: f"{row.requests_per_s:,.0f}",
+    "{unit}s/s": lambda row: f"{row.requests_per_s:,.0f}",
     "busy": lambda row: f"{row.busy:.2f}",
     "p50 ms": lambda row: f"{row.p50_ms:.2f}" if row.p50_ms else "-",
     "p99 ms": lambda row: f"{row.p99_ms:.2f}" if row.p99_ms else "-",
@@ -99,7 +101,7 @@ _COLUMNS: Mapping[str, Callable[[Row], str]] = {
 }
 
 
-def _scenario_table(found: Sequence[Row]) -> list[str]:
+def _scenario_table(found: Sequence[Row], unit: str) -> list[str]:
     baseline = next((row.cpu_us for row in found if row.server == BASELINE), None)
     body = [
         (
@@ -109,7 +111,8 @@ def _scenario_table(found: Sequence[Row]) -> list[str]:
         )
         for row in found
     ]
-    return _table(("server", f"vs {BASELINE}", *_COLUMNS), body, align="---:")
+    columns = [name.format(unit=unit) for name in _COLUMNS]
+    return _table(("server", f"vs {BASELINE}", *columns), body, align="---:")
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]], align: str = "---") -> list[str]:
@@ -119,9 +122,9 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]], align: str = "---
 
 
 def plot(results: Results, scenarios: Sequence[Scenario], path: Path) -> None:
-    """Draw CPU per request, a panel a scenario, medians as bars and every round as a dot; `path` ends in .svg or .png.
+    """Draw CPU per request or message, a panel a scenario, medians as bars and every round as a dot.
 
-    Raises ImportError without matplotlib, which is in the extra `bench`.
+    `path` ends in .svg or .png. Raises ImportError without matplotlib, which is in the extra `bench`.
     """
     # By name, because this module must load, and be checked, where the extra is not installed.
     matplotlib = importlib.import_module("matplotlib")
@@ -149,7 +152,7 @@ def plot(results: Results, scenarios: Sequence[Scenario], path: Path) -> None:
         axis.tick_params(labelsize=8)
         axis.margins(x=0.08)  # room for the figure beside the longest bar
         axis.spines[["top", "right"]].set_visible(False)
-    axes[-1, 0].set_xlabel("server CPU per request, µs (less is better; dots are rounds)", fontsize=9)
+    axes[-1, 0].set_xlabel("server CPU per request or message, µs (less is better; dots are rounds)", fontsize=9)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     pyplot.close(figure)

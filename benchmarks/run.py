@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks.clients import client
 from benchmarks.figures import Measurement, Results
-from benchmarks.load import LoadError, drive, wrk_version
+from benchmarks.load import LoadError, wrk_version
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.servers import (
     ROOT,
@@ -131,7 +132,7 @@ def _run(
             _tell(f"refused: {refused[-1]}; its log ends with: {last_words(server, directory) or 'nothing'}")
         else:
             measurements.append(measurement)
-            _tell(f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} requests/s")
+            _tell(f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} {scenario.unit}s/s")
     return Results(machine, versions, skipped, refused, measurements)
 
 
@@ -140,17 +141,18 @@ def _measure(
 ) -> Measurement:
     server_core, tool_core = sorted(os.sched_getaffinity(0))[:2] if options.pin else (None, None)
     with running(server, scenario, directory, server_core) as instance, pinned(tool_core):
-        warm_up = drive(instance.port, scenario, WARM_UP_S, directory)
-        seconds = options.seconds
-        if not scenario.keep_alive:
-            seconds = affordable_seconds(seconds, warm_up.requests / warm_up.elapsed_s, _client_ports())
-        before = instance.usage()
-        load = drive(instance.port, scenario, seconds, directory)
-        after = instance.usage()
-        if before.pids != after.pids:
-            gone, come = sorted(before.pids - after.pids), sorted(after.pids - before.pids)
-            raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
-        resident = instance.resident_bytes()
+        with client(instance.port, scenario, directory) as drive:
+            warm_up = drive(WARM_UP_S)
+            seconds = options.seconds
+            if not scenario.keep_alive:
+                seconds = affordable_seconds(seconds, warm_up.requests / warm_up.elapsed_s, _client_ports())
+            before = instance.usage()
+            load = drive(seconds)
+            after = instance.usage()
+            if before.pids != after.pids:
+                gone, come = sorted(before.pids - after.pids), sorted(after.pids - before.pids)
+                raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
+            resident = instance.resident_bytes()
         way = instance.check_answer(scenario)  # wrk counts bytes and looks at no body
         if scenario.has_access_log:
             instance.check_access_log(warm_up.requests + load.requests)
@@ -196,7 +198,7 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
         "load averages before": " ".join(f"{value:.2f}" for value in os.getloadavg()) + " (1, 5, 15 minutes)",
         "kernel": platform.release(),
         "Python": platform.python_version(),
-        "load generator": f"wrk {tool}, one thread",
+        "load generator": f"wrk {tool}, one thread; of WebSockets this Python, one thread",
         "rounds": f"{options.rounds}, each {WARM_UP_S} s to warm up, then {options.seconds} s",
     }
 

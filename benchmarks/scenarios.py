@@ -11,6 +11,8 @@ UPLOAD = b"x" * 10 * 1024
 BLOB = b"x" * 1024 * 1024
 FILE = b"x" * 10 * 1024 * 1024
 JSON = b'{"message":"hello, world"}'
+MESSAGE = b"x" * 64
+LONG_MESSAGE = b"x" * 64 * 1024
 
 FILE_VARIABLE = "BENCHMARK_FILE"  #: names the file that holds FILE to the application
 WAY = b"x-way"  #: the header in which an answer says how it was sent, where there is more than one way
@@ -44,8 +46,9 @@ class Scenario:
     title: str  #: one line for the report
     path: str = "/"
     headers: tuple[tuple[str, str], ...] = ()
-    body: bytes = b""  #: sent with POST; empty means GET
+    body: bytes = b""  #: sent with POST, or as a WebSocket's message; empty means GET
     answer: bytes = HELLO  #: the body of every answer, byte for byte
+    audience: int = 0  #: how many WebSockets each message is delivered to, the sender's among them; 0: it is HTTP
     connections: int = 64
     keep_alive: bool = True  #: False: each request opens a connection of its own
     varying: str = ""  #: a header that says something else in each of 64 requests, so no two in a row are alike
@@ -60,9 +63,24 @@ class Scenario:
     def method(self) -> str:
         return "POST" if self.body else "GET"
 
+    @property
+    def is_websocket(self) -> bool:
+        return self.audience > 0
+
+    @property
+    def unit(self) -> str:
+        """What is counted, and what a server's cost is divided by."""
+        return "message" if self.is_websocket else "request"
+
+    @property
+    def status(self) -> int:
+        return 101 if self.is_websocket else 200
+
 
 #: Where the slower peers would only add minutes.
 _FAST = ("asgid", "uvicorn", "granian")
+#: Who serves ASGI.
+_ASGI = (*_FAST, "gunicorn", "hypercorn")
 
 SCENARIOS = {
     scenario.name: scenario
@@ -130,6 +148,34 @@ SCENARIOS = {
             answer=b'{"message": "hello, world"}',
             players=_FAST,
         ),
-        Scenario("two", "The small answer from two workers", workers=2, players=(*_FAST, "gunicorn", "hypercorn")),
+        Scenario("two", "The small answer from two workers", workers=2, players=_ASGI),
+        Scenario(
+            "websocket",
+            "A message of 64 bytes echoed over a WebSocket",
+            path="/websocket",
+            body=MESSAGE,
+            answer=MESSAGE,
+            audience=1,
+            players=_ASGI,
+        ),
+        Scenario(
+            "websocket-long",
+            "A message of 64 KiB echoed over a WebSocket",
+            path="/websocket",
+            body=LONG_MESSAGE,
+            answer=LONG_MESSAGE,
+            audience=1,
+            players=_FAST,  # of the others one unmasks byte for byte in Python: 6 ms a message
+        ),
+        Scenario(
+            "broadcast",
+            "A message of 64 bytes sent to 1,000 WebSockets",
+            path="/broadcast",
+            body=MESSAGE,
+            answer=MESSAGE,
+            connections=1000,
+            audience=1000,
+            players=_ASGI,
+        ),
     )
 }

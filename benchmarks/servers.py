@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import websocket
 from benchmarks.scenarios import FILE, FILE_VARIABLE, WAY, Scenario
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,9 +108,9 @@ SERVERS = {
         Server(
             "uvicorn",
             "{python} -m uvicorn {app} --host 127.0.0.1 --port {port} --workers {workers} --loop uvloop"
-            " --http httptools",
+            " --http httptools --ws websockets-sansio",
             _distribution("uvicorn"),
-            "one process, and with two workers a parent; uvloop, httptools",
+            "one process, and with two workers a parent; uvloop, httptools, the sans-IO core of websockets",
             quiet="--no-access-log --log-level warning",
         ),
         Server(
@@ -185,13 +186,13 @@ class Running:
     def check_answer(self, scenario: Scenario) -> str:
         """Ask once, and return in which way it was answered, where the answer says so, else nothing.
 
-        Raises ServerError unless the answer is 200 with exactly the body that the scenario wants.
+        Raises ServerError unless the answer is exactly the one that the scenario wants.
         """
         try:
             answer = _ask(self.port, scenario, timeout=START_S)
         except (OSError, HTTPException) as error:
             raise ServerError(f"no answer on port {self.port}: {error}") from None
-        if (answer.status, answer.body) != (200, scenario.answer):
+        if (answer.status, answer.body) != (scenario.status, scenario.answer):
             found = f"{answer.status} with {len(answer.body)} bytes {answer.body[:60]!r}"
             raise ServerError(f"{scenario.path} answered {found}, not as wanted")
         return answer.way
@@ -364,6 +365,17 @@ def _wait_for_answer(process: subprocess.Popen[bytes], port: int, scenario: Scen
 
 
 def _ask(port: int, scenario: Scenario, timeout: float) -> _Answer:
+    return (_ask_over_websocket if scenario.is_websocket else _ask_over_http)(port, scenario, timeout)
+
+
+def _ask_over_websocket(port: int, scenario: Scenario, timeout: float) -> _Answer:
+    with websocket.connect(port, scenario.path, timeout) as connection:
+        body = websocket.converse(connection, scenario.body)
+        websocket.close(connection)
+    return _Answer(101, body, "")
+
+
+def _ask_over_http(port: int, scenario: Scenario, timeout: float) -> _Answer:
     connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request(scenario.method, scenario.path, scenario.body or None, dict(scenario.headers))

@@ -77,6 +77,7 @@ TARGETS = (
     Target("fastapi", Figure.RATE, BEST, 1.05),
     Target("django", Figure.RATE, BEST, 1.05),
     Target("two", Figure.RATE, BEST, 1.0),
+    Target("websocket", Figure.CPU, "uvicorn", 0.95),
 )
 
 

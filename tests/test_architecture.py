@@ -38,6 +38,10 @@ PURE = (
         "worker.scope",
         "worker.head",
         "worker.response",
+        "worker.handshake",
+        "worker.deflate",
+        "worker.fragments",
+        "worker.frames",
     ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}

@@ -211,10 +211,14 @@ def _check_tcp(text: str) -> None:
 def _check_target(text: str) -> None:
     how = 'write "module:attribute", such as "myapp.asgi:application"'
     module, colon, attribute = text.partition(":")
-    if not colon:
-        raise ValueError(f"there is no colon in {shown(text)}; {how}")
     if "/" in module or module.endswith(".py"):
-        raise ValueError(f"{shown(module)} is a file; {how}, and set directory to the folder that holds the module")
+        folder, _, name = module.removesuffix(".py").rpartition("/")
+        where = f', and directory = "{folder or "/"}"' if "/" in module else ""
+        raise ValueError(f'{shown(module)} is a file; write "{name}:{attribute or "application"}"{where}')
+    if not colon:
+        parent, _, last = text.rpartition(".")
+        meant = f'; did you mean "{parent}:{last}"?' if parent and last.isidentifier() else ""
+        raise ValueError(f"there is no colon in {shown(text)}; {how}{meant}")
     if attribute.endswith("()"):
         raise ValueError(f'write "{text[:-2]}" and factory = true to have it called')
     if not all(part.isidentifier() for name in (module, attribute) for part in name.split(".")):

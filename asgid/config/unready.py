@@ -24,9 +24,7 @@ class NotYet:
 
 #: By the full name of a key; `*` stands for every key of its table. A feature that arrives deletes its row.
 NOT_YET: Mapping[str, NotYet] = {
-    "app.interface": NotYet("adapt ASGI 2 and Channels consumers", ("auto", "asgi3", "wsgi")),
     "listen.tls": NotYet("serve HTTPS", ("",)),
-    "websocket.*": NotYet("govern WebSockets"),
     "tls.*": NotYet("serve HTTPS"),
     "control.*": NotYet("let commands reach a running master"),
 }

@@ -138,8 +138,8 @@ def _connections(scrape: _Scrape) -> Iterator[_Reading]:
         row = scrape.rows[worker.slot]
         active = board.in_flight(row)
         yield (str(worker.slot), "active"), active
-        yield (str(worker.slot), "idle"), max(0, row[board.CONNECTIONS] - active)
-        yield (str(worker.slot), "websocket"), 0
+        yield (str(worker.slot), "idle"), max(0, row[board.CONNECTIONS] - row[board.WEBSOCKETS] - active)
+        yield (str(worker.slot), "websocket"), row[board.WEBSOCKETS]
 
 
 def _requests(scrape: _Scrape) -> Iterator[_Reading]:
@@ -292,6 +292,18 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family("asgid_app_exceptions_total", (), "Exceptions that left the application.", _total(board.EXCEPTIONS)),
     _Family(
         "asgid_slow_requests_total", (), "Requests that took longer than `timeouts.slow_request`.", _total(board.SLOW)
+    ),
+    _Family(
+        "asgid_websocket_messages_total",
+        ("direction",),
+        "WebSocket messages, from clients (received) and to them (sent).",
+        _totals({"received": board.WEBSOCKET_RECEIVED, "sent": board.WEBSOCKET_SENT}),
+    ),
+    _Family(
+        "asgid_websocket_closes_total",
+        ("code",),
+        "WebSockets closed, by the close code; 1006: the connection was lost, other: an application's own code.",
+        _totals({code: board.WEBSOCKET_CLOSES + index for index, code in enumerate(board.CLOSE_CODES)}),
     ),
     # Of the master itself, under the names that Prometheus gives to any process.
     _Family("process_cpu_seconds_total", (), "User and system CPU time of the master.", _of_master(lambda p: p.cpu_s)),

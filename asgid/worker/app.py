@@ -1,123 +1,170 @@
-""" "module:attr" -> an ASGI 3 application. What is missing is said by part, as BootError."""
+""" "module:attr" -> an application, ready to be served. What is missing is said by part, as BootError."""
 
 import importlib
 import inspect
 import os
+import pkgutil
 import sys
 import traceback
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from types import ModuleType
 
-from asgid.config import App
+from asgid.config import Config
 from asgid.errors import BootError
-from asgid.worker.service import Application
-from asgid.worker.wsgi import adapt
+from asgid.worker.interface import Loaded, adapted
 
 
-class Loaded(NamedTuple):
-    """An application, and what it spoke before it was adapted: an `app.interface` other than auto."""
-
-    app: Application
-    interface: str
-
-
-def load(settings: App, threads: int) -> Loaded:
-    """Import the target, call it if it is a factory, and make an ASGI 3 application of it, in so many threads if need
-    be. Raises BootError with one clear message.
+def load(config: Config) -> Loaded:
+    """Import the target, call it if it is a factory, and make ASGI 3 of it. Raises BootError with one clear message.
 
     Before that, `env` is added to the environment, and the directory becomes the working directory and the first entry
     of sys.path.
     """
+    settings = config.app
     os.environ.update(settings.env)
     try:
         os.chdir(settings.directory)
     except OSError as error:
         raise BootError(f"app.directory: {settings.directory!r}: {error.strerror}") from error
     sys.path.insert(0, os.getcwd())
-    module_name, _, attribute = settings.target.partition(":")
-    found = _attribute(_module(module_name), attribute, settings.target)
+    module_name, _, path = settings.target.partition(":")
+    found = _attribute(_module(module_name), path)
+    made = f'"{settings.target}"'
     if settings.factory:
-        found = _made(found, settings.target)
-    return adapted(found, settings, threads)
+        found, made = _made(found, settings.target), f"what the factory {made} returned"
+    if not callable(found):
+        raise BootError(f"app.target: {made} is {_kind(found)}, which cannot be called{_inside(found)}")
+    return adapted(found, settings.target, config)
 
 
-def _module(name: str) -> object:
+# The module
+
+
+def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
-            raise BootError(f'app.target: there is no module "{error.name}" in {os.getcwd()} or on sys.path') from error
-        raise BootError(
-            f'app.target: "{name}" imports "{error.name}", which is not installed ({_where(error)})'
-        ) from error
+            raise BootError(f"app.target: {_no_module(error.name, error)}") from error
+        is_own = name.partition(".")[0] == str(error.name).partition(".")[0]
+        fault = "does not exist" if is_own else "is not installed"
+        raise BootError(f'app.target: "{name}" imports "{error.name}", which {fault} ({_where(error)})') from error
     except (Exception, SystemExit) as error:  # whatever an import may do
-        raise BootError(f'app.target: importing "{name}" failed: {_said(error)} ({_where(error)})') from error
+        raise BootError(
+            f'app.target: importing "{name}" failed: {_said(error)} ({_where(error)}){_package(name, error)}'
+        ) from error
 
 
-def _attribute(module: object, path: str, target: str) -> object:
-    found = module
-    for name in path.split("."):
+def _no_module(name: str, error: ModuleNotFoundError) -> str:
+    """Say where it was looked for; a module that is no package has nothing in it."""
+    parent, _, last = name.rpartition(".")
+    if not parent:
+        near = _meant(last, (each.name for each in pkgutil.iter_modules([os.getcwd()])))
+        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{near}'
+    package = sys.modules.get(parent)
+    if package is None:  # it was the package itself that asked for it, and failed with it
+        return f'there is no module "{name}" ({_where(error)})'
+    if not hasattr(package, "__path__"):
+        return f'there is no module "{name}": "{parent}" is {_place(package)}, and no package'
+    near = _meant(last, (each.name for each in pkgutil.iter_modules(package.__path__)), f"{parent}.")
+    return f'there is no module "{name}" in {", ".join(package.__path__)}{near}'
+
+
+def _package(name: str, error: BaseException) -> str:
+    """Return a hint where a module was taken out of its package: then its relative imports lead nowhere."""
+    if not (isinstance(error, ImportError) and "no known parent package" in str(error)):
+        return ""
+    above, package = os.path.split(os.getcwd())
+    return f'; it is part of a package: write target = "{package}.{name}:..." and directory = "{above}" in [app]'
+
+
+# The attribute
+
+
+def _attribute(module: ModuleType, path: str) -> object:
+    found, known = module, module.__name__
+    for number, name in enumerate(path.split(".")):
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            from difflib import get_close_matches  # noqa: PLC0415 - only this mistake needs it
-
-            near = get_close_matches(name, dir(found), n=1)
-            meant = f'; did you mean "{near[0]}"?' if near else ""
-            raise BootError(f'app.target: "{target}": there is no "{name}" in it{meant}') from error
+            raise BootError(f"app.target: {_no_attribute(found, known, name)}") from error
+        except Exception as error:  # a property, or a module's own __getattr__, may do anything
+            raise BootError(f'app.target: reading "{name}" failed: {_said(error)} ({_where(error)})') from error
+        known += f"{'.' if number else ':'}{name}"
     return found
+
+
+def _no_attribute(found: object, known: str, name: str) -> str:
+    """Say what there is instead: a module of that name, a name like it, or nothing at all in a plain directory."""
+    if not isinstance(found, ModuleType):
+        return f'there is no "{name}" in "{known}"{_meant(name, dir(found))}'
+    if hasattr(found, "__path__") and find_spec(f"{found.__name__}.{name}"):
+        return f'"{name}" is a module of the package "{known}": write "{known}.{name}:..."'
+    if hasattr(found, "__path__") and found.__file__ is None:
+        return (
+            f'there is no "{name}" in {", ".join(found.__path__)}, a folder without __init__.py: '
+            f'name a module in it, as "{known}.module:{name}"'
+        )
+    return f'there is no "{name}" in {_place(found)}{_meant(name, dir(found))}'
+
+
+def _inside(found: object) -> str:
+    if not isinstance(found, ModuleType):
+        return ""
+    name = next((each for each in ("application", "app") if callable(getattr(found, each, None))), "...")
+    return f': name what is in it, as "{found.__name__}:{name}"'
+
+
+# The factory
 
 
 def _made(factory: object, target: str) -> object:
     if not callable(factory):
-        raise BootError(f'app.target: "{target}" is not callable, and app.factory says that it makes the application')
+        raise BootError(
+            f'app.target: "{target}" is {_kind(factory)}, which cannot be called, '
+            "and app.factory says that it makes the application"
+        )
+    _check_factory(factory, target)
     try:
         return factory()
     except (Exception, SystemExit) as error:
         raise BootError(f'app.target: the factory "{target}" failed: {_said(error)} ({_where(error)})') from error
 
 
-def adapted(found: object, settings: App, threads: int) -> Loaded:
-    """Return what `load` does of an application that was found. Raises BootError where it is none."""
-    if not callable(found):
+def _check_factory(factory: Callable[..., object], target: str) -> None:
+    if inspect.iscoroutinefunction(factory):
         raise BootError(
-            f'app.target: "{settings.target}" is {type(found).__name__} and not callable; '
-            "an ASGI application is an async function of scope, receive, send"
+            f'app.target: the factory "{target}" is async: it has to return the application itself; '
+            "what must be awaited belongs into the application's lifespan startup"
         )
-    if settings.interface == "wsgi" or (settings.interface == "auto" and _takes_environ(found)):
-        return Loaded(adapt(found, threads), "wsgi")
-    if settings.interface == "auto" and not _takes(found, 3):
-        hint = " (is it a factory? then set app.factory = true)" if not _takes_some(found) else ""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
         raise BootError(
-            f'app.target: "{settings.target}" does not take scope, receive, send: it is no ASGI 3 application{hint}'
-        )
-    return Loaded(cast("Application", found), "asgi3")
+            f'app.target: the factory "{target}" takes arguments, and is called without any ({error}); '
+            "is it the application? then remove app.factory"
+        ) from error
+    except ValueError:  # of C code
+        return
 
 
-def _takes_environ(found: Callable[..., object]) -> bool:
-    """Whether it can be called with environ and start_response, and not with scope, receive, send; no coroutine can."""
-    is_async = any(map(inspect.iscoroutinefunction, (found, type(found).__call__)))
-    return _takes(found, 2) and not _takes(found, 3) and not is_async
+# Words
 
 
-def _takes(found: Callable[..., object], count: int) -> bool:
-    """Whether it can be called with so many positional arguments; what cannot be looked into is believed."""
-    if inspect.isclass(found):  # ASGI 2: the class takes the scope, its instance receive and send
-        return False
-    try:
-        inspect.signature(found).bind(*[None] * count)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
-    return True
+def _place(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or "a module of Python itself"
 
 
-def _takes_some(found: Callable[..., object]) -> bool:
-    try:
-        return bool(inspect.signature(found).parameters)
-    except ValueError:
-        return True
+def _kind(found: object) -> str:
+    return "None" if found is None else f"of type {type(found).__name__}"
+
+
+def _meant(name: str, there: Iterable[str], prefix: str = "") -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
+
+    near = get_close_matches(name, there, n=1)
+    return f'; did you mean "{prefix}{near[0]}"?' if near else ""
 
 
 def _said(error: BaseException) -> str:

@@ -6,25 +6,28 @@ no timer is made or cancelled for a request. Requests of one connection are answ
 """
 
 import asyncio
-from asyncio import Future
 from collections import deque
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
-from asgid.worker import ends
+from asgid.worker import ends, handshake
 from asgid.worker.admission import Entry, Places
-from asgid.worker.cork import Cork
+from asgid.worker.conversation import Conversation
 from asgid.worker.ends import Ends
-from asgid.worker.exchange import Exchange
+from asgid.worker.exchange import HIGH_WATER, Exchange
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
 from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
+from asgid.worker.writing import Writer
+
+if TYPE_CHECKING:
+    from asgid.worker.websocket import WebSocket
 
 #: Requests that may wait their turn on one connection; who sends more is served these and then has to connect again.
 PIPELINE = 100
@@ -56,33 +59,29 @@ class Connection(asyncio.Protocol):
         "_receiving",
         "_unsent",
         "_unstarted",
-        "_writable",
-        "cork",
         "deadline",
         "exchange",
         "is_deaf",
-        "is_write_paused",
         "service",
         "transport",
+        "writer",
     )
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.transport: asyncio.Transport
-        self.cork: Cork | None = None
+        self.writer: Writer
         self._has_begun = False  # a request, in this read
         self._has_said_last = False  # the client: it sends no request after the one that came last
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
         self.is_deaf = False
-        self.is_write_paused = False
         self._reader = Reader(self, service.limits)
         self._phase = ""
         self._receiving: Exchange | None = None  # the one whose message is arriving
         self._unstarted: Exchange | None = None
         self._queue: deque[Exchange] | None = None
         self._failure: ClientError | None = None  # to be answered after what came before it
-        self._writable: Future[None] | None = None
         self._is_reading_paused = False
         self._is_ended = False  # the client has closed its sending side
         self._is_open_ended = False  # the last answer has no end but the connection's
@@ -97,6 +96,7 @@ class Connection(asyncio.Protocol):
     def begin_on(self, transport: asyncio.BaseTransport, known: Ends, header_by: float) -> None:
         """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
         self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
+        self.writer = Writer(self.transport, self.service)
         self._ends = known
         self._common = template(
             client=known.client,
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
                 exchange.disconnect()
         self.exchange = self._queue = self._receiving = self._unstarted = None
         self._reader.close()
-        self._release_writers()
+        self.writer.release()
         self.service.left(self)
 
     def data_received(self, data: bytes) -> None:
@@ -153,11 +153,11 @@ class Connection(asyncio.Protocol):
             self.exchange.hang_up()
 
     def pause_writing(self) -> None:
-        self.is_write_paused = True
+        self.writer.pause()
         self._await_reader("write")
 
     def resume_writing(self) -> None:
-        self._release_writers()
+        self.writer.release()
         if self._phase != "write" or self.transport.is_closing():  # what closes has its deadline
             return
         if self.exchange is None:
@@ -179,7 +179,7 @@ class Connection(asyncio.Protocol):
         expects_continue: bool,
     ) -> None:
         if self._has_begun:
-            self.hold_back()
+            self.writer.hold_back()
         self._has_begun = True
         self._has_said_last = not keep_alive
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
@@ -191,9 +191,14 @@ class Connection(asyncio.Protocol):
             Response(method == "HEAD", minor, keep_alive),
             expects_continue,
         )
+        if self._reader.is_handshake and self.service.speaks_websocket:
+            offer = handshake.read(headers)
+            handshake.websocket_scope(scope, offer)
+            exchange.response.keep_alive = False
+            exchange.conversation = Conversation(exchange, offer)
         # While the client does not take what it has asked for, what it asks for further waits: else one that never
         # reads could fill the memory with answers.
-        if self.exchange is None and not self.is_write_paused:
+        if self.exchange is None and not self.writer.is_paused:
             self.exchange = self._unstarted = exchange
         else:
             self._enqueue(exchange)
@@ -216,7 +221,9 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             raise EnoughError
         exchange.feed_end()
-        if self._unstarted is exchange:
+        if exchange.conversation:
+            self._reader.leave_rest()  # the bytes at hand may be the WebSocket's already: it is started after them
+        elif self._unstarted is exchange:
             self._start(exchange)
         elif self.exchange is exchange and exchange.response.state is COMPLETE:
             self._discarded = 0
@@ -225,6 +232,10 @@ class Connection(asyncio.Protocol):
             self._rest()
         if self.is_deaf:  # its answer is here, and the last
             raise EnoughError
+
+    def rest_came(self, size: int) -> None:
+        if size >= HIGH_WATER:  # of what is a WebSocket's already, while its handshake waits for the application
+            self._pause_reading()
 
     # Requests in turn
 
@@ -285,7 +296,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self, now: float) -> None:
         """Serve who waits; else wait for the next request."""
-        if self.is_write_paused and (self._queue or not (self._failure or self.is_deaf or self.service.is_draining)):
+        if self.writer.is_paused and (self._queue or not (self._failure or self.is_deaf or self.service.is_draining)):
             self.exchange = None
             self._pause_reading()  # until what was asked for is taken
             return
@@ -309,6 +320,15 @@ class Connection(asyncio.Protocol):
     def _start_queued(self, exchange: Exchange) -> None:
         if self.exchange is exchange and exchange.task is None:  # and not lost meanwhile
             self._start(exchange)
+
+    def upgrade(self, websocket: "WebSocket", head: bytes) -> None:
+        """Accept the handshake with `head`: from here on the transport is the WebSocket's."""
+        self.writer.write(head)
+        rest, self.exchange, self.is_deaf, self.deadline = self._reader.rest, None, True, inf
+        self.resume_reading()
+        self._reader.close()
+        self.service.connections.remove(self)
+        websocket.begin_on(self.writer, rest)
 
     # Ends
 
@@ -337,7 +357,7 @@ class Connection(asyncio.Protocol):
             return
         if state is not COMPLETE:
             is_head = exchange.response.is_head if exchange else self._reader.is_head_asked
-            self.write_error(error.status, str(error), is_head=is_head)
+            self.write_error(error.status, str(error), is_head=is_head, lines=error.lines)
         self._linger()
 
     def _log_refusal(self, error: ClientError) -> None:
@@ -360,9 +380,9 @@ class Connection(asyncio.Protocol):
             return
         self.is_deaf = True
         self.exchange = self._queue = None
-        self.uncork()
+        self.writer.uncork()
         self.transport.close()
-        if self.transport.get_write_buffer_size():
+        if self.writer.unsent:
             self._await_reader("write")
 
     def _linger(self) -> None:
@@ -379,11 +399,11 @@ class Connection(asyncio.Protocol):
         if self._is_ended:
             self._finish()
             return
-        self.uncork()
+        self.writer.uncork()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.resume_reading()
-        if self.transport.get_write_buffer_size():
+        if self.writer.unsent:
             self._await_reader("linger")
         else:
             self._expect("linger", LINGER_S)
@@ -401,10 +421,10 @@ class Connection(asyncio.Protocol):
         what is still on its way, earlier answers among it.
         """
         self.is_deaf = True
-        self.uncork()
+        self.writer.uncork()
         exchange = self.exchange
         # Of a whole one that has left, nothing is to be taken back.
-        is_open_ended = (self._is_open_ended and self.transport.get_write_buffer_size() > 0) or (
+        is_open_ended = (self._is_open_ended and self.writer.unsent > 0) or (
             exchange is not None and exchange.response.is_open_ended
         )
         if is_open_ended and self in self.service.connections:  # else the descriptor may be another's by now
@@ -417,7 +437,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange and exchange.begun and monotonic() >= exchange.begun + self.service.timeouts.request:
             phase = "request"
-        elif phase in ("write", "linger") and self.transport.get_write_buffer_size() < self._unsent:
+        elif phase in ("write", "linger") and self.writer.unsent < self._unsent:
             self._await_reader(phase)  # it takes something: slow is not silent
             return
         elif phase == "body" and exchange and (self._is_reading_paused or exchange.expects_continue):
@@ -438,46 +458,14 @@ class Connection(asyncio.Protocol):
 
     # The transport
 
-    def hold_back(self) -> None:
-        """Let what else is written in this turn of the loop leave at its end, in one write."""
-        if self.cork is None:
-            self.cork = Cork(self.transport, self.service.most_joined)
-            self.service.loop.call_soon(self.uncork)
-
-    def uncork(self) -> None:
-        """Write what was held back."""
-        if self.cork:
-            cork, self.cork = self.cork, None
-            if not self.transport.is_closing():  # uvloop raises where a reset has closed it, and we are not told yet
-                cork.pull()
-
-    def write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
-            (self.cork or self.transport).write(data)
-
     def write_continue(self) -> None:
-        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._phase == "body":
             self._expect("body", self.service.timeouts.body)
 
-    def write_error(self, status: int, text: str, *, is_head: bool, retry_after_s: int | None = None) -> None:
-        common = self.service.common_lines
-        if retry_after_s is not None:
-            common += b"retry-after: %d\r\n" % retry_after_s
-        self.write(error_response(status, text, common, is_head=is_head))
-
-    async def writable(self) -> None:
-        """Wait until the transport takes more, or the connection is lost."""
-        if self._writable is None:
-            self._writable = self.service.loop.create_future()
-        # Shielded: the application may give up waiting; the future is the connection's.
-        await asyncio.shield(self._writable)
-
-    def _release_writers(self) -> None:
-        self.is_write_paused = False
-        if self._writable and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+    def write_error(self, status: int, text: str, *, is_head: bool, lines: bytes = b"") -> None:
+        """Answer ourselves; `lines` are what the status needs beside those that every answer carries."""
+        self.writer.write(error_response(status, text, self.service.common_lines + lines, is_head=is_head))
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.transport.is_closing():
@@ -502,17 +490,17 @@ class Connection(asyncio.Protocol):
 
     def _await_head(self) -> None:
         """The client is to send the rest of a head, within a time from its first byte; its turn comes first."""
-        if self._phase != "header" and self.exchange is None and not self.is_write_paused:
+        if self._phase != "header" and self.exchange is None and not self.writer.is_paused:
             self._expect("header", self.service.timeouts.header)
 
     def _await_body(self, exchange: Exchange) -> None:
         """The client is to send more of the body; not where it first has to read, or others have their turn before."""
-        if exchange is self.exchange and not self.is_write_paused:
+        if exchange is self.exchange and not self.writer.is_paused:
             self._expect("body", self.service.timeouts.body)
 
     def _await_reader(self, phase: str) -> None:
         """The client is to take what was written."""
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self.writer.unsent
         self._expect(phase, self.service.timeouts.write)
 
     def _rest(self) -> None:

@@ -33,6 +33,7 @@ from asgid.worker.scope import Scope
 
 if TYPE_CHECKING:
     from asgid.worker.connection import Connection
+    from asgid.worker.conversation import Conversation
 
 #: Request body that may wait for the application before the client is made to wait (the peers' 64 KiB).
 HIGH_WATER = 65536
@@ -59,6 +60,7 @@ class Exchange:
         "_waiters",
         "begun",
         "connection",
+        "conversation",
         "expects_continue",
         "is_body_complete",
         "is_disconnected",
@@ -91,6 +93,7 @@ class Exchange:
         self.response_bytes = 0
         self.is_slow_logged = False
         self._cancelled_for: tuple[int, str] | None = None
+        self.conversation: Conversation | None = None  # in place of ours, where a WebSocket is asked for
 
     # The connection's side
 
@@ -109,14 +112,18 @@ class Exchange:
             self._service.running.add(self)
             task.add_done_callback(self._ended)
         elif self._service.places is not None:
-            self._service.free_place()
+            self._free_place()
 
     def _ended(self, task: "Task[None]") -> None:
         if task.cancelled():  # on Python 3.11 perhaps before its first step: then the border was never entered
             self._fail_for_cancelled()
         self._service.running.discard(self)
-        self._service.free_place()
+        self._free_place()
         self._service.on_left()
+
+    def _free_place(self) -> None:
+        if self.conversation is None or not self.conversation.is_accepted:  # an open WebSocket has left its place
+            self._service.free_place()
 
     def begin(self) -> None:
         """Begin after waiting for a place; a client that has left meanwhile has given it back."""
@@ -130,7 +137,7 @@ class Exchange:
         self.begun = now
         self._service.row[STARTED] += 1
         self._service.row[OVERLOADED] += 1
-        self._fail(503, "too many requests at a time", retry_after_s=RETRY_AFTER_S)
+        self._fail(503, "too many requests at a time", b"retry-after: %d\r\n" % RETRY_AFTER_S)
 
     def feed(self, chunk: bytes) -> bool:
         """Take a part of the request body; return whether the client should wait."""
@@ -226,37 +233,35 @@ class Exchange:
             return
         was_held = response.state is HELD
         connection, service = self.connection, self._service
-        if connection.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
+        writer = connection.writer
+        if writer.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
             raise ClientDisconnectedError("the client has disconnected")
         before, payload, after = response.body(
             message,
             service.common_lines,
             self.expects_continue or ((connection.is_deaf or service.is_draining) and connection.is_last()),
         )
-        if connection.cork:
-            connection.cork.writelines((before, payload, after))
+        if writer.cork:
+            writer.cork.writelines((before, payload, after))
         elif len(payload) <= service.most_joined:
-            connection.transport.write(b"".join((before, payload, after)))
+            writer.transport.write(b"".join((before, payload, after)))
         else:
-            connection.transport.writelines((before, payload, after) if after else (before, payload))
+            writer.transport.writelines((before, payload, after) if after else (before, payload))
         self.response_bytes += len(payload)
         if response.state is COMPLETE:
             self.complete(monotonic(), AT_ONCE if was_held else DURATION)
             return
         if was_held:
             observe(service.row, START, monotonic() - self.begun)
-        connection.hold_back()
+        writer.hold_back()
         # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
         # from the others and from the news that the client has gone.
-        if connection.is_write_paused or (connection.cork and connection.cork.is_passed):
+        if writer.is_paused or (writer.cork and writer.cork.is_passed):
             await self.until_taken()
 
     async def until_taken(self) -> None:
-        """Wait for the client, or let the loop turn where it is not the client who is waited for."""
-        if self.connection.is_write_paused:
-            await self.connection.writable()
-        else:
-            await asyncio.sleep(0)
+        """Wait for the client where it is the one who is waited for, else a turn of the loop."""
+        await self.connection.writer.taken()
         if self.is_disconnected:
             raise ClientDisconnectedError("the client has disconnected")
 
@@ -272,11 +277,23 @@ class Exchange:
             self.wake()
         self.connection.exchange_done(self, now)
 
+    def upgraded(self, now: float) -> None:
+        """The head that accepts a WebSocket has left: the request is answered; its connection is not HTTP any more."""
+        response, row = self.response, self._service.row
+        response.state, response.status = COMPLETE, 101
+        row[REQUEST_CELL[self.method][101]] += 1
+        observe(row, AT_ONCE, now - self.begun)
+        self._service.free_place()
+        del self.connection
+
     # The border
 
     async def _run(self) -> None:
         try:
-            await self._service.app(self.scope, self.receive, self.send)
+            if self.conversation:
+                await self.conversation.run(self._service.app)
+            else:
+                await self._service.app(self.scope, self.receive, self.send)
             if self.response.state is COMPLETE or self.is_disconnected:
                 return
             if not self.is_hung_up:
@@ -289,14 +306,12 @@ class Exchange:
             else:
                 self.disconnect()
                 self.connection.abort()
-        except ClientDisconnectedError:
-            return  # we said so ourselves, and the application let it through: nothing is wrong
         except BaseException as error:  # the border: nothing an application does ends a worker
             if isinstance(error, CancelledError | GeneratorExit) and self._is_ended_from_outside():
                 self._fail_for_cancelled()
                 raise
-            if self.is_disconnected and _stems_from_disconnect(error):
-                return
+            if self._has_lost_client and _stems_from_disconnect(error):
+                return  # we said so ourselves, and the application let it through: nothing is wrong
             self._service.row[EXCEPTIONS] += 1
             self._service.log.error(  # noqa: TRY400 - it is no logging.Logger
                 "application failed",
@@ -307,6 +322,15 @@ class Exchange:
             )
             self._fail(500, "Internal Server Error")
 
+    @property
+    def _has_lost_client(self) -> bool:
+        """Whether `send()` has nobody left to send to. One application may hold the `send` of many requests: that one
+        of the others has lost its client does not answer this one.
+        """
+        if self.conversation and self.conversation.is_accepted:
+            return self.conversation.is_over
+        return self.is_disconnected or self.connection.transport.is_closing()
+
     def _is_ended_from_outside(self) -> bool:
         """Whether the task was cancelled or closed, not the application raising what looks like it."""
         task = asyncio.current_task()
@@ -315,7 +339,7 @@ class Exchange:
     def _fail_for_cancelled(self) -> None:
         self._fail(*(self._cancelled_for or (500, "Internal Server Error")))
 
-    def _fail(self, status: int, text: str, retry_after_s: int | None = None) -> None:
+    def _fail(self, status: int, text: str, lines: bytes = b"") -> None:
         """Answer for the application where nothing was sent yet; else make plain that the answer is not whole."""
         if self.is_disconnected or self.response.state is State.COMPLETE:
             return
@@ -329,14 +353,16 @@ class Exchange:
         self.response.keep_alive = False
         # Not by the scope: it is the application's, and there is middleware that makes a GET of a HEAD.
         is_head = self.response.is_head
-        self.connection.write_error(status, text, is_head=is_head, retry_after_s=retry_after_s)
+        self.connection.write_error(status, text, is_head=is_head, lines=lines)
         self.complete(monotonic(), AT_ONCE)
 
-    def wake(self) -> None:
+    def wake(self) -> bool:
+        """Tell those who wait that there is news; return whether anybody did."""
         waiters, self._waiters = self._waiters, ()
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        return bool(waiters)
 
     @property
     def is_unanswered(self) -> bool:

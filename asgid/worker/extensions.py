@@ -26,9 +26,9 @@ async def send(exchange: "Exchange", kind: object, message: Message) -> None:
     """Take one message; AppError for a kind that is none of the extensions', or does not fit the response's state."""
     response, connection = exchange.response, exchange.connection
     if kind == "http.response.early_hint":
-        connection.write(response.early_hint(message))
+        connection.writer.write(response.early_hint(message))
     elif kind == "http.response.trailers":
-        connection.write(response.trailers(message, accepts_trailers(exchange.scope["headers"])))
+        connection.writer.write(response.trailers(message, accepts_trailers(exchange.scope["headers"])))
         if response.state is COMPLETE:
             exchange.complete(monotonic(), DURATION)
     elif kind == "http.response.pathsend" and response.state is HELD:  # never mixed with other parts of a body
@@ -38,7 +38,7 @@ async def send(exchange: "Exchange", kind: object, message: Message) -> None:
         await _send_handed(exchange, Handed(message), more=message.get("more_body", False))
     else:
         raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
-    if connection.is_write_paused and response.state is not COMPLETE:
+    if connection.writer.is_paused and response.state is not COMPLETE:
         await exchange.until_taken()
 
 
@@ -67,7 +67,7 @@ async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -
         await exchange.send({"type": "http.response.body", "more_body": True})
     before, length, after = response.file(stretch.length, more)
     if length:
-        connection.write(before)
+        connection.writer.write(before)
         try:
             await stretch.transmit(connection)
         except ConnectionError as error:
@@ -75,7 +75,7 @@ async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -
             connection.abort()
             raise ClientDisconnectedError("the client has disconnected") from error
     response.file_sent(more)
-    connection.write(after)
+    connection.writer.write(after)
     exchange.response_bytes += length
     if response.state is COMPLETE:
         exchange.complete(monotonic(), DURATION)

@@ -131,6 +131,23 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     return lines
 
 
+def accept_lines(headers: Iterable[tuple[bytes, bytes]], common: bytes) -> list[bytes]:
+    """Return the lines of the head that accepts a WebSocket, those of `common` among them that are not in `headers`.
+
+    AppError for a field of the handshake itself: it is ours.
+    """
+    lines, mine = [], []
+    for name, value in map(_pair, headers):
+        line, role = _line(name, value)
+        lowered = name.lower()
+        if lowered.startswith(b"sec-websocket-"):
+            raise AppError(f"websocket.accept: the header {name!r} is the server's; a subprotocol has its own key")
+        if role in (_Role.PLAIN, _Role.DATE, _Role.SERVER) and lowered != b"upgrade":  # else about the framing: ours
+            lines.append(line)
+            mine.append(lowered + b":")
+    return [*lines, *(line for line in common.splitlines(keepends=True) if not line.startswith(tuple(mine)))]
+
+
 def without_length(lines: bytes) -> bytes:
     """Return the lines of a head but for the content-length."""
     kept = [line for line in lines.splitlines(keepends=True) if not line.lower().startswith(b"content-length:")]

@@ -23,15 +23,16 @@ from asgid.worker import privileges
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
-from asgid.worker.app import Loaded, load
+from asgid.worker.app import load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
+from asgid.worker.interface import Loaded
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
 from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
-from asgid.worker.service import Application, Service
+from asgid.worker.service import Service
 
 
 def main(assignment: Assignment) -> int:
@@ -45,9 +46,7 @@ def main(assignment: Assignment) -> int:
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            config = assignment.config
-            worker = Worker(assignment, lifeline, log, partial(load, config.app, config.workers.threads))
-            runner.run(worker.live())
+            runner.run(Worker(assignment, lifeline, log, partial(load, assignment.config)).live())
     except BootError as error:
         lifeline.send(wire.Failed(str(error)))
         return int(ExitCode.NO_WORKER)
@@ -71,8 +70,8 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        app, interface = self._load()
-        lifespan = Lifespan(app, self._config.app.lifespan, self._log)
+        loaded = self._load()
+        lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._started(lifespan):
@@ -93,7 +92,7 @@ class Worker:
             connection,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
-        service = self._service(app, interface, lifespan, access, doors)
+        service = self._service(loaded, lifespan, access, doors)
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
@@ -118,13 +117,11 @@ class Worker:
         except OSError as error:
             raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
 
-    def _service(
-        self, app: Application, interface: str, lifespan: Lifespan, access: AccessLog | None, doors: Doors
-    ) -> Service:
+    def _service(self, loaded: Loaded, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
         limits, loop = self._config.limits, asyncio.get_running_loop()
-        threads = self._config.workers.threads if interface == "wsgi" else None
+        threads = self._config.workers.threads if loaded.interface == "wsgi" else None
         service = Service(
-            app=app,
+            app=loaded.app,
             config=self._config,
             row=self._assignment.row,
             loop=loop,
@@ -141,6 +138,7 @@ class Worker:
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
         service.state = lifespan.state
+        service.speaks_websocket = not loaded.is_http_only
         return service
 
     async def _started(self, lifespan: Lifespan) -> bool:

@@ -11,8 +11,9 @@ from typing import TypeAlias
 from asgid.errors import ClientError
 from asgid.worker.request_head import GOOD_HOSTS, is_authority, malformed
 
-#: Whether the connection is kept, whether the client waits for 100, the length of the body, whether it is in chunks.
-Meaning: TypeAlias = tuple[bool, bool, int, bool]
+#: Whether the connection is kept, whether the client waits for 100, the length of the body, whether it is in chunks,
+#: whether the client asks for a WebSocket.
+Meaning: TypeAlias = tuple[bool, bool, int, bool, bool]
 
 #: Longer than any body: what others keep in 63 bits must not wrap around there.
 LONGEST_BODY = (1 << 63) - 1
@@ -38,7 +39,8 @@ def meaning_of(told: Mapping[bytes, bytes], minor: int) -> Meaning:
             raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
         expects_continue = True
     keep_alive = _is_kept(told[b"connection"], minor) if b"connection" in told else bool(minor)
-    return keep_alive, expects_continue, length, is_chunked
+    asks_for_websocket = b"upgrade" in told and _asks_for_websocket(told, minor)
+    return keep_alive, expects_continue, length, is_chunked, asks_for_websocket
 
 
 def _check_host(told: Mapping[bytes, bytes], minor: int) -> None:
@@ -59,6 +61,13 @@ def _is_kept(connection: bytes, minor: int) -> bool:
         return True
     options = {option.strip(b" \t") for option in value.split(b",")}
     return b"close" not in options and (bool(minor) or b"keep-alive" in options)
+
+
+def _asks_for_websocket(told: Mapping[bytes, bytes], minor: int) -> bool:
+    """Whether a WebSocket is among the protocols to change to; 1.0 knows no upgrade (RFC 9110 section 7.8)."""
+    offered = {protocol.strip(b" \t") for protocol in told[b"upgrade"].lower().split(b",")}
+    options = {option.strip(b" \t") for option in told.get(b"connection", b"").lower().split(b",")}
+    return bool(minor) and b"websocket" in offered and b"upgrade" in options
 
 
 def _check_codings(told: Mapping[bytes, bytes], minor: int) -> None:

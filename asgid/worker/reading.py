@@ -31,7 +31,7 @@ from asgid.worker.request_head import (
 
 #: What means something here; `proxy-connection` only to the parser.
 _TELLING = frozenset(
-    (b"connection", b"content-length", b"expect", b"host", b"proxy-connection", b"transfer-encoding", *FORWARDING)
+    (*b"connection content-length expect host proxy-connection transfer-encoding upgrade".split(), *FORWARDING)
 )
 _SPACE = 0x20
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -68,6 +68,8 @@ class Hearer(Protocol):
 
     def request_ended(self) -> None: ...
 
+    def rest_came(self, size: int) -> None: ...
+
 
 class _Expected(IntEnum):
     """What the next bytes are."""
@@ -79,9 +81,10 @@ class _Expected(IntEnum):
     DATA = 4
     DATA_END = 5
     TRAILER = 6
+    REST = 7  # of another protocol
 
 
-_START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER = _Expected
+_START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER, _REST = _Expected
 
 
 _NO_START: Start = ("", b"", 0, b"")
@@ -90,7 +93,9 @@ _NO_LINES: list[bytes] = []
 
 
 class Reader:
-    """Bytes in, calls out. `is_in_head` says that a head has begun that is not complete."""
+    """Bytes in, calls out. `is_in_head` says that a head has begun that is not complete, `is_handshake` that the last
+    one asks for a WebSocket.
+    """
 
     __slots__ = (
         "_blank_bytes",
@@ -116,7 +121,9 @@ class Reader:
         "_start",
         "_told",
         "is_forwarded",
+        "is_handshake",
         "is_in_head",
+        "rest",
     )
 
     def __init__(self, hearer: Hearer, limits: Limits) -> None:
@@ -125,6 +132,8 @@ class Reader:
         self._longest_start = limits.request_line
         self.is_in_head = False
         self.is_forwarded = False  # whether a request so far has told of a client behind a proxy
+        self.is_handshake = False
+        self.rest = b""  #: what came after the last request, where that is for another to read
         self._expected = _START
         self._held = b""  # of an unfinished line
         self._judged = 0  # bytes of that: one that comes in single bytes is not looked at again for each of them
@@ -143,7 +152,7 @@ class Reader:
         # The last header section with its line break before and its empty line after, and what it was read as.
         self._memo_section = _NEVER
         self._memo_headers = _NO_HEADERS
-        self._memo: Meaning = (True, False, 0, False)
+        self._memo: Meaning = (True, False, 0, False, False)
 
     def feed(self, data: bytes) -> None:
         """Take what was received; raises ClientError for what is no request, or is over a limit."""
@@ -162,6 +171,15 @@ class Reader:
     def is_head_asked(self) -> bool:
         """Whether the head that has begun is that of a HEAD request, as far as it was read."""
         return self._expected is _FIELD and self._start[0] == "HEAD"
+
+    def leave_rest(self) -> None:
+        """Leave what follows to another: it is `rest`."""
+        self._expected = _REST
+
+    def _keep_rest(self, data: bytes, at: int) -> int:
+        self.rest += data[at:]
+        self._hearer.rest_came(len(self.rest))
+        return len(data)
 
     def close(self) -> None:
         """Let go of who holds us, without which a closed connection would wait for the collector, and of what is held:
@@ -211,7 +229,7 @@ class Reader:
         try:
             self._parser.feed_data(head)
         except HttpParserUpgrade:
-            pass  # we speak one protocol, and may ignore the offer (RFC 9110 section 7.8)
+            pass  # an offer; what becomes of it is not the parser's to say
         except HttpParserError:
             self._is_parser_used_up = True
             return None
@@ -295,7 +313,9 @@ class Reader:
             headers = [(b"host", authority), *(header for header in headers if header[0] != b"host")]
         self.is_in_head = False
         self._blank_bytes = 0
-        keep_alive, expects_continue, length, is_chunked = meaning
+        keep_alive, expects_continue, length, is_chunked, asks_for_websocket = meaning
+        # Elsewhere it is an offer that may be ignored (RFC 9110 section 7.8).
+        self.is_handshake = asks_for_websocket and method == "GET" and not (length or is_chunked)
         self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
         if length:
             self._left = length
@@ -320,7 +340,7 @@ class Reader:
 
     def _meaning(self) -> Meaning:
         minor, told = self._start[2], self._told
-        meaning = keep_alive, _, length, is_chunked = meaning_of(told, minor)
+        meaning = keep_alive, _, length, is_chunked, _ = meaning_of(told, minor)
         if length > self._limits.body:
             raise self._body_size()
         # It waits for a body that it will not be given, or takes nothing after what it holds for the last request:
@@ -412,6 +432,7 @@ class Reader:
         _read_data,
         _read_data_end,
         _read_field,
+        _keep_rest,
     )
 
     # Limits

@@ -187,12 +187,12 @@ def _descriptor(connection: "Connection") -> int:
 
 async def _drained(connection: "Connection") -> None:
     """Wait until all that was written before has left the transport."""
-    connection.uncork()
+    connection.writer.uncork()
     transport = connection.transport
     transport.set_write_buffer_limits(0)
     try:
-        if connection.is_write_paused:
-            await connection.writable()
+        if connection.writer.is_paused:
+            await connection.writer.writable()
     finally:
         transport.set_write_buffer_limits()
 
@@ -203,7 +203,7 @@ async def _writable(connection: "Connection", out: int) -> None:
     connection.pause_writing()
     loop.add_writer(out, connection.resume_writing)
     try:
-        await connection.writable()
+        await connection.writer.writable()
     finally:
         loop.remove_writer(out)
     _descriptor(connection)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asgid.worker.connection import Connection
     from asgid.worker.exchange import Exchange
     from asgid.worker.preamble import Preamble
+    from asgid.worker.websocket import WebSocket
 
 Event: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Event]]
@@ -71,13 +72,17 @@ class Service:
         self.common_lines = b""  #: Date and Server, rebuilt once a second
         self.trust = Trust(config.proxy.trusted)
         self.forwarding = Forwarding(config.proxy, self.trust)
-        self.connections: set[Connection | Preamble] = set()
-        self.unread: set[Connection] = set()  #: those on which reading is paused
+        self.speaks_websocket = True  #: the application; to one that does not, the offer is ignored
+        self.connections: set[Connection | Preamble | WebSocket] = set()
+        self.websockets: set[WebSocket] = set()  #: those of them
+        self.unread: set[Connection | WebSocket] = set()  #: those on which reading is paused
         self.running: set[Exchange] = set()  #: whose application's call has not returned
         self.on_left: Callable[[], None] = _nothing  #: a connection is closed, or an application's call has returned
         self.look_for_siblings: Callable[[int], list[Row]] = _nobody
         self._siblings: list[Row] = []
         self._looked_ns = 0
+        self.turn = 0  #: of the loop, as far as anybody asked
+        self._is_turn_told = False
         self.is_draining = False  #: each response is the last of its connection
 
     def entered(self, connection: "Connection | Preamble") -> None:
@@ -88,7 +93,7 @@ class Service:
         if self.admission.entered(self.fewest()):
             self.row[LIMIT_REACHED] += 1
 
-    def left(self, connection: "Connection | Preamble") -> None:
+    def left(self, connection: "Connection | Preamble | WebSocket") -> None:
         """It is closed, and nothing of it is in hand any more."""
         self.connections.discard(connection)
         self.unread.discard(connection)
@@ -104,6 +109,17 @@ class Service:
         if not self._siblings:
             return inf
         return min((row[CONNECTIONS] for row in self._siblings if row[ACCEPTING]), default=inf)
+
+    def this_turn(self) -> int:
+        """Return the number of this turn of the loop; in the next one `turn` is another."""
+        if not self._is_turn_told:
+            self._is_turn_told = True
+            self.loop.call_soon(self._next_turn)
+        return self.turn
+
+    def _next_turn(self) -> None:
+        self.turn += 1
+        self._is_turn_told = False
 
     def free_place(self) -> None:
         """A request is over: whoever waited longest begins, in a turn of its own."""

@@ -29,7 +29,10 @@ _CALL = "asgid.call"
 
 
 def adapt(app: "WSGIApplication", threads: int) -> Application:
-    """Return an ASGI 3 application that calls `app` in one of `threads` threads; raises BootError without a2wsgi."""
+    """Return an ASGI 3 application that calls `app` in one of `threads` threads; raises BootError without a2wsgi.
+
+    It answers requests: it must not be shown the scope of a lifespan or of a WebSocket.
+    """
     try:
         from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - an extra: who serves no WSGI need not have it
     except ModuleNotFoundError as error:
@@ -43,11 +46,6 @@ def adapt(app: "WSGIApplication", threads: int) -> Application:
     bridge: Any = WSGIMiddleware(begin, threads, _AHEAD)  # its types are narrower than ASGI's
 
     async def application(scope: Event, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})
-            return
-        if scope["type"] != "http":
-            raise AppError(f"a WSGI application has no {scope['type']}")
         call = _Call(app, scope, receive, send)
         # No thread can be cancelled: one that nobody waits for any more goes on, and what it says finds no taker.
         await asyncio.shield(bridge({**_plain(scope), _CALL: call}, receive, call.send))

@@ -2,16 +2,28 @@
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
-from fastapi import BackgroundTasks, FastAPI, Request, UploadFile
+from fastapi import BackgroundTasks, FastAPI, HTTPException, Request, UploadFile, WebSocket, WebSocketDisconnect
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.sse import EventSourceResponse
 from pydantic import BaseModel
 
-BACKGROUND = Path(os.environ["BACKGROUND"])
-GATE = Path(os.environ["GATE"])
+BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
-application = FastAPI()
+room = set()
+gone = []  # how those left who did not wait for an end
+
+
+@asynccontextmanager
+async def lifespan(app):
+    yield {"greeting": "from startup"}
+    FAREWELL.touch()
+
+
+application = FastAPI(lifespan=lifespan)
 
 
 class Number(BaseModel):
@@ -61,6 +73,63 @@ async def background(tasks: BackgroundTasks):
 
 
 async def after():
-    while not GATE.exists():  # noqa: ASYNC110, ASYNC240 - another process opens the gate
+    while not GATE.exists():  # noqa: ASYNC110 - another process opens the gate
         await asyncio.sleep(0.01)
-    BACKGROUND.touch()  # noqa: ASYNC240 - as short as it can be
+    BACKGROUND.touch()
+
+
+@application.get("/state", response_class=PlainTextResponse)
+async def state(request: Request):
+    return request.state.greeting
+
+
+@application.get("/events", response_class=EventSourceResponse)
+async def events():
+    try:
+        for number in count():
+            yield number
+            await asyncio.sleep(0.01)
+    finally:
+        gone.append("events")
+
+
+@application.get("/gone", response_class=PlainTextResponse)
+async def who_left():
+    return " ".join(gone)
+
+
+@application.websocket("/chat")
+async def chat(socket: WebSocket):
+    await socket.accept()
+    room.add(socket)
+    await socket.send_text("welcome")
+    try:
+        async for text in socket.iter_text():
+            for member in list(room):
+                await member.send_text(text)
+    finally:
+        room.remove(socket)
+
+
+@application.websocket("/echo")
+async def echo(socket: WebSocket):
+    await socket.accept("chat.v2" if "chat.v2" in socket.scope["subprotocols"] else None)
+    try:
+        while (text := await socket.receive_text()) != "close":
+            await socket.send_text(text)
+    except WebSocketDisconnect as left:
+        gone.append(str(left.code))
+        return
+    await socket.close(4001, "bye")
+
+
+@application.websocket("/bytes")
+async def echo_bytes(socket: WebSocket):
+    await socket.accept()
+    async for data in socket.iter_bytes():
+        await socket.send_bytes(data)
+
+
+@application.websocket("/denied")
+async def denied(socket: WebSocket):
+    raise HTTPException(401, "who are you?")

@@ -1,20 +1,32 @@
-"""The routes of the framework tests, in Litestar."""
+"""The routes of the framework tests, in Litestar: the chat is its channels plugin, the bytes go through a listener."""
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
-from litestar import Litestar, MediaType, Request, Response, get, post
+from litestar import Litestar, MediaType, Request, Response, WebSocket, get, post, websocket, websocket_listener
 from litestar.background_tasks import BackgroundTask
-from litestar.datastructures import UploadFile
+from litestar.channels import ChannelsPlugin
+from litestar.channels.backends.memory import MemoryChannelsBackend
+from litestar.datastructures import State, UploadFile
 from litestar.enums import RequestEncodingType
+from litestar.exceptions import NotAuthorizedException, WebSocketDisconnect
 from litestar.params import Body
-from litestar.response import Stream
+from litestar.response import ServerSentEvent, Stream
 
-BACKGROUND = Path(os.environ["BACKGROUND"])
-GATE = Path(os.environ["GATE"])
+BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
+gone = []  # how those left who did not wait for an end
+
+
+@asynccontextmanager
+async def lifespan(app: Litestar):
+    app.state.greeting = "from startup"
+    yield
+    FAREWELL.touch()
 
 
 @get("/hello", media_type=MediaType.TEXT)
@@ -60,9 +72,83 @@ async def background() -> Response[str]:
 
 
 async def after() -> None:
-    while not GATE.exists():  # noqa: ASYNC110, ASYNC240 - another process opens the gate
+    while not GATE.exists():  # noqa: ASYNC110 - another process opens the gate
         await asyncio.sleep(0.01)
-    BACKGROUND.touch()  # noqa: ASYNC240 - as short as it can be
+    BACKGROUND.touch()
 
 
-application = Litestar([hello, double, upload, raw, stream, next_piece, background], request_max_body_size=None)
+@get("/state", media_type=MediaType.TEXT)
+async def greeting(state: State) -> str:
+    return state.greeting
+
+
+@get("/events")
+async def events() -> ServerSentEvent:
+    async def ticks():
+        try:
+            for number in count():
+                yield number
+                await asyncio.sleep(0.01)
+        finally:
+            gone.append("events")
+
+    return ServerSentEvent(ticks())
+
+
+@get("/gone", media_type=MediaType.TEXT)
+async def who_left() -> str:
+    return " ".join(gone)
+
+
+@websocket("/chat")
+async def chat(socket: WebSocket, channels: ChannelsPlugin) -> None:
+    await socket.accept()
+    async with channels.start_subscription("room") as member, member.run_in_background(socket.send_text):
+        await socket.send_text("welcome")
+        async for text in socket.iter_data():
+            channels.publish(text, "room")
+
+
+@websocket("/echo")
+async def echo(socket: WebSocket) -> None:
+    await socket.accept(subprotocols="chat.v2" if "chat.v2" in socket.scope["subprotocols"] else None)
+    try:
+        while (text := await socket.receive_text()) != "close":
+            await socket.send_text(text)
+    except WebSocketDisconnect as left:
+        gone.append(str(left.code))
+        return
+    await socket.close(4001, "bye")
+
+
+@websocket_listener("/bytes", receive_mode="binary", send_mode="binary")
+async def echo_bytes(data: bytes) -> bytes:
+    return data
+
+
+@websocket("/denied")
+async def denied(socket: WebSocket) -> None:
+    raise NotAuthorizedException("who are you?")
+
+
+application = Litestar(
+    [
+        hello,
+        double,
+        upload,
+        raw,
+        stream,
+        next_piece,
+        background,
+        greeting,
+        events,
+        who_left,
+        chat,
+        echo,
+        echo_bytes,
+        denied,
+    ],
+    lifespan=[lifespan],
+    plugins=[ChannelsPlugin(MemoryChannelsBackend(), channels=["room"])],
+    request_max_body_size=None,
+)

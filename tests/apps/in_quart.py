@@ -2,14 +2,23 @@
 
 import asyncio
 import os
+from itertools import count
 from pathlib import Path
 
-from quart import Quart, request
+from quart import Quart, request, websocket
 
-BACKGROUND = Path(os.environ["BACKGROUND"])
-GATE = Path(os.environ["GATE"])
+BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
+room = set()
+gone = []  # how those left who did not wait for an end
 application = Quart(__name__)
+
+
+@application.while_serving
+async def lifespan():
+    application.greeting = "from startup"
+    yield
+    FAREWELL.touch()
 
 
 @application.get("/hello")
@@ -56,6 +65,66 @@ async def background():
 
 
 async def after():
-    while not GATE.exists():  # noqa: ASYNC110, ASYNC240 - another process opens the gate
+    while not GATE.exists():  # noqa: ASYNC110 - another process opens the gate
         await asyncio.sleep(0.01)
-    BACKGROUND.touch()  # noqa: ASYNC240 - as short as it can be
+    BACKGROUND.touch()
+
+
+@application.get("/state")
+async def state():
+    return application.greeting
+
+
+@application.get("/events")
+async def events():
+    async def ticks():
+        try:
+            for number in count():
+                yield f"data: {number}\n\n"
+                await asyncio.sleep(0.01)
+        finally:
+            gone.append("events")
+
+    return ticks(), {"content-type": "text/event-stream"}
+
+
+@application.get("/gone")
+async def who_left():
+    return " ".join(gone)
+
+
+@application.websocket("/chat")
+async def chat():
+    member = websocket._get_current_object()
+    room.add(member)
+    await websocket.send("welcome")
+    try:
+        while True:
+            text = await websocket.receive()
+            for other in list(room):
+                await other.send(text)
+    finally:
+        room.remove(member)
+
+
+@application.websocket("/echo")
+async def echo():
+    await websocket.accept(subprotocol="chat.v2" if "chat.v2" in websocket.requested_subprotocols else None)
+    try:
+        while (data := await websocket.receive()) != "close":
+            await websocket.send(data)
+    except asyncio.CancelledError:  # all that it tells of a disconnect
+        gone.append("left")
+        raise
+    await websocket.close(4001, "bye")
+
+
+@application.websocket("/bytes")
+async def echo_bytes():
+    while True:
+        await websocket.send(await websocket.receive())
+
+
+@application.websocket("/denied")
+async def denied():
+    return "who are you?", 401

@@ -2,16 +2,26 @@
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocketDisconnect
 
-BACKGROUND = Path(os.environ["BACKGROUND"])
-GATE = Path(os.environ["GATE"])
+BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
+room = set()
+gone = []  # how those left who did not wait for an end
+
+
+@asynccontextmanager
+async def lifespan(app):
+    yield {"greeting": "from startup"}
+    FAREWELL.touch()
 
 
 async def hello(request):
@@ -51,12 +61,66 @@ async def background(request):
 
 
 async def after():
-    while not GATE.exists():  # noqa: ASYNC110, ASYNC240 - another process opens the gate
+    while not GATE.exists():  # noqa: ASYNC110 - another process opens the gate
         await asyncio.sleep(0.01)
-    BACKGROUND.touch()  # noqa: ASYNC240 - as short as it can be
+    BACKGROUND.touch()
+
+
+async def state(request):
+    return PlainTextResponse(request.state.greeting)
+
+
+async def events(request):
+    async def ticks():
+        try:
+            for number in count():
+                yield f"data: {number}\n\n"
+                await asyncio.sleep(0.01)
+        finally:
+            gone.append("events")
+
+    return StreamingResponse(ticks(), media_type="text/event-stream")
+
+
+async def who_left(request):
+    return PlainTextResponse(" ".join(gone))
+
+
+async def chat(socket):
+    await socket.accept()
+    room.add(socket)
+    await socket.send_text("welcome")
+    try:
+        async for text in socket.iter_text():
+            for member in list(room):
+                await member.send_text(text)
+    finally:
+        room.remove(socket)
+
+
+async def echo(socket):
+    await socket.accept("chat.v2" if "chat.v2" in socket.scope["subprotocols"] else None)
+    try:
+        while (text := await socket.receive_text()) != "close":
+            await socket.send_text(text)
+    except WebSocketDisconnect as left:
+        gone.append(str(left.code))
+        return
+    await socket.close(4001, "bye")
+
+
+async def echo_bytes(socket):
+    await socket.accept()
+    async for data in socket.iter_bytes():
+        await socket.send_bytes(data)
+
+
+async def denied(socket):
+    await socket.send_denial_response(PlainTextResponse("who are you?", 401))
 
 
 application = Starlette(
+    lifespan=lifespan,
     routes=[
         Route("/hello", hello),
         Route("/double", double, methods=["POST"]),
@@ -65,5 +129,12 @@ application = Starlette(
         Route("/stream", stream),
         Route("/next", next_piece),
         Route("/background", background),
-    ]
+        Route("/state", state),
+        Route("/events", events),
+        Route("/gone", who_left),
+        WebSocketRoute("/chat", chat),
+        WebSocketRoute("/echo", echo),
+        WebSocketRoute("/bytes", echo_bytes),
+        WebSocketRoute("/denied", denied),
+    ],
 )

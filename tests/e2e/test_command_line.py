@@ -125,6 +125,7 @@ BAD_APPLICATIONS = {
     "no module": ("no_such_module:application", "no_such_module"),
     "no attribute": ("hello:aplication", "aplication"),
     "raises at import": ("raises_at_import:application", "the tables of this application were never made"),
+    "in doubt what it speaks": ("doubtful:application", "takes request, which could mean anything"),
     "no ASGI application": ("not_asgi:application", "not_asgi:application"),
     "startup fails": ("startup_fails:application", "the database of this application is down"),
 }

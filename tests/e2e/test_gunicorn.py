@@ -287,7 +287,7 @@ def test_logs_are_rotated_by_usr1(served: Served, tmp_path: Path) -> None:
 FAILURES = {
     # what is served: (its file, arguments, exit code, what is said)
     "its startup fails": ("startup_fails:application", (), 3, "the database of this application is down"),
-    "it is no application": ("app:strange", (), 3, "it is no ASGI 3 application"),
+    "it is no application": ("app:strange", (), 3, ": it is no application"),
     "its import fails": ("raises_at_import:application", (), 3, "Worker failed to boot"),
     "TLS": ("pid:application", ("--certfile", "log", "--keyfile", "log"), 1, "have a proxy in front speak TLS"),
     "an unknown atom": ("pid:application", ("--access-logformat", "%(T)s"), 1, "access_log_format: %(T)s is not known"),

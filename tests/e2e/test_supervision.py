@@ -321,6 +321,18 @@ def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
         assert time.monotonic() - begun < 3
 
 
+@pytest.mark.parametrize("name", ["TERM", "HUP", "USR1"])
+def test_no_signal_changes_how_it_ends(start: Start, name: str) -> None:
+    """Also not in the last milliseconds, in which Python takes itself down."""
+    daemon = start(workers={"count": 1})
+
+    daemon.signal("TERM")
+    while daemon.is_running:  # without a pause, for no moment is to be left out
+        daemon.signal(name)
+
+    assert daemon.wait() == 0
+
+
 def test_a_stuck_worker_does_not_hold_a_stop(start: Start) -> None:
     """TERM ends a server whose worker never gives its loop back, within grace and kill timeout."""
     daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "heartbeat": "60s"})

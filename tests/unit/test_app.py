@@ -15,20 +15,45 @@ import os
 async def application(scope, receive, send): ...
 class Made:
     async def __call__(self, scope, receive, send): ...
-class Old:
-    def __init__(self, scope): ...
+    async def method(self, scope, receive, send): ...
+    @classmethod
+    async def of_class(cls, scope, receive, send): ...
+    @property
+    def broken(self): raise KeyError("settings")
 instance = Made()
 class holder:
     inner = instance
 number = 5
+nothing = None
 greeting = os.environ.get("GREETING", "")
 def factory(): return application
+def factory_with_defaults(debug=False): return application
+def factory_with_arguments(settings): return application
+async def async_factory(): return application
+def empty_factory(): pass
 def broken_factory(): raise ValueError("no\\nsettings")
 def leaving_factory(): raise SystemExit(2)
 def strange_factory(): return 5
-async def two(scope, receive): ...
 def any_of(*args): ...
 """
+APPLICATION = "async def application(scope, receive, send): ...\n"
+FILES = {
+    "site_of_tests.py": MODULE,
+    "raises_at_import.py": "x = 1\nraise RuntimeError('no\\ndatabase')\n",
+    "leaves_at_import.py": "raise SystemExit(3)\n",
+    "imports_what_is_missing.py": "import os\nimport not_installed_anywhere\n",
+    "imports_a_missing_name.py": "from os import not_there\n",
+    "imports_by_the_way.py": "import imports_what_is_missing\n",
+    "is_no_python.py": "x = (\n",
+    "package/__init__.py": "",
+    "package/asgi.py": f"from . import parts\nfrom .parts import name\n{APPLICATION}",
+    "package/parts.py": "name = 'parts'\n",
+    "package/wrong.py": "from .part import name\n",
+    "package/inner/asgi.py": f"from ..parts import name\n{APPLICATION}",
+    "asks_for_itself/__init__.py": "import asks_for_itself.parts\n",
+    "plain/asgi.py": APPLICATION,
+    "plain/deeper/asgi.py": f"def create(): return application\n{APPLICATION}",
+}
 
 
 @pytest.fixture
@@ -37,14 +62,8 @@ def directory(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.chdir(tmp_path)
-    files = {
-        "site_of_tests.py": MODULE,
-        "raises_at_import.py": "x = 1\nraise RuntimeError('no\\ndatabase')\n",
-        "leaves_at_import.py": "raise SystemExit(3)\n",
-        "imports_what_is_missing.py": "import os\nimport not_installed_anywhere\n",
-        "is_no_python.py": "x = (\n",
-    }
-    for name, text in files.items():
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     known = set(sys.modules)
     yield tmp_path
@@ -52,61 +71,143 @@ def directory(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def settings(target: str, directory: Path, **others: object) -> config.App:
-    return config.App.model_validate({"target": target, "directory": str(directory), **others})
+def settings(target: str, directory: Path, **others: object) -> config.Config:
+    return config.Config.model_validate({"app": {"target": target, "directory": str(directory), **others}})
 
 
-FOUND = ["application", "instance", "holder.inner", "any_of"]
+FOUND = {
+    "a function": "site_of_tests:application",
+    "an object": "site_of_tests:instance",
+    "a dotted name": "site_of_tests:holder.inner",
+    "an object's method": "site_of_tests:instance.method",
+    "a class's method": "site_of_tests:Made.of_class",
+    "what takes anything": "site_of_tests:any_of",
+    "in a package, with relative imports": "package.asgi:application",
+    "in a plain directory within a package": "package.inner.asgi:application",
+    "in a plain directory": "plain.asgi:application",
+    "in a plain directory within another": "plain.deeper.asgi:application",
+}
 
 
-@pytest.mark.parametrize("attribute", FOUND)
-def test_an_application_is_found(directory, attribute):
-    """A function, an object, a dotted name, and what takes anything."""
-    found = load(settings(f"site_of_tests:{attribute}", directory), 1).app
-    module = sys.modules["site_of_tests"]
+@pytest.mark.parametrize("target", FOUND.values(), ids=FOUND.keys())
+def test_an_application_is_found(directory, target):
+    """Wherever it is: it is served as it is."""
+    found = load(settings(target, directory))
+    module, _, path = target.partition(":")
+    there: object = sys.modules[module]
+    for name in path.split("."):
+        there = getattr(there, name)
 
-    assert (module.holder.inner if "." in attribute else getattr(module, attribute)) is found
+    assert there == found.app
+    assert "asgi3" == found.interface
 
 
-def test_a_factory_is_called(directory):
+@pytest.mark.parametrize(
+    "target", ["site_of_tests:factory", "site_of_tests:factory_with_defaults", "plain.deeper.asgi:create"]
+)
+def test_a_factory_is_called(directory, target):
     """What it returns is the application."""
-    found = load(settings("site_of_tests:factory", directory, factory=True), 1).app
+    found = load(settings(target, directory, factory=True))
 
-    assert sys.modules["site_of_tests"].application is found
+    assert sys.modules[target.partition(":")[0]].application is found.app
 
 
 def test_the_directory_and_the_environment_are_there_before_the_import(directory, tmp_path_factory, monkeypatch):
     """The directory is the working directory and the first to be searched."""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    load(settings("site_of_tests:application", directory, env={"GREETING": "hello"}), 1)
+    load(settings("site_of_tests:application", directory, env={"GREETING": "hello"}))
 
     assert directory == Path.cwd()
     assert str(directory) == sys.path[0]
     assert "hello" == sys.modules["site_of_tests"].greeting
 
 
+FACTORY = {"factory": True}
 MISSING = {
-    "no module": ("no_such_module:app", {}, r'no module "no_such_module" in /.* or on sys\.path'),
-    "no submodule": ("site_of_tests.sub:app", {}, r'no module "site_of_tests\.sub"'),
+    "no module": ("no_such_module:app", {}, r'no module "no_such_module" in /.* or on sys\.path$'),
+    "no module, but one like it": ("pakage:app", {}, r'did you mean "package"\?$'),
+    "no module in a package": (
+        "package.agsi:app",
+        {},
+        r'no module "package\.agsi" in /.*/package; did you mean "package\.asgi"\?$',
+    ),
+    "no module in a plain directory": ("plain.xyz:app", {}, r'no module "plain\.xyz" in /.*/plain$'),
+    "no package": ("site_of_tests.sub:app", {}, r'"site_of_tests" is /.*/site_of_tests\.py, and no package'),
+    "no package, but Python itself": ("sys.sub:app", {}, r'"sys" is a module of Python itself, and no package$'),
+    "a module that its own package asks for": (
+        "asks_for_itself.parts:app",
+        {},
+        r'no module "asks_for_itself\.parts" \(/.*/asks_for_itself/__init__\.py:1\)$',
+    ),
     "what it imports": (
         "imports_what_is_missing:app",
         {},
         r'imports "not_installed_anywhere", which is not installed \(.*imports_what_is_missing\.py:2\)',
     ),
+    "what another imports": (
+        "imports_by_the_way:app",
+        {},
+        r'"imports_by_the_way" imports "not_installed_anywhere", .* \(.*imports_what_is_missing\.py:2\)',
+    ),
+    "a module of its own package": (
+        "package.wrong:app",
+        {},
+        r'"package\.wrong" imports "package\.part", which does not exist \(.*/package/wrong\.py:1\)',
+    ),
+    "a name that it imports": (
+        "imports_a_missing_name:app",
+        {},
+        r"failed: ImportError: cannot import name 'not_there' .*\(.*imports_a_missing_name\.py:1\)$",
+    ),
     "an error in it": ("raises_at_import:app", {}, r"failed: RuntimeError: no \(.*raises_at_import\.py:2\)"),
     "it leaves": ("leaves_at_import:app", {}, r"failed: SystemExit: 3 \(.*leaves_at_import\.py:1\)"),
     "no Python": ("is_no_python:app", {}, r"failed: SyntaxError: .* \(.*is_no_python\.py:1\)"),
-    "no attribute": ("site_of_tests:aplication", {}, r'no "aplication" in it; did you mean "application"\?'),
-    "no attribute like it": ("site_of_tests:xyz", {}, r'there is no "xyz" in it$'),
-    "no attribute of an attribute": ("site_of_tests:holder.outer", {}, r'there is no "outer" in it'),
-    "not callable": ("site_of_tests:number", {}, r"is int and not callable; an ASGI application is"),
+    "no attribute": (
+        "site_of_tests:aplication",
+        {},
+        r'no "aplication" in /.*/site_of_tests\.py; did you mean "application"\?$',
+    ),
+    "no attribute like it": ("site_of_tests:xyz", {}, r'there is no "xyz" in /.*/site_of_tests\.py$'),
+    "no attribute of Python itself": ("sys:app", {}, r'there is no "app" in a module of Python itself$'),
+    "no attribute of an attribute": (
+        "site_of_tests:holder.iner",
+        {},
+        r'no "iner" in "site_of_tests:holder"; did you mean "inner"\?$',
+    ),
+    "a module for an attribute": ("package:asgi", {}, r'"asgi" is a module .*: write "package\.asgi:\.\.\."$'),
+    "a dot for a colon": ("package:asgi.application", {}, r'write "package\.asgi:\.\.\."$'),
+    "a plain directory": ("plain:application", {}, r'/plain, a folder without __init__\.py: name .*"plain\.module:app'),
+    "a property that fails": ("site_of_tests:instance.broken", {}, r'reading "broken" failed: KeyError: .*:\d+\)$'),
+    "not callable": ("site_of_tests:number", {}, r'"site_of_tests:number" is of type int, which cannot be called$'),
+    "nothing": ("site_of_tests:nothing", {}, r'"site_of_tests:nothing" is None, which cannot be called$'),
+    "a module": ("package.asgi:parts", {}, r'is of type module, .*: name what is in it, as "package\.parts:\.\.\."$'),
+    "a method without its object": ("site_of_tests:Made.method", {}, r"a method without its object: name an instance"),
+    "a class that makes applications": ("site_of_tests:Made", {}, r"is it a factory\? then set app\.factory = true"),
     "a factory not said to be one": ("site_of_tests:factory", {}, r"is it a factory\? then set app\.factory = true"),
-    "too few arguments": ("site_of_tests:two", {}, r"does not take scope, receive, send: it is no ASGI 3 application$"),
-    "an ASGI 2 class": ("site_of_tests:Old", {}, r"it is no ASGI 3 application"),
-    "a factory that fails": ("site_of_tests:broken_factory", {"factory": True}, r"failed: ValueError: no \(.*:\d+\)"),
-    "a factory that leaves": ("site_of_tests:leaving_factory", {"factory": True}, r"failed: SystemExit: 2"),
-    "a factory of nothing": ("site_of_tests:strange_factory", {"factory": True}, r"is int and not callable"),
-    "no factory": ("site_of_tests:number", {"factory": True}, r"not callable, and app\.factory says"),
+    "a factory that fails": ("site_of_tests:broken_factory", FACTORY, r"failed: ValueError: no \(.*:\d+\)"),
+    "a factory that leaves": ("site_of_tests:leaving_factory", FACTORY, r"failed: SystemExit: 2"),
+    "a factory of a number": (
+        "site_of_tests:strange_factory",
+        FACTORY,
+        r"factory .* returned is of type int, which can",
+    ),
+    "a factory of nothing": ("site_of_tests:empty_factory", FACTORY, r'"site_of_tests:empty_factory" returned is None'),
+    "a factory that waits": (
+        "site_of_tests:async_factory",
+        FACTORY,
+        r"is async: it has to return .* itself; .*lifespan",
+    ),
+    "a factory of something": (
+        "site_of_tests:factory_with_arguments",
+        FACTORY,
+        r"takes arguments, and is called without any \(missing .*'settings'\)",
+    ),
+    "an application said to be a factory": (
+        "site_of_tests:application",
+        {"factory": True},
+        r'factory "site_of_tests:application" is async',
+    ),
+    "no factory": ("site_of_tests:number", FACTORY, r"is of type int, which cannot be called, and app\.factory says"),
 }
 
 
@@ -114,13 +215,21 @@ MISSING = {
 def test_what_is_missing_is_said(directory, target, others, why):
     """In one line, with the part of the target that is wrong and the place in the application."""
     with pytest.raises(BootError, match=why) as caught:
-        load(settings(target, directory, **others), 1)
+        load(settings(target, directory, **others))
 
     assert str(caught.value).startswith("app.target: ")
     assert "\n" not in str(caught.value)
 
 
+def test_a_module_taken_out_of_its_package_is_told_where_it_belongs(directory):
+    """Its relative imports lead nowhere until the directory is the one above."""
+    with pytest.raises(BootError, match=r"failed: ImportError: .*no known parent package") as caught:
+        load(settings("asgi:application", directory / "package"))
+
+    assert str(caught.value).endswith(f'write target = "package.asgi:..." and directory = "{directory}" in [app]')
+
+
 def test_a_directory_that_is_not_there_is_said(directory):
     """With its name and the system's reason."""
     with pytest.raises(BootError, match=r"app\.directory: '.*/nowhere': No such file or directory"):
-        load(settings("site_of_tests:application", directory / "nowhere"), 1)
+        load(settings("site_of_tests:application", directory / "nowhere"))

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -13,11 +14,13 @@ import psutil
 import pytest
 
 from asgid.worker.response import Response
-from benchmarks import figures, load, report, run, servers
+from benchmarks import apps, clients, figures, load, report, run, servers, websocket_load
 from benchmarks.peers import floor
 from benchmarks.scenarios import BROWSER_HEADERS, FILE, FILE_VARIABLE, SCENARIOS, Scenario
 
 HELLO = SCENARIOS["hello"]
+OVER_HTTP = [scenario for scenario in SCENARIOS.values() if not scenario.is_websocket]
+OVER_WEBSOCKETS = [scenario for scenario in SCENARIOS.values() if scenario.is_websocket]
 FIGURES = {"requests": 1000, "elapsed_us": 2_000_000, "bytes": 140_000, "p50_us": 1230, "p99_us": 4560}
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 
@@ -110,8 +113,26 @@ class TestLoad:
         assert len(BROWSER_HEADERS) == script.count("wrk.headers[")
 
 
+class TestClients:
+    @pytest.mark.parametrize("name", ["hello", "websocket"])
+    def test_wrk_loads_with_requests_and_our_own_client_with_messages(self, name, monkeypatch, tmp_path):
+        """Either way a run is given one function of seconds."""
+
+        @contextlib.contextmanager
+        def fake(port, scenario):
+            yield lambda seconds: ("messages", port, scenario, seconds)
+
+        monkeypatch.setattr(load, "drive", lambda port, scenario, seconds, _: ("requests", port, scenario, seconds))
+        monkeypatch.setattr(websocket_load, "client", fake)
+        scenario = SCENARIOS[name]
+        with clients.client(80, scenario, tmp_path) as drive:
+            loaded: object = drive(2)
+
+        assert (f"{scenario.unit}s", 80, scenario, 2) == loaded
+
+
 class TestScenarios:
-    @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+    @pytest.mark.parametrize("scenario", OVER_HTTP, ids=lambda scenario: scenario.name)
     def test_the_application_answers_each_as_the_scenario_wants(self, scenario, tmp_path, monkeypatch):
         """A body that comes in two parts is read whole; where a length is announced, it is that of the answer."""
         monkeypatch.setenv(FILE_VARIABLE, str(servers._file(tmp_path)))
@@ -126,6 +147,41 @@ class TestScenarios:
         assert {str(len(scenario.answer)).encode()} >= {v for k, v in start["headers"] if k == b"content-length"}
         assert scenario.answer == b"".join(part["body"] for part in parts)
         assert [True] * (len(parts) - 1) + [False] == [part.get("more_body", False) for part in parts]
+
+    @pytest.mark.parametrize("scenario", OVER_WEBSOCKETS, ids=lambda scenario: scenario.name)
+    def test_the_application_says_a_message_back(self, scenario):
+        """It accepts, and then says each that comes, once to who is alone."""
+        said = {"type": "websocket.receive", "text": scenario.body.decode()}
+        incoming = [{"type": "websocket.connect"}, said, said, {"type": "websocket.disconnect", "code": 1000}]
+        sent = asyncio.run(play(application(scenario), scope_of(scenario) | {"type": "websocket"}, incoming))
+
+        heard = {"type": "websocket.send", "text": scenario.answer.decode()}
+        assert [{"type": "websocket.accept"}, heard, heard] == sent
+
+    def test_a_broadcast_goes_to_all_that_are_open_and_to_nobody_else(self, monkeypatch):
+        """Who is gone says so by an OSError, and hears no more; who spoke and left is forgotten."""
+        heard: list[str] = []
+
+        async def listening(message):
+            heard.append(message["text"])
+
+        async def gone(_message):
+            heard.append("gone")
+            raise OSError("closed")
+
+        audience = {listening, gone}
+        monkeypatch.setattr(apps, "_AUDIENCE", audience)
+        scenario = SCENARIOS["broadcast"]
+        said = [{"type": "websocket.receive", "text": text} for text in "ab"]
+        incoming = [{"type": "websocket.connect"}, *said, {"type": "websocket.disconnect"}]
+        asyncio.run(play(application(scenario), scope_of(scenario) | {"type": "websocket"}, incoming))
+
+        assert ["a", "b", "gone"] == sorted(heard)
+        assert {listening} == audience
+
+    @pytest.mark.parametrize("scenario", OVER_WEBSOCKETS, ids=lambda scenario: scenario.name)
+    def test_every_websocket_is_one_of_an_audience(self, scenario):
+        assert scenario.connections % scenario.audience == 0
 
     def test_a_large_answer_is_one_part_and_a_streamed_one_is_many(self):
         """The download is 64 parts of 16 KiB, and an end that tells nothing of the length before."""
@@ -278,6 +334,13 @@ class TestReport:
 
         assert "| **asgid** | 0.75 | 15.0 | 0% | 500 | 0.01 | 1.23 | 4.56 | 30 | 1 |" in text
         assert "| uvicorn | 1.00 | 20.0 |" in text
+
+    def test_over_websockets_it_is_messages_that_count(self):
+        """A table never says request where none was made."""
+        text = report.markdown(results(measured("asgid", scenario="websocket")), [SCENARIOS["websocket"]], {})
+
+        assert "| server | vs uvicorn | CPU µs/message | spread | messages/s | busy |" in text
+        assert "| server | vs uvicorn | CPU µs/request | spread | requests/s | busy |" not in text
 
     def test_without_the_baseline_nothing_is_compared(self):
         assert "| **asgid** | - | 20.0 |" in report.markdown(results(measured("asgid")), [HELLO], {})

@@ -37,7 +37,7 @@ class TestReport:
     def test_the_ratio_is_the_median_over_pairs_not_a_ratio_of_medians(self):
         """The machine became five times slower after the first pair: both changed, their ratio did not."""
         slowed = turns(("other", 10.0), ("here", 9.0), ("here", 45.0), ("other", 50.0), ("here", 4.0), ("other", 50.0))
-        text = compare.report(slowed, SOURCES)
+        text = compare.report(slowed, SOURCES, "request")
 
         assert "CPU: 0.900 (half of them within 0.490 and 0.900; below 1 in 3 of 3)" in text
         assert "other            50.00   10.00      20,000             -  /before" in text
@@ -46,13 +46,17 @@ class TestReport:
         assert "instructions: " not in text
 
     def test_one_pair_is_enough(self):
-        text = compare.report(turns(("other", 10.0), ("here", 11.0)), SOURCES)
+        """And what is counted is called by its name."""
+        text = compare.report(turns(("other", 10.0), ("here", 11.0)), SOURCES, "message")
 
         assert "CPU: 1.100 (half of them within 1.100 and 1.100; below 1 in 0 of 1)" in text
+        assert " CPU µs/message   least  messages/s " in text
 
     def test_instructions_are_compared_where_they_were_counted(self):
         text = compare.report(
-            turns(("other", 10.0), instructions=50_000.0) + turns(("here", 11.0), instructions=49_000.0), SOURCES
+            turns(("other", 10.0), instructions=50_000.0) + turns(("here", 11.0), instructions=49_000.0),
+            SOURCES,
+            "request",
         )
 
         assert "instructions: 0.980 " in text

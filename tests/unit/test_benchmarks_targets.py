@@ -163,7 +163,8 @@ class TestTable:
         assert target.figure.reaches(target.aim, target.bound)
 
     def test_every_scenario_has_a_target(self):
-        assert set(SCENARIOS) == {target.scenario for target in TARGETS}
+        """But those that nobody set one for: they are measured to be known."""
+        assert set(SCENARIOS) - {"websocket-long", "broadcast"} == {target.scenario for target in TARGETS}
 
     def test_a_line_says_target_aim_figure_and_verdict(self):
         found = judge([ran("asgid", 38.0), ran("uvicorn", 100.0)], [COST, SAME_SIZE])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid import board
-from asgid.board import BUCKETS, BYTES, CODES, METHODS, REQUEST_CELL, Board, histogram, observe
+from asgid.board import BUCKETS, BYTES, CLOSE_CODES, CODES, METHODS, REQUEST_CELL, Board, histogram, observe
 
 _NAMES = (
     "HEARTBEAT_NS",
@@ -17,7 +17,7 @@ _NAMES = (
     "CONNECTIONS",
     "QUEUED",
     "ACCEPTING",
-    "SPARE",
+    "WEBSOCKETS",
     "STARTED",
     "ABANDONED",
     "ACCEPTED",
@@ -35,6 +35,10 @@ _NAMES = (
     "AT_ONCE",
     "REQUESTS",
     "PROXY_ERRORS",
+    "WEBSOCKET_ERRORS",
+    "WEBSOCKET_RECEIVED",
+    "WEBSOCKET_SENT",
+    "WEBSOCKET_CLOSES",
 )
 
 
@@ -59,7 +63,8 @@ def test_every_name_has_cells_of_its_own():
     assert offsets[0] == 0
     assert widths[:5] == [1] * 5
     assert widths[6:16] == [1] * 10
-    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES), 1] == widths[16:]
+    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES)] == widths[16:22]
+    assert [1, 1, 1, 1, len(CLOSE_CODES)] == widths[22:]
     assert board.CELLS <= board.STRIDE
 
 

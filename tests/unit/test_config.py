@@ -51,8 +51,8 @@ boot = "soon"
 [limits]
 keep_alive = 5
 
-[websocket]
-queue = 32
+[control]
+mode = "0600"
 [[listen]]
 bind = ":1"
 

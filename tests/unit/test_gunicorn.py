@@ -31,6 +31,7 @@ MEANT = {
     "limit_request_field_size off": (0, "limits.header_size", 2**20),
     "forwarded_allow_ips": ("10.0.0.0/8,::1", "proxy.trusted", ("10.0.0.0/8", "::1", "unix")),
     "forwarded_allow_ips of everybody": ("*", "proxy.trusted", ("*", "unix")),
+    "websocket_max_message_size": (100, "websocket.max_message", 100),
     "root_path": ("/api", "app.root_path", "/api"),
     "asgi_lifespan": ("off", "app.lifespan", "off"),
     "loglevel": ("critical", "log.level", "error"),

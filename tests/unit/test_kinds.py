@@ -129,8 +129,11 @@ def test_a_value_of_no_use_is_refused_with_what_was_expected(text):
 
 TARGETS = {
     "app": "there is no colon",
-    "app.py:application": "is a file",
-    "src/app:application": "is a file",
+    "app.main": 'did you mean "app:main"?',
+    "app.py": 'is a file; write "app:application"',
+    "app.py:create": 'is a file; write "app:create"',
+    "src/app:application": 'is a file; write "app:application", and directory = "src"',
+    "/srv/site/app.py:application": 'is a file; write "app:application", and directory = "/srv/site"',
     "app:create()": "factory = true",
     "app:": "names no Python object",
     ":app": "names no Python object",

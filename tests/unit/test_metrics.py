@@ -21,7 +21,7 @@ from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapsho
 _STARTS = ("initial", "reload", "recycle", "crash", "scale")
 _EXITS = ("reload", "recycle", "blocked", "crash", "signal", "boot_failed", "boot_timeout", "scale", "shutdown")
 _RESULTS = ("committed", "rolled_back", "invalid_config", "superseded")
-#: docs/metrics.md promises these to dashboards; websockets bring their own.
+#: docs/metrics.md promises these to dashboards.
 _CONTRACT = {
     "asgid_build_info": ("gauge", {"version", "python", "loop"}),
     "asgid_generation": ("gauge", set()),
@@ -58,6 +58,8 @@ _CONTRACT = {
     "asgid_http_client_disconnects_total": ("counter", set()),
     "asgid_app_exceptions_total": ("counter", set()),
     "asgid_slow_requests_total": ("counter", set()),
+    "asgid_websocket_messages_total": ("counter", {"direction"}),
+    "asgid_websocket_closes_total": ("counter", {"code"}),
     "process_cpu_seconds_total": ("counter", set()),
     "process_resident_memory_bytes": ("gauge", set()),
     "process_virtual_memory_bytes": ("gauge", set()),
@@ -111,7 +113,9 @@ def rows() -> Board:
         observe(row, board.DURATION, 99.0)
     rows.row(0)[board.HEARTBEAT_NS] = _NOW_NS - 250_000_000
     rows.row(2)[board.HEARTBEAT_NS] = _NOW_NS + 1000  # it beat after the snapshot was taken
-    rows.row(0)[board.CONNECTIONS], rows.row(0)[board.STARTED], rows.row(0)[board.ABANDONED] = 4, 11, 8
+    rows.row(0)[board.CONNECTIONS], rows.row(0)[board.STARTED], rows.row(0)[board.ABANDONED] = 6, 11, 8
+    rows.row(0)[board.WEBSOCKETS], rows.row(0)[board.WEBSOCKET_SENT] = 2, 7
+    rows.row(1)[board.WEBSOCKET_CLOSE_CELL[1001]], rows.row(1)[board.WEBSOCKET_CLOSE_CELL[4001]] = 3, 4
     rows.row(2)[board.CONNECTIONS], rows.row(2)[board.STARTED], rows.row(2)[board.ABANDONED] = 0, 10, 11
     rows.row(0)[board.LAG_NS] = 2_000_000
     rows.row(1)[REQUEST_CELL["BREW"][299]] = 1
@@ -175,14 +179,18 @@ def test_the_masters_knowledge_is_shown(rows):
 
 
 def test_a_worker_shows_its_connections_and_its_pulse(rows):
-    """What is in flight is active, the rest is idle; a count read while it changes is never negative."""
+    """What is in flight is active, a WebSocket is neither active nor idle, the rest is idle; a count read while it
+    changes is never negative.
+    """
     values = _values(_SNAPSHOT, rows)
 
-    assert [values["asgid_connections", state, "0"] for state in ("active", "idle", "websocket")] == [1, 3, 0]
+    assert [values["asgid_connections", state, "0"] for state in ("active", "idle", "websocket")] == [1, 3, 2]
     assert [values["asgid_connections", state, "2"] for state in ("active", "idle", "websocket")] == [0, 0, 0]
     assert [values["asgid_http_requests_in_flight", worker] for worker in ("0", "2")] == [1, 0]
     assert [values["asgid_worker_heartbeat_age_seconds", worker] for worker in ("0", "2")] == [0.25, 0]
     assert values["asgid_worker_event_loop_lag_seconds", "0"] == 0.002
+    assert values["asgid_websocket_messages_total", "sent"] == 7
+    assert [values["asgid_websocket_closes_total", code] for code in ("1001", "other")] == [3, 4]
 
 
 def test_what_the_kernel_does_not_say_is_not_shown(rows):

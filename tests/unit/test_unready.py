@@ -18,10 +18,9 @@ def test_a_key_without_effect_is_refused(name):
     else:
         model = TABLES[table]
         field = next(iter(model.model_fields)) if key == "*" else key
-        written = {"interface": '"asgi2"', "tls": '"main"'}
+        written = {"tls": '"main"'}
         defaults = {"queue_timeout": '"5s"', "max_message": '"16MiB"', "socket": '"auto"'}
         text = f"{header(table)}\n{field} = {(written | defaults).get(field, 7)}\n"
-        text = text.removeprefix("[app]\n")
     found = problems(APP + text)
 
     assert any(
@@ -34,10 +33,6 @@ def test_what_is_true_without_the_key_may_be_written(name):
     """Nobody is misled by `queue = 0`."""
     table, _, key = name.partition(".")
     for value in NOT_YET[name].harmless:
-        opening = "" if table == "app" else f"{header(table)}\n"
         written = f'"{value}"' if isinstance(value, str) else value
 
-        assert read(f"{opening}{key} = {written}\n") == Config(app=config.App(target="a:b")) or value in (
-            "asgi3",
-            "wsgi",
-        )
+        assert read(f"{header(table)}\n{key} = {written}\n") == Config(app=config.App(target="a:b"))

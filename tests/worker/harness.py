@@ -33,7 +33,7 @@ from asgid.worker.service import Application, Event, Receive, Send, Service
 Scope: TypeAlias = Event
 
 WITHIN_S = 10.0  #: how long anything may take; it only ends tests that would hang
-_CLOCKS = ("connection", "exchange", "preamble", "pulse")
+_CLOCKS = ("connection", "conversation", "exchange", "preamble", "pulse", "websocket")
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -212,7 +212,7 @@ class Worker:
         if kind is None:
             assert not self._unseen, self._unseen
             assert board.in_flight(self.row) == 0
-            assert self.row[board.CONNECTIONS] == 0
+            assert self.row[board.CONNECTIONS] == self.row[board.WEBSOCKETS] == 0
 
     def now(self) -> float:
         return time.monotonic() + self._late_s
@@ -284,6 +284,9 @@ class Worker:
         names |= {
             getattr(board, name): name for name in ("REQUEST_BYTES", "RESPONSE_BYTES", "DISCONNECTS", "EXCEPTIONS")
         }
+        names |= {getattr(board, name): name for name in ("WEBSOCKETS", "WEBSOCKET_RECEIVED", "WEBSOCKET_SENT")}
+        names |= {cell: f"close {code}" for code, cell in board.WEBSOCKET_CLOSE_CELL.items()}
+        names[board.WEBSOCKET_CLOSE_CELL[4000]] = "close other"
         names |= {cell: f"timeout {phase}" for phase, cell in board.TIMEOUT_CELL.items()}
         names |= {cell: f"error {kind}" for kind, cell in board.PROTOCOL_CELL.items()}
         for method in board.METHODS:

@@ -336,7 +336,7 @@ async def test_half_a_body_that_ends_with_the_connection_ends_in_a_reset(has_lef
         client = await worker.connect_tcp()
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
         if has_left:
-            await until(lambda: client.server.is_write_paused)
+            await until(lambda: client.server.writer.is_paused)
             worker.pass_time(31)
         with pytest.raises(ConnectionResetError):
             await _read_out(client)

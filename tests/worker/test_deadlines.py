@@ -131,7 +131,7 @@ async def test_a_client_that_takes_nothing_is_cut_off(takes_something):
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
         if takes_something:
             before = client.server.transport.get_write_buffer_size()
             await client.exactly(600_000)
@@ -156,7 +156,7 @@ async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
         client = await worker.connect(send_buffer=4096)
         await client.send(request("GET", "/", "Connection: close"))
         await until(client.server.transport.is_closing)
-        assert not client.server.is_write_paused
+        assert not client.server.writer.is_paused
         assert client.server.transport.get_write_buffer_size()
         worker.pass_time(61)
 
@@ -174,7 +174,7 @@ async def test_asking_for_more_does_not_renew_the_deadline_for_taking():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
         worker.pass_time(50)
         client.push(request())
         for _ in range(20):

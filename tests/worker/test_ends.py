@@ -55,7 +55,7 @@ async def test_a_client_that_leaves_wakes_a_send_that_waits():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
         client.close()
         await until(lambda: raised)
 

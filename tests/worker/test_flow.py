@@ -82,7 +82,7 @@ async def test_send_waits_for_a_client_that_does_not_read():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
         for _ in range(100):
             await asyncio.sleep(0)
 
@@ -110,7 +110,7 @@ async def test_who_asks_and_never_reads_fills_no_memory(requests):
             client.push(asking)
             for _ in range(5):
                 await asyncio.sleep(0)
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
         for _ in range(100):
             await asyncio.sleep(0)
 
@@ -193,10 +193,10 @@ async def test_parts_that_are_streamed_without_waiting_leave_together():
 
     async with Worker(app) as worker:
         client = await worker.connect()
-        seen = cast("Any", client.server.transport)
-        client.server.transport = Mock(wraps=seen)
+        seen = cast("Any", client.server.writer.transport)
+        client.server.writer.transport = Mock(wraps=seen)
         await client.send(request())
-        written = client.server.transport.write.call_args_list
+        written = client.server.writer.transport.write.call_args_list
         await until(lambda: len(written) == 2, "the parts have left")
 
         assert b"one" in written[0].args[0]

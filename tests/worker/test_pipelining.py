@@ -175,7 +175,7 @@ class _Counting:
 
 def _counted(connection: Connection) -> list[bytes]:
     counting = _Counting(connection.transport)
-    connection.transport = cast("asyncio.Transport", counting)
+    connection.writer.transport = cast("asyncio.Transport", counting)
     return counting.writes
 
 

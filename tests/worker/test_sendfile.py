@@ -156,7 +156,7 @@ async def test_a_small_file_leaves_with_its_head(case, small):
     writes: list[bytes] = []
     async with Worker(_sends(lambda: messages(small)), http=_BARE) as worker:
         client = await worker.connect()
-        client.server.transport = cast("asyncio.Transport", _Counting(client.server.transport, writes))
+        client.server.writer.transport = cast("asyncio.Transport", _Counting(client.server.transport, writes))
         await client.send(sent)
 
         assert expected == await client.exactly(len(expected))
@@ -269,7 +269,7 @@ async def test_nothing_of_a_file_is_held_in_memory(large):
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(GET)
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
 
         assert 0 == client.server.transport.get_write_buffer_size()
         assert LARGE == (await client.answer()).body
@@ -291,7 +291,7 @@ async def test_what_was_written_before_a_file_leaves_before_it(large):
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(GET)
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
 
         assert b"x" * 300_000 + LARGE == (await client.answer()).body
 
@@ -300,7 +300,7 @@ async def _stopped(worker: Worker) -> Any:
     """Return a client that has asked for a file, and takes no more than the first of it."""
     client = await worker.connect(send_buffer=4096)
     await client.send(GET)
-    await until(lambda: client.server.is_write_paused)
+    await until(lambda: client.server.writer.is_paused)
     return client
 
 
@@ -327,7 +327,7 @@ async def test_a_client_that_takes_nothing_of_a_file_is_let_go(large):
         for _ in range(3):
             worker.pass_time(20)
             await client.exactly(400_000)
-            await until(lambda: client.server.is_write_paused)
+            await until(lambda: client.server.writer.is_paused)
         assert not worker.counts.get("timeout write")
         worker.pass_time(31)
         await until(lambda: not worker.service.running)

@@ -9,7 +9,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from asgid.errors import AppError, BootError, ClientDisconnectedError
+from asgid.errors import BootError, ClientDisconnectedError
 from asgid.worker.scope import request_scope, template
 from asgid.worker.wsgi import adapt
 from tests.worker.harness import Worker, on_a_loop, request, until
@@ -605,7 +605,7 @@ async def test_a_slow_client_slows_the_application():
     async with worker(saying(parts)) as running:
         client = await running.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_write_paused)
+        await until(lambda: client.server.writer.is_paused)
         before = -1
         while before != parts.produced:  # its thread has all the time it wants
             before = parts.produced
@@ -655,28 +655,6 @@ async def test_so_many_run_at_once_as_there_are_threads():
 
         both.wait(10)
         assert [b"met", b"met"] == [(await client.answer()).body for client in clients]
-
-
-# -- what WSGI has not -------------------------------------------------------------------------------------------------
-
-
-@on_a_loop
-async def test_there_is_no_lifespan_and_no_websocket():
-    """The first is said by an error, as by applications of old; the second is refused."""
-    application = adapt(saying([]), 1)
-    said = []
-
-    async def receive():
-        raise AssertionError("nothing is asked")
-
-    async def send(message):
-        said.append(message)
-
-    with pytest.raises(AppError, match="a WSGI application has no lifespan"):
-        await application({"type": "lifespan"}, receive, send)
-    await application({"type": "websocket"}, receive, send)
-
-    assert [{"type": "websocket.close"}] == said
 
 
 def test_without_a2wsgi_there_is_no_wsgi(monkeypatch):

@@ -1,0 +1,244 @@
+"""What the application's `receive()` and `send()` do on a WebSocket (ASGI specification, "WebSocket").
+
+Until the handshake is accepted the exchange has the connection, and a denial is a response like another; then the
+WebSocket has it. The exchange is the border for the application's errors all the while. A conversation does not know
+what a frame is.
+"""
+
+from collections import deque
+from enum import Enum, auto
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from asgid.errors import AppError, ClientDisconnectedError
+from asgid.worker import deflate, handshake
+from asgid.worker.frames import WHOLE_BINARY, WHOLE_TEXT
+from asgid.worker.handshake import Offer
+from asgid.worker.response import COMPLETE, Message
+from asgid.worker.service import Application
+from asgid.worker.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from asgid.worker.exchange import Exchange
+
+#: What may wait for the application, beside the number of messages, before the client is made to wait.
+HIGH_WATER = 65536
+#: What a message takes beside its content.
+_MESSAGE_BYTES = 300
+NORMAL, ABNORMAL, INTERNAL_ERROR = 1000, 1006, 1011  # RFC 6455 section 7.4.1
+#: What an application may close with: what is registered for an endpoint to say, and what is left to applications.
+_SAYABLE = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
+_LONGEST_REASON = 123  # bytes: a control frame holds 125, and two are the code
+
+
+class State(Enum):
+    """What the application has said."""
+
+    CONNECTING = auto()  # nothing yet
+    DENYING = auto()  # a response, not to its end
+    OPEN = auto()  # websocket.accept
+    CLOSED = auto()  # websocket.close, or a whole response
+
+
+CONNECTING, DENYING, OPEN, CLOSED = State
+
+
+class Conversation:
+    """From a handshake to the end of the application's call."""
+
+    __slots__ = (
+        "_ended",
+        "_exchange",
+        "_is_connect_given",
+        "_messages",
+        "_most",
+        "_offer",
+        "_queued_bytes",
+        "_socket",
+        "_state",
+    )
+
+    def __init__(self, exchange: "Exchange", offer: Offer) -> None:
+        self._exchange, self._offer = exchange, offer
+        self._most = exchange.connection.service.config.websocket.queue
+        self._state = CONNECTING
+        self._is_connect_given = False
+        self._messages: deque[Message] = deque()
+        self._queued_bytes = 0
+        self._ended: tuple[int, str] | None = None  # the WebSocket: code and reason
+        self._socket: WebSocket | None = None
+
+    @property
+    def is_accepted(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._ended is not None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the application is so far behind that the client should wait."""
+        return len(self._messages) >= self._most or self._queued_bytes >= HIGH_WATER
+
+    # The exchange's side
+
+    async def run(self, app: Application) -> None:
+        """Call the application. One that returns has nothing more to say: the WebSocket is closed as it is after
+        websocket.close; one that fails closes it with 1011.
+        """
+        exchange = self._exchange
+        if exchange.connection.service.is_draining:  # who comes back finds a worker that stays
+            await self._deny(503)
+            return
+        try:
+            await app(exchange.scope, self.receive, self.send)
+        except BaseException:
+            self._close(INTERNAL_ERROR, "")
+            raise
+        self._close(NORMAL, "")
+
+    # The WebSocket's side
+
+    def feed(self, message: Message, size: int) -> bool:
+        """Take a message; return whether the client should wait."""
+        self._messages.append(message)
+        if self._exchange.wake():  # it is taken before anything more comes
+            return False
+        self._queued_bytes += size + _MESSAGE_BYTES
+        return self.is_full
+
+    def ended(self, code: int, reason: str) -> None:
+        """Take note that the WebSocket is closed, or lost; the first to say why is right."""
+        if self._ended is None:
+            self._ended = code, reason
+            self._exchange.wake()
+
+    # The application's side
+
+    async def receive(self) -> Message:
+        """Return websocket.connect, then what comes, then websocket.disconnect for ever."""
+        exchange = self._exchange
+        while True:
+            if self._messages:
+                message = self._messages.popleft()
+                if not self._messages:
+                    self._queued_bytes = 0
+                    if self._socket:
+                        self._socket.resume_reading()
+                return message
+            if not self._is_connect_given:
+                self._is_connect_given = True
+                return {"type": "websocket.connect"}
+            if self._ended is not None:
+                code, reason = self._ended
+                return {"type": "websocket.disconnect", "code": code, "reason": reason}
+            if exchange.is_disconnected or exchange.is_hung_up or self._state is CLOSED:
+                return {"type": "websocket.disconnect", "code": ABNORMAL, "reason": ""}
+            await exchange.news()
+
+    async def send(self, message: Message) -> None:
+        """Take one message; returns when the transport can take another."""
+        kind = message.get("type")
+        socket = self._socket
+        if socket is None or self._state is CLOSED:
+            await self._answer(kind, message)
+            return
+        if self._ended is not None:
+            raise ClientDisconnectedError(f"the WebSocket is closed, with code {self._ended[0]}")
+        if kind == "websocket.send":
+            text = message.get("text")
+            if text is None:
+                socket.send(WHOLE_BINARY, _bytes(message.get("bytes")))
+            else:
+                socket.send(WHOLE_TEXT, _encoded(text))
+            # As in an exchange: one that sends without end must not keep the loop from the others.
+            writer = socket.writer
+            if writer.is_paused or (writer.cork and writer.cork.is_passed):
+                await writer.taken()
+                if self._ended is not None:
+                    raise ClientDisconnectedError(f"the WebSocket is closed, with code {self._ended[0]}")
+        elif kind == "websocket.close":
+            self._close(*_code_and_reason(message))
+        else:
+            raise self._unexpected(kind)
+
+    # Before it is open, and after
+
+    async def _answer(self, kind: object, message: Message) -> None:
+        """Take a message while the WebSocket is not open."""
+        match self._state, kind:
+            case State.CONNECTING, "websocket.accept":
+                self._accept(message)
+            case State.CONNECTING, "websocket.close":
+                await self._deny(403)
+            case (
+                (State.CONNECTING | State.DENYING),
+                ("websocket.http.response.start" | "websocket.http.response.body"),
+            ):
+                await self._exchange.send({**message, "type": str(kind).removeprefix("websocket.")})
+                self._state = CLOSED if self._exchange.response.state is COMPLETE else DENYING
+            case _:
+                raise self._unexpected(kind)
+
+    def _accept(self, message: Message) -> None:
+        exchange = self._exchange
+        connection, service = exchange.connection, exchange.connection.service
+        if exchange.is_hung_up:  # who sends nothing any more cannot speak the protocol
+            exchange.disconnect()
+            connection.abort()
+        if exchange.is_disconnected or connection.transport.is_closing():
+            raise ClientDisconnectedError("the client has disconnected")
+        agreed = deflate.agree(self._offer.extensions) if service.config.websocket.compression else None
+        answered, extension = agreed or (b"", None)
+        head = handshake.accept(
+            self._offer,
+            message.get("subprotocol"),
+            message.get("headers") or (),
+            answered,
+            service.common_lines,
+        )
+        self._state = OPEN
+        self._socket = WebSocket(service, exchange, self, extension)
+        exchange.upgraded(monotonic())
+        connection.upgrade(self._socket, head)
+
+    async def _deny(self, status: int) -> None:
+        self._state = CLOSED
+        await self._exchange.send({"type": "http.response.start", "status": status})
+        await self._exchange.send({"type": "http.response.body"})
+
+    def _close(self, code: int, reason: str) -> None:
+        if self._socket and self._state is OPEN:
+            self._state = CLOSED
+            self._messages.clear()
+            self._socket.close(code, reason)  # nothing, where it is over already
+
+    def _unexpected(self, kind: object) -> AppError:
+        return AppError(f"send() of {kind!r} is not expected; the WebSocket is {self._state.name.lower()}")
+
+
+def _encoded(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise AppError(f"websocket.send: the text is a str, not {type(text).__name__}")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise AppError(f"websocket.send: the text is no Unicode: {error.reason}") from error
+
+
+def _bytes(data: object) -> bytes:
+    if isinstance(data, bytearray | memoryview | bytes):
+        return bytes(data)  # a copy: what is queued in the transport must not change under it
+    raise AppError(f"websocket.send: there is no text, and the bytes are {type(data).__name__}")
+
+
+def _code_and_reason(message: Message) -> tuple[int, str]:
+    code, reason = message.get("code"), message.get("reason")
+    code, reason = NORMAL if code is None else code, "" if reason is None else reason
+    if code not in _SAYABLE:
+        raise AppError(f"websocket.close: {code!r} is not a code that may be sent (RFC 6455 section 7.4)")
+    if not isinstance(reason, str) or len(_encoded(reason)) > _LONGEST_REASON:
+        raise AppError(f"websocket.close: the reason is text of at most {_LONGEST_REASON} bytes in UTF-8")
+    return code, reason

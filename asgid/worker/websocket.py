@@ -1,0 +1,342 @@
+"""asyncio.Protocol: a WebSocket from its handshake to its end: frames, pings, limits, the close, and one deadline.
+
+The frames are read and written by `websockets`, without I/O (RFC 6455, RFC 7692). The bytes come here from a connection
+that has answered the handshake, with its transport. Messages go to the conversation; where that is full, or the client
+does not read, nothing more is read from it.
+"""
+
+import asyncio
+import logging
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from websockets.frames import CLOSE, CONT, DATA_OPCODES, TEXT, Frame
+from websockets.protocol import OPEN, SERVER, Protocol
+
+from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
+from asgid.worker.deflate import WORTH_BYTES, Deflate
+from asgid.worker.fragments import Fragments
+from asgid.worker.frames import WHOLE_TEXT, frame_head
+from asgid.worker.service import Service
+from asgid.worker.writing import Writer
+
+if TYPE_CHECKING:
+    from asgid.worker.conversation import Conversation
+    from asgid.worker.exchange import Exchange
+
+ABNORMAL, INVALID_DATA, INTERNAL_ERROR, SERVICE_RESTART = 1006, 1007, 1011, 1012  # RFC 6455 section 7.4.1, IANA
+#: How long the client has to answer our close.
+CLOSE_S = 5.0
+#: After an error the client may still be sending: read that much longer and throw it away, or the kernel's RST would
+#: take the close frame out of the client's hands (RFC 6455 section 7.1.1).
+LINGER_S = 2.0
+#: Of one read so much at a time: frames of six bytes become objects of hundreds.
+_SLICE = 65536
+# What the library would say is counted on the board, or in the access log.
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - no application's logging reaches it
+
+
+class _Closable(Protocol):
+    """The library's, but for one case: a client may close between two fragments (RFC 6455 section 5.4)."""
+
+    def recv_frame(self, frame: Frame) -> None:
+        if frame.opcode is CLOSE:
+            self.current_size = None  # what was begun is not awaited, which would be a protocol error to the library
+        super().recv_frame(frame)
+
+
+class WebSocket(asyncio.Protocol):
+    """One client, once its handshake is accepted."""
+
+    __slots__ = (
+        "_code",
+        "_compressed_from",
+        "_conversation",
+        "_fragments",
+        "_held",
+        "_is_pinged",
+        "_is_reading_paused",
+        "_phase",
+        "_ping_interval",
+        "_protocol",
+        "_row",
+        "_unsent",
+        "deadline",
+        "exchange",
+        "service",
+        "transport",
+        "writer",
+    )
+
+    def __init__(
+        self, service: Service, exchange: "Exchange", conversation: "Conversation", extension: Deflate | None
+    ) -> None:
+        self.service, self.exchange, self._conversation = service, exchange, conversation
+        self._row = service.row
+        self._protocol = _Closable(SERVER, max_size=service.config.websocket.max_message, logger=_SILENT)
+        self._compressed_from: float = inf  # bytes; what is shorter is not given to the extension
+        if extension:
+            self._protocol.extensions, self._compressed_from = [extension], WORTH_BYTES
+        self.transport: asyncio.Transport
+        self.writer: Writer
+        self.deadline = inf
+        self._phase = "open"
+        self._code = 0  # with which it is closed, once that is known
+        self._ping_interval = service.config.websocket.ping_interval
+        self._is_pinged = False
+        self._is_reading_paused = False
+        self._held = b""  # received, and not to be read before the application has caught up
+        self._fragments: Fragments | None = None  # of a message that is not whole yet
+        self._unsent = 0
+
+    # The connection's side
+
+    def begin_on(self, writer: Writer, rest: bytes) -> None:
+        """Take the transport over; `rest` came after the handshake."""
+        self.writer, self.transport = writer, writer.transport
+        self.transport.set_protocol(self)
+        self.service.connections.add(self)
+        self.service.websockets.add(self)
+        self.service.row[WEBSOCKETS] += 1
+        self._listen()
+        if self.service.is_draining:
+            self.go_away()
+        if rest:
+            self.data_received(rest)
+
+    # asyncio's side
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase == "open":  # whatever it sends shows that it is there
+            self._is_pinged = False
+            self.deadline = monotonic() + self._ping_interval
+        elif phase == "linger":
+            return
+        if self._is_reading_paused:
+            self._held += data
+        elif len(data) > _SLICE:
+            self._read_slices(data)
+        else:
+            self._read(data)
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._end(ABNORMAL, "")
+        self._phase, self.deadline = "linger", monotonic() + LINGER_S  # as long as what was written may take to leave
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
+        service, exchange = self.service, self.exchange
+        self._end(ABNORMAL, "")
+        self._phase, self.deadline = "linger", inf
+        self.writer.release()
+        self._protocol.parser.close()  # it and the library's protocol hold each other
+        service.row[WEBSOCKETS] -= 1
+        service.row[WEBSOCKET_CLOSE_CELL[self._code]] += 1
+        if service.access:
+            service.access.add(exchange.scope, 101, exchange.response_bytes, monotonic() - exchange.begun)
+        service.websockets.discard(self)
+        service.left(self)
+
+    def pause_writing(self) -> None:
+        self.writer.pause()
+        self._pause_reading()  # it would be answered: pongs, and whatever the application sends
+        if self._phase == "open":
+            self._await_reader()
+
+    def resume_writing(self) -> None:
+        self.writer.release()
+        if self._phase == "open":
+            self._listen()
+        self.resume_reading()
+
+    # Frames in
+
+    def _read_slices(self, data: bytes) -> None:
+        for at in range(0, len(data), _SLICE):
+            if self._is_reading_paused:
+                self._held = data[at:]
+                return
+            self._read(data[at : at + _SLICE])
+
+    def _read(self, data: bytes) -> None:
+        protocol = self._protocol
+        protocol.receive_data(data)
+        frames: list[Frame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
+        for frame in frames:
+            if frame.opcode in DATA_OPCODES:
+                self._take(frame)
+        if protocol.writes:
+            self._write_out()
+        if protocol.state is not OPEN:
+            self._follow()
+
+    def _take(self, frame: Frame) -> None:
+        """Take a data frame: a message, or a fragment of one."""
+        if self._phase != "open":  # we have closed: nobody listens any more
+            return
+        try:
+            if frame.fin and frame.opcode is not CONT:
+                content = str(frame.data, "utf-8") if frame.opcode is TEXT else bytes(frame.data)
+            else:
+                content = self._joined(frame)
+                if not frame.fin:
+                    return
+        except UnicodeDecodeError as error:
+            self._fail(INVALID_DATA, f"text that is not UTF-8: {error.reason}")
+            return
+        self._row[WEBSOCKET_RECEIVED] += 1
+        key = "text" if type(content) is str else "bytes"
+        if self._conversation.feed({"type": "websocket.receive", key: content}, len(content)):
+            self._pause_reading()
+
+    def _joined(self, frame: Frame) -> str | bytes:
+        """Take a fragment; return the message that it ends, or nothing of it."""
+        if self._fragments is None:
+            self._fragments = Fragments(is_text=frame.opcode is TEXT)
+        self._fragments.add(frame.data, frame.fin)
+        if not frame.fin:
+            return b""
+        content, self._fragments = self._fragments.whole(), None
+        return content
+
+    def _follow(self) -> None:
+        """Go the way of the protocol, which has begun to close."""
+        protocol = self._protocol
+        if self._phase == "linger" or not protocol.eof_sent:  # over, or the client's answer to our close is to come
+            return
+        if protocol.close_rcvd and not protocol.parser_exc:
+            self._end(protocol.close_rcvd.code, protocol.close_rcvd.reason)
+            self._finish()
+        else:
+            sent = protocol.close_sent
+            self._end(sent.code if sent else ABNORMAL, sent.reason if sent else "")
+            self._linger()
+
+    # Frames out
+
+    def send(self, kind: int, payload: bytes) -> None:
+        """Send a message, whole: WHOLE_TEXT, in UTF-8, or WHOLE_BINARY."""
+        self._row[WEBSOCKET_SENT] += 1
+        size = len(payload)
+        self.exchange.response_bytes += size
+        if size < self._compressed_from:
+            self.writer.put(frame_head(kind, size), payload)
+        else:
+            (self._protocol.send_text if kind == WHOLE_TEXT else self._protocol.send_binary)(payload)
+            self._write_out()
+
+    def _write_out(self) -> None:
+        if data := b"".join(self._protocol.data_to_send()):  # the library's sign for the end is an empty one
+            self.writer.put(data)
+
+    # Ends
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin to close, and wait for the client's answer; what it sends until then is thrown away."""
+        if self._phase != "open":
+            return
+        self._end(code, reason)
+        self._protocol.send_close(code, reason)
+        self._phase, self.deadline = "closing", monotonic() + CLOSE_S
+        self._write_out()
+        self.resume_reading()
+
+    def go_away(self) -> None:
+        """Close because the worker drains: who comes back is served by another."""
+        self.close(SERVICE_RESTART, "service restart")
+
+    def _fail(self, code: int, reason: str) -> None:
+        """End because of what the client sent, or did not send (RFC 6455 section 7.1.7)."""
+        self._protocol.fail(code, reason)
+        self._write_out()
+        self._follow()
+
+    def _end(self, code: int, reason: str) -> None:
+        """Settle with which code it is closed: the first that is known counts."""
+        self._code = self._code or code
+        self._conversation.ended(code, reason)
+
+    def _finish(self) -> None:
+        """Close once what was written has left."""
+        self._phase, self.deadline = "linger", monotonic() + CLOSE_S
+        self.writer.uncork()
+        self.transport.close()
+
+    def _linger(self) -> None:
+        """End our side, and read and forget what the client still sends."""
+        self._phase, self.deadline = "linger", monotonic() + LINGER_S
+        self._held = b""
+        if self.transport.is_closing():
+            return
+        self.writer.uncork()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self._is_reading_paused:
+            self.transport.resume_reading()
+
+    # What a service asks of whoever holds a connection
+
+    def overdue(self) -> None:
+        """The deadline has passed: end what it was for, or ask whether the client is still there."""
+        if self._phase != "open":
+            self.abort()
+        elif self.writer.is_paused:
+            if self.writer.unsent < self._unsent:  # it takes something: slow is not silent
+                self._await_reader()
+                return
+            self.service.row[TIMEOUT_CELL["write"]] += 1
+            self.abort()
+        elif self._is_reading_paused:  # it is we who do not hear
+            self._listen()
+        elif self._is_pinged:
+            self._fail(INTERNAL_ERROR, "a ping was not answered")
+        else:
+            self._protocol.send_ping(b"")
+            self._write_out()
+            timeout = self.service.config.websocket.ping_timeout
+            self._is_pinged = timeout < inf
+            self.deadline = monotonic() + (timeout if self._is_pinged else self._ping_interval)
+
+    def client_left(self, is_reset: bool) -> None:
+        """The client has closed its sending side, or the connection, while we do not read."""
+        if is_reset:
+            self.abort()
+
+    def close_if_idle(self) -> None:
+        """It is not: the drain closes it in its turn."""
+
+    def abort(self) -> None:
+        self.deadline = inf
+        self.transport.abort()
+
+    # Reading, and the deadline
+
+    def _pause_reading(self) -> None:
+        if not self._is_reading_paused and not self.transport.is_closing():
+            self._is_reading_paused = True
+            self.service.unread.add(self)
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, where neither the application nor the client is behind; first what was held."""
+        is_open = self._phase == "open"
+        if not self._is_reading_paused or self.writer.is_paused or (is_open and self._conversation.is_full):
+            return
+        self._is_reading_paused = False
+        held, self._held = self._held, b""
+        self._read_slices(held)
+        if not (self._is_reading_paused or self.transport.is_closing()):
+            self.service.unread.discard(self)
+            self.transport.resume_reading()
+
+    def _listen(self) -> None:
+        """Expect to hear something of the client."""
+        self._is_pinged = False
+        self.deadline = monotonic() + self._ping_interval
+
+    def _await_reader(self) -> None:
+        """The client is to take what was written."""
+        self._unsent = self.writer.unsent
+        self.deadline = monotonic() + self.service.timeouts.write

@@ -1,0 +1,25 @@
+"""A WebSocket that echoes; over HTTP it says with which codes others were closed."""
+
+import asyncio
+import json
+import os
+
+codes = []  # with which they were closed
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        body = json.dumps({"pid": os.getpid(), "codes": codes}).encode()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": body})
+        return
+    if scope["type"] != "websocket":
+        raise NotImplementedError(scope["type"])
+    await receive()
+    await send({"type": "websocket.accept", "headers": [(b"x-pid", b"%d" % os.getpid())]})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+    codes.append(message["code"])
+    print(f"told {message['code']}", flush=True)
+    if scope["path"] == "/deaf":
+        await asyncio.sleep(3600)

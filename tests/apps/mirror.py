@@ -1,0 +1,10 @@
+"""Every WebSocket gets back what it says, as it was said: text as text, bytes as bytes."""
+
+
+async def application(scope, receive, send):
+    if scope["type"] != "websocket":
+        raise NotImplementedError(scope["type"])
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})

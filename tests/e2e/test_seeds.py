@@ -1,0 +1,163 @@
+"""The examples with which servers of this kind were first announced, in 2017 and 2018: they run as they were printed.
+
+Where a typing slip was mended, it says so beside it. The delay of one second is theirs.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client, get, request
+from tests.conftest import Start
+from tests.daemon import Daemon, eventually
+
+HELLO = """
+def hello_world(message):
+    content = b'<html><h1>Hello, world</h1></html>'
+    response = {
+        'status': 200,
+        'headers': [
+            [b'content-type', b'text/html'],
+            [b'content-length', str(len(content)).encode('ascii')]
+        ],
+        'content': content
+    }
+    message['reply_channel'].send(response)
+"""
+# Printed as `sleepy_hello_world(response)`, while its body says `message`.
+SLEEPY = """
+import asyncio
+
+
+def hello_world(message):
+    loop = message['channel_layer'].loop
+    loop.create_task(sleepy_hello_world(message))
+
+
+async def sleepy_hello_world(message):
+    await asyncio.sleep(1)
+    content = b'<html><h1>Hello, world</h1></html>'
+    response = {
+        'status': 200,
+        'headers': [
+            [b'content-type', b'text/html'],
+            [b'content-length', str(len(content)).encode('ascii')]
+        ],
+        'content': content
+    }
+    message['reply_channel'].send(response)
+"""
+WITHOUT_LENGTH = """
+def hello_world(message):
+    content = b'<html><h1>Hello, world</h1></html>'
+    response = {
+        'status': 200,
+        'headers': [
+            [b'content-type', b'text/html'],
+        ],
+        'content': content
+    }
+    message['reply_channel'].send(response)
+"""
+# Printed as `async hello_world(message)`, without def.
+COROUTINE = """
+import asyncio
+
+
+async def hello_world(message):
+    await asyncio.sleep(1)
+    content = b'<html><h1>Hello, world</h1></html>'
+    response = {
+        'status': 200,
+        'headers': [
+            [b'content-type', b'text/html'],
+        ],
+        'content': content
+    }
+    message['reply_channel'].send(response)
+"""
+CLASS = """
+class HelloWorld:
+    def __init__(self, scope):
+        pass
+
+    async def __call__(self, receive, send):
+        await send({
+            'type': 'http.response.start',
+            'status': 200,
+            'headers': [
+                [b'content-type', b'text/plain'],
+            ]
+        })
+        await send({
+            'type': 'http.response.body',
+            'body': b'Hello, world!',
+        })
+"""
+
+
+def serve(start: Start, directory: Path, text: str, target: str = "app:hello_world") -> Daemon:
+    module, _, _ = target.partition(":")
+    (directory / f"{module}.py").write_text(text)
+    return start(target, app={"directory": str(directory)}, workers={"count": 1})
+
+
+@pytest.mark.parametrize("text", [HELLO, WITHOUT_LENGTH], ids=["with a length", "without"])
+def test_a_consumer_says_hello(start: Start, tmp_path: Path, text: str) -> None:
+    """In one message."""
+    daemon = serve(start, tmp_path, text)
+    answer = get(daemon.address())
+
+    assert (200, b"<html><h1>Hello, world</h1></html>") == (answer.status, answer.body)
+    assert ("text/html", "34") == (answer.headers["content-type"], answer.headers["content-length"])
+    assert 0 == daemon.stop()
+    assert not daemon.log_events(level="error")
+
+
+def test_a_consumer_that_is_asked_for_a_websocket_answers_the_request(start: Start, tmp_path: Path) -> None:
+    """It knows HTTP alone, and an offer to change the protocol may be ignored (RFC 9110 section 7.8)."""
+    daemon = serve(start, tmp_path, HELLO)
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    offer = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/", offer))
+
+        assert 200 == client.answer().status
+    assert not daemon.log_events(level="error")
+
+
+@pytest.mark.parametrize("text", [SLEEPY, COROUTINE], ids=["in a task", "a coroutine"])
+def test_a_consumer_says_hello_after_a_second(start: Start, tmp_path: Path, text: str) -> None:
+    """Ten at once in one worker do not wait for each other."""
+    daemon = serve(start, tmp_path, text)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(10) as clients:
+        answers = list(clients.map(lambda _: get(daemon.address()), range(10)))
+    elapsed = time.monotonic() - begun
+
+    assert [(200, b"<html><h1>Hello, world</h1></html>")] * 10 == [(each.status, each.body) for each in answers]
+    assert 1 <= elapsed < 5
+    assert 0 == daemon.stop()
+    assert not daemon.log_events(level="error")
+
+
+def test_a_consumer_whose_task_fails_is_a_500(start: Start, tmp_path: Path) -> None:
+    """With its slip, as it was printed: the client is not left waiting for an answer that cannot come."""
+    printed = SLEEPY.replace("sleepy_hello_world(message):", "sleepy_hello_world(response):")
+    daemon = serve(start, tmp_path, printed)
+
+    assert 500 == get(daemon.address()).status
+    (logged,) = eventually(lambda: daemon.log_events("unhandled in the event loop"))
+    assert "NameError: name 'message' is not defined" in logged["stack"]
+
+
+def test_an_asgi_2_class_says_hello(start: Start, tmp_path: Path) -> None:
+    """It answers a lifespan as it answers a request, so it has none."""
+    daemon = serve(start, tmp_path, CLASS, "example:HelloWorld")
+    answer = get(daemon.address())
+
+    assert (200, "text/plain", b"Hello, world!") == (answer.status, answer.headers["content-type"], answer.body)
+    assert 0 == daemon.stop()
+    assert not daemon.log_events(level="error")

@@ -1,0 +1,182 @@
+"""Socket.IO with its own client: long-polling, WebSockets, and the step from one to the other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from socket import SHUT_RDWR
+from typing import Any
+
+import aiohttp
+import pytest
+import socketio  # type: ignore[import-untyped] # it brings no types
+from websockets.sync.client import connect
+
+from tests.conftest import Start
+from tests.daemon import Daemon
+
+#: What a client asks for, and what it ends up with.
+TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgraded": ["polling", "websocket"]}
+
+
+@pytest.fixture(scope="module")
+def served(start_shared: Start) -> Iterator[Daemon]:
+    """One worker: with more, what stands before them would have to keep a long-polling client with one of them."""
+    daemon = start_shared("in_socketio:application", workers={"count": 1}, timeouts={"graceful": "1s"})
+    yield daemon
+
+    assert 0 == daemon.stop()
+    assert [] == daemon.log_events(level="error")
+
+
+class Guest:
+    """A client at the door or inside, and what it has heard."""
+
+    def __init__(self, client: socketio.AsyncClient) -> None:
+        self.client = client
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.is_out = asyncio.Event()
+        client.on("connect", lambda: self.heard.put_nowait("welcome"))
+        client.on("connect_error", lambda refusal: self.heard.put_nowait(refusal["message"]))
+        client.on("said", self.heard.put)
+        client.on("disconnect", self._leave)
+
+    def _leave(self, reason: str) -> None:
+        self.is_out.set()
+
+    async def hear(self) -> Any:
+        return await asyncio.wait_for(self.heard.get(), 10)
+
+    async def ask(self, event: str, *data: Any) -> Any:
+        """Return what the server answers to `event`."""
+        return await self.client.call(event, data, timeout=10)
+
+
+@asynccontextmanager
+async def guest(
+    daemon: Daemon, transports: list[str], word: str = "friend", answer: str = "welcome"
+) -> AsyncIterator[Guest]:
+    """Visit, until the connections are cut: one that leaves by itself would wait for the end of its last poll."""
+    async with aiohttp.ClientSession() as session:
+        visitor = Guest(socketio.AsyncClient(reconnection=False, http_session=session))
+        await visitor.client.connect(daemon.url, auth={"word": word}, transports=transports, wait=False)
+        assert answer == await visitor.hear()
+        yield visitor
+        await session.close()
+        await visitor.client.eio.wait()
+        if not visitor.client.eio.http.closed:  # it has opened one of its own for its farewell
+            await visitor.client.eio.http.close()
+
+
+async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until an answer is what it should be."""
+    async with asyncio.timeout(10):
+        while not await predicate():  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS.keys())
+def test_events_are_answered_over_every_transport(served: Daemon, transports: list[str]) -> None:
+    """Text, numbers and bytes, small and large; a client that may goes on over a WebSocket."""
+
+    async def converse() -> tuple[str, list[Any]]:
+        async with guest(served, transports) as one:
+            answers = [await one.ask("double", data) for data in ("grüße ", 21, b"\0\xff", "long " * 20_000)]
+            return one.client.transport(), answers
+
+    transport, answers = asyncio.run(converse())
+
+    assert transports[-1] == transport
+    assert ["grüße grüße ", 42, b"\0\xff\0\xff", "long " * 40_000] == answers
+
+
+def test_a_room_hears_what_is_said_in_it(served: Daemon) -> None:
+    """Whatever the transport of each; who is in another room does not."""
+
+    async def converse() -> list[str]:
+        async with AsyncExitStack() as stack:
+            guests = [await stack.enter_async_context(guest(served, names)) for names in TRANSPORTS.values()]
+            outside = await stack.enter_async_context(guest(served, ["websocket"]))
+            for one in guests:
+                await one.ask("enter", "kitchen")
+            await outside.ask("enter", "garden")
+            await guests[0].ask("say", "kitchen", "is anybody there?")
+            heard = [await one.hear() for one in guests]
+            assert outside.heard.empty()
+            return heard
+
+    assert ["is anybody there?"] * 3 == asyncio.run(converse())
+
+
+@pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS.keys())
+def test_who_does_not_know_the_word_stays_outside(served: Daemon, transports: list[str]) -> None:
+    """And is told why."""
+
+    async def knock() -> bool:
+        async with guest(served, transports, word="foe", answer="who are you?") as outside:
+            return bool(outside.client.connected)
+
+    assert not asyncio.run(knock())
+
+
+def test_either_side_may_end_it(served: Daemon) -> None:
+    """The server shows a client out, a client leaves: the other side hears of both."""
+
+    async def part() -> None:
+        async with guest(served, ["websocket"]) as witness:
+            before = len(await witness.ask("who_left"))
+            async with guest(served, ["polling"]) as shown_out:
+                await shown_out.client.emit("leave")
+                await asyncio.wait_for(shown_out.is_out.wait(), 10)
+            async with guest(served, ["websocket"]) as leaves:
+                await leaves.client.disconnect()
+
+            async def have_both_left() -> bool:
+                left = (await witness.ask("who_left"))[before:]
+                return sorted(left) == ["client disconnect", "server disconnect"]
+
+            await until(have_both_left)
+
+    asyncio.run(part())
+
+
+def test_a_client_that_vanishes_has_left(served: Daemon) -> None:
+    """Its WebSocket ends without a close, and its session with it, long before a ping would be missed."""
+
+    async def watch() -> None:
+        async with guest(served, ["websocket"]) as witness:
+            before = len(await witness.ask("who_left"))
+            await asyncio.to_thread(vanish)
+
+            async def has_left() -> bool:
+                return [*(await witness.ask("who_left"))[before:]] == ["transport close"]
+
+            await until(has_left)
+
+    def vanish() -> None:
+        address = served.address()
+        with connect(f"ws://{address}/socket.io/?EIO=4&transport=websocket", proxy=None) as socket:
+            assert "0{" == str(socket.recv(timeout=10))[:2]
+            socket.send('40{"word":"friend"}')
+            assert "40{" == str(socket.recv(timeout=10))[:3]
+            socket.socket.shutdown(SHUT_RDWR)
+
+    asyncio.run(watch())
+
+
+def test_clients_that_begin_with_a_websocket_need_no_affinity(start: Start) -> None:
+    """Every client of two workers stays with the one that it has reached, and is shown out by a stop."""
+    daemon = start("in_socketio:application", workers={"count": 2})
+
+    async def converse() -> list[int]:
+        async with AsyncExitStack() as stack:
+            guests = [await stack.enter_async_context(guest(daemon, ["websocket"])) for _ in range(6)]
+            answers = [await one.ask("double", number) for number, one in enumerate(guests)]
+            daemon.signal("TERM")
+            async with asyncio.timeout(10):
+                for one in guests:
+                    await one.is_out.wait()
+            return answers
+
+    assert [0, 2, 4, 6, 8, 10] == asyncio.run(converse())
+    assert 0 == daemon.wait()
+    assert [] == daemon.log_events(level="error")

@@ -1,0 +1,179 @@
+"""WebSockets through a whole server, by a real client: what is said and counted, and what a reload does to them."""
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.conftest import Start
+from tests.daemon import Daemon, is_alive
+
+_GONE = 1012
+
+
+@pytest.fixture
+def served(start: Start) -> Daemon:
+    """One worker that echoes."""
+    return start("echoes:application", workers={"count": 1})
+
+
+def _socket(daemon: Daemon, path: str = "/", **options: Any) -> ClientConnection:
+    socket: ClientConnection = connect(f"ws://{daemon.address()}{path}", open_timeout=5, close_timeout=5, **options)
+    return socket
+
+
+def _told(daemon: Daemon) -> dict[str, Any]:
+    """What the application knows, in the one worker."""
+    with urllib.request.urlopen(daemon.url, timeout=5) as answer:
+        known: dict[str, Any] = json.load(answer)
+        return known
+
+
+def _closed(socket: ClientConnection) -> tuple[int, str]:
+    """Wait for the server's close; 1006 where it sent none."""
+    try:
+        while True:
+            socket.recv(timeout=10)
+    except ConnectionClosed as closed:
+        return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+def test_a_real_client_is_understood(served: Daemon, compression: str | None) -> None:
+    """Text, bytes, fragments and large messages, one by one and many at once, and its close."""
+    messages: list[str | bytes] = ["text", b"bytes", "ü" * 100_000, os.urandom(1_000_000), "", b""]
+    with _socket(served, compression=compression, max_size=None) as socket:
+        for message in messages:
+            socket.send(message)
+
+            assert message == socket.recv(timeout=10)
+        socket.send(["in ", "three ", "parts"])
+        assert "in three parts" == socket.recv(timeout=10)
+        for number in range(500):
+            socket.send(str(number))
+        assert [str(number) for number in range(500)] == [socket.recv(timeout=10) for _ in range(500)]
+        socket.close(4321, "enough")
+    served.eventually(lambda: _told(served)["codes"] == [4321])
+
+
+def test_the_board_shows_what_is_open_what_was_said_and_how_it_ended(served: Daemon) -> None:
+    """Open WebSockets are neither idle nor active, and a handshake is an answer with 101."""
+    with _socket(served) as socket:
+        for _ in range(3):
+            socket.send("x")
+            socket.recv(timeout=5)
+        states = {
+            state: served.metric("asgid_connections", worker="0", state=state)
+            for state in ("active", "idle", "websocket")
+        }
+
+        assert {"active": 0, "idle": 0, "websocket": 1} == states
+        assert 1 == served.metric("asgid_http_requests_total", method="GET", code="101")
+        assert 0 == served.metric("asgid_http_requests_in_flight", worker="0")
+        directions = ("received", "sent")
+        assert [3, 3] == [served.metric("asgid_websocket_messages_total", direction=each) for each in directions]
+    served.eventually(lambda: served.metric("asgid_websocket_closes_total", code="1000") == 1)
+    served.eventually(lambda: served.metric("asgid_connections", worker="0", state="websocket") == 0)
+
+
+@pytest.mark.parametrize("act", [Daemon.reload, lambda daemon: daemon.signal("TERM")], ids=["HUP", "TERM"])
+def test_a_drain_tells_both_ends_1012(start: Start, act: Callable[[Daemon], object]) -> None:
+    """At once, not at the end of the grace; nothing is left for the grace, and nobody is cancelled."""
+    daemon = start("echoes:application", workers={"count": 2}, timeouts={"graceful": "10s"})
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(_socket(daemon)) for _ in range(20)]
+        begun = monotonic()
+        act(daemon)
+
+        assert [(_GONE, "service restart")] * 20 == [_closed(socket) for socket in sockets]
+        assert monotonic() - begun < 5
+    said = daemon.directory / "stdout"
+    daemon.eventually(lambda: said.read_text().count(f"told {_GONE}") == 20)
+    daemon.eventually(lambda: said.read_text().count('" 101 ') == 20)
+    assert not daemon.log_events("applications did not end when cancelled")
+
+
+def test_who_comes_back_after_a_reload_finds_a_new_worker(served: Daemon) -> None:
+    """As a page does that opens its WebSocket again when it is closed."""
+    with _socket(served) as old:
+        assert old.response is not None
+        before = old.response.headers["x-pid"]
+        served.reload()
+        assert _GONE == _closed(old)[0]
+    with _socket(served) as new:
+        new.send("again")
+
+        assert "again" == new.recv(timeout=5)
+        assert new.response is not None
+        assert before != new.response.headers["x-pid"]
+
+
+def test_an_application_that_stays_after_its_client_is_cancelled_at_the_end_of_the_grace(start: Start) -> None:
+    """Its client has had the 1012 long before."""
+    daemon = start("echoes:application", workers={"count": 1}, timeouts={"graceful": "1s"})
+    with _socket(daemon, "/deaf") as socket:
+        daemon.signal("TERM")
+
+        assert _GONE == _closed(socket)[0]
+    assert 0 == daemon.wait()
+
+
+def test_without_any_grace_the_1012_still_comes(start: Start) -> None:
+    """`timeouts.graceful = 0` cuts off requests, and a WebSocket has nothing to finish."""
+    daemon = start("echoes:application", workers={"count": 1}, timeouts={"graceful": 0})
+    with _socket(daemon) as socket:
+        daemon.signal("TERM")
+
+        assert _GONE == _closed(socket)[0]
+    assert 0 == daemon.wait()
+
+
+def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
+    """They see the connection end without a close frame; the counters lose nothing."""
+    daemon = start("echoes:application", workers={"count": 2})
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(_socket(daemon)) for _ in range(20)]
+        pids = [int(socket.response.headers["x-pid"]) for socket in sockets if socket.response]
+        victim = pids[0]
+        os.kill(victim, signal.SIGKILL)
+        daemon.eventually(lambda: not is_alive(victim))
+
+        for socket, pid in zip(sockets, pids, strict=True):
+            if pid == victim:
+                assert 1006 == _closed(socket)[0]
+            else:
+                socket.send("still here")
+                assert "still here" == socket.recv(timeout=5)
+    daemon.eventually(
+        lambda: sum(daemon.metric("asgid_connections", worker=slot, state="websocket") for slot in ("0", "1")) == 0
+    )
+
+
+def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
+    """The worker that met it is the worker that serves the next one."""
+    import socket as sockets
+
+    host, _, port = served.address().rpartition(":")
+    pid = _told(served)["pid"]
+    handshake = (
+        f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+    for _ in range(50):
+        with sockets.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(handshake + os.urandom(1000).replace(b"\x81", b"\xff"))
+            while client.recv(65536):
+                pass
+
+    assert pid == _told(served)["pid"]
+    served.eventually(lambda: served.metric("asgid_connections", worker="0", state="websocket") == 0)
+    closed = ("1002", "1009", "1007", "1006")
+    assert 50 == sum(served.metric("asgid_websocket_closes_total", code=code) for code in closed)

@@ -1,0 +1,57 @@
+"""Marks what stands here `system`: `make test` leaves it out, for it needs programs that pip does not bring."""
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+Run = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("system")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    """Start programs in the background: `run("nginx", "-c", file)` returns the file of what it prints.
+
+    TERM ends each with the test, and KILL what does not obey.
+    """
+    with ExitStack() as stack:
+
+        def start(*command: str) -> Path:
+            output = tmp_path / f"{Path(command[0]).name}.log"
+            file = stack.enter_context(output.open("ab"))
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=tmp_path)
+            stack.callback(_end, process)
+            return output
+
+        yield start
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.fixture
+def port() -> Callable[[], int]:
+    """Return a port that was free a moment ago, for programs that cannot be told to choose one and say which."""
+
+    def free() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as one:
+            number: int = one.getsockname()[1]
+            return number
+
+    return free

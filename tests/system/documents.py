@@ -1,0 +1,26 @@
+"""What docs/ shows of other programs' settings, taken from there, so that the tests run what a reader copies."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def block(start: str, replacements: Mapping[str, str]) -> str:
+    """Return the code block of docs/operations.md that begins with `start`, with the `replacements` that a test needs.
+
+    A text that is not there to be replaced is an AssertionError: the document has changed, and the test with it.
+    """
+    text = (DOCS / "operations.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (found,) = [block for block in blocks if block.startswith(start)]
+    for old, new in replacements.items():
+        assert old in found, f"{old!r} is not in {found!r}"
+        found = found.replace(old, new)
+    return str(found)
+
+
+def queries() -> list[str]:
+    """Return the queries of docs/metrics.md."""
+    return re.findall(r"^    (.*)$", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -1,0 +1,111 @@
+"""What system tests use that pip does not bring: its name, its package in Debian, and how to skip without it.
+
+`python -m tests.system.needs`, with which `make system` begins, installs from Debian what is missing, where it is run
+as root on a Debian; and the Autobahn test suite into `.cache/`, where there is a Python 2.7. Elsewhere it only says so.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])  # a user's may lack these
+
+#: Program, or file -> its package.
+PACKAGES = {
+    "chromium": "chromium",
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",  # a browser without a font shows no text
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "nginx": "nginx",
+    "/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream",
+    "haproxy": "haproxy",
+}
+
+AUTOBAHN = ROOT / ".cache" / "autobahn"
+#: With what it depends on, so that a run of today and one of next year are the same. The release after it, 25.10.1,
+#: ends at its first import on Python 3, too.
+AUTOBAHN_PINS = ROOT / "tests" / "system" / "autobahn.txt"
+POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+def found(name: str) -> str | None:
+    """Return the path of a program or file, or None."""
+    if name.startswith("/"):
+        return name if Path(name).exists() else None
+    return shutil.which(name, path=PATH)
+
+
+def program(name: str) -> str:
+    """Return the path of a program or file of PACKAGES; where it is missing the test is skipped."""
+    path = found(name)
+    if path is None:
+        pytest.skip(f"{name} is missing: apt-get install {PACKAGES[name]}, or run `make system` as root")
+    return path
+
+
+def autobahn() -> tuple[list[str], dict[str, str]]:
+    """Return Autobahn's `wstest` as a command, and what its environment needs; without it the test is skipped."""
+    python = python2()
+    if python is None:
+        pytest.skip("no python2.7 on PATH or in pyenv, and Autobahn runs on no other: pyenv install 2.7.18")
+    wstest = AUTOBAHN / "bin" / "wstest"
+    if not wstest.exists():
+        pytest.skip(f"{wstest} is missing: `make system` installs it")
+    return [python, str(wstest)], {"PYTHONUSERBASE": str(AUTOBAHN)}
+
+
+def python2() -> str | None:
+    """Return a Python 2.7 that runs: of PATH, where it may be a shim that only refuses, or of pyenv."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for candidate in [found("python2.7"), *sorted(map(str, versions.glob("2.7*/bin/python2.7")))]:
+        if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def main() -> None:
+    """Install what is missing and can be had."""
+    packages = sorted({package for name, package in PACKAGES.items() if not found(name)})
+    if packages and os.geteuid() == 0 and found("apt-get"):
+        with _nothing_is_started():
+            _run(["apt-get", "update", "-qq"])
+            _run(["apt-get", "install", "-qq", "--no-install-recommends", *packages])
+    elif packages:
+        print(f"not root on a Debian, so these stay missing: {' '.join(packages)}")
+    python = python2()
+    if python and not (AUTOBAHN / "bin" / "wstest").exists():
+        # --user, not --target: some of its packages need the .pth files that only a site directory has.
+        pip = [python, "-m", "pip", "install", "--quiet", "--user", "--no-warn-script-location"]
+        _run([*pip, "--requirement", str(AUTOBAHN_PINS)], PYTHONUSERBASE=str(AUTOBAHN))
+
+
+@contextmanager
+def _nothing_is_started() -> Iterator[None]:
+    """Keep Debian from starting what it installs: the tests bring their own settings and ports."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
+
+
+def _run(command: list[str], **environment: str) -> None:
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(command, env=os.environ | quiet | environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""A real Prometheus over the settings and the queries of the documents, and its linter over the page."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import pytest
+
+from tests.client import get
+from tests.conftest import Start
+from tests.daemon import Daemon, eventually
+from tests.system import documents, needs
+from tests.system.conftest import Run
+
+
+class Prometheus:
+    """One that scrapes `daemon` every second, under the settings that docs/operations.md shows."""
+
+    def __init__(self, run: Run, directory: Path, daemon: Daemon) -> None:
+        program = needs.program("prometheus")
+        address = {"127.0.0.1:9464": daemon.metrics_address, "15s": "1s"}
+        settings = directory / "prometheus.yml"
+        settings.write_text(documents.block("scrape_configs:", address))
+        options = [f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:0"]
+        output = run(program, f"--config.file={settings}", *options)
+        (self.address,) = eventually(
+            lambda: re.findall(r'msg="Listening on" address=(\S+)', output.read_text()), within=20
+        )
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Return the series that answer `query`; raises HTTPError where it cannot be read."""
+        with urlopen(f"http://{self.address}/api/v1/query?{urlencode({'query': query})}", timeout=10) as response:
+            answer = json.load(response)
+        assert answer["status"] == "success", answer
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def number(self, query: str) -> float | None:
+        """Return the value of the one series that answers `query`, None where none does yet."""
+        found = self.ask(query)
+        return float(found[0]["value"][1]) if found else None
+
+
+@pytest.fixture
+def prometheus(run: Run, tmp_path: Path, start: Start) -> tuple[Prometheus, Daemon]:
+    daemon = start()
+    return Prometheus(run, tmp_path, daemon), daemon
+
+
+def test_the_linter_finds_nothing(start: Start) -> None:
+    """In the page of the text format, the one that it reads; the server below scrapes that of OpenMetrics."""
+    promtool = needs.program("promtool")
+    daemon = start()
+    for _ in range(10):
+        get(daemon.address())
+    assert daemon.reload()["event"] == "reload committed"
+    page = daemon.probe("/metrics")[2]
+    assert "asgid_http_requests_total{" in page
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=page, capture_output=True, text=True, timeout=30, check=False
+    )
+
+    assert (0, "", "") == (checked.returncode, checked.stdout, checked.stderr)
+
+
+def test_it_scrapes_what_happened(prometheus: tuple[Prometheus, Daemon]) -> None:
+    """The requests that were answered are those that it knows of, and a reload does not make it doubt one."""
+    server, daemon = prometheus
+    eventually(lambda: server.number("up") == 1, within=30)
+    for _ in range(7):
+        assert get(daemon.address()).status == 200
+    assert daemon.reload()["event"] == "reload committed"
+    for _ in range(4):
+        assert get(daemon.address()).status == 200
+
+    eventually(lambda: server.number('sum(asgid_http_requests_total{method="GET",code="200"})') == 11, within=20)
+    assert server.number("asgid_generation") == 2
+    assert server.number("sum(resets(asgid_http_requests_total[5m]))") == 0
+
+
+def test_the_queries_of_the_documents_are_answered(prometheus: tuple[Prometheus, Daemon]) -> None:
+    """All can be read; of a healthy asgid those that ask for trouble find none, and a killed worker is trouble."""
+    server, daemon = prometheus
+    queries = documents.queries()
+    (crashes,) = [query for query in queries if "asgid_worker_exits_total" in query]
+    (missing,) = [query for query in queries if "asgid_workers_desired" in query]
+    (quantile,) = [query for query in queries if "histogram_quantile" in query]
+    eventually(lambda: server.number("count_over_time(asgid_generation[1m])") == 2, within=30)
+    for _ in range(10):
+        get(daemon.address())
+    answers = {query: server.ask(query) for query in queries}
+
+    assert [] == answers[crashes] == answers[missing]
+    assert len(queries) >= 6
+    eventually(lambda: (server.number(quantile) or 0) > 0, within=20)
+    os.kill(daemon.workers()[0], signal.SIGKILL)
+    (found,) = eventually(lambda: server.ask(crashes), within=20)
+    assert found["metric"]["reason"] == "signal"

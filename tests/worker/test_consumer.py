@@ -1,0 +1,746 @@
+"""Consumers of ASGI 1: bytes in, a message; replies, bytes out."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import pytest
+
+from asgid.errors import AppError, ClientDisconnectedError
+from asgid.worker import consumer
+from asgid.worker.consumer import MOST_UNSENT_BYTES, MOST_WHOLE_BYTES, adapt
+from tests.worker.harness import Worker, on_a_loop, request, until
+
+Message = dict[str, Any]
+OK: Message = {"status": 200, "content": b"hello"}
+
+
+def failures(worker: Worker) -> list[str]:
+    """Return the last line of each stack that was logged as the application's failure."""
+    return [str(line.fields["stack"]).splitlines()[-1] for line in worker.lines if line.event == "application failed"]
+
+
+async def asked(answering: Callable[[Message], object], bytes_in: bytes = request()) -> tuple[int, bytes]:
+    """Return how `answering` answers one request; nothing may be logged."""
+    async with Worker(adapt(answering)) as worker:
+        client = await worker.connect()
+        await client.send(bytes_in)
+        answer = await client.answer()
+
+        assert not worker.lines
+    return answer.status, answer.body
+
+
+# -- the request -------------------------------------------------------------------------------------------------------
+
+
+async def seen(bytes_in: bytes, *, tcp: bool = False) -> tuple[Message, str]:
+    """Return the message that a request becomes, and where it came from (TCP only)."""
+    messages: list[Message] = []
+
+    def hello(message: Message) -> None:
+        messages.append(dict(message))
+        messages[-1].pop("reply_channel").send(OK)
+
+    async with Worker(adapt(hello), app={"root_path": "/shop"}) as worker:
+        client = await (worker.connect_tcp() if tcp else worker.connect())
+        await client.send(bytes_in)
+        await client.answer()
+        (message,) = messages
+        assert message.pop("channel_layer").loop is asyncio.get_running_loop()
+        return message, client.address if tcp else ""
+
+
+@on_a_loop
+async def test_a_request_is_the_message_of_the_drafts():
+    """Each key as it was documented, and no other."""
+    message, _ = await seen(request("POST", "/caf%C3%A9/a?b=%20&c", "X-Name: a", "x-name: b", body=b"form"))
+
+    assert {
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/shop/café/a",
+        "query_string": b"b=%20&c",
+        "root_path": "/shop",
+        "headers": [[b"host", b"test.invalid"], [b"x-name", b"a"], [b"x-name", b"b"], [b"content-length", b"4"]],
+        "body": b"form",
+        "client": None,
+        "server": None,
+    } == message
+
+
+@on_a_loop
+async def test_the_ends_of_a_connection_are_lists():
+    """Host and port, as JSON would have them."""
+    message, address = await seen(request(), tcp=True)
+
+    assert address == "{}:{}".format(*message["client"])
+    assert [list, list, "127.0.0.1"] == [type(message["client"]), type(message["server"]), message["server"][0]]
+
+
+@on_a_loop
+async def test_cookies_become_one():
+    """A proxy makes several headers of HTTP/2's; a comma between them would end no cookie."""
+    message, _ = await seen(request("GET", "/", "Cookie: a=1", "Accept: x", "Cookie: b=2; c=3"))
+
+    assert [[b"host", b"test.invalid"], [b"accept", b"x"], [b"cookie", b"a=1; b=2; c=3"]] == message["headers"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, MOST_WHOLE_BYTES])
+@on_a_loop
+async def test_a_body_comes_whole(size):
+    """Up to the limit, the limit included."""
+    body = b"x" * size
+    message, _ = await seen(request("POST", "/", body=body))
+
+    assert body == message["body"]
+    assert "body_channel" not in message
+
+
+async def read_all(message: Message) -> bytes:
+    body = message["body"]
+    more = "body_channel" in message
+    while more:
+        part = await message["body_channel"].receive()
+        assert not part["closed"]
+        body += part["content"]
+        more = part["more_content"]
+    return bytes(body)
+
+
+async def tell_size(message: Message) -> None:
+    streamed = "body_channel" in message
+    body = await read_all(message)
+    message["reply_channel"].send({"status": 200, "content": b"%d %d" % (streamed, len(body))})
+
+
+@on_a_loop
+async def test_a_large_body_comes_in_parts():
+    """The first in the message, the others through its body channel."""
+    size = 3 * MOST_WHOLE_BYTES
+
+    assert (200, b"1 %d" % size) == await asked(tell_size, request("POST", "/", body=b"x" * size))
+
+
+@on_a_loop
+async def test_a_plain_consumer_reads_a_large_body_in_a_task():
+    """It has returned long before."""
+    size = 2 * MOST_WHOLE_BYTES
+
+    def plain(message: Message) -> None:
+        message["channel_layer"].loop.create_task(tell_size(message))
+
+    assert (200, b"1 %d" % size) == await asked(plain, request("POST", "/", body=b"x" * size))
+
+
+@on_a_loop
+async def test_a_body_channel_tells_that_the_client_has_left():
+    """Before the end of the body, as the drafts have it."""
+    parts: list[Message] = []
+
+    async def read(message: Message) -> None:
+        parts.append({"content": message["body"], "closed": False})
+        while not parts[-1]["closed"]:
+            parts.append(await message["body_channel"].receive())
+
+    async with Worker(adapt(read)) as worker:
+        client = await worker.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n" + b"x" * MOST_WHOLE_BYTES)
+        await client.send(b"yz")
+        await until(lambda: parts)
+        client.close()
+        await until(lambda: parts[-1]["closed"])
+
+        assert {"content": b"", "closed": True, "more_content": False} == parts[-1]
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
+    """A body channel that has nothing more to tell is none."""
+
+    async with Worker(adapt(tell_size)) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        await client.send(b"%x\r\n" % MOST_WHOLE_BYTES + b"x" * MOST_WHOLE_BYTES + b"\r\n", b"0\r\n\r\n")
+
+        assert b"0 %d" % MOST_WHOLE_BYTES == (await client.answer()).body
+
+
+@on_a_loop
+async def test_a_client_that_leaves_before_its_body_is_whole_is_no_request():
+    """The consumer is not called for it."""
+
+    async with Worker(adapt(lambda _: pytest.fail("called"))) as worker:
+        client = await worker.connect()
+        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        client.close()
+        await until(lambda: not worker.service.running)
+
+        assert not worker.lines
+
+
+# -- the response ------------------------------------------------------------------------------------------------------
+
+
+def at_once(message: Message) -> None:
+    message["reply_channel"].send(OK)
+
+
+def by_what_it_returns(message: Message) -> object:
+    return message["reply_channel"].send(OK)
+
+
+def by_the_loop(message: Message) -> None:
+    message["channel_layer"].loop.call_soon(message["reply_channel"].send, OK)
+
+
+def by_a_task(message: Message) -> None:
+    message["channel_layer"].loop.create_task(in_a_coroutine(message))
+
+
+def by_a_task_that_is_returned(message: Message) -> object:
+    return asyncio.ensure_future(in_a_coroutine(message))
+
+
+def by_a_thread(message: Message) -> None:
+    threading.Thread(target=message["reply_channel"].send, args=(OK,)).start()
+
+
+async def in_a_coroutine(message: Message) -> None:
+    await asyncio.sleep(0)
+    message["reply_channel"].send(OK)
+
+
+async def without_waiting(message: Message) -> None:
+    message["reply_channel"].send(OK)
+
+
+async def with_await(message: Message) -> None:
+    await message["reply_channel"].send(OK)
+
+
+async def by_a_task_of_a_coroutine(message: Message) -> None:
+    asyncio.get_running_loop().call_later(0.001, message["reply_channel"].send, OK)
+
+
+WAYS = [
+    at_once,
+    by_what_it_returns,
+    by_the_loop,
+    by_a_task,
+    by_a_task_that_is_returned,
+    by_a_thread,
+    in_a_coroutine,
+    without_waiting,
+    with_await,
+    by_a_task_of_a_coroutine,
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@on_a_loop
+async def test_an_answer_may_come_at_any_time_and_from_anywhere(way):
+    """Within the call or after it, from a callback, a task or a thread."""
+    assert (200, b"hello") == await asked(way)
+
+
+@on_a_loop
+async def test_a_response_of_one_message_has_a_length():
+    """And its headers, lists or tuples, in their order."""
+
+    def hello(message: Message) -> None:
+        headers = [[b"content-type", b"text/html"], (b"x-name", b"value")]
+        message["reply_channel"].send({"status": 404, "headers": headers, "content": b"nowhere"})
+
+    async with Worker(adapt(hello)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        head, body = await client.head(), await client.exactly(7)
+
+        assert head.startswith(
+            b"HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\nx-name: value\r\ncontent-length: 7\r\n"
+        )
+        assert b"nowhere" == body
+        assert 200 != (await client.get()).status  # the connection is kept
+
+
+@on_a_loop
+async def test_what_is_sent_is_what_it_was_when_it_was_sent():
+    """A buffer may be used again at once."""
+
+    def hello(message: Message) -> None:
+        buffer = bytearray(b"hello")
+        message["reply_channel"].send({"status": 200, "content": buffer})
+        buffer[:] = b"later"
+
+    assert (200, b"hello") == await asked(hello)
+
+
+@on_a_loop
+async def test_a_status_alone_is_a_response():
+    """Content and headers may be left out."""
+
+    def empty(message: Message) -> None:
+        message["reply_channel"].send({"status": 204})
+
+    assert (204, b"") == await asked(empty)
+
+
+@on_a_loop
+async def test_a_head_is_answered_without_a_body():
+    """Whether the consumer sends one or only says how long it would be."""
+
+    def promises(message: Message) -> None:
+        content = {"content": b"hello"} if message["path"] == "/whole" else {}
+        message["reply_channel"].send({"status": 200, "headers": [(b"content-length", b"5")], **content})
+
+    async with Worker(adapt(promises)) as worker:
+        client = await worker.connect()
+        for path in ("/whole", "/promise"):
+            await client.send(request("HEAD", path))
+            answer = await client.answer("HEAD")
+
+            assert (200, "5", b"") == (answer.status, answer.headers["content-length"], answer.body)
+
+
+@on_a_loop
+async def test_parts_leave_when_they_are_sent():
+    """In their order; the client has each before the next is sent."""
+    turn = asyncio.Event()
+
+    async def stream(message: Message) -> None:
+        reply = message["reply_channel"]
+        reply.send({"status": 200, "more_content": True})
+        for part in (b"one", b"two"):
+            reply.send({"content": part, "more_content": True})
+            await turn.wait()
+            turn.clear()
+        reply.send({"content": b"end"})
+
+    async with Worker(adapt(stream)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        assert b"transfer-encoding: chunked" in await client.head()
+        for part in (b"3\r\none\r\n", b"3\r\ntwo\r\n", b"3\r\nend\r\n0\r\n\r\n"):
+            assert part == await client.exactly(len(part))
+            turn.set()
+
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_threads_that_send_keep_their_order():
+    """What each sends leaves in its order, and nothing is lost; the loop is only touched as threads may."""
+    asyncio.get_running_loop().set_debug(True)  # it raises in the thread that touches it otherwise
+
+    def send(reply: Any, name: bytes) -> None:
+        for number in range(200):
+            reply.send({"content": b"%s%03d " % (name, number), "more_content": True})
+
+    def work(reply: Any) -> None:
+        threads = [threading.Thread(target=send, args=(reply, name)) for name in (b"a", b"b")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        reply.send({})
+
+    def stream(message: Message) -> None:
+        message["reply_channel"].send({"status": 200, "more_content": True})
+        threading.Thread(target=work, args=(message["reply_channel"],)).start()
+
+    _, body = await asked(stream)
+    for name in b"ab":
+        assert [b"%c%03d" % (name, number) for number in range(200)] == [
+            word for word in body.split() if word[0] == name
+        ]
+
+
+@on_a_loop
+async def test_pipelined_requests_are_answered_in_turn():
+    """Whatever their consumers' pace."""
+
+    def later(message: Message) -> None:
+        path = message["path"].encode()
+        delay = 0.01 if path == b"/slow" else 0
+        message["channel_layer"].loop.call_later(delay, message["reply_channel"].send, {"status": 200, "content": path})
+
+    async with Worker(adapt(later)) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/slow") + request("GET", "/quick"))
+
+        assert [b"/slow", b"/quick"] == [(await client.answer()).body for _ in range(2)]
+
+
+# -- what may not be sent ----------------------------------------------------------------------------------------------
+
+PART = {"content": b"abc", "more_content": True}
+BEGUN = {"status": 200, **PART}
+REFUSED: dict[str, tuple[list[Any], str]] = {
+    "no message": ([5], "a reply is a dict, not int; the response is waiting"),
+    "a part before the status": ([PART], "the first reply has a status; the response is waiting"),
+    "text": ([{"status": 200, "content": "hello"}], "content is bytes, not str; the response is waiting"),
+    "a status that is none": ([{"status": 99}], "status 99 is not a final status"),
+    "a status that is text": ([{"status": "200"}], "status '200' is not a final status"),
+    "a header of text": ([{"status": 200, "headers": [["a", "b"]]}], "a name and a value, both bytes"),
+    "a header that injects": ([{"status": 200, "headers": [[b"a", b"b\r\nc: d"]]}], "control character"),
+    "more than was promised": (
+        [{"status": 200, "headers": [[b"content-length", b"2"]], "content": b"abc"}],
+        "1 bytes longer than its content-length",
+    ),
+    "less than was promised": (
+        [{"status": 200, "headers": [[b"content-length", b"4"]], "content": b"abc"}],
+        "1 bytes short of its content-length",
+    ),
+    "a second status": ([BEGUN, {"status": 200}], "a reply with a status came again; the response is streaming"),
+    "a part after the last": ([OK, PART], "a reply came after the last; the response is complete"),
+    "a response after the last": ([OK, OK], "a reply with a status came again; the response is complete"),
+    "text as a part": ([BEGUN, {"content": "abc"}], "content is bytes, not str; the response is streaming"),
+}
+
+
+@pytest.mark.parametrize(("messages", "why"), REFUSED.values(), ids=REFUSED.keys())
+@on_a_loop
+async def test_what_may_not_be_sent_raises_where_it_is_sent(messages, why):
+    """With the state of the response; and as if it had not been sent, so that another may be."""
+    said: list[str] = []
+
+    def hello(message: Message) -> None:
+        reply = message["reply_channel"]
+        for each in messages[:-1]:
+            reply.send(each)
+        with pytest.raises(AppError) as caught:
+            reply.send(messages[-1])
+        said.append(str(caught.value))
+        if len(messages) == 1:
+            reply.send(OK)
+        elif messages[0] is BEGUN:
+            reply.send({"content": b"def"})
+
+    answer = await asked(hello)
+
+    assert why in said[0]
+    assert (200, b"abcdef" if messages[0] is BEGUN else b"hello") == answer
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def raises(message: Message) -> None:
+    raise ValueError("no database")
+
+
+async def raises_later(message: Message) -> None:
+    await asyncio.sleep(0)
+    raise ValueError("no database")
+
+
+def raises_after_a_part(message: Message) -> None:
+    message["reply_channel"].send(BEGUN)
+    raises(message)
+
+
+@pytest.mark.parametrize("failing", [raises, raises_later, raises_after_a_part], ids=lambda each: each.__name__)
+@on_a_loop
+async def test_a_consumer_that_raises_is_a_500(failing):
+    """Logged once; what it had begun within the call has not left yet."""
+    async with Worker(adapt(failing)) as worker:
+        client = await worker.connect()
+        answer = await client.get()
+
+        assert 500 == answer.status
+        assert ["ValueError: no database"] == failures(worker)
+        await until(lambda: {asyncio.current_task()} == asyncio.all_tasks(), "nothing of it goes on")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@on_a_loop
+async def test_a_consumer_that_raises_after_its_answer_has_answered(is_async):
+    """The client has what was sent; the failure is logged."""
+
+    def hello(message: Message) -> None:
+        at_once(message)
+        raises(message)
+
+    async def hello_later(message: Message) -> None:
+        hello(message)
+
+    async with Worker(adapt(hello_later if is_async else hello)) as worker:
+        client = await worker.connect()
+
+        assert b"hello" == (await client.get()).body
+        await until(lambda: failures(worker))
+        assert ["ValueError: no database"] == failures(worker)
+
+
+@on_a_loop
+async def test_half_an_answer_is_never_taken_for_a_whole_one():
+    """A coroutine that fails in the midst of a stream has its connection broken off."""
+
+    async def stream(message: Message) -> None:
+        await message["reply_channel"].send(BEGUN)
+        raise ValueError("no database")
+
+    async with Worker(adapt(stream)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        with pytest.raises(h11.RemoteProtocolError):
+            await client.answer()
+
+        assert ["ValueError: no database"] == failures(worker)
+
+
+def forgets(message: Message) -> None:
+    """Answer nothing, and keep nothing."""
+
+
+def fails_in_a_task(message: Message) -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        with_channel = message["reply_channel"]
+        raise asyncio.CancelledError(with_channel)  # any other would be logged by the loop
+
+    message["channel_layer"].loop.create_task(fail())
+
+
+def makes_a_ring(message: Message) -> None:
+    message["self"] = message
+    message["channel_layer"].loop.call_soon(gc.collect)
+
+
+@pytest.mark.parametrize("forgetful", [forgets, fails_in_a_task, makes_a_ring], ids=lambda each: each.__name__)
+@on_a_loop
+async def test_a_request_that_nobody_can_answer_any_more_is_a_500(forgetful):
+    """It does not stay open: a channel that nobody holds tells so."""
+    async with Worker(adapt(forgetful)) as worker:
+        client = await worker.connect()
+        answer = await client.get()
+
+        assert 500 == answer.status
+        assert failures(worker)[0].endswith("the application returned while its response was waiting")
+
+
+def begins(message: Message) -> None:
+    message["reply_channel"].send(BEGUN)
+
+
+def begins_and_returns_the_channel(message: Message) -> object:
+    return message["reply_channel"].send(BEGUN)
+
+
+async def begins_in_a_coroutine(message: Message) -> None:
+    begins(message)
+
+
+@pytest.mark.parametrize(
+    "beginning", [begins, begins_and_returns_the_channel, begins_in_a_coroutine], ids=lambda each: each.__name__
+)
+@on_a_loop
+async def test_a_stream_that_nobody_can_end_any_more_is_broken_off(beginning):
+    """It is not left open for ever, nor ended as if it were whole."""
+    async with Worker(adapt(beginning)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        with pytest.raises(h11.RemoteProtocolError):
+            await client.answer()
+
+        assert failures(worker)[0].endswith("the application returned while its response was streaming")
+
+
+@on_a_loop
+async def test_a_consumer_is_cancelled_with_its_request():
+    """By `timeouts.request`, which answers for it; what is sent later is dropped."""
+    ended: list[object] = []
+    replies: list[Any] = []
+
+    async def waits(message: Message) -> None:
+        replies.append(message["reply_channel"])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(asyncio.current_task())
+
+    async with Worker(adapt(waits), timeouts={"request": "5s"}) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: replies)
+        worker.pass_time(6)
+
+        assert 504 == (await client.answer()).status
+        assert 1 == len(ended)
+        with pytest.raises(ClientDisconnectedError):
+            replies[0].send(OK)
+
+
+# -- clients that leave, and clients that do not read ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@on_a_loop
+async def test_what_is_sent_to_a_client_that_has_left_is_dropped(is_async):
+    """What a consumer has left behind hears nothing of it; whoever awaits is told by an OSError."""
+    replies: list[Any] = []
+
+    def keeps(message: Message) -> None:
+        replies.append(message["reply_channel"])
+
+    async def keeps_in_a_coroutine(message: Message) -> None:
+        keeps(message)
+
+    async with Worker(adapt(keeps_in_a_coroutine if is_async else keeps)) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request())
+        await until(lambda: replies)
+        client.reset()
+        await until(lambda: not worker.service.connections)
+        (reply,) = replies
+        reply.send(BEGUN)
+        await until(lambda: not worker.service.running)
+        for _ in range(3):
+            reply.send(PART)
+        with pytest.raises(ClientDisconnectedError):
+            await reply.send(PART)
+
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_coroutine_that_streams_for_ever_ends_with_its_client():
+    """It is told as an ASGI 3 application is, and nothing is logged."""
+    sent: list[int] = []
+
+    async def ticks(message: Message) -> None:
+        message["reply_channel"].send(BEGUN)
+        while True:
+            message["reply_channel"].send(PART)
+            sent.append(1)
+            await asyncio.sleep(0)
+
+    async with Worker(adapt(ticks)) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: sent)
+        client.close()
+        await until(lambda: not worker.service.running)
+
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_who_has_ended_its_sending_side_is_answered():
+    """A client may still read what it is owed."""
+    replies: list[Any] = []
+
+    async with Worker(adapt(lambda message: replies.append(message["reply_channel"]))) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: replies)
+        client.end()
+        await until(lambda: client.server.is_deaf)
+        replies[0].send(OK)
+
+        assert b"hello" == (await client.answer()).body
+
+
+@on_a_loop
+async def test_awaiting_keeps_the_client_s_pace(monkeypatch):
+    """What is sent and not taken stays bounded; it goes on when the client reads."""
+    monkeypatch.setattr(consumer, "MOST_UNSENT_BYTES", 300_000)
+    part = {"content": b"x" * 65536, "more_content": True}
+    count = 0
+
+    async def stream(message: Message) -> None:
+        nonlocal count
+        reply = message["reply_channel"]
+        reply.send({"status": 200, "more_content": True})
+        while count < 100:
+            await reply.send(part)
+            count += 1
+        reply.send({})
+
+    async with Worker(adapt(stream)) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.writer.is_paused)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+        assert 10 > count
+        assert 100 * 65536 == len((await client.answer()).body)
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_task_that_awaits_a_client_that_leaves_is_told():
+    """It does not wait for ever."""
+    told: list[OSError] = []
+
+    async def stream(message: Message) -> None:
+        reply = message["reply_channel"]
+        reply.send({"status": 200, "more_content": True})
+        try:
+            while True:
+                await reply.send({"content": b"x" * 65536, "more_content": True})
+        except OSError as error:
+            told.append(error)
+
+    def plain(message: Message) -> None:
+        message["channel_layer"].loop.create_task(stream(message))
+
+    async with Worker(adapt(plain)) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.writer.is_paused)
+        client.close()
+        await until(lambda: told)
+
+        assert not worker.lines
+
+
+def floods(message: Message) -> None:
+    message["reply_channel"].send({"status": 200, "more_content": True})
+    flood(message)
+
+
+async def floods_later(message: Message) -> None:
+    await message["reply_channel"].send({"status": 200, "more_content": True})
+    flood(message)
+
+
+def flood(message: Message) -> None:
+    refused = 0
+    for _ in range(10):
+        try:
+            message["reply_channel"].send({"content": b"x" * 65536, "more_content": True})
+        except AppError:
+            refused += 1
+    assert 5 == refused
+
+
+@pytest.mark.parametrize("flooding", [floods, floods_later], ids=lambda each: each.__name__)
+@on_a_loop
+async def test_who_sends_more_than_is_taken_is_told_and_the_answer_broken_off(flooding, monkeypatch):
+    """Once a part is refused the rest is, and nothing is left out of the middle; a 500 where nothing had left."""
+    monkeypatch.setattr(consumer, "MOST_UNSENT_BYTES", 300_000)
+
+    async with Worker(adapt(flooding)) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        if flooding is floods:
+            assert 500 == (await client.answer()).status
+        else:
+            with pytest.raises(h11.RemoteProtocolError):
+                await client.answer()
+
+        (failure,) = failures(worker)
+        assert "the client has yet to take 327680 bytes of a response that is streaming; await" in failure
+
+
+def test_a_whole_body_and_an_unread_answer_are_bounded():
+    """By what the documents say."""
+    assert (1024**2, 16 * 1024**2) == (MOST_WHOLE_BYTES, MOST_UNSENT_BYTES)

@@ -1,0 +1,1220 @@
+"""A WebSocket, from the client's side and the application's: messages, closes, limits, waiting, and what is garbage."""
+
+import asyncio
+import resource
+import struct
+import zlib
+from typing import Any
+
+import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+
+from asgid.worker.websocket import CLOSE_S, LINGER_S
+from tests.worker.harness import Client, Worker, on_a_loop, request, respond, until
+from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
+
+
+async def echo(scope, receive, send):
+    """Send back what comes, until the client leaves."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+class Listener:
+    """Accepts, and notes all that it is told."""
+
+    def __init__(self, **accept: Any) -> None:
+        self.accept = accept
+        self.scope: dict[str, Any] = {}
+        self.heard: list[dict[str, Any]] = []
+
+    async def __call__(self, scope, receive, send):
+        self.scope = scope
+        self.heard.append(await receive())
+        await send({"type": "websocket.accept", **self.accept})
+        while self.heard[-1]["type"] != "websocket.disconnect":
+            self.heard.append(await receive())
+
+
+# -- the handshake -----------------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_handshake_is_accepted_as_rfc_6455_says():
+    """The key of its section 1.3 has the answer of its section 1.3, and the scope is that of a WebSocket."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker, "/chat/%C3%BC?room=1", "Sec-WebSocket-Protocol: soap, wamp")
+        await peer.send_close()
+        await peer.closed()
+
+        assert (101, ACCEPT, "websocket", "Upgrade") == (
+            peer.status,
+            peer.headers["sec-websocket-accept"],
+            peer.headers["upgrade"],
+            peer.headers["connection"],
+        )
+        assert "asgid" == peer.headers["server"]
+        assert "sec-websocket-protocol" not in peer.headers
+        expected = {
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": "/chat/ü",
+            "raw_path": b"/chat/%C3%BC",
+            "query_string": b"room=1",
+            "root_path": "",
+            "subprotocols": ["soap", "wamp"],
+            "extensions": {"websocket.http.response": {}},
+        }
+        assert expected == {key: app.scope[key] for key in expected}
+        assert (b"host", b"test.invalid") in app.scope["headers"]
+        assert "method" not in app.scope
+
+
+@on_a_loop
+async def test_accept_brings_a_subprotocol_and_headers():
+    """Those of the application, and of ours what it does not say itself."""
+    headers = [(b"X-Room", b"1"), [b"server", b"mine"], (b"set-cookie", b"a=b"), (b"connection", b"close")]
+    async with Worker(Listener(subprotocol="wamp", headers=headers)) as worker:
+        peer = await connect(worker, "/", "Sec-WebSocket-Protocol: soap,,wamp")
+
+        assert 101 == peer.status
+        assert ("wamp", "1", "mine", "a=b", "Upgrade") == tuple(
+            peer.headers[name] for name in ("sec-websocket-protocol", "x-room", "server", "set-cookie", "connection")
+        )
+        assert "date" in peer.headers
+
+
+@pytest.mark.parametrize(
+    ("accept", "said"),
+    [
+        ({"subprotocol": "soap"}, "'soap' is not one that the client offers (none)"),
+        ({"headers": [(b"Sec-WebSocket-Protocol", b"a")]}, "a subprotocol has its own key"),
+        ({"headers": [(b"sec-websocket-accept", b"a")]}, "is the server's"),
+        ({"headers": [(b"a b", b"c")]}, "is not a token"),
+        ({"headers": [(b"a", b"c\r\nd: e")]}, "control character"),
+        ({"headers": [("a", "b")]}, "both bytes"),
+    ],
+)
+@on_a_loop
+async def test_an_accept_that_would_break_the_handshake_is_the_applications_error(accept, said):
+    """The client gets a 500, and the log says why."""
+    async with Worker(Listener(**accept)) as worker:
+        peer = await connect(worker)
+
+        assert 500 == peer.status
+        assert said in str(worker.lines[-1].fields["stack"])
+        assert 1 == worker.counts["EXCEPTIONS"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "kind"),
+    [
+        (["Sec-WebSocket-Version: 12"], 426, "websocket"),
+        (["Sec-WebSocket-Version: 13, 8"], 426, "websocket"),
+        (["Sec-WebSocket-Version:"], 426, "websocket"),
+        (["Sec-WebSocket-Key:"], 400, "websocket"),
+        (["Sec-WebSocket-Key: c2hvcnQ="], 400, "websocket"),
+        (["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==x"], 400, "websocket"),
+        (["Sec-WebSocket-Protocol: a b"], 400, "websocket"),
+    ],
+)
+@on_a_loop
+async def test_what_is_no_handshake_of_rfc_6455_is_refused(headers, status, kind):
+    """With the reason, and for a version with the one that is spoken here (section 4.4); no application hears of it."""
+    app = Listener()
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(handshake("/", *headers))
+        answer = await client.answer()
+
+        assert status == answer.status
+        assert b"" == await client.rest()
+        assert not app.heard
+        assert 1 == worker.counts[f"error {kind}"]
+        if status == 426:
+            assert ("13", "websocket") == (answer.headers["sec-websocket-version"], answer.headers["upgrade"])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        handshake().replace(b"GET", b"POST"),
+        handshake().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        handshake("/", "Upgrade: h2c"),
+        handshake("/", "Upgrade: websocketx, xwebsocket"),
+        handshake("/", "Connection: keep-alive"),
+        handshake("/", "Content-Length: 2") + b"{}",
+    ],
+    ids=["POST", "HTTP/1.0", "h2c", "resembles", "no upgrade", "a body"],
+)
+@on_a_loop
+async def test_an_upgrade_that_cannot_be_a_websocket_is_an_offer_that_is_ignored(sent):
+    """It is served as HTTP (RFC 9110 section 7.8)."""
+
+    async def app(scope, receive, send):
+        await respond(send, scope["type"].encode())
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(sent)
+
+        assert b"http" == (await client.answer()).body
+
+
+@on_a_loop
+async def test_upgrade_and_connection_may_list_more_and_in_any_case():
+    """Firefox sends `Connection: keep-alive, Upgrade`."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker, "/", "Upgrade: foo/1, WebSocket", "Connection: keep-alive , UPGRADE")
+
+        assert 101 == peer.status
+
+
+@on_a_loop
+async def test_an_application_without_websockets_never_sees_the_offer():
+    """As WSGI: the request is one of HTTP."""
+
+    async def app(scope, receive, send):
+        await respond(send, scope["type"].encode())
+
+    async with Worker(app) as worker:
+        worker.service.speaks_websocket = False
+        client = await worker.connect()
+        await client.send(handshake() + request("GET", "/next"))
+
+        assert [b"http", b"http"] == [(await client.answer()).body, (await client.answer()).body]
+
+
+@on_a_loop
+async def test_a_handshake_waits_for_the_requests_before_it():
+    """And what follows it in the same bytes is the WebSocket's."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await asyncio.sleep(0)
+            await respond(send, b"first")
+        else:
+            await echo(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        frame = b"\x81\x82\0\0\0\0hi"
+        client.push(request() + handshake() + frame)
+
+        assert b"first" == (await client.answer()).body
+        peer = Peer(worker, client, await client.head(), [])
+        assert (101, "hi") == (peer.status, await peer.message())
+
+
+@on_a_loop
+async def test_what_comes_before_the_handshake_is_answered_is_kept_within_bounds():
+    """It waits for the application; more than the bound waits in the kernel."""
+    step = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await step.wait()
+        await echo(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(handshake())
+        await until(lambda: client.server.exchange)
+        frame = b"\x82\xfe" + struct.pack("!H", 4000) + b"\0\0\0\0" + b"x" * 4000
+        sent = 0
+        for _ in range(200):
+            sent += client.push(frame[sent % len(frame) :])
+            await asyncio.sleep(0)
+
+        assert sent < 200 * len(frame)
+        assert client.server.received < 200_000
+        step.set()
+        peer = Peer(worker, client, await client.head(), [])
+        assert [b"x" * 4000] * 3 == [await peer.message() for _ in range(3)]
+
+
+# -- denials -----------------------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_close_instead_of_an_accept_is_a_403():
+    """As the specification says; the access log and the board have it like another answer."""
+    heard = []
+
+    async def app(scope, receive, send):
+        heard.append(await receive())
+        await send({"type": "websocket.close", "code": 4000})
+        heard.append(await receive())
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(handshake("/secret"))
+        answer = await client.answer()
+
+        assert (403, b"", True) == (answer.status, answer.body, answer.closes)
+        assert ["websocket.connect", "websocket.disconnect"] == [message["type"] for message in heard]
+        assert [("/secret", 403)] == [(path, status) for _, path, status, _, _ in worker.answers]
+        assert 1 == worker.counts["GET 403"]
+
+
+@on_a_loop
+async def test_a_handshake_can_be_denied_by_a_response():
+    """Extension "WebSocket Denial Response": status, headers and a body in parts."""
+
+    async def app(scope, receive, send):
+        await receive()
+        start = {"type": "websocket.http.response.start", "status": 401, "headers": [(b"www-authenticate", b"Basic")]}
+        await send(start)
+        await send({"type": "websocket.http.response.body", "body": b"who ", "more_body": True})
+        await send({"type": "websocket.http.response.body", "body": b"are you?"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(handshake())
+        answer = await client.answer()
+
+        assert (401, b"who are you?", "Basic") == (answer.status, answer.body, answer.headers["www-authenticate"])
+        assert answer.closes
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"type": "websocket.send", "text": "too early"}],
+        [{"type": "http.response.start", "status": 200}],
+        [{"type": "websocket.http.response.body", "body": b""}],
+        [{"type": "websocket.nonsense"}],
+        [{}],
+        [],
+    ],
+)
+@on_a_loop
+async def test_an_application_that_does_not_answer_the_handshake_fails_it(messages):
+    """By a message that is out of order, or by returning: 500, and one line in the log."""
+
+    async def app(scope, receive, send):
+        for message in messages:
+            await send(message)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(handshake())
+
+        assert 500 == (await client.answer()).status
+        assert ["application failed"] == [line.event for line in worker.lines]
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000, 2_000_000])
+@on_a_loop
+async def test_messages_of_every_size_come_back(size):
+    """Through each of the three forms of a length, as bytes and as text that is not ASCII."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        sending = asyncio.ensure_future(peer.send(b"\x80" * size))
+        assert b"\x80" * size == await peer.message()
+        await sending
+        sending = asyncio.ensure_future(peer.send("ü" * (size // 2)))
+        assert "ü" * (size // 2) == await peer.message()
+        await sending
+
+        assert 2 == worker.counts["WEBSOCKET_RECEIVED"] == worker.counts["WEBSOCKET_SENT"]
+        assert 1 == worker.counts["WEBSOCKETS"]
+
+
+@on_a_loop
+async def test_fragments_are_one_message_also_with_a_ping_between_them():
+    """Letters may be cut in two."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        await peer.send_fragments("a", "", "b")
+        peer.protocol.send_binary(b"\xff", fin=False)
+        peer.protocol.send_ping(b"between")
+        peer.protocol.send_continuation(b"\xfe", fin=True)
+        await peer._flush()
+        await peer.send_raw(b"\x01\x81\0\0\0\0\xc3" + b"\x80\x81\0\0\0\0\xbc")
+
+        assert ["ab", b"\xff\xfe", "ü"] == [await peer.message() for _ in range(3)]
+        assert b"between" == await peer.pong()
+
+
+@on_a_loop
+async def test_bytes_that_come_one_by_one_make_the_same_messages():
+    """However the kernel cuts them."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        peer.protocol.send_text("häppchen".encode())
+        peer.protocol.send_binary(b"x" * 300)
+        for byte in b"".join(peer.protocol.data_to_send()):
+            await peer.send_raw(bytes([byte]))
+            await asyncio.sleep(0)
+
+        assert ["häppchen", b"x" * 300] == [await peer.message(), await peer.message()]
+
+
+@on_a_loop
+async def test_what_is_sent_in_one_turn_leaves_in_order():
+    """The first at once, the others together."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        for number in range(100):
+            await send({"type": "websocket.send", "text": str(number)})
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+
+        assert [str(number) for number in range(100)] == [await peer.message() for _ in range(100)]
+        assert (1000, "") == await peer.closed()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"type": "websocket.send"}, "there is no text, and the bytes are NoneType"),
+        ({"type": "websocket.send", "text": b"bytes"}, "the text is a str, not bytes"),
+        ({"type": "websocket.send", "text": "\ud800"}, "no Unicode"),
+        ({"type": "websocket.send", "bytes": "text"}, "the bytes are str"),
+        ({"type": "websocket.accept"}, "'websocket.accept' is not expected; the WebSocket is open"),
+        ({"type": "websocket.close", "code": 1005}, "1005 is not a code that may be sent"),
+        ({"type": "websocket.close", "code": 999}, "999 is not a code"),
+        ({"type": "websocket.close", "code": 5000}, "5000 is not a code"),
+        ({"type": "websocket.close", "code": "1000"}, "'1000' is not a code"),
+        ({"type": "websocket.close", "reason": "x" * 124}, "at most 123 bytes"),
+    ],
+)
+@on_a_loop
+async def test_a_message_that_the_specification_does_not_allow_closes_with_1011(message, said):
+    """The client is told that it is the server's fault, the log what it was."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send(message)
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+
+        assert (1011, "") == await peer.closed()
+        await all_closed(worker)
+        assert ["application failed"] == [line.event for line in worker.lines]
+        assert said in str(worker.lines[-1].fields["stack"])
+        assert {"EXCEPTIONS": 1, "close 1011": 1}.items() <= worker.counts.items()
+
+
+@pytest.mark.parametrize("data", [bytearray(b"abc"), memoryview(b"abc")])
+@on_a_loop
+async def test_bytes_of_any_kind_are_sent(data):
+    """A copy of them: what the application does with its buffer afterwards changes nothing."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "bytes": data, "text": None})
+
+    async with Worker(app) as worker:
+        assert b"abc" == await (await connect(worker)).message()
+
+
+# -- the close ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        ((1000, ""), (1000, "")),
+        ((4321, "tschüß"), (4321, "tschüß")),
+        ((None, ""), (1005, "")),
+        ((1001, "x"), (1001, "x")),
+    ],
+)
+@on_a_loop
+async def test_a_client_that_closes_is_answered_and_the_application_is_told(sent, told):
+    """With its code and its reason; 1005 stands for none."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send("last words")
+        await peer.send_close(*sent)
+
+        assert told == await peer.closed()
+        await all_closed(worker)
+        disconnect = {"type": "websocket.disconnect", "code": told[0], "reason": told[1]}
+        assert [{"type": "websocket.receive", "text": "last words"}, disconnect] == app.heard[1:]
+        assert 1 == worker.counts["close other" if told[0] > 3000 else f"close {told[0]}"]
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_client_may_close_between_two_fragments():
+    """It is answered with its own code; the message that was begun never was (RFC 6455 section 5.4)."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x01, b"begun") + masked(0x88, struct.pack("!H", 1000)) + masked(0x80, b"ended"))
+
+        assert (1000, "") == await peer.closed()
+        await all_closed(worker)
+        assert [{"type": "websocket.disconnect", "code": 1000, "reason": ""}] == app.heard[1:]
+
+
+@pytest.mark.parametrize(
+    ("message", "closed"),
+    [
+        ({}, (1000, "")),
+        ({"code": 4000, "reason": "no room"}, (4000, "no room")),
+        ({"code": None, "reason": None}, (1000, "")),
+        ({"code": 1012, "reason": "x" * 123}, (1012, "x" * 123)),
+    ],
+)
+@on_a_loop
+async def test_an_application_that_closes_says_why(message, closed):
+    """And is told itself, without waiting for the client."""
+    heard = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", **message})
+        heard.append(await receive())
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+
+        assert closed == await peer.closed()
+        assert [{"type": "websocket.disconnect", "code": closed[0], "reason": closed[1]}] == heard
+
+
+@on_a_loop
+async def test_a_client_that_does_not_answer_a_close_is_not_waited_for():
+    """After CLOSE_S the connection is given up; what it sends until then is thrown away."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4000})
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(b"\x81\x82\0\0\0\0hi" * 3)
+        worker.pass_time(CLOSE_S - 1)
+        await asyncio.sleep(0)
+        assert worker.service.websockets
+        worker.pass_time(1.1)
+        await all_closed(worker)
+
+        assert 1 == worker.counts["close other"]
+        assert "WEBSOCKET_RECEIVED" not in worker.counts
+
+
+@pytest.mark.parametrize("end", [Client.close, Client.end])
+@on_a_loop
+async def test_a_client_that_vanishes_is_1006(end):
+    """Without a close frame: the stream ends, or the connection does. Whoever sends is told by an OSError."""
+    said: list[object] = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        said.append(await receive())
+        for message in ({"type": "websocket.send", "text": "x"}, {"type": "websocket.close"}):
+            try:
+                await send(message)
+            except OSError as error:
+                said.append(type(error).__name__)
+        said.append(await receive())
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        end(peer.client)
+        await all_closed(worker)
+        await until(lambda: not worker.service.running)
+
+        gone = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+        assert [gone, "ClientDisconnectedError", "ClientDisconnectedError", gone] == said
+        assert 1 == worker.counts["close 1006"]
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_a_client_that_leaves_during_the_handshake_is_1006_too():
+    """Before the application has answered it."""
+    said = []
+
+    async def app(scope, receive, send):
+        said.append(await receive())
+        said.append(await receive())
+        await send({"type": "websocket.accept"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(handshake())
+        await until(lambda: said)
+        client.close()
+        await until(lambda: not worker.service.running)
+
+        assert [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1006, "reason": ""}] == said
+        assert {"ABANDONED": 1, "DISCONNECTS": 1}.items() <= worker.counts.items()
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_after_its_own_close_an_application_may_send_nothing_more():
+    """It is its error, and says so; the close has left before."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close"})
+        await send({"type": "websocket.send", "text": "x"})
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+
+        assert (1000, "") == await peer.closed()
+        assert "'websocket.send' is not expected; the WebSocket is closed" in str(worker.lines[-1].fields["stack"])
+
+
+@on_a_loop
+async def test_an_application_that_fails_closes_with_1011():
+    """One that returns is done: 1000."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/fail":
+            raise ValueError("on purpose")
+
+    async with Worker(app) as worker:
+        assert (1011, "") == await (await connect(worker, "/fail")).closed()
+        assert (1000, "") == await (await connect(worker, "/")).closed()
+        assert ["application failed"] == [line.event for line in worker.lines]
+        assert ("GET", "/fail") == (worker.lines[0].fields["method"], worker.lines[0].fields["path"])
+
+
+@on_a_loop
+async def test_another_clients_leaving_is_no_excuse_for_ones_own_request():
+    """An application that sends to many may meet one that has gone; its own client still gets an answer."""
+    sends: list[Any] = []
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await sends[0]({"type": "websocket.send", "text": "news"})
+        await receive()
+        await send({"type": "websocket.accept"})
+        sends.append(send)
+        await receive()
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        peer.client.close()
+        await all_closed(worker)
+
+        assert 500 == (await (await worker.connect()).get()).status
+
+
+# -- limits ------------------------------------------------------------------------------------------------------------
+
+
+def masked(first: int, payload: bytes, *, length: int | None = None, mask: int = 0x80) -> bytes:
+    """Return a frame: its first byte, and a payload under the mask 0; `length` is what it says, true or not."""
+    size = len(payload) if length is None else length
+    if size < 126:
+        head = bytes([first, mask | size])
+    elif size < 65536:
+        head = bytes([first, mask | 126]) + struct.pack("!H", size)
+    else:
+        head = bytes([first, mask | 127]) + struct.pack("!Q", size)
+    return head + (b"\0\0\0\0" if mask else b"") + payload
+
+
+_GARBAGE = {
+    "a reserved bit": (masked(0xC1, b"x"), 1002),
+    "another reserved bit": (masked(0xA1, b"x"), 1002),
+    "a reserved opcode": (masked(0x83, b"x"), 1002),
+    "a reserved control opcode": (masked(0x8B, b"x"), 1002),
+    "no mask": (masked(0x81, b"x", mask=0), 1002),
+    "a ping of 126 bytes": (masked(0x89, b"x" * 126), 1002),
+    "a close of 126 bytes": (masked(0x88, struct.pack("!H", 1000) + b"x" * 124), 1002),
+    "a ping in fragments": (masked(0x09, b"x"), 1002),
+    "a close of one byte": (masked(0x88, b"\x03"), 1002),
+    "a close with a code that may not be sent": (masked(0x88, struct.pack("!H", 1005)), 1002),
+    "a close with a reason that is no text": (masked(0x88, struct.pack("!H", 1000) + b"\xff"), 1007),
+    "a fragment of nothing": (masked(0x80, b"x"), 1002),
+    "a message within another": (masked(0x01, b"x") + masked(0x81, b"y"), 1002),
+    "text that is not UTF-8": (masked(0x81, b"\xff"), 1007),
+    "text that ends within a letter": (masked(0x81, b"\xc3"), 1007),
+    "a fragment that cannot be text": (masked(0x01, b"\xff"), 1007),
+    "text that ends within a letter of its last fragment": (masked(0x01, b"\xc3") + masked(0x80, b""), 1007),
+    "a message above the limit": (masked(0x82, b"", length=1001), 1009),
+    "a message that says it is endless": (masked(0x82, b"", length=2**63 - 1), 1009),
+    "a length with its highest bit": (b"\x82\xff" + b"\xff" * 8, 1009),
+    "fragments above the limit": (masked(0x02, b"x" * 600) + masked(0x80, b"x" * 600), 1009),
+    "HTTP": (request() * 3, 1002),
+}
+
+
+@pytest.mark.parametrize("name", _GARBAGE)
+@pytest.mark.parametrize("in_pieces", [False, True])
+@on_a_loop
+async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
+    """The application is told the same code, the board counts it, and the others are served on."""
+    app = Listener()
+    sent, code = _GARBAGE[name]
+    async with Worker(app, websocket={"max_message": 1000}) as worker:
+        peer, other = await connect(worker), await connect(worker)
+        for piece in [sent[at : at + 1] for at in range(len(sent))] if in_pieces else [sent]:
+            await peer.send_raw(piece)
+            await asyncio.sleep(0)
+
+        assert code == (await peer.closed())[0]
+        peer.client.close()
+        await until(lambda: len(worker.service.websockets) == 1)
+        assert code == app.heard[-1]["code"] or code == app.heard[-2]["code"]
+        assert 1 == worker.counts[f"close {code}"]
+        await other.send_ping(b"on")
+        assert b"on" == await other.pong()
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_who_sends_on_after_garbage_still_reads_the_close():
+    """What it sends is read and thrown away for LINGER_S, so that no reset takes the close frame from it."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x83, b""))
+        for _ in range(20):
+            await peer.send_raw(b"x" * 50_000)
+
+        assert 1002 == (await peer.closed())[0]
+        assert worker.service.websockets
+        worker.pass_time(LINGER_S + 0.1)
+        await all_closed(worker)
+
+
+@on_a_loop
+async def test_a_message_of_the_largest_size_is_taken():
+    """One byte more is not."""
+    async with Worker(echo, websocket={"max_message": 1000}) as worker:
+        peer = await connect(worker)
+        await peer.send(b"x" * 1000)
+        await peer.send_fragments(b"x" * 500, b"x" * 500)
+        assert [b"x" * 1000] * 2 == [await peer.message(), await peer.message()]
+        await peer.send_fragments(b"x" * 500, b"x" * 501)
+
+        assert 1009 == (await peer.closed())[0]
+
+
+@on_a_loop
+async def test_a_million_fragments_take_no_more_than_their_bytes():
+    """Of a byte, or of none: they are joined as they come."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x01, b"a") + masked(0x00, b"") * 20_000 + masked(0x00, b"b") * 20_000)
+        await peer.send_raw(masked(0x80, b"c"))
+
+        assert "a" + "b" * 20_000 + "c" == await peer.message()
+
+
+# -- permessage-deflate ------------------------------------------------------------------------------------------------
+
+
+def _deflate(server_bits: int = 12, client_bits: int = 12) -> PerMessageDeflate:
+    """The client's half."""
+    return PerMessageDeflate(False, False, server_bits, client_bits)
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        ("permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
+        (
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate; server_max_window_bits=12; client_max_window_bits=12",
+        ),
+        ("permessage-deflate; server_max_window_bits=9", "permessage-deflate; server_max_window_bits=9"),
+        (
+            "x-other, permessage-deflate; nonsense=1, permessage-deflate",
+            "permessage-deflate; server_max_window_bits=12",
+        ),
+        ("permessage-deflate; server_max_window_bits=99", None),
+        ("x-webkit-deflate-frame", None),
+        ("a;;=", None),
+        ("", None),
+    ],
+)
+@on_a_loop
+async def test_compression_is_agreed_on_with_a_bounded_window(offer, answer):
+    """What cannot be met, or read, is declined: the WebSocket does without."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
+
+        assert (101, answer) == (peer.status, peer.headers.get("sec-websocket-extensions"))
+
+
+@on_a_loop
+async def test_compression_can_be_switched_off():
+    """`websocket.compression = false`."""
+    async with Worker(echo, websocket={"compression": False}) as worker:
+        peer = await connect(worker, "/", "Sec-WebSocket-Extensions: permessage-deflate")
+
+        assert "sec-websocket-extensions" not in peer.headers
+
+
+async def _compressed(worker: Worker) -> Peer:
+    offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+    return await connect(worker, "/", offer, extensions=[_deflate()])
+
+
+@on_a_loop
+async def test_compressed_messages_come_back_and_long_ones_compressed():
+    """The context is kept from one to the next; a short one is not worth it."""
+    async with Worker(echo) as worker:
+        peer = await _compressed(worker)
+        for message in ("short", "long " * 1000, b"\0" * 100_000, "long " * 1000, ""):
+            await peer.send(message)
+            assert message == await peer.message()
+        await peer.send_fragments("in ", "pieces " * 500, "")
+        assert "in " + "pieces " * 500 == await peer.message()
+        await peer.send("long " * 1000)
+        frame = await peer.client._more()
+
+        assert 0xC1 == frame[0]
+        assert len(frame) < 200
+        assert {"WEBSOCKET_RECEIVED": 7}.items() <= worker.counts.items()
+
+
+def _zeros(count: int) -> bytes:
+    """Return a million zeros compressed, `count` times: each stands for itself, so that they can be put together."""
+    compressor = zlib.compressobj(9, wbits=-12)
+    return (compressor.compress(b"\0" * 1_000_000) + compressor.flush(zlib.Z_FULL_FLUSH)) * count
+
+
+@on_a_loop
+async def test_what_inflates_beyond_the_limit_is_refused_there():
+    """In one frame, and where a fragment before it just fills the limit: nothing larger is ever made of it."""
+    bomb = _zeros(1000)[:1_000_000]  # of 1 GB, or nearly
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with Worker(echo, websocket={"max_message": 1_000_000}) as worker:
+        for sent in (
+            masked(0xC2, bomb),
+            masked(0x42, _zeros(1)) + masked(0x80, bomb[:900_000]),
+            masked(0x42, _zeros(1)) + masked(0x00, bomb[:500_000]),
+        ):
+            peer = await _compressed(worker)
+            await peer.send_raw(sent)
+
+            assert 1009 == (await peer.closed())[0]
+            peer.client.close()
+            await all_closed(worker)
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+    assert grown_kib < 50_000
+
+
+@pytest.mark.parametrize(
+    "sent", [masked(0xC1, b"\xff\xff\xff"), masked(0xC9, b"x"), masked(0x41, b"") + masked(0xC0, b"")]
+)
+@on_a_loop
+async def test_what_does_not_inflate_is_garbage(sent):
+    """Also a control frame that says it is compressed, and a fragment that says so again (RFC 7692 section 6)."""
+    async with Worker(echo) as worker:
+        peer = await _compressed(worker)
+        await peer.send_raw(sent)
+
+        assert 1002 == (await peer.closed())[0]
+
+
+# -- waiting for each other --------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_slow_application_makes_the_client_wait():
+    """Above `websocket.queue` reading pauses; nothing is lost, and the order is kept."""
+    step = asyncio.Event()
+    heard = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await step.wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            heard.append(message["text"])
+
+    async with Worker(app, websocket={"queue": 4}) as worker:
+        peer = await connect(worker)
+        sent = [f"{number:06}" + "x" * 1000 for number in range(3000)]
+        sending = asyncio.ensure_future(_send_all(peer, sent))
+        await until(lambda: worker.service.unread, "reading has paused")
+        await asyncio.sleep(0.05)
+        taken = worker.counts["WEBSOCKET_RECEIVED"]
+
+        assert 4 <= taken < 200
+        assert not sending.done()
+        step.set()
+        await sending
+        await peer.send_close()
+        await peer.closed()
+        assert sent == heard
+
+
+async def _send_all(peer: Peer, messages: list[str]) -> None:
+    for message in messages:
+        await peer.send(message)
+
+
+@on_a_loop
+async def test_large_messages_wait_in_fewer():
+    """What is held is bounded in bytes as well."""
+    step = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await step.wait()
+
+    async with Worker(app, websocket={"queue": 1000}) as worker:
+        peer = await connect(worker)
+        sending = asyncio.ensure_future(_send_all(peer, ["x" * 50_000] * 200))
+        await until(lambda: worker.service.unread, "reading has paused")
+        await asyncio.sleep(0.05)
+
+        assert 2 <= worker.counts["WEBSOCKET_RECEIVED"] <= 12
+        step.set()
+        peer.client.close()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+@on_a_loop
+async def test_a_slow_client_makes_send_wait():
+    """Until it reads; nothing is lost."""
+    done = 0
+
+    async def app(scope, receive, send):
+        nonlocal done
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(100):
+            await send({"type": "websocket.send", "bytes": b"x" * 50_000})
+            done += 1
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=10_000)
+        client.push(handshake())
+        peer = Peer(worker, client, await client.head(), [])
+        [websocket] = worker.service.websockets
+        await until(lambda: websocket.writer.is_paused, "the transport is full")
+
+        assert done < 10
+        assert [50_000] * 100 == [len(await peer.message()) for _ in range(100)]
+        assert (1000, "") == await peer.closed()
+
+
+@on_a_loop
+async def test_a_client_that_reads_nothing_is_given_up():
+    """After `timeouts.write`; the application is told by an OSError."""
+    said = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            while True:
+                await send({"type": "websocket.send", "bytes": b"x" * 50_000})
+        except OSError as error:
+            said.append(error)
+
+    async with Worker(app, timeouts={"write": "10s"}) as worker:
+        client = await worker.connect(send_buffer=10_000)
+        client.push(handshake())
+        await client.head()
+        [websocket] = worker.service.websockets
+        await until(lambda: websocket.writer.is_paused, "the transport is full")
+        worker.pass_time(10.1)  # what the kernel took since the head was read was taken, as far as is known
+        worker.pass_time(10.1)
+        await all_closed(worker)
+
+        assert {"timeout write": 1, "close 1006": 1}.items() <= worker.counts.items()
+        await until(lambda: said)
+
+
+@on_a_loop
+async def test_a_client_that_sends_without_reading_is_not_read_on():
+    """Else its pings would be answered into memory without end."""
+    async with Worker(echo) as worker:
+        client = await worker.connect(send_buffer=10_000)
+        client.push(handshake())
+        peer = Peer(worker, client, await client.head(), [])
+        [websocket] = worker.service.websockets
+        flooding = asyncio.ensure_future(peer.send_raw(masked(0x89, b"x" * 125) * 40_000))
+        await until(lambda: websocket.writer.is_paused, "the transport is full")
+        await until(lambda: websocket in worker.service.unread, "reading has paused")
+        await asyncio.sleep(0.05)
+
+        assert websocket.writer.unsent < 1_000_000
+        assert not flooding.done()
+        flooding.cancel()
+
+
+@on_a_loop
+async def test_one_that_sends_without_end_leaves_the_loop_to_others():
+    """Its client keeps up, so nothing else makes it wait."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        if scope["path"] == "/endless":
+            while True:
+                await send({"type": "websocket.send", "bytes": b"x" * 1000})
+
+    async with Worker(app) as worker:
+        peer = await connect(worker, "/endless")
+
+        async def read() -> None:
+            while await peer.frame():
+                pass
+
+        reading = asyncio.ensure_future(read())
+        assert (1000, "") == await (await connect(worker)).closed()
+        reading.cancel()
+
+
+# -- pings -------------------------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_an_idle_client_is_pinged_and_one_that_answers_stays():
+    """Every `ping_interval`, for as long as nothing else shows that it is there."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        for _ in range(3):
+            worker.pass_time(20.1)
+            assert b"" == await peer.ping()
+            [websocket] = worker.service.websockets
+            await until(lambda: not websocket._is_pinged, "the pong has arrived")  # noqa: B023 - awaited here
+        await peer.send("still here")
+
+        assert "still here" == await peer.message()
+
+
+@pytest.mark.parametrize("timeout_s", [3, 12])
+@on_a_loop
+async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(timeout_s):
+    """After `ping_timeout`, be it shorter or longer than `ping_interval`; the application is told."""
+    app = Listener()
+    async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": f"{timeout_s}s"}) as worker:
+        peer = await connect(worker)
+        worker.pass_time(5.1)
+        worker.pass_time(timeout_s - 0.2)
+        assert ["open"] == [websocket._phase for websocket in worker.service.websockets]
+        worker.pass_time(0.3)
+
+        assert 1011 == (await peer.closed())[0]
+        peer.client.close()
+        await all_closed(worker)
+        assert 1011 == app.heard[-1]["code"]
+        assert 1 == worker.counts["close 1011"]
+
+
+@on_a_loop
+async def test_half_a_frame_and_then_silence_is_silence():
+    """While a long frame arrives its client cannot answer a ping: what arrives of it is a sign of life."""
+    async with Worker(Listener(), websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
+        peer = await connect(worker)
+        [websocket] = worker.service.websockets
+        await peer.send_raw(masked(0x82, b"", length=1000))
+        for _ in range(5):
+            worker.pass_time(5.1)
+            assert websocket._is_pinged
+            await peer.send_raw(b"x")
+            await until(lambda: not websocket._is_pinged, "a part of it has arrived")
+        worker.pass_time(5.1)
+        worker.pass_time(3.1)
+
+        assert 1011 == (await peer.closed())[0]
+
+
+@on_a_loop
+async def test_pings_can_be_switched_off():
+    """Then a client may be silent for ever; with `ping_timeout` off it is pinged, and may be silent too."""
+    async with Worker(echo, websocket={"ping_interval": "off"}) as worker:
+        peer = await connect(worker)
+        worker.pass_time(1e6)
+        await peer.send("x")
+        assert "x" == await peer.message()
+        assert not peer.pings
+    async with Worker(echo, websocket={"ping_timeout": "off"}) as worker:
+        peer = await connect(worker)
+        for _ in range(3):
+            worker.pass_time(20.1)
+        await peer.send("x")
+        assert "x" == await peer.message()
+        assert 3 == len(peer.pings)
+
+
+@on_a_loop
+async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
+    """Its pong may lie in the kernel."""
+    step = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await step.wait()
+        await echo_on(receive, send)
+
+    async def echo_on(receive, send):
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({**message, "type": "websocket.send"})
+
+    async with Worker(app, websocket={"queue": 2}) as worker:
+        peer = await connect(worker)
+        await _send_all(peer, ["a", "b", "c"])
+        await until(lambda: worker.service.unread, "reading has paused")
+        for _ in range(5):
+            worker.pass_time(30)
+        step.set()
+
+        assert ["a", "b", "c"] == [await peer.message() for _ in range(3)]
+
+
+@on_a_loop
+async def test_a_thousand_pings_are_answered_in_few_writes():
+    """And nothing else suffers."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(b"".join(masked(0x89, b"%d" % number) for number in range(1000)))
+
+        assert [b"%d" % number for number in range(1000)] == [await peer.pong() for _ in range(1000)]
+        await peer.send("on")
+        assert "on" == await peer.message()
+
+
+# -- what a WebSocket shares with HTTP ---------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_it_is_counted_and_logged_as_an_answer_101():
+    """On the board at once, in the access log at its end, with the bytes of its messages and the time it was open."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker, "/chat")
+        assert {"GET 101": 1, "STARTED": 1, "WEBSOCKETS": 1}.items() <= worker.counts.items()
+        assert not worker.answers
+        await peer.send("12345")
+        await peer.message()
+        worker.pass_time(5)
+        await peer.send_close()
+        await peer.closed()
+        await all_closed(worker)
+
+        [(_, path, status, size, elapsed)] = worker.answers
+        assert ("/chat", 101, 5) == (path, status, size)
+        assert 5 < elapsed < 6
+
+
+@on_a_loop
+async def test_a_handshake_needs_a_place_and_an_open_websocket_does_not():
+    """`limits.requests` is for work; a connection that waits has `limits.connections`."""
+    from asgid.worker.admission import Places
+
+    async with Worker(echo, limits={"requests": 1}) as worker:
+        worker.service.places = Places(1, 0, 5.0)
+        for _ in range(3):
+            peer = await connect(worker)
+            assert 101 == peer.status
+            await peer.send("x")
+            assert "x" == await peer.message()
+        await peer.send_close()
+        await peer.closed()
+
+        assert 0 == worker.service.places.taken
+
+
+@on_a_loop
+async def test_the_time_for_a_request_is_that_for_the_handshake():
+    """`timeouts.request`: 504 while it is not answered; an open WebSocket may stay."""
+    never = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        if scope["path"] == "/slow":
+            await never.wait()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async with Worker(app, timeouts={"request": "3s"}) as worker:
+        slow = await worker.connect()
+        await slow.send(handshake("/slow"))
+        peer = await connect(worker)
+        worker.pass_time(3.1)
+
+        assert 504 == (await slow.answer()).status
+        await peer.send_ping()
+        assert b"" == await peer.pong()
+
+
+@on_a_loop
+async def test_the_scheme_is_that_of_the_proxys_client():
+    """X-Forwarded-Proto speaks of HTTP; behind it is wss."""
+    app = Listener()
+    async with Worker(app, proxy={"trusted": ["unix"]}) as worker:
+        await connect(worker, "/", "X-Forwarded-Proto: https", "X-Forwarded-For: 203.0.113.7")
+
+        assert ("wss", ("203.0.113.7", 0)) == (app.scope["scheme"], tuple(app.scope["client"]))
+
+
+@on_a_loop
+async def test_a_worker_that_drains_closes_with_1012():
+    """The application is told, what it sends then raises OSError, and no new handshake is accepted."""
+    said = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        said.append(await receive())
+        try:
+            await send({"type": "websocket.send", "text": "x"})
+        except OSError:
+            said.append("OSError")
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        other = await worker.connect()
+        worker.service.is_draining = True
+        for websocket in list(worker.service.websockets):
+            websocket.go_away()
+
+        assert (1012, "service restart") == await peer.closed()
+        assert [{"type": "websocket.disconnect", "code": 1012, "reason": "service restart"}, "OSError"] == said
+        await other.send(handshake())
+        assert 503 == (await other.answer()).status
+        assert 1 == worker.counts["close 1012"]
+
+
+@on_a_loop
+async def test_one_that_is_accepted_while_the_worker_drains_is_sent_away_at_once():
+    """Its handshake had begun before."""
+    begun, step = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        begun.set()
+        await step.wait()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(handshake())
+        await begun.wait()
+        worker.service.is_draining = True
+        step.set()
+        peer = Peer(worker, client, await client.head(), [])
+
+        assert (1012, "service restart") == await peer.closed()
