@@ -937,6 +937,27 @@ async def test_a_slow_client_makes_send_wait():
 
 
 @on_a_loop
+async def test_a_slow_client_is_not_given_up_while_it_reads():
+    """Also when the application has closed: what it had sent arrives, and the close after it."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(8):
+            await send({"type": "websocket.send", "bytes": b"x" * 50_000})
+
+    async with Worker(app, timeouts={"write": "10s"}) as worker:
+        client = await worker.connect(send_buffer=10_000)
+        client.push(handshake())
+        peer = Peer(worker, client, await client.head(), [])
+        for _ in range(8):
+            assert 50_000 == len(await peer.message())
+            worker.pass_time(8)
+
+        assert (1000, "") == await peer.closed()
+
+
+@on_a_loop
 async def test_a_client_that_reads_nothing_is_given_up():
     """After `timeouts.write`; the application is told by an OSError."""
     said = []
