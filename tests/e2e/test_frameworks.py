@@ -250,7 +250,7 @@ def chat(served: Served) -> Iterator[ClientConnection]:
 
 
 def gone(served: Served) -> list[str]:
-    """Return how the application has seen clients leave: by code, "left", or "events"."""
+    """Return how the application has seen clients leave: an echo by code or "left", the others by their path."""
     return get(served.daemon.address(), "/gone").body.decode().split()
 
 
@@ -274,6 +274,7 @@ def test_a_chat_reaches_everybody_in_the_room(served: Served) -> None:
         with chat(served) as third:
             third.send("only passing")
             assert ["only passing"] * 3 == [socket.recv(timeout=10) for socket in (first, second, third)]
+        eventually(lambda: "chat" in gone(served))  # until then it is a member, and to speak to it is an error
         first.send("who was that?")
 
         assert "who was that?" == second.recv(timeout=10)
