@@ -111,9 +111,12 @@ def read(message):
     """Return the name and the text of a message, cut to their lengths; None where it is not one of this room's."""
     try:
         words = json.loads(message.get("text") or "")
-        return {"name": words["name"][:LONGEST_NAME] or "guest", "text": words["text"][:LONGEST_TEXT]}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, RecursionError):  # no JSON, or JSON that is meant to hurt
         return None
+    match words:
+        case {"name": str(name), "text": str(text)}:
+            return {"name": name[:LONGEST_NAME] or "guest", "text": text[:LONGEST_TEXT]}
+    return None
 
 
 def tell(**words):

@@ -41,7 +41,7 @@ class Box:
             )
             for group in groups:
                 group.mkdir()
-                stack.callback(_remove_group, group)
+                stack.callback(remove_group, group)
             command = [needs.program("systemd-nspawn"), f"--machine={self.name}", f"--directory={self.tree}", "--quiet"]
             command += ["--boot", "--volatile=overlay"]
             command += ["--register=no", *(["--keep-unit"] if groups else []), "--private-network", "--link-journal=no"]
@@ -100,8 +100,8 @@ class Box:
             process.wait(10)
 
 
-def _remove_group(group: Path) -> None:
-    """Remove what is left of a control group, which is empty now, from its leaves on."""
+def remove_group(group: Path) -> None:
+    """Remove a control group from its leaves on, as far as no process is in it."""
     for folder, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):
             os.rmdir(folder)

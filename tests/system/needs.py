@@ -30,6 +30,9 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "nsenter": "util-linux",
+    "buildah": "buildah",
+    "podman": "podman",
+    "runc": "runc",
 }
 
 #: A small Debian 12 for a container that boots systemd: 252, the oldest that the units are written for. What follows

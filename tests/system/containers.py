@@ -1,0 +1,112 @@
+"""buildah and podman with a store of their own, and the image `python:X.Y-slim`, which no registry is asked for.
+
+That image is made of the Debian that `make system` makes and of the Python that runs the tests, laid out as the
+official one is: `/usr/local/bin/python3`. So the Dockerfile is built as it stands. This file does not know what for.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system import needs
+from tests.system.box import remove_group
+
+STORE = needs.ROOT / ".cache" / "containers"
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+BASE = f"docker.io/library/python:{VERSION}-slim"
+LEFT_OUT = ("__pycache__", "site-packages", "test", "idlelib", "*.a")
+PATHS = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: How this machine reaches an index of packages; there for the build, and not in the image.
+PIP = [Path("/etc/pip.conf"), Path("/etc/ssl/certs/ca-certificates.crt")]
+
+
+class Engine:
+    """Builds images and runs containers; leave it by `close()`, or its store stays mounted."""
+
+    def __init__(self) -> None:
+        self._buildah, self._podman = needs.program("buildah"), needs.program("podman")
+        self._runtime = needs.program("runc")  # crun takes no host whose control groups are of both versions
+        self._tree = needs.tree()
+        self._store = [f"--root={STORE / 'images'}", f"--runroot={STORE / 'run'}", "--storage-driver=overlay"]
+        STORE.mkdir(parents=True, exist_ok=True)
+        (STORE / "registries.conf").write_text('unqualified-search-registries = ["docker.io"]\n')
+
+    def close(self) -> None:
+        """Let go of the store, so that it can be removed like any folder, and of control groups that nothing is in."""
+        subprocess.run(["umount", "--lazy", str(STORE / "images" / "overlay")], capture_output=True, check=False)
+        for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+            remove_group(group)
+
+    def buildah(self, *arguments: str, within: float = 60.0) -> str:
+        return _run([self._buildah, *self._store, *arguments], within).stdout.strip()
+
+    def podman(self, *arguments: str) -> str:
+        return self._podman_does(*arguments).stdout.strip()
+
+    def said(self, number: str) -> str:
+        """Return what a container has written to standard error."""
+        return self._podman_does("logs", number).stderr
+
+    def _podman_does(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        managed = ["--log-level=error", "--cgroup-manager=cgroupfs", f"--runtime={self._runtime}"]
+        return _run([self._podman, *self._store, *managed, *arguments], within=60.0)
+
+    def build(self, tag: str, context: Path) -> None:
+        """Build the Dockerfile of `context` on BASE."""
+        if BASE not in self.buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+            self._make_base()
+        volumes = [f"--volume={file}:{file}:ro" for file in PIP if file.exists()]
+        options = ["--isolation=chroot", "--network=host", "--pull-never", "--format=docker", "--layers"]
+        version = f"--build-arg=PYTHON={VERSION}"
+        self.buildah("build", *options, version, *volumes, "--tag", tag, str(context), within=300)
+
+    def run(self, image: str, *options: str) -> str:
+        """Start a container in the background and return its number."""
+        files = os.sysconf("SC_OPEN_MAX")  # podman's own wish is above what some roots may have
+        limits = [f"--ulimit=nofile={files}:{files}", "--ulimit=nproc=4096:4096"]
+        return self.podman("run", "--detach", "--pull=never", "--log-driver=k8s-file", *limits, *options, image)
+
+    def _make_base(self) -> None:
+        if Path(sys.base_prefix) == Path("/usr"):
+            pytest.skip("the tests run on Debian's own Python, which cannot be copied: pyenv install 3.13")
+        container = self.buildah("from", "--pull-never", "scratch")
+        root = Path(self.buildah("mount", container))
+        subprocess.run(["cp", "--archive", f"{self._tree}/.", str(root)], check=True)
+        for folder in ("bin", "lib"):
+            shutil.copytree(
+                Path(sys.base_prefix) / folder,
+                root / "usr" / "local" / folder,
+                symlinks=True,
+                ignore=shutil.ignore_patterns(*LEFT_OUT),
+                dirs_exist_ok=True,
+            )
+        inside = ["chroot", str(root), "/usr/bin/env", "-i", PATHS, "HOME=/root"]
+        library = f"/usr/local/lib/python{VERSION}/site-packages"
+        for command in (
+            ["mkdir", library],
+            ["ln", "--symbolic", "--force", f"python{VERSION}", "/usr/local/bin/python3"],
+            ["ln", "--symbolic", "--force", "python3", "/usr/local/bin/python"],
+            ["ldconfig"],
+            ["python3", "-m", "ensurepip", "--default-pip"],
+        ):
+            subprocess.run([*inside, *command], capture_output=True, check=True)
+        self.buildah("umount", container)
+        self.buildah("config", "--cmd", "python3", "--env", PATHS, "--env", "LANG=C.UTF-8", container)
+        self.buildah("commit", "--quiet", "--format=docker", "--rm", container, BASE, within=120)
+
+
+def _run(command: list[str], within: float) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=within,
+        env=os.environ | {"CONTAINERS_REGISTRIES_CONF": str(STORE / "registries.conf")},
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done
