@@ -30,6 +30,10 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
+conformance: $(VENV)/.test ## what the Autobahn test suite says of each case, written to docs/conformance.md
+	@$(BIN)/python -m tests.system.needs
+	@$(BIN)/python -m tests.system.autobahn
+
 format: $(VENV)/.test ## let ruff lay the code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
@@ -60,4 +64,4 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/python:
 	@./scripts/make-venv $(VENV)
 
-.PHONY: help run test slow system check lint format fuzz docs bench bench-check clean
+.PHONY: help run test slow system conformance check lint format fuzz docs bench bench-check clean

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asgid.config import reference
 from asgid.master import metrics
+from docs import conformance
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,6 +17,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "etc/asgid.toml.example": reference.example,
     "docs/config.md": reference.markdown,
     "docs/metrics.md": metrics.reference,
+    "docs/conformance.md": conformance.page,
 }
 
 

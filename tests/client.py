@@ -38,10 +38,12 @@ class Answer:
 class Client:
     """One connection to `address` ("host:port", "[v6]:port", "unix:/path" or "unix:@name").
 
-    Every wait ends after `timeout` seconds.
+    Every wait ends after `timeout` seconds. `source` is the address that it comes from.
     """
 
-    def __init__(self, address: str, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self, address: str, timeout: float = 10.0, receive_buffer: int | None = None, source: str | None = None
+    ) -> None:
         if address.startswith("unix:"):
             self.socket = socket.socket(socket.AF_UNIX)
             target: str | tuple[str, int] = re.sub("^@", "\0", address.removeprefix("unix:"))
@@ -49,6 +51,8 @@ class Client:
             host, _, port = address.rpartition(":")
             self.socket = socket.socket(socket.AF_INET6 if host.startswith("[") else socket.AF_INET)
             target = (host.strip("[]"), int(port))
+        if source is not None:
+            self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)

@@ -1,6 +1,7 @@
 """Configuration -> what the master holds -> loop -> exit code: the master from its start to its end."""
 
 import ctypes
+import faulthandler
 import gc
 import os
 import socket
@@ -30,6 +31,7 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
     UnavailableError, before any worker exists. Where this program has taken another's place, its workers do.
     """
     _open_standard_streams()
+    faulthandler.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: then it says where
     predecessor = upgrade.take(os.environ)
     held = holdings.taken_over(predecessor, os.environ) if predecessor else holdings.found(load(), os.environ)
     try:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
-from asgid.worker import ends, handshake
+from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
-from asgid.worker.conversation import Conversation
 from asgid.worker.ends import Ends
 from asgid.worker.exchange import HIGH_WATER, Exchange
 from asgid.worker.reading import EnoughError, Reader
@@ -191,11 +190,8 @@ class Connection(asyncio.Protocol):
             Response(method == "HEAD", minor, keep_alive),
             expects_continue,
         )
-        if self._reader.is_handshake and self.service.speaks_websocket:
-            offer = handshake.read(headers)
-            handshake.websocket_scope(scope, offer)
-            exchange.response.keep_alive = False
-            exchange.conversation = Conversation(exchange, offer)
+        if self._reader.is_handshake and self.service.converse:
+            self.service.converse(exchange, headers)
         # While the client does not take what it has asked for, what it asks for further waits: else one that never
         # reads could fill the memory with answers.
         if self.exchange is None and not self.writer.is_paused:

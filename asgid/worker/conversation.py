@@ -6,6 +6,7 @@ what a frame is.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum, auto
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker import deflate, handshake
 from asgid.worker.frames import WHOLE_BINARY, WHOLE_TEXT
 from asgid.worker.handshake import Offer
+from asgid.worker.request_head import Field
 from asgid.worker.response import COMPLETE, Message
 from asgid.worker.service import Application
 from asgid.worker.websocket import WebSocket
@@ -41,6 +43,14 @@ class State(Enum):
 
 
 CONNECTING, DENYING, OPEN, CLOSED = State
+
+
+def converse(exchange: "Exchange", headers: Iterable[Field]) -> None:
+    """Make the exchange one of a WebSocket; raises ClientError where its request is no handshake of RFC 6455."""
+    offer = handshake.read(headers)
+    handshake.websocket_scope(exchange.scope, offer)
+    exchange.response.keep_alive = False  # where it is denied, the connection ends with that
+    exchange.conversation = Conversation(exchange, offer)
 
 
 class Conversation:

@@ -17,15 +17,15 @@ _MOST_A_TURN = 262144
 
 
 class Cork:
-    """Takes what the transport would take; `pull` hands it over."""
+    """Takes what the transport would take; `pull` hands it over. `size` is how many bytes are held back."""
 
-    __slots__ = ("_most_joined", "_parts", "_pulled", "_size", "_transport")
+    __slots__ = ("_most_joined", "_parts", "_pulled", "_transport", "size")
 
     def __init__(self, transport: WriteTransport, most_joined: float) -> None:
         self._transport = transport
         self._most_joined = most_joined  # above this, copying costs more than handing over the parts
         self._parts: list[bytes] = []
-        self._size = self._pulled = 0
+        self.size = self._pulled = 0
 
     @property
     def is_passed(self) -> bool:
@@ -34,9 +34,9 @@ class Cork:
 
     def write(self, data: bytes) -> None:
         self._parts.append(data)
-        self._size += len(data)
-        if self._size > _MOST_BYTES:
-            self._pulled += self._size
+        self.size += len(data)
+        if self.size > _MOST_BYTES:
+            self._pulled += self.size
             self.pull()
 
     def writelines(self, parts: Iterable[bytes]) -> None:
@@ -45,7 +45,7 @@ class Cork:
 
     def pull(self) -> None:
         """Write what is held back."""
-        parts, size, self._parts, self._size = self._parts, self._size, [], 0
+        parts, size, self._parts, self.size = self._parts, self.size, [], 0
         if size > self._most_joined:
             self._transport.writelines(parts)
         elif parts:

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import find_spec
 from time import monotonic
@@ -26,12 +26,14 @@ from asgid.worker.allocator import keep_memory
 from asgid.worker.app import load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
+from asgid.worker.exchange import Exchange
 from asgid.worker.interface import Loaded
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
 from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
+from asgid.worker.request_head import Field
 from asgid.worker.service import Service
 
 
@@ -72,6 +74,7 @@ class Worker:
         loop.set_exception_handler(self._on_loop_error)
         loaded = self._load()
         lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
+        converse = None if loaded.is_http_only else _converse()
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._started(lifespan):
@@ -93,6 +96,7 @@ class Worker:
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
         service = self._service(loaded, lifespan, access, doors)
+        service.converse = converse
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
@@ -138,7 +142,6 @@ class Worker:
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
         service.state = lifespan.state
-        service.speaks_websocket = not loaded.is_http_only
         return service
 
     async def _started(self, lifespan: Lifespan) -> bool:
@@ -210,6 +213,14 @@ class Worker:
     def _entitle(self, state: str) -> None:
         slot, name, generation = self._assignment.slot, self._config.process.name, self._assignment.generation
         setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
+
+
+def _converse() -> Callable[[Exchange, Iterable[Field]], None]:
+    """Return what makes a request one of a WebSocket."""
+    # Not before the fork: it would take 2 MB of the master, half of them for the library's own version number.
+    from asgid.worker.conversation import converse  # noqa: PLC0415
+
+    return converse
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -4,7 +4,7 @@ Only values and references; it decides nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextvars import copy_context
 from math import inf
 from time import monotonic_ns
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asgid.worker.connection import Connection
     from asgid.worker.exchange import Exchange
     from asgid.worker.preamble import Preamble
+    from asgid.worker.request_head import Field
     from asgid.worker.websocket import WebSocket
 
 Event: TypeAlias = MutableMapping[str, Any]
@@ -72,7 +73,8 @@ class Service:
         self.common_lines = b""  #: Date and Server, rebuilt once a second
         self.trust = Trust(config.proxy.trusted)
         self.forwarding = Forwarding(config.proxy, self.trust)
-        self.speaks_websocket = True  #: the application; to one that does not, the offer is ignored
+        #: Makes a request one of a WebSocket; None where the application has none, and the offer is ignored.
+        self.converse: Callable[[Exchange, Iterable[Field]], None] | None = None
         self.connections: set[Connection | Preamble | WebSocket] = set()
         self.websockets: set[WebSocket] = set()  #: those of them
         self.unread: set[Connection | WebSocket] = set()  #: those on which reading is paused

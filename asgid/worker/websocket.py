@@ -124,7 +124,7 @@ class WebSocket(asyncio.Protocol):
     def eof_received(self) -> None:
         self._protocol.receive_eof()
         self._end(ABNORMAL, "")
-        self._phase, self.deadline = "linger", monotonic() + LINGER_S  # as long as what was written may take to leave
+        self._await_end("linger", LINGER_S)  # as long as what was written may take to leave
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
         service, exchange = self.service, self.exchange
@@ -239,8 +239,8 @@ class WebSocket(asyncio.Protocol):
             return
         self._end(code, reason)
         self._protocol.send_close(code, reason)
-        self._phase, self.deadline = "closing", monotonic() + CLOSE_S
         self._write_out()
+        self._await_end("closing", CLOSE_S)
         self.resume_reading()
 
     def go_away(self) -> None:
@@ -260,17 +260,17 @@ class WebSocket(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Close once what was written has left."""
-        self._phase, self.deadline = "linger", monotonic() + CLOSE_S
         self.writer.uncork()
+        self._await_end("linger", CLOSE_S)
         self.transport.close()
 
     def _linger(self) -> None:
         """End our side, and read and forget what the client still sends."""
-        self._phase, self.deadline = "linger", monotonic() + LINGER_S
         self._held = b""
+        self.writer.uncork()
+        self._await_end("linger", LINGER_S)
         if self.transport.is_closing():
             return
-        self.writer.uncork()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if self._is_reading_paused:
@@ -280,10 +280,14 @@ class WebSocket(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The deadline has passed: end what it was for, or ask whether the client is still there."""
+        has_taken = self.writer.unsent < self._unsent  # then slow is not silent
         if self._phase != "open":
-            self.abort()
+            if has_taken:
+                self._await_end(self._phase, CLOSE_S)
+            else:
+                self.abort()
         elif self.writer.is_paused:
-            if self.writer.unsent < self._unsent:  # it takes something: slow is not silent
+            if has_taken:
                 self._await_reader()
                 return
             self.service.row[TIMEOUT_CELL["write"]] += 1
@@ -335,6 +339,11 @@ class WebSocket(asyncio.Protocol):
         """Expect to hear something of the client."""
         self._is_pinged = False
         self.deadline = monotonic() + self._ping_interval
+
+    def _await_end(self, phase: str, within: float) -> None:
+        """What was written is to leave; after that the client has so long to end its side."""
+        self._phase, self._unsent = phase, self.writer.unsent
+        self.deadline = monotonic() + (self.service.timeouts.write if self._unsent else within)
 
     def _await_reader(self) -> None:
         """The client is to take what was written."""

@@ -59,8 +59,9 @@ class Writer:
 
     @property
     def unsent(self) -> int:
-        """Bytes that the kernel has not taken yet."""
-        return self.transport.get_write_buffer_size()
+        """Bytes that the kernel has not taken yet, those that are held back among them."""
+        held = self.cork.size if self.cork else 0
+        return self.transport.get_write_buffer_size() + held
 
     # What the transport says
 

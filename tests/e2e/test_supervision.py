@@ -184,6 +184,18 @@ def test_a_killed_master_leaves_no_worker_behind(start: Start, name: str) -> Non
     socket.create_server((host, int(port))).close()
 
 
+def test_a_master_that_is_aborted_says_where_it_stood(start: Start) -> None:
+    """On standard error, in Python's own words: what systemd's watchdog does to one that hangs can be explained."""
+    daemon = start()
+    daemon.signal("ABRT")
+
+    assert -signal.SIGABRT == daemon.wait()
+    _, said, stack = daemon.log_text().partition("Fatal Python error: Aborted\n")
+    assert said
+    assert "asgid/master/loop.py" in stack
+    daemon.eventually(lambda: not daemon.processes())
+
+
 def test_a_killed_master_leaves_no_stuck_worker_behind(start: Start) -> None:
     """One whose loop stands still, or that imports, is gone after timeouts.graceful and timeouts.kill at the latest."""
     daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "boot": "60s"})

@@ -244,7 +244,6 @@ class World:
             access=None,
             admission=Admission(1 << 30, _nothing, _nothing),
         )
-        self.service.speaks_websocket = False  # every offer is ignored: the streams stay HTTP
         self.service.common_lines = COMMON
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What system tests use that pip does not bring: its name, its package in Debian, and how to skip without it.
 
 `python -m tests.system.needs`, with which `make system` begins, installs from Debian what is missing, where it is run
-as root on a Debian; and the Autobahn test suite into `.cache/`, where there is a Python 2.7. Elsewhere it only says so.
+as root on a Debian; and into `.cache/` the Autobahn test suite, where there is a Python 2.7, and a Debian to boot.
 """
 
 import os
@@ -26,7 +26,19 @@ PACKAGES = {
     "nginx": "nginx",
     "/usr/lib/nginx/modules/ngx_stream_module.so": "libnginx-mod-stream",
     "haproxy": "haproxy",
+    "mmdebstrap": "mmdebstrap",
+    "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
+    "nsenter": "util-linux",
 }
+
+#: A small Debian 12 for a container that boots systemd: 252, the oldest that the units are written for. What follows
+#: the first five is what the interpreter outside is linked to.
+TREE = ROOT / ".cache" / "bookworm"
+TREE_PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "curl", "procps"),
+    *("ca-certificates", "netbase", "libsqlite3-0", "libffi8", "liblzma5", "libbz2-1.0", "zlib1g", "libexpat1"),
+)
 
 AUTOBAHN = ROOT / ".cache" / "autobahn"
 #: With what it depends on, so that a run of today and one of next year are the same. The release after it, 25.10.1,
@@ -61,6 +73,19 @@ def autobahn() -> tuple[list[str], dict[str, str]]:
     return [python, str(wstest)], {"PYTHONUSERBASE": str(AUTOBAHN)}
 
 
+def tree() -> Path:
+    """Return a Debian that can be booted; where there is none, or it may not be, the test is skipped."""
+    if os.geteuid() != 0:
+        pytest.skip("not root, and only root boots a container: sudo make system")
+    for name in ("systemd-nspawn", "nsenter"):
+        program(name)
+    if not TREE.exists():
+        pytest.skip(f"{TREE} is missing: `make system` makes it, with mmdebstrap")
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("not permitted to mount: this root is one of a container; run `make system` on the machine itself")
+    return TREE
+
+
 def python2() -> str | None:
     """Return a Python 2.7 that runs: of PATH, where it may be a shim that only refuses, or of pyenv."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -84,6 +109,14 @@ def main() -> None:
         # --user, not --target: some of its packages need the .pth files that only a site directory has.
         pip = [python, "-m", "pip", "install", "--quiet", "--user", "--no-warn-script-location"]
         _run([*pip, "--requirement", str(AUTOBAHN_PINS)], PYTHONUSERBASE=str(AUTOBAHN))
+    if os.geteuid() == 0 and found("mmdebstrap") and not TREE.exists():
+        fresh = TREE.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        TREE.parent.mkdir(exist_ok=True)
+        slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "locale")]
+        include = f"--include={','.join(TREE_PACKAGES)}"
+        if _run(["mmdebstrap", "--quiet", "--variant=minbase", *slim, include, "bookworm", str(fresh)]):
+            fresh.rename(TREE)
 
 
 @contextmanager
@@ -100,11 +133,12 @@ def _nothing_is_started() -> Iterator[None]:
         POLICY.unlink()
 
 
-def _run(command: list[str], **environment: str) -> None:
+def _run(command: list[str], **environment: str) -> bool:
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(command, env=os.environ | quiet | environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{' '.join(command)}: {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr)
+    return done.returncode == 0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from asgid.log import Log
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission
 from asgid.worker.connection import Connection
+from asgid.worker.conversation import converse
 from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
 from asgid.worker.service import Application, Event, Receive, Send, Service
@@ -191,6 +192,7 @@ class Worker:
             access=cast("AccessLog", self._access),
             admission=self.admission,
         )
+        self.service.converse = converse
         self._clocks = [patch(f"asgid.worker.{name}.monotonic", self.now) for name in _CLOCKS]
         for clock in self._clocks:
             clock.start()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
+from asgid.config import parse
+from asgid.worker.interface import ADAPTERS
 from asgid.worker.websocket import CLOSE_S, LINGER_S
 from tests.worker.harness import Client, Worker, on_a_loop, request, respond, until
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
@@ -73,6 +75,23 @@ async def test_a_handshake_is_accepted_as_rfc_6455_says():
         assert expected == {key: app.scope[key] for key in expected}
         assert (b"host", b"test.invalid") in app.scope["headers"]
         assert "method" not in app.scope
+
+
+@on_a_loop
+async def test_an_application_of_asgi_2_speaks_it_too():
+    """Called twice, as for a request."""
+
+    def twice(scope):
+        async def application(receive, send):
+            await echo(scope, receive, send)
+
+        return application
+
+    async with Worker(ADAPTERS["asgi2"](twice, parse('app.target = "a:b"', ""))) as worker:
+        peer = await connect(worker)
+        await peer.send("ping")
+
+        assert "ping" == await peer.message()
 
 
 @on_a_loop
@@ -183,7 +202,7 @@ async def test_an_application_without_websockets_never_sees_the_offer():
         await respond(send, scope["type"].encode())
 
     async with Worker(app) as worker:
-        worker.service.speaks_websocket = False
+        worker.service.converse = None
         client = await worker.connect()
         await client.send(handshake() + request("GET", "/next"))
 
@@ -914,6 +933,27 @@ async def test_a_slow_client_makes_send_wait():
 
         assert done < 10
         assert [50_000] * 100 == [len(await peer.message()) for _ in range(100)]
+        assert (1000, "") == await peer.closed()
+
+
+@on_a_loop
+async def test_a_slow_client_is_not_given_up_while_it_reads():
+    """Also when the application has closed: what it had sent arrives, and the close after it."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(8):
+            await send({"type": "websocket.send", "bytes": b"x" * 50_000})
+
+    async with Worker(app, timeouts={"write": "10s"}) as worker:
+        client = await worker.connect(send_buffer=10_000)
+        client.push(handshake())
+        peer = Peer(worker, client, await client.head(), [])
+        for _ in range(8):
+            assert 50_000 == len(await peer.message())
+            worker.pass_time(8)
+
         assert (1000, "") == await peer.closed()
 
 

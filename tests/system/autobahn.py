@@ -1,0 +1,92 @@
+"""The Autobahn test suite against an asgid: what it says of each of its cases, and the record of that.
+
+`python -m tests.system.autobahn`, which is `make conformance`, runs it and writes the record, from which `make docs`
+makes docs/conformance.md. It does not judge: tests/system/test_autobahn.py does.
+"""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import asgid
+from docs import conformance, generate
+from tests.daemon import Daemon
+from tests.system import needs
+
+#: What one run of it takes on. The cases of compression send a thousand messages each and wait for every answer, so one
+#: run alone leaves most of a machine idle: some are under way at a time.
+SHARES = (
+    ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"),
+    *((f"12.{group}.*",) for group in range(1, 6)),
+    *((f"13.{group}.*",) for group in range(1, 8)),
+)
+AT_A_TIME = 4
+WITHIN_S = 1200.0
+
+#: All that Autobahn asks is on by default, but for the log of requests.
+SETTINGS = {"workers": {"count": 2}, "log": {"access": {"enabled": False}}}
+
+Verdicts = dict[str, list[str]]
+
+
+def verdicts(address: str, directory: Path) -> Verdicts:
+    """Run all cases against an echo at `address`: case -> what is said of its behaviour, and of its close."""
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        shares = pool.map(lambda share: _run(address, share, directory), SHARES)
+        found = {case: said for share in shares for case, said in share.items()}
+    return {case: [found[case]["behavior"], found[case]["behaviorClose"]] for case in sorted(found, key=_in_order)}
+
+
+def _run(address: str, cases: Sequence[str], directory: Path) -> dict[str, dict[str, str]]:
+    """Return the index of a run, case by case; its reports stay in `directory`."""
+    command, environment = needs.autobahn()
+    home = directory / f"from-{cases[0].removesuffix('.*')}"
+    home.mkdir()
+    specification = {
+        "outdir": str(home),
+        "servers": [{"agent": "asgid", "url": f"ws://{address}"}],
+        "cases": cases,
+        "exclude-cases": [],
+        "exclude-agent-cases": {},
+    }
+    file = home / "specification.json"
+    file.write_text(json.dumps(specification))
+    subprocess.run(
+        [*command, "--mode", "fuzzingclient", "--spec", str(file)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=os.environ | environment,
+        timeout=WITHIN_S,
+        check=True,
+    )
+    index: dict[str, dict[str, str]] = json.loads((home / "index.json").read_text())["asgid"]
+    return index
+
+
+def _in_order(case: str) -> list[int]:
+    return [int(part) for part in case.split(".")]
+
+
+def main() -> None:
+    """Run it and write the record."""
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        with Daemon(home, {"app": {"target": "mirror:application"}, **SETTINGS}) as daemon:
+            found = verdicts(daemon.start().address(), home)
+    (suite,) = [line for line in needs.AUTOBAHN_PINS.read_text().splitlines() if line.startswith("autobahntestsuite==")]
+    versions = {
+        "asgid": asgid.__version__,
+        "autobahntestsuite": suite.partition("==")[2],
+        "websockets": version("websockets"),
+    }
+    conformance.write(versions, found)
+    generate.main()
+
+
+if __name__ == "__main__":
+    main()

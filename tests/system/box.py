@@ -1,0 +1,107 @@
+"""A Debian with a real systemd as its first process, booted in a container from the tree that `make system` makes.
+
+What it writes stays in memory and goes with it. It has a network of its own, with nothing but loopback, so a unit has
+the ports that it has in real life. It knows nothing of asgid.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from tests.daemon import eventually
+from tests.system import needs
+
+#: Where a host has no systemd, a container finds no manager that gives it a control group, and makes one itself.
+CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
+ENTER_GROUPS = 'for group in $OWN_GROUPS; do echo $$ > "$group/cgroup.procs"; done; exec "$@"'
+POWER_OFF = signal.SIGRTMIN + 4  # systemd(1), "Signals"
+ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8")
+
+
+class Box:
+    """One such container, up for the time of its `with` block; `files` are seen in it read-only: inside -> outside."""
+
+    def __init__(self, tree: Path, name: str, files: Mapping[str, Path], directory: Path) -> None:
+        self.tree = tree
+        self.name = name
+        self.files = files
+        self.console = directory / "console"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            groups = (
+                [] if Path("/run/systemd/system").exists() else [top / self.name for top in CGROUPS if top.exists()]
+            )
+            for group in groups:
+                group.mkdir()
+                stack.callback(_remove_group, group)
+            command = [needs.program("systemd-nspawn"), f"--machine={self.name}", f"--directory={self.tree}", "--quiet"]
+            command += ["--boot", "--volatile=overlay"]
+            command += ["--register=no", *(["--keep-unit"] if groups else []), "--private-network", "--link-journal=no"]
+            command += ["--resolv-conf=off", "--timezone=off", "--console=pipe"]
+            command += [f"--bind-ro={outside}:{inside}" for inside, outside in self.files.items()]
+            environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+            console = stack.enter_context(self.console.open("ab"))
+            process = subprocess.Popen(
+                ["sh", "-c", ENTER_GROUPS, "sh", *command, "--", "systemd.log_target=journal"],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env=environment | {"OWN_GROUPS": " ".join(map(str, groups)), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
+                start_new_session=True,
+            )
+            stack.callback(self._end, process)
+            self._first = eventually(lambda: self._systemd(process), within=20)[0]
+            state = eventually(self._state, within=60)
+            assert state == "running", self.do("systemctl", "--failed", "--no-legend").stdout
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def do(self, *command: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as root, and return what came of it."""
+        enter = [needs.program("nsenter"), "--target", str(self._first.pid), "--all", "--root", "--wd=/"]
+        return subprocess.run(
+            [*enter, "--", "/usr/bin/env", "-i", *ENVIRONMENT, *command],
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+        )
+
+    def _systemd(self, process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        """Return the container's first process, once it is systemd."""
+        assert process.poll() is None, self.console.read_text()
+        return [child for child in psutil.Process(process.pid).children() if child.name() == "systemd"]
+
+    def _state(self) -> str:
+        """Return how the boot went, once it is over; "" while nobody can be asked."""
+        return self.do("systemctl", "is-system-running", "--wait").stdout.strip()
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with suppress(psutil.NoSuchProcess):  # it has ended by itself
+            for first in psutil.Process(process.pid).children():
+                first.send_signal(POWER_OFF)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def _remove_group(group: Path) -> None:
+    """Remove what is left of a control group, which is empty now, from its leaves on."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):
+            os.rmdir(folder)

@@ -1,0 +1,196 @@
+"""The units of systemd/ under a real systemd, hardening included: ready, reload, upgrade, watchdog, socket, stop.
+
+asgid is the one of this checkout, under this Python; both are seen inside below /opt, since /home and /tmp are closed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import eventually
+from tests.system import needs
+from tests.system.box import Box
+
+ROOT = Path(__file__).parents[2]
+UNITS = ROOT / "systemd"
+PYTHON = "/opt/python/bin/python3"
+
+#: What somebody who installs asgid elsewhere writes, and waits that suit a test.
+DROP_IN = f"""\
+[Service]
+Environment=PYTHONPATH=/opt/asgid:/opt/packages LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1
+ExecStart=
+ExecStart={PYTHON} -m asgid -c /etc/asgid.toml
+WatchdogSec=3s
+TimeoutAbortSec=5s
+RestartSec=100ms
+"""
+SETTINGS = """\
+[app]
+target = "pid:application"
+directory = "/opt/apps"
+[[listen]]
+bind = "{bind}"
+[workers]
+count = 2
+[timeouts]
+graceful = "3s"
+kill = "1s"
+[reload]
+settle = "100ms"
+"""
+
+
+class Service:
+    """asgid.service in a box."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+
+    def systemctl(self, *arguments: str) -> None:
+        done = self.box.do("systemctl", *arguments)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}\n{self.journal()}"
+
+    def show(self, name: str) -> str:
+        return self.box.do("systemctl", "show", "asgid.service", "--property", name, "--value").stdout.strip()
+
+    def configure(self, text: str) -> None:
+        """Write /etc/asgid.toml."""
+        self.box.do("sh", "-c", 'printf %s "$1" > /etc/asgid.toml', "sh", text)
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.box.do("curl", "-sS", "http://127.0.0.1:9464/status").stdout)
+        return answer
+
+    def get(self) -> str:
+        """Return the answer on port 8000, or "" where there is none."""
+        return self.box.do("curl", "-sS", "--max-time", "20", "http://127.0.0.1:8000/").stdout
+
+    def journal(self) -> str:
+        return self.box.do("journalctl", "--unit", "asgid.service", "--output", "cat").stdout
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    directory = tmp_path_factory.mktemp("box")
+    drop_in = directory / "test.conf"
+    drop_in.write_text(DROP_IN)
+    files = {
+        "/etc/systemd/system/asgid.service": UNITS / "asgid.service",
+        "/etc/systemd/system/asgid.socket": UNITS / "asgid.socket",
+        "/etc/systemd/system/asgid.service.d/test.conf": drop_in,
+        "/opt/python": Path(sys.base_prefix),
+        "/opt/packages": Path(sysconfig.get_path("platlib")),
+        "/opt/asgid/asgid": ROOT / "asgid",
+        "/opt/apps": ROOT / "tests" / "apps",
+    }
+    with Box(needs.tree(), f"asgid-{os.getpid()}", files, directory) as box:
+        yield box
+
+
+@pytest.fixture
+def service(box: Box) -> Iterator[Service]:
+    """A service that serves."""
+    service = Service(box)
+    service.configure(SETTINGS.format(bind="127.0.0.1:8000"))
+    service.systemctl("start", "asgid.service")
+    yield service
+    box.do("systemctl", "stop", "asgid.socket", "asgid.service")
+    box.do("systemctl", "reset-failed")
+
+
+def test_systemd_finds_nothing_wrong_with_the_units() -> None:
+    """`systemd-analyze verify` prints nothing; that it exits with 0 says little, for it does so after warnings too."""
+    verified = subprocess.run(
+        [needs.program("systemd-analyze"), "verify", UNITS / "asgid.socket"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    complaints = [line for line in verified.stderr.splitlines() if "is not executable" not in line]  # not installed
+
+    assert [] == complaints
+
+
+def test_a_start_ends_when_it_serves(service: Service) -> None:
+    """Under an account that exists only now, behind all that the unit closes."""
+    assert service.get().isdigit()
+    assert ("active", "running") == (service.show("ActiveState"), service.show("SubState"))
+    assert int(service.box.do("stat", "--format=%u", f"/proc/{service.show('MainPID')}").stdout) >= 61184
+    assert "generation 1" in service.show("StatusText")
+    assert service.box.do("systemctl", "is-failed", "asgid.service").stdout.strip() == "active"
+
+
+def test_a_reload_and_its_verdict_are_seen(service: Service) -> None:
+    """One that is committed, one that is refused: systemd has the reason, and the service goes on."""
+    service.systemctl("reload", "asgid.service")
+    eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active", within=20)
+    service.configure("[app]\ntarget = 'pid:application'\ncolour = 1\n")
+    service.systemctl("reload", "asgid.service")
+    eventually(lambda: "/etc/asgid.toml:3: app.colour" in service.show("StatusText"), within=20)
+    eventually(lambda: service.show("ActiveState") == "active")
+
+    assert service.status()["generation"] == 2
+    assert service.get().isdigit()
+
+
+def test_an_upgrade_keeps_the_main_process(service: Service) -> None:
+    """USR2: another program under the same pid, and nothing that systemd would call a restart."""
+    before = service.show("MainPID")
+    service.systemctl("kill", "--kill-whom=main", "--signal=USR2", "asgid.service")
+    eventually(lambda: "program replaced" in service.journal(), within=30)
+    eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active", within=20)
+
+    assert (before, "0") == (service.show("MainPID"), service.show("NRestarts"))
+    assert service.get().isdigit()
+
+
+def test_a_master_that_hangs_is_replaced_and_says_where_it_hung(service: Service) -> None:
+    """The watchdog: ABRT, its stack in the journal, a new start. A busy application cannot cause it."""
+    before = service.show("MainPID")
+    service.systemctl("kill", "--kill-whom=main", "--signal=STOP", "asgid.service")
+    eventually(lambda: service.show("NRestarts") == "1" and service.show("ActiveState") == "active", within=30)
+
+    assert before != service.show("MainPID")
+    assert "Watchdog timeout" in service.journal()
+    assert "Fatal Python error: Aborted" in service.journal()
+    assert service.get().isdigit()
+
+
+def test_a_stop_is_clean(service: Service) -> None:
+    """Nothing is left behind, and nothing failed."""
+    service.systemctl("stop", "asgid.service")
+
+    assert ("inactive", "success", "0") == tuple(map(service.show, ("ActiveState", "Result", "ExecMainStatus")))
+    assert service.get() == ""
+
+
+def test_connections_wait_in_the_socket_while_the_service_is_restarted(box: Box) -> None:
+    """The first starts it; of fifty that come during restarts each is answered."""
+    service = Service(box)
+    service.configure(SETTINGS.format(bind="systemd:http"))
+    try:
+        service.systemctl("start", "asgid.socket")
+        assert service.show("ActiveState") == "inactive"
+        assert service.get().isdigit()
+        assert service.show("ActiveState") == "active"
+        ask = "for n in $(seq 50); do curl -sS --max-time 30 http://127.0.0.1:8000/ && echo; done"
+        done = box.do(
+            "sh", "-c", f"({ask}) > /run/answers 2>&1 & systemctl restart asgid; systemctl restart asgid; wait"
+        )
+        assert done.returncode == 0, done.stderr
+        answers = box.do("cat", "/run/answers").stdout.split("\n")[:-1]
+
+        assert 50 == len(answers), answers
+        assert all(map(str.isdigit, answers))
+        assert len(set(answers)) > 2
+    finally:
+        box.do("systemctl", "stop", "asgid.socket", "asgid.service")
