@@ -703,6 +703,20 @@ async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
         assert not worker.lines
 
 
+@pytest.mark.parametrize("behind", [masked(0x89, b"on"), masked(0x88, struct.pack("!H", 1000)), masked(0x83, b"")])
+@on_a_loop
+async def test_what_is_behind_text_that_is_none_is_not_read(behind):
+    """Though it came in the same read: no pong, and the close is for the first fault, not for what followed it."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x81, b"\xff") + behind)
+
+        assert 1007 == (await peer.closed())[0]
+        assert not peer.pongs
+        assert 1007 == app.heard[-1]["code"]
+
+
 @on_a_loop
 async def test_who_sends_on_after_garbage_still_reads_the_close():
     """What it sends is read and thrown away for LINGER_S, so that no reset takes the close frame from it."""
