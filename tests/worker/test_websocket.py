@@ -746,6 +746,31 @@ async def test_a_message_of_the_largest_size_is_taken():
 
 
 @on_a_loop
+async def test_control_frames_are_not_held_to_the_limit_on_a_message():
+    """Neither between fragments that nearly fill it, nor where it is shorter than they may be."""
+    app = Listener()
+    async with Worker(app, websocket={"max_message": 100}) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x02, b"x" * 99) + masked(0x89, b"y" * 125) + masked(0x80, b"z"))
+        assert b"y" * 125 == await peer.pong()
+        await peer.send_raw(masked(0x02, b"x" * 100) + masked(0x88, struct.pack("!H", 1000) + b"y" * 123))
+
+        assert (1000, "y" * 123) == await peer.closed()
+        assert [{"type": "websocket.receive", "bytes": b"x" * 99 + b"z"}] == app.heard[1:-1]
+
+
+@pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
+@on_a_loop
+async def test_who_exceeds_the_limit_is_told_it(sent):
+    """The one that stands in the configuration."""
+    async with Worker(echo, websocket={"max_message": 100}) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(sent)
+
+        assert (1009, "a message exceeds 100 bytes") == await peer.closed()
+
+
+@on_a_loop
 async def test_a_million_fragments_take_no_more_than_their_bytes():
     """Of a byte, or of none: they are joined as they come."""
     async with Worker(echo) as worker:
