@@ -890,6 +890,19 @@ async def test_what_does_not_inflate_is_garbage(sent):
         assert 1002 == (await peer.closed())[0]
 
 
+@pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
+@on_a_loop
+async def test_a_message_may_end_with_a_final_block(offer):
+    """As in the example of RFC 7692 section 7.2.3.4: the next one is read all the same, and nothing of it is kept."""
+    hello = masked(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    in_fragments = masked(0x41, b"\xf3\x48\xcd\xc9\xc9\x07\x00") + masked(0x80, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    async with Worker(echo) as worker:
+        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
+        await peer.send_raw(hello + hello + in_fragments + masked(0x81, b"plain") + hello)
+
+        assert ["Hello", "Hello", "HelloHello", "plain", "Hello"] == [await peer.message() for _ in range(5)]
+
+
 # -- waiting for each other --------------------------------------------------------------------------------------------
 
 
