@@ -963,6 +963,31 @@ async def test_large_messages_wait_in_fewer():
         await asyncio.gather(sending, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    ("sent", "most"), [(masked(0x81, b""), 32 + 683), (masked(0xC2, _zeros(1)[:-4]), 6)], ids=["empty", "compressed"]
+)
+@on_a_loop
+async def test_of_what_is_read_at_once_no_more_is_made_than_a_page(sent, most):
+    """A read may hold ten thousand messages, or some that inflate a thousand times: the rest waits as it came."""
+    step, end = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await step.wait()
+        await receive()
+        await send({"type": "websocket.accept"})
+        await end.wait()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate") + sent * (60_000 // len(sent)))
+        await until(lambda: client.server.received > 55_000)
+        step.set()
+        await until(lambda: worker.service.websockets and worker.service.unread, "reading has paused")
+
+        assert 0 < worker.counts["WEBSOCKET_RECEIVED"] <= most
+        end.set()
+
+
 @on_a_loop
 async def test_a_slow_client_makes_send_wait():
     """Until it reads; nothing is lost."""
