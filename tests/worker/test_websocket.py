@@ -703,6 +703,20 @@ async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
         assert not worker.lines
 
 
+@pytest.mark.parametrize("behind", [masked(0x89, b"on"), masked(0x88, struct.pack("!H", 1000)), masked(0x83, b"")])
+@on_a_loop
+async def test_what_is_behind_text_that_is_none_is_not_read(behind):
+    """Though it came in the same read: no pong, and the close is for the first fault, not for what followed it."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x81, b"\xff") + behind)
+
+        assert 1007 == (await peer.closed())[0]
+        assert not peer.pongs
+        assert 1007 == app.heard[-1]["code"]
+
+
 @on_a_loop
 async def test_who_sends_on_after_garbage_still_reads_the_close():
     """What it sends is read and thrown away for LINGER_S, so that no reset takes the close frame from it."""
@@ -729,6 +743,31 @@ async def test_a_message_of_the_largest_size_is_taken():
         await peer.send_fragments(b"x" * 500, b"x" * 501)
 
         assert 1009 == (await peer.closed())[0]
+
+
+@on_a_loop
+async def test_control_frames_are_not_held_to_the_limit_on_a_message():
+    """Neither between fragments that nearly fill it, nor where it is shorter than they may be."""
+    app = Listener()
+    async with Worker(app, websocket={"max_message": 100}) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x02, b"x" * 99) + masked(0x89, b"y" * 125) + masked(0x80, b"z"))
+        assert b"y" * 125 == await peer.pong()
+        await peer.send_raw(masked(0x02, b"x" * 100) + masked(0x88, struct.pack("!H", 1000) + b"y" * 123))
+
+        assert (1000, "y" * 123) == await peer.closed()
+        assert [{"type": "websocket.receive", "bytes": b"x" * 99 + b"z"}] == app.heard[1:-1]
+
+
+@pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
+@on_a_loop
+async def test_who_exceeds_the_limit_is_told_it(sent):
+    """The one that stands in the configuration."""
+    async with Worker(echo, websocket={"max_message": 100}) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(sent)
+
+        assert (1009, "a message exceeds 100 bytes") == await peer.closed()
 
 
 @on_a_loop
@@ -851,6 +890,19 @@ async def test_what_does_not_inflate_is_garbage(sent):
         assert 1002 == (await peer.closed())[0]
 
 
+@pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
+@on_a_loop
+async def test_a_message_may_end_with_a_final_block(offer):
+    """As in the example of RFC 7692 section 7.2.3.4: the next one is read all the same, and nothing of it is kept."""
+    hello = masked(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    in_fragments = masked(0x41, b"\xf3\x48\xcd\xc9\xc9\x07\x00") + masked(0x80, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    async with Worker(echo) as worker:
+        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
+        await peer.send_raw(hello + hello + in_fragments + masked(0x81, b"plain") + hello)
+
+        assert ["Hello", "Hello", "HelloHello", "plain", "Hello"] == [await peer.message() for _ in range(5)]
+
+
 # -- waiting for each other --------------------------------------------------------------------------------------------
 
 
@@ -909,6 +961,31 @@ async def test_large_messages_wait_in_fewer():
         step.set()
         peer.client.close()
         await asyncio.gather(sending, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "most"), [(masked(0x81, b""), 32 + 683), (masked(0xC2, _zeros(1)[:-4]), 6)], ids=["empty", "compressed"]
+)
+@on_a_loop
+async def test_of_what_is_read_at_once_no_more_is_made_than_a_page(sent, most):
+    """A read may hold ten thousand messages, or some that inflate a thousand times: the rest waits as it came."""
+    step, end = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await step.wait()
+        await receive()
+        await send({"type": "websocket.accept"})
+        await end.wait()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate") + sent * (60_000 // len(sent)))
+        await until(lambda: client.server.received > 55_000)
+        step.set()
+        await until(lambda: worker.service.websockets and worker.service.unread, "reading has paused")
+
+        assert 0 < worker.counts["WEBSOCKET_RECEIVED"] <= most
+        end.set()
 
 
 @on_a_loop
