@@ -17,7 +17,7 @@ from setproctitle import setproctitle
 from asgid import wire
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
-from asgid.errors import BootError, ExitCode
+from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
 from asgid.worker import privileges
 from asgid.worker.access import AccessLog
@@ -207,6 +207,8 @@ class Worker:
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
+        if isinstance(error, ClientDisconnectedError):  # a task of the application's sent to a client that had left
+            return
         stack = "".join(traceback.format_exception(error)).rstrip() if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
 

@@ -35,6 +35,9 @@ LINGER_S = 2.0
 #: Of one read so much at a time, for all messages in it are made before anybody can say that it is enough: empty ones
 #: of six bytes take 50 times as much, compressed ones up to a thousand times. It costs 0.1 to 0.4 ms a MiB.
 _SLICE = 4096
+#: Frames in a slice after which it is the others' turn. Pings and fragments never fill the application's queue, so a
+#: client that sent nothing else, tiny ones, kept the loop for seconds, and eight of them until the worker was replaced.
+_MANY = 128
 
 
 class WebSocket(asyncio.Protocol):
@@ -45,6 +48,7 @@ class WebSocket(asyncio.Protocol):
         "_compressed_from",
         "_conversation",
         "_held",
+        "_is_others_turn",
         "_is_pinged",
         "_is_reading_paused",
         "_phase",
@@ -76,6 +80,7 @@ class WebSocket(asyncio.Protocol):
         self._ping_interval = service.config.websocket.ping_interval
         self._is_pinged = False
         self._is_reading_paused = False
+        self._is_others_turn = False  # of the loop: what is held is read in the next one
         self._held = b""  # received, and not to be read before the application has caught up
         self._unsent = 0
 
@@ -118,7 +123,7 @@ class WebSocket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
         service, exchange = self.service, self.exchange
         self._end(ABNORMAL, "")
-        self._phase, self.deadline = "linger", inf
+        self._phase, self.deadline, self._held = "linger", inf, b""
         self.writer.release()
         self._protocol.parser.close()  # it and the library's protocol hold each other
         service.row[WEBSOCKETS] -= 1
@@ -144,12 +149,21 @@ class WebSocket(asyncio.Protocol):
 
     def _read_slices(self, data: bytes) -> None:
         for at in range(0, len(data), _SLICE):
+            if self._is_others_turn:
+                self._pause_reading()
             if self._is_reading_paused:
                 self._held = data[at:]
                 return
-            self._read(data[at : at + _SLICE])
+            if self._read(data[at : at + _SLICE]) > _MANY:
+                self._is_others_turn = True
+                self.service.loop.call_soon(self._go_on)
 
-    def _read(self, data: bytes) -> None:
+    def _go_on(self) -> None:
+        self._is_others_turn = False
+        self.resume_reading()
+
+    def _read(self, data: bytes) -> int:
+        """Take what was received; return how many frames it has ended."""
         protocol = self._protocol
         protocol.receive_data(data)
         frames: list[Frame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
@@ -160,6 +174,7 @@ class WebSocket(asyncio.Protocol):
             self._write_out()
         if protocol.state is not OPEN:
             self._follow()
+        return len(frames)
 
     def _take(self, content: "str | BytesLike") -> None:
         """Take a message."""
@@ -209,8 +224,8 @@ class WebSocket(asyncio.Protocol):
         """Begin to close, and wait for the client's answer; what it sends until then is thrown away."""
         if self._phase != "open":
             return
-        self._end(code, reason)
         self._protocol.send_close(code, reason)
+        self._end(code, reason)
         self._write_out()
         self._await_end("closing", CLOSE_S)
         self.resume_reading()
@@ -297,8 +312,8 @@ class WebSocket(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read on, where neither the application nor the client is behind; first what was held."""
-        is_open = self._phase == "open"
-        if not self._is_reading_paused or self.writer.is_paused or (is_open and self._conversation.is_full):
+        is_full = self._phase == "open" and self._conversation.is_full
+        if not self._is_reading_paused or self.writer.is_paused or self._is_others_turn or is_full:
             return
         self._is_reading_paused = False
         held, self._held = self._held, b""

@@ -406,6 +406,7 @@ async def test_what_is_sent_in_one_turn_leaves_in_order():
         ({"type": "websocket.close", "code": 999}, "999 is not a code"),
         ({"type": "websocket.close", "code": 5000}, "5000 is not a code"),
         ({"type": "websocket.close", "code": "1000"}, "'1000' is not a code"),
+        ({"type": "websocket.close", "code": 1000.0}, "1000.0 is not a code"),
         ({"type": "websocket.close", "reason": "x" * 124}, "at most 123 bytes"),
     ],
 )
@@ -599,6 +600,71 @@ async def test_after_its_own_close_an_application_may_send_nothing_more():
 
         assert (1000, "") == await peer.closed()
         assert "'websocket.send' is not expected; the WebSocket is closed" in str(worker.lines[-1].fields["stack"])
+
+
+@pytest.mark.parametrize("client_closes", [True, False])
+@on_a_loop
+async def test_who_sends_after_the_applications_return_is_told_that_nobody_listens(client_closes):
+    """A task of it that sends to all may be late: that is an OSError, whoever closed."""
+    step = asyncio.Event()
+    said: list[object] = []
+
+    async def late(send):
+        await step.wait()
+        try:
+            await send({"type": "websocket.send", "text": "x"})
+        except OSError as error:
+            said.append(type(error).__name__)
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        said.append(asyncio.ensure_future(late(send)))
+        if client_closes:
+            await receive()
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        if client_closes:
+            await peer.send_close()
+        await peer.closed()
+        await until(lambda: not worker.service.running)
+        step.set()
+        await until(lambda: len(said) == 2)
+
+        assert "ClientDisconnectedError" == said[1]
+
+
+@on_a_loop
+async def test_a_reset_while_bytes_are_held_is_1006_too():
+    """They wait for an application that is behind, and with the connection they are gone; what it has got stays."""
+    begun, step = asyncio.Event(), asyncio.Event()
+    heard: list[dict[str, Any]] = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        begun.set()
+        await step.wait()
+        heard.append(await receive())
+        while heard[-1]["type"] != "websocket.disconnect":
+            heard.append(await receive())
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await begun.wait()
+        peer.client.push(masked(0x81, b"x") * 12_000)
+        await until(lambda: worker.service.unread, "reading has paused")
+        [websocket] = worker.service.websockets
+        assert websocket._held
+        peer.client.close()
+        websocket.abort()
+        await all_closed(worker)
+        step.set()
+        await until(lambda: not worker.service.running)
+
+        assert 1006 == heard[-1]["code"]
+        assert not worker.lines
 
 
 @on_a_loop
@@ -1200,6 +1266,27 @@ async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
         step.set()
 
         assert ["a", "b", "c"] == [await peer.message() for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "frame", [masked(0x8A, b""), masked(0x89, b""), masked(0x00, b"")], ids=["pong", "ping", "part"]
+)
+@on_a_loop
+async def test_who_sends_tiny_frames_without_end_leaves_the_loop_to_others(frame):
+    """They never fill the application's queue, and each costs as much as a message: so many, then it is others' turn."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        sent = (masked(0x01, b"") if frame[0] == 0 else b"") + frame * 40_000
+        flood = asyncio.ensure_future(peer.send_raw(sent))
+        await until(lambda: worker.service.unread, "it is made to wait")
+        turns = 0
+        [websocket] = worker.service.websockets
+        while websocket._held:
+            await asyncio.sleep(0)
+            turns += 1
+
+        assert turns > 3
+        flood.cancel()
 
 
 @on_a_loop
