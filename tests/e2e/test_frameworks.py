@@ -217,11 +217,9 @@ def test_a_background_task_runs_after_its_response(served: Served) -> None:
         eventually(served.background.exists)
 
 
+@pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].has_lifespan], indirect=True)
 def test_what_startup_left_is_there_for_every_request(served: Served) -> None:
     """In the place that the framework has for it, which is not always the scope's `state`."""
-    if not served.framework.has_lifespan:
-        pytest.skip("it has no lifespan")
-
     assert b"from startup" == get(served.daemon.address(), "/state").body
 
 
@@ -325,10 +323,9 @@ def test_an_application_learns_how_a_client_left(served: Served, code: str) -> N
     eventually(lambda: expected in gone(served)[before:])
 
 
+@pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].denial], indirect=True)
 def test_a_handshake_may_be_denied(served: Served) -> None:
-    """With a status of the application's own where its framework knows of that, else 403."""
-    if served.framework.denial is None:
-        pytest.skip("it accepts every handshake for which it has a route")
+    """With a status of the application's own where its framework knows of that, else 403. Sanic denies none."""
     with pytest.raises(InvalidStatus) as denied, connect(f"ws://{served.daemon.address()}/denied", proxy=None):
         pass
     answer = denied.value.response

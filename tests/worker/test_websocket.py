@@ -1273,7 +1273,7 @@ async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
 )
 @on_a_loop
 async def test_who_sends_tiny_frames_without_end_leaves_the_loop_to_others(frame):
-    """They never fill the application's queue, and each costs as much as a message: so many, then it is others' turn."""
+    """They never fill the application's queue, and each costs as much as a message: then it is others' turn."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         sent = (masked(0x01, b"") if frame[0] == 0 else b"") + frame * 40_000
