@@ -116,6 +116,10 @@ class Workers(Table):
     count: Annotated[int | Literal["auto"], whole(1, 500, word="auto", means="auto")] = Field(
         "auto", description="processes that serve; auto: one for each CPU that affinity and cgroup quota leave us"
     )
+    threads: Annotated[int, whole(1, 1000)] = Field(
+        16,
+        description="requests a worker of a WSGI application works on at once, each in a thread; ASGI has no use of it",
+    )
     max_requests: CountOrOff = Field(0, description="replace a worker after so many requests; 0 never does")
     max_requests_jitter: CountOrOff = Field(
         0, description="up to so many requests more, drawn for each worker, so that not all are replaced at once"
@@ -164,7 +168,11 @@ class Limits(Table):
         0, description="requests a worker works on at once, 0 for no cap; idle connections never count"
     )
     queue: CountOrOff = Field(
-        0, description="requests that may wait for a place below that cap; above it 503 with Retry-After"
+        0,
+        description=(
+            "requests that may wait for a place below that cap; above it 503 with Retry-After; where only "
+            "workers.threads is the cap, 0 lets all wait"
+        ),
     )
     queue_timeout: Duration = Field(5.0, description="how long a request waits for a place before it gets that 503")
     request_line: Size = Field(8 * 2**10, description="longest request line; a longer one is answered 414")

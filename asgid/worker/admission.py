@@ -10,6 +10,8 @@ from enum import Enum, auto
 from math import inf
 from typing import Generic, TypeVar
 
+from asgid.config import Limits
+
 Waiting = TypeVar("Waiting")
 
 
@@ -78,6 +80,20 @@ class Entry(Enum):
 
 class Places(Generic[Waiting]):
     """So many requests at a time, and a waiting room of a bounded size: first come, first served."""
+
+    @classmethod
+    def within(cls, limits: Limits, threads: int | None) -> "Places[Waiting] | None":
+        """Return what `limits` leave to an application of so many threads, None for one of none; None: no cap.
+
+        Whoever sets a cap says with it who may wait. Where threads are the only cap, all may that may be connected:
+        they would have to in a server that gives each connection a thread, and queue_timeout sees to it that they do
+        not for long.
+        """
+        if limits.requests or threads is None:
+            cap, room = limits.requests, limits.queue
+        else:
+            cap, room = threads, limits.queue or limits.connections
+        return cls(min(cap, threads or cap), room, limits.queue_timeout) if cap else None
 
     def __init__(self, cap: int, room: int, patience: float) -> None:
         self._cap, self._room, self._patience = cap, room, patience

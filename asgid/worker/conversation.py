@@ -105,9 +105,15 @@ class Conversation:
         try:
             await app(exchange.scope, self.receive, self.send)
         except BaseException:
-            self._close(INTERNAL_ERROR, "")
+            self._finish(INTERNAL_ERROR)
             raise
-        self._close(NORMAL, "")
+        self._finish(NORMAL)
+
+    def _finish(self, code: int) -> None:
+        """The call is over; whoever still holds `send` is told that the WebSocket is."""
+        if self._socket:
+            self._socket.close(code, "")
+            self._messages.clear()
 
     # The WebSocket's side
 
@@ -170,7 +176,9 @@ class Conversation:
                 if self._ended is not None:
                     raise ClientDisconnectedError(f"the WebSocket is closed, with code {self._ended[0]}")
         elif kind == "websocket.close":
-            self._close(*_code_and_reason(message))
+            socket.close(*_code_and_reason(message))
+            self._state = CLOSED
+            self._messages.clear()
         else:
             raise self._unexpected(kind)
 
@@ -219,12 +227,6 @@ class Conversation:
         await self._exchange.send({"type": "http.response.start", "status": status})
         await self._exchange.send({"type": "http.response.body"})
 
-    def _close(self, code: int, reason: str) -> None:
-        if self._socket and self._state is OPEN:
-            self._state = CLOSED
-            self._messages.clear()
-            self._socket.close(code, reason)  # nothing, where it is over already
-
     def _unexpected(self, kind: object) -> AppError:
         return AppError(f"send() of {kind!r} is not expected; the WebSocket is {self._state.name.lower()}")
 
@@ -247,7 +249,7 @@ def _bytes(data: object) -> bytes:
 def _code_and_reason(message: Message) -> tuple[int, str]:
     code, reason = message.get("code"), message.get("reason")
     code, reason = NORMAL if code is None else code, "" if reason is None else reason
-    if code not in _SAYABLE:
+    if not isinstance(code, int) or code not in _SAYABLE:  # 1000.0 would be found: it is the same as 1000
         raise AppError(f"websocket.close: {code!r} is not a code that may be sent (RFC 6455 section 7.4)")
     if not isinstance(reason, str) or len(_encoded(reason)) > _LONGEST_REASON:
         raise AppError(f"websocket.close: the reason is text of at most {_LONGEST_REASON} bytes in UTF-8")

@@ -1,10 +1,11 @@
 """permessage-deflate (RFC 7692) as the frames of one WebSocket pass through it: negotiated, bounded, made when needed.
 
 `websockets` compresses, and inflates to no more than a message may have. What is added here: nothing is allocated
-before the first message that needs it, for two zlib contexts are more than all else that an idle WebSocket takes; and a
-short message is not worth compressing.
+before the first message that needs it, for two zlib contexts are more than all else that an idle WebSocket takes; a
+short message is not worth compressing; and one may end with a final block.
 """
 
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
@@ -72,7 +73,13 @@ class Deflate(Extension):
         """Inflate a frame to at most `max_size` bytes; raises PayloadTooBig beyond."""
         if self._made is None and not frame.rsv1:
             return frame
-        return self._working().decode(frame, max_size=max_size)
+        made = self._working()
+        inflated = made.decode(frame, max_size=max_size)
+        # A client may end a message with a final block (RFC 7692 section 7.2.3.4). To zlib that is the end of all: what
+        # follows would inflate to nothing, and be kept. So it begins anew, as `ws` of Node.js does.
+        if hasattr(made, "decoder") and made.decoder.eof:  # without context takeover there is none between messages
+            made.decoder = zlib.decompressobj(wbits=-made.remote_max_window_bits)
+        return inflated
 
     def encode(self, frame: Frame) -> Frame:
         """Compress a frame."""

@@ -1,6 +1,6 @@
 """The fragments of one WebSocket message, until it is whole (RFC 6455 section 5.4); what is to be text must be UTF-8.
 
-It does not know the limit on a message: `websockets` holds all fragments together to it.
+It does not know the limit on a message, only its size so far.
 """
 
 from codecs import getincrementaldecoder
@@ -19,6 +19,11 @@ class Fragments:
     def __init__(self, *, is_text: bool) -> None:
         self._content = bytearray()
         self._decoder = _utf8() if is_text else None
+
+    @property
+    def size(self) -> int:
+        """Bytes that were taken so far."""
+        return len(self._content)
 
     def add(self, data: "bytes | bytearray | memoryview", is_last: bool) -> None:
         """Take a fragment; UnicodeDecodeError at the first that cannot be part of any text."""

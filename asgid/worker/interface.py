@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from asgid.config import Config
 from asgid.errors import BootError
-from asgid.worker import consumer
+from asgid.worker import consumer, wsgi
 from asgid.worker.service import Application, Event, Receive, Send
 
 Interface: TypeAlias = Literal["asgi3", "asgi2", "consumer", "wsgi"]
@@ -46,6 +46,7 @@ ADAPTERS: Mapping[Interface, Callable[[Any, Config], Application]] = {
     "asgi3": lambda app, _: cast("Application", app),
     "asgi2": lambda app, _: _twice(app),
     "consumer": lambda app, _: consumer.adapt(app),
+    "wsgi": lambda app, config: wsgi.adapt(app, config.workers.threads),
 }
 
 _TAKES: Mapping[Interface, str] = {
@@ -126,8 +127,6 @@ def adapted(found: Callable[..., object], target: str, config: Config) -> Loaded
         interface = _spoken(_Shape(found, signature), target)
     else:
         interface = _believed(wanted, _Shape(found, signature), target)
-    if interface not in ADAPTERS:
-        raise BootError(f'app.target: "{target}" speaks {interface}, which this version of asgid does not serve')
     loaded = Loaded(ADAPTERS[interface](found, config), interface)
     if loaded.is_http_only and config.app.lifespan == "on":
         raise BootError(f'app.lifespan: "{target}" speaks {interface}, which has no lifespan; remove the line')

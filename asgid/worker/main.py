@@ -7,6 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
 from time import monotonic
 from types import FrameType
@@ -16,7 +17,7 @@ from setproctitle import setproctitle
 from asgid import wire
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
-from asgid.errors import BootError, ExitCode
+from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
 from asgid.worker import privileges
 from asgid.worker.access import AccessLog
@@ -46,8 +47,8 @@ def main(assignment: Assignment) -> int:
             log = Log(settings.level, settings.format, settings.output).bind(slot=assignment.slot, pid=os.getpid())
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(Worker(assignment, lifeline, log).live())
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(Worker(assignment, lifeline, log, partial(load, assignment.config)).live())
     except BootError as error:
         lifeline.send(wire.Failed(str(error)))
         return int(ExitCode.NO_WORKER)
@@ -57,8 +58,8 @@ def main(assignment: Assignment) -> int:
 class Worker:
     """The parts of one worker, and the order in which they come and go."""
 
-    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log) -> None:
-        self._assignment, self._lifeline, self._log = assignment, lifeline, log
+    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], Loaded]) -> None:
+        self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
         self._leave = asyncio.Event()
 
@@ -71,7 +72,7 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        loaded = load(self._config)
+        loaded = self._load()
         lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
         converse = None if loaded.is_http_only else _converse()
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
@@ -122,6 +123,7 @@ class Worker:
 
     def _service(self, loaded: Loaded, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
         limits, loop = self._config.limits, asyncio.get_running_loop()
+        threads = self._config.workers.threads if loaded.interface == "wsgi" else None
         service = Service(
             app=loaded.app,
             config=self._config,
@@ -135,7 +137,7 @@ class Worker:
                 doors.reopen,
                 lambda: doors.step_back(lambda: service.admission.is_ahead(service.fewest())),
             ),
-            places=Places(limits.requests, limits.queue, limits.queue_timeout) if limits.requests else None,
+            places=Places.within(limits, threads),
         )
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
@@ -205,6 +207,8 @@ class Worker:
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
+        if isinstance(error, ClientDisconnectedError):  # a task of the application's sent to a client that had left
+            return
         stack = "".join(traceback.format_exception(error)).rstrip() if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
 
@@ -221,7 +225,7 @@ def _converse() -> Callable[[Exchange, Iterable[Field]], None]:
     return converse
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return uvloop's, or None for asyncio's own where uvloop is not installed; the master has warned of that once."""
     if find_spec("uvloop") is None:
         return None

@@ -102,6 +102,9 @@ class Chat(AsyncWebsocketConsumer):
     async def said(self, event):
         await self.send(event["text"])
 
+    async def disconnect(self, code):
+        gone.append("chat")
+
 
 class Echo(AsyncWebsocketConsumer):
     async def connect(self):

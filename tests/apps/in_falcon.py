@@ -97,6 +97,7 @@ class Sockets:
                     await member.send_text(said)
         finally:
             room.remove(ws)
+            gone.append("chat")
 
     async def on_websocket_echo(self, req, ws):
         await ws.accept("chat.v2" if "chat.v2" in ws.subprotocols else None)

@@ -109,6 +109,7 @@ async def chat(socket: WebSocket):
                 await member.send_text(text)
     finally:
         room.remove(socket)
+        gone.append("chat")
 
 
 @application.websocket("/echo")

@@ -107,6 +107,7 @@ async def chat(socket: WebSocket, channels: ChannelsPlugin) -> None:
         await socket.send_text("welcome")
         async for text in socket.iter_data():
             channels.publish(text, "room")
+    gone.append("chat")
 
 
 @websocket("/echo")

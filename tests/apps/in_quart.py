@@ -105,6 +105,7 @@ async def chat():
                 await other.send(text)
     finally:
         room.remove(member)
+        gone.append("chat")
 
 
 @application.websocket("/echo")

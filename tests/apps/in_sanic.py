@@ -103,6 +103,7 @@ async def chat(request, socket):
                 await member.send(said)
     finally:
         room.remove(socket)
+        gone.append("chat")
 
 
 @application.websocket("/echo", subprotocols=["chat.v2"])

@@ -96,6 +96,7 @@ async def chat(socket):
                 await member.send_text(text)
     finally:
         room.remove(socket)
+        gone.append("chat")
 
 
 async def echo(socket):

@@ -217,11 +217,9 @@ def test_a_background_task_runs_after_its_response(served: Served) -> None:
         eventually(served.background.exists)
 
 
+@pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].has_lifespan], indirect=True)
 def test_what_startup_left_is_there_for_every_request(served: Served) -> None:
     """In the place that the framework has for it, which is not always the scope's `state`."""
-    if not served.framework.has_lifespan:
-        pytest.skip("it has no lifespan")
-
     assert b"from startup" == get(served.daemon.address(), "/state").body
 
 
@@ -250,7 +248,7 @@ def chat(served: Served) -> Iterator[ClientConnection]:
 
 
 def gone(served: Served) -> list[str]:
-    """Return how the application has seen clients leave: by code, "left", or "events"."""
+    """Return how the application has seen clients leave: an echo by code or "left", the others by their path."""
     return get(served.daemon.address(), "/gone").body.decode().split()
 
 
@@ -274,6 +272,7 @@ def test_a_chat_reaches_everybody_in_the_room(served: Served) -> None:
         with chat(served) as third:
             third.send("only passing")
             assert ["only passing"] * 3 == [socket.recv(timeout=10) for socket in (first, second, third)]
+        eventually(lambda: "chat" in gone(served))  # until then it is a member, and to speak to it is an error
         first.send("who was that?")
 
         assert "who was that?" == second.recv(timeout=10)
@@ -324,10 +323,9 @@ def test_an_application_learns_how_a_client_left(served: Served, code: str) -> N
     eventually(lambda: expected in gone(served)[before:])
 
 
+@pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].denial], indirect=True)
 def test_a_handshake_may_be_denied(served: Served) -> None:
-    """With a status of the application's own where its framework knows of that, else 403."""
-    if served.framework.denial is None:
-        pytest.skip("it accepts every handshake for which it has a route")
+    """With a status of the application's own where its framework knows of that, else 403. Sanic denies none."""
     with pytest.raises(InvalidStatus) as denied, connect(f"ws://{served.daemon.address()}/denied", proxy=None):
         pass
     answer = denied.value.response

@@ -132,7 +132,8 @@ def test_either_side_may_end_it(served: Daemon) -> None:
 
             async def have_both_left() -> bool:
                 left = (await witness.ask("who_left"))[before:]
-                return sorted(left) == ["client disconnect", "server disconnect"]
+                # On Python 3.11 its client has closed before it can say that it leaves.
+                return left in (["server disconnect", by] for by in ("client disconnect", "transport close"))
 
             await until(have_both_left)
 

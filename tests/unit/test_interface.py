@@ -139,7 +139,7 @@ SHAPES: dict[Interface, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def every_adapter(monkeypatch):
     """Has each interface served, by something that can be told from the others."""
-    monkeypatch.setattr("asgid.worker.interface.ADAPTERS", {name: lambda app, _: app for name in (*ADAPTERS, "wsgi")})
+    monkeypatch.setattr("asgid.worker.interface.ADAPTERS", dict.fromkeys(ADAPTERS, lambda app, _: app))
 
 
 def spoken(found: Any, interface: str = "auto", **settings: object) -> Loaded:

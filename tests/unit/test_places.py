@@ -1,5 +1,8 @@
 """Requests at a time: so many begin, so many wait, the rest is refused; and whoever waited longest goes first."""
 
+import pytest
+
+from asgid.config import Limits
 from asgid.worker.admission import Entry, Places
 
 
@@ -59,3 +62,25 @@ def test_patience_ends_in_the_order_of_arrival():
     assert full.overdue(14.9) == []
     assert full.overdue(16.0) == ["b", "c"]
     assert full.leave() == "d"
+
+
+WITHIN = {
+    # what is set: (limits, threads, how many of 99 begin, how many wait)
+    "nothing": ({}, None, 99, 0),
+    "a queue without a cap": ({"queue": 5}, None, 99, 0),
+    "a cap": ({"requests": 3}, None, 3, 0),
+    "a cap and a queue": ({"requests": 3, "queue": 5}, None, 3, 5),
+    "threads": ({"connections": 50}, 4, 4, 50),
+    "threads and a queue": ({"queue": 5}, 4, 4, 5),
+    "threads and a cap below them": ({"requests": 3}, 4, 3, 0),
+    "threads and a cap above them": ({"requests": 9, "queue": 5}, 4, 4, 5),
+}
+
+
+@pytest.mark.parametrize(("limits", "threads", "begin", "wait"), WITHIN.values(), ids=WITHIN.keys())
+def test_threads_are_a_cap_and_a_cap_alone_lets_nobody_wait(limits, threads, begin, wait):
+    """Where nobody has set one, whoever is connected may wait for a thread."""
+    found = Places[int].within(Limits(**limits), threads)
+    entries = [found.enter(number, 0.0) for number in range(99)] if found is not None else [Entry.BEGINS] * 99
+
+    assert (begin, wait) == (entries.count(Entry.BEGINS), entries.count(Entry.WAITS))

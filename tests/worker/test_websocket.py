@@ -406,6 +406,7 @@ async def test_what_is_sent_in_one_turn_leaves_in_order():
         ({"type": "websocket.close", "code": 999}, "999 is not a code"),
         ({"type": "websocket.close", "code": 5000}, "5000 is not a code"),
         ({"type": "websocket.close", "code": "1000"}, "'1000' is not a code"),
+        ({"type": "websocket.close", "code": 1000.0}, "1000.0 is not a code"),
         ({"type": "websocket.close", "reason": "x" * 124}, "at most 123 bytes"),
     ],
 )
@@ -601,6 +602,71 @@ async def test_after_its_own_close_an_application_may_send_nothing_more():
         assert "'websocket.send' is not expected; the WebSocket is closed" in str(worker.lines[-1].fields["stack"])
 
 
+@pytest.mark.parametrize("client_closes", [True, False])
+@on_a_loop
+async def test_who_sends_after_the_applications_return_is_told_that_nobody_listens(client_closes):
+    """A task of it that sends to all may be late: that is an OSError, whoever closed."""
+    step = asyncio.Event()
+    said: list[object] = []
+
+    async def late(send):
+        await step.wait()
+        try:
+            await send({"type": "websocket.send", "text": "x"})
+        except OSError as error:
+            said.append(type(error).__name__)
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        said.append(asyncio.ensure_future(late(send)))
+        if client_closes:
+            await receive()
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        if client_closes:
+            await peer.send_close()
+        await peer.closed()
+        await until(lambda: not worker.service.running)
+        step.set()
+        await until(lambda: len(said) == 2)
+
+        assert "ClientDisconnectedError" == said[1]
+
+
+@on_a_loop
+async def test_a_reset_while_bytes_are_held_is_1006_too():
+    """They wait for an application that is behind, and with the connection they are gone; what it has got stays."""
+    begun, step = asyncio.Event(), asyncio.Event()
+    heard: list[dict[str, Any]] = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        begun.set()
+        await step.wait()
+        heard.append(await receive())
+        while heard[-1]["type"] != "websocket.disconnect":
+            heard.append(await receive())
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await begun.wait()
+        peer.client.push(masked(0x81, b"x") * 12_000)
+        await until(lambda: worker.service.unread, "reading has paused")
+        [websocket] = worker.service.websockets
+        assert websocket._held
+        peer.client.close()
+        websocket.abort()
+        await all_closed(worker)
+        step.set()
+        await until(lambda: not worker.service.running)
+
+        assert 1006 == heard[-1]["code"]
+        assert not worker.lines
+
+
 @on_a_loop
 async def test_an_application_that_fails_closes_with_1011():
     """One that returns is done: 1000."""
@@ -703,6 +769,20 @@ async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
         assert not worker.lines
 
 
+@pytest.mark.parametrize("behind", [masked(0x89, b"on"), masked(0x88, struct.pack("!H", 1000)), masked(0x83, b"")])
+@on_a_loop
+async def test_what_is_behind_text_that_is_none_is_not_read(behind):
+    """Though it came in the same read: no pong, and the close is for the first fault, not for what followed it."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x81, b"\xff") + behind)
+
+        assert 1007 == (await peer.closed())[0]
+        assert not peer.pongs
+        assert 1007 == app.heard[-1]["code"]
+
+
 @on_a_loop
 async def test_who_sends_on_after_garbage_still_reads_the_close():
     """What it sends is read and thrown away for LINGER_S, so that no reset takes the close frame from it."""
@@ -729,6 +809,31 @@ async def test_a_message_of_the_largest_size_is_taken():
         await peer.send_fragments(b"x" * 500, b"x" * 501)
 
         assert 1009 == (await peer.closed())[0]
+
+
+@on_a_loop
+async def test_control_frames_are_not_held_to_the_limit_on_a_message():
+    """Neither between fragments that nearly fill it, nor where it is shorter than they may be."""
+    app = Listener()
+    async with Worker(app, websocket={"max_message": 100}) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(masked(0x02, b"x" * 99) + masked(0x89, b"y" * 125) + masked(0x80, b"z"))
+        assert b"y" * 125 == await peer.pong()
+        await peer.send_raw(masked(0x02, b"x" * 100) + masked(0x88, struct.pack("!H", 1000) + b"y" * 123))
+
+        assert (1000, "y" * 123) == await peer.closed()
+        assert [{"type": "websocket.receive", "bytes": b"x" * 99 + b"z"}] == app.heard[1:-1]
+
+
+@pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
+@on_a_loop
+async def test_who_exceeds_the_limit_is_told_it(sent):
+    """The one that stands in the configuration."""
+    async with Worker(echo, websocket={"max_message": 100}) as worker:
+        peer = await connect(worker)
+        await peer.send_raw(sent)
+
+        assert (1009, "a message exceeds 100 bytes") == await peer.closed()
 
 
 @on_a_loop
@@ -851,6 +956,19 @@ async def test_what_does_not_inflate_is_garbage(sent):
         assert 1002 == (await peer.closed())[0]
 
 
+@pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
+@on_a_loop
+async def test_a_message_may_end_with_a_final_block(offer):
+    """As in the example of RFC 7692 section 7.2.3.4: the next one is read all the same, and nothing of it is kept."""
+    hello = masked(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    in_fragments = masked(0x41, b"\xf3\x48\xcd\xc9\xc9\x07\x00") + masked(0x80, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
+    async with Worker(echo) as worker:
+        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
+        await peer.send_raw(hello + hello + in_fragments + masked(0x81, b"plain") + hello)
+
+        assert ["Hello", "Hello", "HelloHello", "plain", "Hello"] == [await peer.message() for _ in range(5)]
+
+
 # -- waiting for each other --------------------------------------------------------------------------------------------
 
 
@@ -909,6 +1027,31 @@ async def test_large_messages_wait_in_fewer():
         step.set()
         peer.client.close()
         await asyncio.gather(sending, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("sent", "most"), [(masked(0x81, b""), 32 + 683), (masked(0xC2, _zeros(1)[:-4]), 6)], ids=["empty", "compressed"]
+)
+@on_a_loop
+async def test_of_what_is_read_at_once_no_more_is_made_than_a_page(sent, most):
+    """A read may hold ten thousand messages, or some that inflate a thousand times: the rest waits as it came."""
+    step, end = asyncio.Event(), asyncio.Event()
+
+    async def app(scope, receive, send):
+        await step.wait()
+        await receive()
+        await send({"type": "websocket.accept"})
+        await end.wait()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate") + sent * (60_000 // len(sent)))
+        await until(lambda: client.server.received > 55_000)
+        step.set()
+        await until(lambda: worker.service.websockets and worker.service.unread, "reading has paused")
+
+        assert 0 < worker.counts["WEBSOCKET_RECEIVED"] <= most
+        end.set()
 
 
 @on_a_loop
@@ -1123,6 +1266,27 @@ async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
         step.set()
 
         assert ["a", "b", "c"] == [await peer.message() for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    "frame", [masked(0x8A, b""), masked(0x89, b""), masked(0x00, b"")], ids=["pong", "ping", "part"]
+)
+@on_a_loop
+async def test_who_sends_tiny_frames_without_end_leaves_the_loop_to_others(frame):
+    """They never fill the application's queue, and each costs as much as a message: then it is others' turn."""
+    async with Worker(echo) as worker:
+        peer = await connect(worker)
+        sent = (masked(0x01, b"") if frame[0] == 0 else b"") + frame * 40_000
+        flood = asyncio.ensure_future(peer.send_raw(sent))
+        await until(lambda: worker.service.unread, "it is made to wait")
+        turns = 0
+        [websocket] = worker.service.websockets
+        while websocket._held:
+            await asyncio.sleep(0)
+            turns += 1
+
+        assert turns > 3
+        flood.cancel()
 
 
 @on_a_loop

@@ -1,0 +1,65 @@
+"""The core of `websockets` for a server, where it has to be ours: text and the limit are judged frame by frame.
+
+Messages come out of it whole. It does not know the connection.
+"""
+
+import logging
+
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CLOSE, CONT, CTRL_OPCODES, TEXT, Frame
+from websockets.protocol import SERVER, Protocol
+
+from asgid.worker.fragments import Fragments
+
+#: What a control frame may hold (RFC 6455 section 5.5).
+_CONTROL_BYTES = 125
+TOO_BIG = 1009  # RFC 6455 section 7.4.1
+# What the library would say is counted on the board, or in the access log.
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 - no application's logging reaches it
+
+
+class Core(Protocol):
+    """The protocol of one client. The last frame of a message has the whole of it for its data, and text is a str."""
+
+    def __init__(self, max_message: int) -> None:
+        # The library holds a ping to the limit on messages too, and to what the fragments around it have left of that.
+        # It is told of a limit with room for one, and messages are held to theirs here.
+        super().__init__(SERVER, max_size=max(max_message, _CONTROL_BYTES), logger=_SILENT)
+        self._max_message = max_message
+        self._fragments: Fragments | None = None  # of a message that is not whole yet
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Take a frame; what is no text fails here, so that nothing behind it is read, answered or believed."""
+        opcode = frame.opcode
+        if opcode in CTRL_OPCODES:
+            if opcode is CLOSE:  # also between two fragments (RFC 6455 section 5.4): what was begun is not awaited
+                self.current_size = None
+        elif opcode is CONT or not frame.fin:
+            self._take_fragment(frame)
+            return
+        else:
+            self._hold_to_limit(len(frame.data))
+            if opcode is TEXT:
+                frame.data = str(frame.data, "utf-8")  # type: ignore[assignment] # for the library it is not to look at
+        super().recv_frame(frame)
+
+    def _take_fragment(self, frame: Frame) -> None:
+        is_first = frame.opcode is not CONT
+        if is_first:
+            self._fragments = Fragments(is_text=frame.opcode is TEXT)
+        if self._fragments is not None:  # else it is one of nothing, and the library says so
+            self._hold_to_limit(self._fragments.size + len(frame.data))
+            self._fragments.add(frame.data, frame.fin)
+            if frame.fin:
+                frame.data, self._fragments = self._fragments.whole(), None  # type: ignore[assignment] # the same
+        super().recv_frame(frame)
+        if is_first and self.current_size is not None:
+            self.current_size -= _CONTROL_BYTES
+
+    def _hold_to_limit(self, size: int) -> None:
+        if size > self._max_message:
+            raise PayloadTooBig(size, self._max_message)
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Fail; of the limit, the one that was configured is told."""
+        super().fail(code, f"a message exceeds {self._max_message} bytes" if code == TOO_BIG else reason)

@@ -1,0 +1,342 @@
+"""The real gunicorn over asgid's worker: its signals, its heartbeat, its settings, and nothing lost."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+import pytest
+
+from tests.client import Answer, Client, Load, get, in_thread, request
+from tests.daemon import APPS, ENVIRONMENT, eventually
+
+GUNICORN = Path(sys.executable).parent / "gunicorn"
+
+HELLO = {
+    "asgi": """
+async def hello_world(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": b"Hello, World!"})
+""",
+    "wsgi": """
+def hello_world(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"Hello, World!"]
+""",
+}
+
+
+class Gunicorn:
+    """One `gunicorn -k asgid.gunicorn.Worker` in a directory of its own; leaving its `with` block ends it."""
+
+    def __init__(self, directory: Path, *arguments: str, app: str = "pid:application") -> None:
+        self.directory = directory
+        self._arguments = (app, "-k", "asgid.gunicorn.Worker", "--no-control-socket", *arguments)
+        if "--bind" not in arguments:
+            self._arguments += ("--bind", "127.0.0.1:0")
+
+    def __enter__(self) -> Self:
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(GUNICORN), *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(APPS)},
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            print(self.log())
+        left = [self.process.pid, *self.workers()]
+        if self.process.poll() is None:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(15)
+        for pid in left:  # by pid, and only what is ours
+            if psutil.pid_exists(pid) and os.getsid(pid) == self.process.pid:
+                psutil.Process(pid).kill()
+        self.process.wait(5)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def signal(self, name: str) -> None:
+        os.kill(self.process.pid, getattr(signal, f"SIG{name}"))
+
+    def workers(self) -> list[int]:
+        try:
+            return [child.pid for child in psutil.Process(self.process.pid).children()]
+        except psutil.NoSuchProcess:
+            return []
+
+    def address(self) -> str:
+        """Return where it serves, once a first request was answered."""
+        said = re.compile(r"Listening at: (?:http://)?(unix:\S+|\S+:\d+)")
+        address: str = eventually(lambda: said.findall(self.log()), within=20)[0]
+
+        def answers() -> bool:
+            try:
+                get(address)
+            except OSError:
+                return False
+            return True
+
+        eventually(answers, within=20)
+        return address
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Callable[..., Gunicorn]]:
+    with ExitStack() as stack:
+        yield lambda *arguments, **others: stack.enter_context(Gunicorn(tmp_path, *arguments, **others))
+
+
+Served = Callable[..., Gunicorn]
+
+
+@pytest.mark.parametrize("interface", HELLO)
+@pytest.mark.parametrize("more", [(), ("--preload",), ("--workers", "2")])
+def test_gunicorn_serves_a_module_by_asgid(
+    served: Served, tmp_path: Path, interface: str, more: tuple[str, ...]
+) -> None:
+    """The command line of old with one word more, for ASGI and WSGI alike."""
+    (tmp_path / "app.py").write_text(HELLO[interface])
+    gunicorn = served("--bind", "localhost:0", *more, app="app:hello_world")
+
+    answer = get(gunicorn.address())
+
+    assert (200, b"Hello, World!", "asgid") == (answer.status, answer.body, answer.headers["server"])
+    eventually(lambda: len(gunicorn.workers()) == (2 if "--workers" in more else 1))
+    gunicorn.signal("TERM")
+    assert gunicorn.process.wait(10) == 0
+
+
+def test_a_socket_file_is_served(served: Served, tmp_path: Path) -> None:
+    """It is gunicorn's: bound, and removed."""
+    path = tmp_path / "socket"
+    gunicorn = served("--bind", f"unix:{path}")
+
+    assert get(f"unix:{path}" if gunicorn.address() else "").status == 200
+    gunicorn.signal("TERM")
+    assert gunicorn.process.wait(10) == 0
+    assert not path.exists()
+
+
+def test_a_reload_replaces_the_worker_and_loses_nobody(served: Served) -> None:
+    """HUP, under load: each request is answered, by the old one or by the new one."""
+    gunicorn = served()
+    with Load(gunicorn.address()) as load:
+        before = gunicorn.workers()
+        eventually(lambda: load.bodies)
+        gunicorn.signal("HUP")
+        eventually(lambda: len(load.bodies) == 2 and not set(before) & set(gunicorn.workers()), within=15)
+
+    assert [] == load.failures
+
+
+def test_workers_are_recycled_and_lose_nobody(served: Served) -> None:
+    """After `--max-requests`, which gunicorn draws for each: three come and go, and each request is answered."""
+    gunicorn = served("--max-requests", "100", "--max-requests-jitter", "20", "--workers", "2")
+    with Load(gunicorn.address()) as load:
+        eventually(lambda: len(load.bodies) >= 5, within=30)
+
+    assert [] == load.failures
+    assert "worker leaves" in gunicorn.log()
+
+
+def test_a_stop_lets_requests_end(served: Served) -> None:
+    """TERM: a stream that has begun goes on to its end, and gunicorn ends with 0."""
+    gunicorn = served(app="ticks:application")
+    with Client(gunicorn.address()) as client:
+        client.send(request("GET", "/2"))
+        client.head()
+        assert client.chunk() == b"0"
+        gunicorn.signal("TERM")
+
+        assert [b"1", b""] == [client.chunk(), client.chunk()]
+    assert gunicorn.process.wait(10) == 0
+
+
+def test_a_request_that_does_not_end_is_answered_before_the_arbiter_kills(served: Served) -> None:
+    """The end of the graceful timeout finds nobody to be killed: there is time for the application's shutdown."""
+    gunicorn = served("--graceful-timeout", "4", app="sleeper:application")
+    with Client(gunicorn.address()) as client:
+        client.send(request("GET", "/sleep"))
+        eventually(lambda: "asleep" in gunicorn.log())
+        gunicorn.signal("TERM")
+
+        assert 503 == client.answer().status
+    assert gunicorn.process.wait(10) == 0
+    assert "farewell" in gunicorn.log()
+
+
+def test_a_thread_that_never_returns_is_ended_by_the_arbiter(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request is answered at the end of the graceful timeout; Python would wait for the thread, `--timeout` not."""
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("GATE", str(gate))
+    gate.touch()
+    gunicorn = served("--timeout", "2", "--graceful-timeout", "1", app="wsgi_gate:application")
+    address = gunicorn.address()
+    gate.unlink()
+    (worker,) = gunicorn.workers()
+    with Client(address) as client:
+        client.send(request("GET"))
+        eventually(lambda: gunicorn.log().count("holds") == 2)
+        os.kill(worker, signal.SIGTERM)
+
+        assert 503 == client.answer().status
+    eventually(lambda: worker not in gunicorn.workers(), within=10)
+    gate.touch()
+    assert 200 == get(gunicorn.address()).status
+    assert "RuntimeError" not in gunicorn.log()
+
+
+def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
+    """After `--timeout`: the log says where it stood, and another worker serves."""
+    gunicorn = served("--timeout", "2", app="stuck:application")
+    first = get(gunicorn.address()).body
+    with Client(gunicorn.address()) as client:
+        client.send(request("GET", "/stuck"))
+        eventually(lambda: gunicorn.workers() and int(first) not in gunicorn.workers(), within=15)
+
+    assert first != get(gunicorn.address()).body
+    log = gunicorn.log()
+    assert "WORKER TIMEOUT" in log
+    assert "never_gives_the_loop_back" in log
+    assert "exited with code 1" in log
+    assert "CancelledError" not in log
+
+
+@pytest.mark.parametrize(("app", "path"), [("ticks:application", "/4"), ("wsgi_countdown:application", "/sse/")])
+def test_a_stream_outlives_the_timeout(served: Served, monkeypatch: pytest.MonkeyPatch, app: str, path: str) -> None:
+    """A worker that streams is no worker that is stuck: the countdown goes past `--timeout` twice and three times."""
+    monkeypatch.setenv("PACE_S", "0.04")
+    gunicorn = served("--timeout", "1", "--threads", "2", app=app)
+    address = gunicorn.address()
+    worker = gunicorn.workers()
+    begun = time.monotonic()
+    with Client(address) as client:
+        client.send(request("GET", path))
+        answer = client.answer()
+
+    assert 200 == answer.status
+    assert time.monotonic() - begun > 3
+    assert worker == gunicorn.workers()
+
+
+def test_quit_ends_a_worker_at_once(served: Served) -> None:
+    """Also while a request runs; the arbiter starts another."""
+    gunicorn = served(app="ticks:application")
+    address = gunicorn.address()
+    (worker,) = gunicorn.workers()
+    with Client(address) as client:
+        client.send(request("GET", "/20"))
+        client.head()
+        os.kill(worker, signal.SIGQUIT)
+
+        eventually(lambda: worker not in gunicorn.workers(), within=5)
+    assert get(gunicorn.address(), "/0").status == 200
+    assert "exited with code" not in gunicorn.log()
+
+
+def test_no_worker_outlives_its_arbiter(served: Served) -> None:
+    """It leaves by itself where that was killed."""
+    gunicorn = served()
+    gunicorn.address()
+    (worker,) = gunicorn.workers()
+    gunicorn.signal("KILL")
+    gunicorn.process.wait(5)
+
+    eventually(lambda: not psutil.pid_exists(worker), within=10)
+
+
+def test_logs_are_rotated_by_usr1(served: Served, tmp_path: Path) -> None:
+    """The access log is written by asgid, in gunicorn's format, and opened again by its name."""
+    log = tmp_path / "access.log"
+    gunicorn = served("--access-logfile", str(log), "--access-logformat", '%(h)s "%(r)s" %(s)s %({user-agent}i)s')
+    address = gunicorn.address()
+    with Client(address) as client:
+        client.get("/before", **{"User-Agent": "me"})
+    eventually(lambda: '127.0.0.1 "GET /before HTTP/1.1" 200 me\n' in log.read_text())
+    log.rename(tmp_path / "access.log.1")
+    gunicorn.signal("USR1")
+    eventually(log.exists)
+    get(address, "/after")
+
+    eventually(lambda: "/after" in log.read_text())
+    assert "/before" not in log.read_text()
+
+
+FAILURES = {
+    # what is served: (its file, arguments, exit code, what is said)
+    "its startup fails": ("startup_fails:application", (), 3, "the database of this application is down"),
+    "it is no application": ("app:strange", (), 3, ": it is no application"),
+    "its import fails": ("raises_at_import:application", (), 3, "Worker failed to boot"),
+    "TLS": ("pid:application", ("--certfile", "log", "--keyfile", "log"), 1, "have a proxy in front speak TLS"),
+    "an unknown atom": ("pid:application", ("--access-logformat", "%(T)s"), 1, "access_log_format: %(T)s is not known"),
+}
+
+
+@pytest.mark.parametrize(("app", "arguments", "code", "why"), FAILURES.values(), ids=FAILURES.keys())
+def test_what_cannot_be_served_ends_gunicorn(
+    served: Served, tmp_path: Path, app: str, arguments: tuple[str, ...], code: int, why: str
+) -> None:
+    """With its own exit codes, and no worker is tried again and again."""
+    (tmp_path / "app.py").write_text("async def strange(scope, receive): ...\n")
+    gunicorn = served(*arguments, app=app)
+
+    assert gunicorn.process.wait(20) == code
+    assert why in gunicorn.log()
+
+
+def test_hooks_are_called(served: Served, tmp_path: Path) -> None:
+    """Those of a worker's life; the sockets are still gunicorn's in the last one."""
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "def post_worker_init(worker):\n    print('hook: begins', flush=True)\n"
+        "def worker_exit(server, worker):\n    print('hook: ends on', worker.sockets[0].getsockname()[0], flush=True)\n"
+    )
+    gunicorn = served()
+    assert get(gunicorn.address()).status == 200
+    gunicorn.signal("TERM")
+
+    assert gunicorn.process.wait(10) == 0
+    assert ["hook: begins", "hook: ends on 127.0.0.1"] == re.findall("hook: .*", gunicorn.log())
+
+
+def test_gunicorns_threads_are_the_threads_of_wsgi(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two run, the third waits and is served."""
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("GATE", str(gate))
+    gate.touch()
+    gunicorn = served("--threads", "2", app="wsgi_gate:application")
+    address = gunicorn.address()
+    gate.unlink()
+    answers: list[Answer] = []
+    clients = [in_thread(lambda: answers.append(get(address))) for _ in range(3)]
+    (worker,) = map(psutil.Process, gunicorn.workers())
+    eventually(lambda: [end.status for end in worker.net_connections("tcp")].count("ESTABLISHED") == 3)
+    eventually(lambda: gunicorn.log().count("holds") == 3)  # beside the first request of all
+    gate.touch()
+    for client in clients:
+        client.join(10)
+
+    assert [b"held most=2"] * 3 == [answer.body for answer in answers]

@@ -1,0 +1,665 @@
+"""WSGI applications: what they are given, what becomes of what they say, and that no thread is ever left waiting."""
+
+import asyncio
+import io
+import os
+import sys
+import threading
+from wsgiref.validate import validator
+
+import pytest
+
+from asgid.errors import BootError, ClientDisconnectedError
+from asgid.worker.scope import request_scope, template
+from asgid.worker.wsgi import adapt
+from tests.worker.harness import Worker, on_a_loop, request, until
+
+PIECE = bytes(65536)
+
+
+def worker(app, /, **tables):
+    return Worker(adapt(app, 2), **tables)
+
+
+def answering(body):
+    """Return an application that answers with what `body` makes of its environment."""
+
+    def app(environ, start_response):
+        answer = body(environ)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [answer]
+
+    return app
+
+
+class Parts:
+    """A body by hand: `produced` and `is_closed` are what became of it."""
+
+    def __init__(self, parts):
+        self._parts = iter(parts)
+        self.produced = 0
+        self.is_closed = False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        part = next(self._parts)
+        self.produced += 1
+        return part
+
+    def close(self):
+        self.is_closed = True
+
+
+def saying(parts):
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return parts
+
+    return app
+
+
+def endless():
+    while True:
+        yield PIECE
+
+
+# -- what the application is given -------------------------------------------------------------------------------------
+
+
+def of(*names):
+    return answering(lambda environ: ascii([environ.get(name) for name in names]).encode())
+
+
+ENVIRON = {
+    # what is asked for: (request, settings, the environment's keys, their values)
+    "path": (
+        request("GET", "/caf%C3%A9/%ff/a%2Fb?q=%20x&%E9"),
+        {},
+        ("PATH_INFO", "SCRIPT_NAME", "QUERY_STRING", "REQUEST_METHOD", "SERVER_PROTOCOL"),
+        ["/caf\xc3\xa9/\xff/a/b", "", "q=%20x&%E9", "GET", "HTTP/1.1"],
+    ),
+    "root path": (
+        request("GET", "/api/api"),
+        {"app": {"root_path": "/api"}},
+        ("SCRIPT_NAME", "PATH_INFO"),
+        ["/api", "/api/api"],
+    ),
+    "headers": (
+        request("GET", "/", "Accept: a", "Accept: b", "X-Name: caf\xe9", "Cookie: a=1", "Cookie: b=2"),
+        {},
+        ("HTTP_ACCEPT", "HTTP_X_NAME", "HTTP_COOKIE", "HTTP_HOST"),
+        ["a,b", "caf\xc3\xa9", "a=1; b=2", "test.invalid"],
+    ),
+    "an underscore passes for no hyphen": (
+        request("GET", "/", "X_User: root", "X-User: me", "Content_Length: 7"),
+        {},
+        ("HTTP_X_USER", "HTTP_CONTENT_LENGTH", "CONTENT_LENGTH"),
+        ["me", None, None],
+    ),
+    "the body's own headers": (
+        request("POST", "/", "Content-Type: text/x", body=b"abc"),
+        {},
+        ("CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"),
+        ["text/x", "3", None, None],
+    ),
+    "what the server says of itself": (
+        request(),
+        {},
+        ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"),
+        [(1, 0), "http", True, True, False],
+    ),
+    "a unix socket has no host and no peer": (
+        request(),
+        {},
+        ("SERVER_NAME", "SERVER_PORT", "REMOTE_ADDR", "REMOTE_PORT", "wsgi.input_terminated"),
+        ["localhost", "80", "", None, True],
+    ),
+}
+
+
+@pytest.mark.parametrize(("asked", "tables", "names", "values"), ENVIRON.values(), ids=ENVIRON.keys())
+@on_a_loop
+async def test_the_environment_says_what_was_asked(asked, tables, names, values):
+    """As PEP 3333 has it: octets as characters, names in capitals."""
+    async with worker(of(*names), **tables) as running:
+        client = await running.connect()
+        await client.send(asked)
+
+        assert ascii(values).encode() == (await client.answer()).body
+
+
+@on_a_loop
+async def test_over_tcp_the_two_ends_have_names():
+    """Those of the connection."""
+    async with worker(of("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME")) as running:
+        client = await running.connect_tcp()
+        port = client.address.rpartition(":")[2]
+
+        assert repr(["127.0.0.1", port, "127.0.0.1"]).encode() == (await client.get()).body
+
+
+@on_a_loop
+async def test_a_socket_file_is_no_name_of_a_host():
+    """An application that makes an address of SERVER_NAME makes one that a client can use."""
+    said = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        said.append(message)
+
+    scope = template(client=None, server=("/run/asgid.sock", None), root_path="", scheme="http")
+    scope = request_scope(scope, None, "GET", b"/", 1, [])
+    await adapt(of("SERVER_NAME", "SERVER_PORT"), 1)(scope, receive, send)
+
+    assert b"['localhost', '80']" == said[1]["body"]
+
+
+@on_a_loop
+async def test_what_the_application_complains_of_is_on_stderr(capfd):
+    """Where the server's own log is by default."""
+    async with worker(answering(lambda environ: str(environ["wsgi.errors"].write("a complaint")).encode())) as running:
+        client = await running.connect()
+        assert b"11" == (await client.get()).body
+
+    sys.stderr.flush()
+    assert ("", "a complaint") == capfd.readouterr()
+
+
+@on_a_loop
+async def test_the_variable_of_another_gateway_changes_no_path(monkeypatch):
+    """SCRIPT_NAME in the environment of the process, which a2wsgi would believe."""
+    monkeypatch.setenv("SCRIPT_NAME", "/elsewhere")
+    async with worker(of("SCRIPT_NAME", "PATH_INFO")) as running:
+        client = await running.connect()
+
+        assert b"['', '/x']" == (await client.get("/x")).body
+
+
+@pytest.mark.parametrize("asked", [request(), request("POST", "/a?b", body=b"abc"), request("HEAD")])
+@on_a_loop
+async def test_the_validator_of_the_standard_library_finds_nothing(asked, capfd):
+    """It stands between server and application, and raises at any mistake of either."""
+
+    def app(environ, start_response):
+        body = environ["wsgi.input"].read(10)
+        environ["wsgi.errors"].write("")
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [body, b"!"]
+
+    async with worker(validator(app)) as running:
+        client = await running.connect()
+        await client.send(asked)
+        answer = await client.answer(asked.split()[0].decode())
+
+        assert (200, []) == (answer.status, running.lines)
+    assert "" == capfd.readouterr().err
+
+
+# -- the body of a request ---------------------------------------------------------------------------------------------
+
+LINES = b"one\ntwo, which is longer\n\nlast"
+
+READERS = {
+    "whole": lambda body: body.read(),
+    "a part": lambda body: b"%b|%b" % (body.read(5), body.read(100)),
+    "lines": lambda body: b"|".join(iter(body.readline, b"")),
+    "lines up to a length": lambda body: b"|".join(iter(lambda: body.readline(6), b"")),
+    "all lines": lambda body: b"|".join(body.readlines()),
+    "lines up to a hint": lambda body: b"|".join([*body.readlines(5), b"", *body.readlines(1000)]),
+    "by iteration": b"|".join,
+    "beyond its end": lambda body: body.read() + body.read() + body.read(5) + body.readline(),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
+@on_a_loop
+async def test_the_input_is_read_like_a_file(read):
+    """However the body comes: in one piece with a length, or byte by byte in chunks."""
+    expected = read(io.BytesIO(LINES))
+    chunks = [b"1\r\n%c\r\n" % octet for octet in LINES]
+    async with worker(answering(lambda environ: read(environ["wsgi.input"]))) as running:
+        client = await running.connect()
+        await client.send(request("POST", body=LINES))
+        whole = await client.answer()
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked"), *chunks, b"0\r\n\r\n")
+        cut = await client.answer()
+
+        assert [expected, expected] == [whole.body, cut.body]
+
+
+@on_a_loop
+async def test_a_body_that_breaks_off_is_no_whole_one():
+    """Reading raises an OSError: half an upload is never taken for all of it."""
+    seen = []
+
+    def read(environ):
+        try:
+            return environ["wsgi.input"].read()
+        except OSError as error:
+            seen.append(error)
+            raise
+
+    async with worker(answering(read)) as running:
+        client = await running.connect()
+        await client.send(request("POST", "/", "Content-Length: 10") + b"12345")
+        await until(lambda: running.service.running)
+        client.close()
+        await until(lambda: seen)
+
+        assert isinstance(seen[0], ClientDisconnectedError)
+    assert [] == running.lines
+
+
+@on_a_loop
+async def test_both_bodies_stream_side_by_side():
+    """Each piece is answered before the next one is sent."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        for line in environ["wsgi.input"]:
+            yield line.upper()
+
+    async with worker(app) as running:
+        client = await running.connect()
+        await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        await client.send(b"4\r\none\n\r\n")
+        await client.head()
+        assert b"4\r\nONE\n\r\n" == await client.exactly(9)
+
+        await client.send(b"4\r\ntwo\n\r\n0\r\n\r\n")
+        assert b"4\r\nTWO\n\r\n0\r\n\r\n" == await client.exactly(14)
+
+
+@on_a_loop
+async def test_an_upload_is_read_as_it_is_asked_for():
+    """Of a body that the application does not read yet, no more is taken than for any other application."""
+    go = threading.Event()
+
+    def read(environ):
+        go.wait(10)
+        return str(sum(map(len, iter(lambda: environ["wsgi.input"].read(10_000), b"")))).encode()
+
+    async with worker(answering(read)) as running:
+        client = await running.connect()
+        size = 4 << 20
+        sending = asyncio.create_task(client.send(request("POST", "/", f"Content-Length: {size}") + bytes(size)))
+        await until(lambda: client.server.takes_no_more)
+        assert client.server.received < 1 << 20
+
+        go.set()
+        assert str(size).encode() == (await client.answer()).body
+        await sending
+
+
+# -- what the application says -----------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_a_body_of_one_part_has_a_length():
+    """It leaves whole, head and body, as from an ASGI application."""
+    async with worker(saying([b"hello"])) as running:
+        client = await running.connect()
+        answer = await client.get()
+
+        assert (b"hello", "5", "text/plain") == (
+            answer.body,
+            answer.headers["content-length"],
+            answer.headers["content-type"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("parts", "body"),
+    [((), b""), ([b""], b""), ([b"a", b"", b"b"], b"ab"), (iter([b"", b"a"]), b"a"), ((b"x",), b"x")],
+)
+@on_a_loop
+async def test_a_body_is_the_sum_of_its_parts(parts, body):
+    """Empty ones say nothing."""
+    async with worker(saying(parts)) as running:
+        client = await running.connect()
+
+        assert body == (await client.get()).body
+
+
+@on_a_loop
+async def test_a_part_leaves_before_the_next_is_made():
+    """A stream is not held back by the server."""
+    go = threading.Event()
+
+    def parts():
+        yield b"one"
+        go.wait(10)
+        yield b"two"
+
+    async with worker(saying(parts())) as running:
+        client = await running.connect()
+        await client.send(request())
+        await client.head()
+        assert b"3\r\none\r\n" == await client.exactly(8)
+
+        go.set()
+        assert b"3\r\ntwo\r\n0\r\n\r\n" == await client.exactly(13)
+
+
+@on_a_loop
+async def test_what_is_written_goes_before_what_is_returned():
+    """The callable that start_response returns is for old applications."""
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [("X-Name", "value")])
+        write(b"one ")
+        write(b"")
+        write(b"two ")
+        return [b"three"]
+
+    async with worker(app) as running:
+        client = await running.connect()
+        answer = await client.get()
+
+        assert (b"one two three", "value") == (answer.body, answer.headers["x-name"])
+
+
+@on_a_loop
+async def test_the_answer_to_head_has_no_body_and_the_length_of_one():
+    """The application may return one all the same."""
+    async with worker(saying([b"hello"])) as running:
+        client = await running.connect()
+        await client.send(request("HEAD"))
+        answer = await client.answer("HEAD")
+
+        assert (b"", 200) == (answer.body, answer.status)
+
+
+def error_of(text):
+    error = ValueError(text)
+    return type(error), error, error.__traceback__
+
+
+@on_a_loop
+async def test_status_and_headers_are_replaced_until_the_body_begins():
+    """Whoever notices an error late says so with exc_info."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [("X-First", "1")])
+        yield b""
+        start_response("503 Sorry", [("X-Second", "2")], error_of("late"))
+        yield b"sorry"
+
+    async with worker(app) as running:
+        client = await running.connect()
+        answer = await client.get()
+
+        assert (503, b"sorry", True, False) == (
+            answer.status,
+            answer.body,
+            "x-second" in answer.headers,
+            "x-first" in answer.headers,
+        )
+
+
+def too_late(environ, start_response):
+    start_response("200 OK", [])
+    yield b"begun"
+    start_response("500 Sorry", [], error_of("too late"))
+    yield b"never"
+
+
+def in_the_middle(environ, start_response):
+    start_response("200 OK", [])
+    yield b"begun"
+    raise ValueError("in the middle")
+
+
+@pytest.mark.parametrize(("app", "why"), [(too_late, "too late"), (in_the_middle, "in the middle")])
+@on_a_loop
+async def test_an_error_after_the_beginning_breaks_the_answer_off(app, why):
+    """Nobody takes half an answer for a whole one."""
+    async with worker(app) as running:
+        client = await running.connect()
+        await client.send(request())
+        await client.rest()
+        await until(lambda: running.lines)
+
+        (line,) = running.lines
+        assert "application failed" == line.event
+        assert f"ValueError: {why}" in str(line.fields["stack"])
+        assert app.__name__ in str(line.fields["stack"])
+
+
+def raising(error):
+    def app(environ, start_response):
+        raise error
+
+    return app
+
+
+def raising_after_the_head(environ, start_response):
+    start_response("200 OK", [])
+    raise ValueError("after the head")
+
+
+def twice(environ, start_response):
+    start_response("200 OK", [])
+    start_response("200 OK", [])
+
+
+def status(text):
+    def app(environ, start_response):
+        start_response(text, [])
+        return []
+
+    return app
+
+
+FAULTS = {
+    "at once": (raising(ValueError("no")), "ValueError: no"),
+    "what ends a program": (raising(SystemExit(3)), "SystemExit: 3"),
+    "what ends a program by hand": (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "what no future takes": (raising(StopIteration(1)), "StopIteration"),
+    "after the head": (raising_after_the_head, "ValueError: after the head"),
+    "no head": (lambda environ, start_response: [b"body"], "did not call start_response"),
+    "nothing": (lambda environ, start_response: [], "did not call start_response"),
+    "no parts": (lambda environ, start_response: None, "TypeError: 'NoneType' object is not iterable"),
+    "two heads": (twice, "start_response was called a second time without exc_info"),
+    "no status": (status("OK"), "the status is three digits, a space and a reason, not 'OK'"),
+    "a long status": (status("2000 OK"), "the status is three digits"),
+    "text": (saying(["text"]), "the body is bytes, not str"),
+    "text in parts": (saying(["text", "text"]), "the body is bytes, not str"),
+    "an end to the head": (
+        lambda environ, start_response: start_response("200 OK", [("X", "a\r\nb: c")]) and [],
+        "AppError",
+    ),
+}
+
+
+@pytest.mark.parametrize(("app", "why"), FAULTS.values(), ids=FAULTS.keys())
+@on_a_loop
+async def test_an_error_before_the_beginning_is_a_500(app, why):
+    """It is logged once, from the application inwards, and the worker goes on."""
+    async with worker(app) as running:
+        client = await running.connect()
+        assert 500 == (await client.get()).status
+
+        (line,) = running.lines
+        assert "application failed" == line.event
+        assert why in str(line.fields["stack"])
+
+
+def test_a_status_may_lack_its_reason():
+    """Many applications write "204"."""
+
+    @on_a_loop
+    async def ask():
+        async with worker(status("204")) as running:
+            client = await running.connect()
+            assert 204 == (await client.get()).status
+
+    ask()
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+@on_a_loop
+async def test_the_body_is_closed_after_its_last_part_has_left():
+    """The client does not wait for what the application does in close()."""
+    go = threading.Event()
+
+    class Slow(Parts):
+        def close(self):
+            go.wait(10)
+            super().close()
+
+    parts = Slow([b"one", b"two"])
+    async with worker(saying(parts)) as running:
+        client = await running.connect()
+        assert b"onetwo" == (await client.get()).body
+        assert not parts.is_closed
+
+        go.set()
+        await until(lambda: parts.is_closed)
+
+
+@on_a_loop
+async def test_the_body_is_closed_where_it_fails():
+    """And the failure of close() beside it hides nothing that was sent."""
+
+    def failing():
+        yield b"one"
+        raise ValueError("in the middle")
+
+    parts = Parts(failing())
+    async with worker(saying(parts)) as running:
+        client = await running.connect()
+        await client.send(request())
+        await client.rest()
+
+        await until(lambda: parts.is_closed)
+
+
+@on_a_loop
+async def test_an_error_in_close_is_logged_and_costs_no_answer():
+    """The answer is whole by then."""
+
+    class Failing(Parts):
+        def close(self):
+            raise SystemExit("in close")
+
+    async with worker(saying(Failing([b"whole", b""]))) as running:
+        client = await running.connect()
+        assert b"whole" == (await client.get()).body
+        await until(lambda: running.lines)
+
+        assert "SystemExit: in close" in str(running.lines[0].fields["stack"])
+
+
+@on_a_loop
+async def test_a_client_that_leaves_ends_the_iteration():
+    """The thread comes back, whatever was on the way, and close() is called."""
+    parts = Parts(endless())
+    async with worker(saying(parts)) as running:
+        for _ in range(4):  # more than there are threads
+            parts.is_closed = False
+            client = await running.connect()
+            await client.send(request())
+            await client.head()
+            client.close()
+            await until(lambda: parts.is_closed)
+            await until(lambda: not running.service.running)
+
+        assert [] == running.lines
+
+
+@on_a_loop
+async def test_a_client_that_leaves_ends_what_only_writes():
+    """write() raises an OSError."""
+    seen = []
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+        try:
+            while True:
+                write(PIECE)
+        except OSError as error:
+            seen.append(error)
+            raise
+
+    async with worker(app) as running:
+        client = await running.connect()
+        await client.send(request())
+        await client.head()
+        client.close()
+        await until(lambda: seen)
+
+    assert [] == running.lines
+
+
+@on_a_loop
+async def test_a_slow_client_slows_the_application():
+    """What it has not taken is not made: a few parts beside what the kernel and the transport hold."""
+    parts = Parts(endless())
+    async with worker(saying(parts)) as running:
+        client = await running.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.writer.is_paused)
+        before = -1
+        while before != parts.produced:  # its thread has all the time it wants
+            before = parts.produced
+            await running.service.loop.run_in_executor(None, os.sched_yield)
+
+        assert parts.produced < 10
+        await client.exactly(20 * len(PIECE))
+        assert parts.produced > 10
+
+
+@on_a_loop
+async def test_a_request_that_is_given_up_frees_its_thread():
+    """Nobody waits for the thread: 504 is the answer, and what the application says afterwards is dropped."""
+    go = threading.Event()
+
+    def parts():
+        go.wait(10)
+        yield from endless()
+
+    body = Parts(parts())
+    async with worker(saying(body), timeouts={"request": "3s"}) as running:
+        client = await running.connect()
+        await client.send(request())
+        await until(lambda: running.service.running)
+        running.pass_time(4)
+        assert 504 == (await client.answer()).status
+
+        go.set()
+        await until(lambda: body.is_closed)
+        assert body.produced < 4
+
+
+@on_a_loop
+async def test_so_many_run_at_once_as_there_are_threads():
+    """And the loop is nobody's: it serves the others meanwhile."""
+    both = threading.Barrier(3)
+
+    def meet(environ):
+        both.wait(10)
+        return b"met"
+
+    async with worker(answering(meet)) as running:
+        clients = [await running.connect() for _ in range(2)]
+        for client in clients:
+            await client.send(request())
+        await until(lambda: both.n_waiting == 2)
+
+        both.wait(10)
+        assert [b"met", b"met"] == [(await client.answer()).body for client in clients]
+
+
+def test_without_a2wsgi_there_is_no_wsgi(monkeypatch):
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, "a2wsgi", None)
+
+    with pytest.raises(BootError, match=r"pip install 'asgid\[wsgi\]'"):
+        adapt(saying([]), 1)
