@@ -344,7 +344,7 @@ def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
     stream = error.stream
     if part.judge is not None:
         stream = smallest(stream, part.judge, error.rule)
-    print(f'fuzz: the smallest stream that was found, a row of tests/fuzz/corpus.py:\n    "{error.rule}": {stream!r},')
+    print(f'fuzz: the smallest stream that was found, a row for its corpus:\n    "{error.rule}": {stream!r},')
 
 
 def main(arguments: Sequence[str]) -> int:

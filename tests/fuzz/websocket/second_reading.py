@@ -91,11 +91,13 @@ class _Reading:
             # A final block (RFC 7692 section 7.2.3.4): what follows begins anew, and to wsproto is nothing.
             extension._decompressor = zlib.decompressobj(-_BITS)
         self._size += len(frame.payload)
+        # A message in the middle of another, and no text: either is a fault.
+        of_text = frozenset({NO_TEXT} if frame.opcode is Opcode.TEXT and not _is_text(bytes(frame.payload)) else ())  # type: ignore[arg-type] # not decoded yet
         is_too_big = self._size > self._max_message
         try:
             frame = self._protocol._message_decoder.process_frame(frame)
         except ParseFailed as error:
-            return of_head | {int(error.code)} | ({TOO_BIG} if is_too_big else set())
+            return of_head | of_text | {int(error.code)} | ({TOO_BIG} if is_too_big else set())
         if is_too_big:
             return frozenset({TOO_BIG})
         if of_head:  # compressed, and longer than what it holds
@@ -107,6 +109,9 @@ class _Reading:
         return frozenset()
 
     def _fault_in_head(self) -> set[int]:
+        buffer = self._protocol._frame_decoder.buffer.buffer
+        if len(buffer) > 1 and not buffer[1] & 128:  # no mask: wsproto waits for the length before it says so
+            return {PROTOCOL_ERROR}
         try:
             self._protocol._frame_decoder.process_buffer()
         except ParseFailed as error:
@@ -230,7 +235,7 @@ def _by_websockets(frames: bytes, *, is_deflated: bool) -> Answered:
     if protocol.parser_exc:
         raise BrokenRuleError("websockets does not read what is written", f"{protocol.parser_exc}: {frames!r}")
     read = Answered()
-    received: "Sequence[TheirFrame]" = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
+    received: Sequence[TheirFrame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
     for one in received:
         data = bytes(one.data)
         if one.opcode in DATA_OPCODES:
