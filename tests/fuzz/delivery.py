@@ -15,21 +15,29 @@ from functools import partial
 from math import inf
 from random import Random
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from asgid import board, config
-from asgid.board import BYTES, Board
+from asgid.board import BYTES, CLOSE_CODES, WEBSOCKET_CLOSES, Board
 from asgid.log import Log
 from asgid.worker.admission import Admission
 from asgid.worker.connection import Connection
+from asgid.worker.conversation import converse
 from asgid.worker.service import Application, Receive, Send, Service
 from tests.worker.harness import Recorder, Scope
+
+if TYPE_CHECKING:
+    from asgid.worker.websocket import WebSocket
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: Turns of the loop after which a delivery does not end any more, and seconds of processor that one may take.
 _MOST_TURNS = 100_000
+#: Turns, and writes that the client reads, in which an application that never rests is given its time.
+_FEW_TURNS = 5
 _MOST_CPU_S = 10.0
+#: What an application says that fails and may: the one error that is no broken rule.
+ON_PURPOSE = "on purpose"
 
 
 class BrokenRuleError(AssertionError):
@@ -57,6 +65,9 @@ class Outcome:
     """What became of a stream. `is_closed` is whether the server had ended it before the client did."""
 
     seen: list[Seen] = field(default_factory=list)
+    told: list[str | bytes] = field(default_factory=list)  #: the messages that the application of a WebSocket was told
+    end: tuple[int, str] | None = None  #: and with which code and reason it was closed
+    closes: tuple[str, ...] = ()  #: of a WebSocket, as the board counts them
     written: bytes = b""
     is_closed: bool = False
 
@@ -126,7 +137,8 @@ class Transport(asyncio.Transport):
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, room: int | None) -> None:
         super().__init__()
-        self._connection, self._loop, self._room = connection, loop, room
+        self.protocol: Connection | WebSocket = connection
+        self._loop, self._room = loop, room
         self.taken: list[bytes] = []
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
@@ -135,6 +147,9 @@ class Transport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return {"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 8000)}.get(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = cast("WebSocket", protocol)
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -151,7 +166,7 @@ class Transport(asyncio.Transport):
         self._unsent_bytes += len(data)
         if self._unsent_bytes > self._room and not self._is_paused:
             self._is_paused = True
-            self._connection.pause_writing()
+            self.protocol.pause_writing()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -192,7 +207,7 @@ class Transport(asyncio.Transport):
         if not self.is_lost:
             self.is_lost = self._is_closing = True
             self._unsent.clear()
-            self._connection.connection_lost(error)
+            self.protocol.connection_lost(error)
 
     def take(self) -> bool:
         """Let the client read one write; return whether there was any."""
@@ -203,7 +218,7 @@ class Transport(asyncio.Transport):
         self._unsent_bytes -= len(data)
         if self._is_paused and self._unsent_bytes <= (self._room or 0) // 4:
             self._is_paused = False
-            self._connection.resume_writing()
+            self.protocol.resume_writing()
         if not self._unsent and self._is_closing:
             self._loop.call_soon(self.lose, None)
         return True
@@ -218,11 +233,25 @@ class Transport(asyncio.Transport):
 
 
 class World:
-    """A service for streams to be delivered to, one after the other; tables as in the configuration file."""
+    """A service for streams to be delivered to, one after the other; tables as in the configuration file.
 
-    def __init__(self, app: Application, **limits: int) -> None:
-        lines = ['app.target = "app:app"', *(f"limits.{key} = {value}" for key, value in limits.items())]
+    Without `websocket` every offer of one is ignored: the streams stay HTTP. An application that `is_obliging` takes
+    what comes, says no more than it is asked, and ends with its client; another is not waited for.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        limits: Mapping[str, int] | None = None,
+        websocket: Mapping[str, int] | None = None,
+        *,
+        is_obliging: bool = True,
+    ) -> None:
+        lines = ['app.target = "app:app"', *(f"limits.{key} = {value}" for key, value in (limits or {}).items())]
+        lines += [f"websocket.{key} = {value}" for key, value in (websocket or {}).items()]
         self._app, self._config = app, config.parse("\n".join(lines), "fuzz.toml")
+        self._speaks_websocket = websocket is not None
+        self._is_obliging = is_obliging
         self.delivered = 0
         self.last: tuple[bytes, Outcome] | None = None  #: a stream that was delivered, and what became of it
         self._begin()
@@ -244,6 +273,7 @@ class World:
             access=None,
             admission=Admission(1 << 30, _nothing, _nothing),
         )
+        self.service.converse = converse if self._speaks_websocket else None
         self.service.common_lines = COMMON
 
     def close(self) -> None:
@@ -294,28 +324,41 @@ class World:
     async def _deliver(
         self, pieces: Sequence[bytes], end: End, room: int | None, weather: Random | None, outcome: Outcome
     ) -> None:
-        connection, transport = self.connect(room)
+        _, transport = self.connect(room)
+        closes = self._closes()
         for number, piece in enumerate(pieces, 1):
-            if transport.is_closing():
+            if transport.is_closing() or not transport.is_reading():  # the rest stays in the kernel
                 break
-            connection.data_received(piece)
+            transport.protocol.data_received(piece)
             if end is End.RESET and number == len(pieces):  # it goes with answers on the way that it has not read
                 await self.turn()
                 break
-            await self._settle(connection, transport)
+            await self._settle(transport)
             if weather is not None:
-                self._storm(connection, transport, weather)
-                await self._settle(connection, transport)
+                self._storm(transport, weather)
+                await self._settle(transport)
         outcome.is_closed = transport.is_over
-        if end is End.CLOSE and not transport.is_closing():
-            if not connection.eof_received():
+        if end is End.CLOSE and transport.is_reading() and not transport.is_closing():
+            if not transport.protocol.eof_received():
                 transport.close()
-            await self._settle(connection, transport)
+            await self._settle(transport)
         if not transport.is_lost:
             transport.lose(ConnectionResetError() if end is End.RESET else None)
-            await self._settle(connection, transport)
+            await self._settle(transport)
+        if not self._is_obliging:
+            for exchange in list(self.service.running):
+                exchange.cancel(500, "")
+        await self.turn()
         outcome.written = b"".join(transport.taken)
+        outcome.closes = tuple(
+            code
+            for code, before, now in zip(CLOSE_CODES, closes, self._closes(), strict=True)
+            for _ in range(now - before)
+        )
         self._look_around()
+
+    def _closes(self) -> list[int]:
+        return list(self.row[WEBSOCKET_CLOSES : WEBSOCKET_CLOSES + len(CLOSE_CODES)])
 
     def connect(self, room: int | None = None) -> tuple[Connection, Transport]:
         """Return a new connection, and the other end of it."""
@@ -325,41 +368,52 @@ class World:
         return connection, transport
 
     async def turn(self) -> None:
-        """Let the loop turn until nothing is ready."""
+        """Let the loop turn until nothing is ready; a few times, where the application is not obliging."""
         turns = 0
         while self._ready:
             await asyncio.sleep(0)
             turns += 1
+            if turns > _FEW_TURNS and not self._is_obliging:
+                return
             if turns > _MOST_TURNS:
                 raise BrokenRuleError("the loop turns for ever")
 
-    async def _settle(self, connection: Connection, transport: Transport) -> None:
+    async def _settle(self, transport: Transport) -> None:
         """Turn the loop until nothing moves any more, and see that something is due where a connection is open."""
         await self.turn()
+        taken = 0
         while transport.take():
             await self.turn()
-        if transport.is_closing():
+            taken += 1
+            if taken > _FEW_TURNS and not self._is_obliging:
+                return
+        if transport.is_closing() or not self._is_obliging:
             return
         if not transport.is_reading():
             raise BrokenRuleError("reading stays paused, and nobody will resume it")
-        if connection.deadline == inf:
+        if transport.protocol.deadline == inf:
             raise BrokenRuleError("an open connection has no deadline")
 
-    def _storm(self, connection: Connection, transport: Transport, weather: Random) -> None:
+    def _storm(self, transport: Transport, weather: Random) -> None:
         if transport.is_lost:
             return
+        one = transport.protocol
         match weather.randrange(12):
             case 0:
                 self.service.is_draining = True
-                connection.close_if_idle()
-            case 1 if connection.deadline < inf:
-                connection.overdue()
-            case 2 if not transport.is_over:
+                one.close_if_idle()
+                for websocket in list(self.service.websockets):
+                    websocket.go_away()
+            case 1 if one.deadline < inf:
+                one.overdue()
+            case 2 if transport.is_reading() and not transport.is_over:
                 transport.pause_reading()  # and what stands there must not be what makes it go on
                 transport.resume_reading()
             case 3 if not transport.is_over:
-                connection.pause_writing()
-                connection.resume_writing()
+                one.pause_writing()
+                one.resume_writing()
+            case 4 if one in self.service.unread:
+                one.client_left(bool(weather.randrange(2)))
             case _:
                 pass
 
@@ -372,6 +426,9 @@ class World:
             "the board's requests in flight": self._in_flight(),
             "applications": len(service.running),
             "connections counted": service.admission.open,
+            "WebSockets": len(service.websockets),
+            "the board's WebSockets": self.row[board.WEBSOCKETS],
+            "connections that are not read": len(service.unread),
         }
         if any(left.values()):
             raise BrokenRuleError("something is left of a connection", {what: n for what, n in left.items() if n})
@@ -379,10 +436,11 @@ class World:
             unseen, self.unseen[:] = list(self.unseen), []
             raise BrokenRuleError("something failed unseen in the loop", unseen)
         lines, self._log.lines = self._log.lines, []
-        if any(line.level == "error" for line in lines):
-            raise BrokenRuleError(
-                "something is logged as an error", "\n".join(str(line.fields.get("stack", line)) for line in lines)
-            )
+        told = [
+            str(line.fields.get("stack", line)) for line in lines if line.level == "error" or self._speaks_websocket
+        ]
+        if told := [text for text in told if ON_PURPOSE not in text]:
+            raise BrokenRuleError("something is logged that a client has done", "\n".join(told))
 
     def _in_flight(self) -> int:
         """Return what board.in_flight() does, but also what is below 0: an end that was counted twice."""

@@ -3,11 +3,27 @@
 import asyncio
 import gc
 import tracemalloc
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from asgid.worker.service import Receive, Send
 from tests.fuzz.delivery import BrokenRuleError, World
+from tests.fuzz.websocket.corpus import (
+    BINARY,
+    CONT,
+    FIN,
+    HANDSHAKE,
+    OFFER,
+    PING,
+    PONG,
+    RSV1,
+    TEXT,
+    close,
+    deflated,
+    frame,
+    text,
+)
 from tests.worker.harness import Scope, request, respond
 
 _CHUNKED = "Transfer-Encoding: chunked"
@@ -62,6 +78,30 @@ ENDLESS: Mapping[str, Endless] = {
     "trailers after an offer to upgrade": Endless(request("POST", "/", *_UPGRADE, _CHUNKED) + b"0\r\n", b"A: b\r\n"),
 }
 
+#: On a WebSocket, under a limit on messages as small as that on what waits.
+FRAMES_LIMITS = {"max_message": 65536, "queue": 32}
+ENDLESS_FRAMES: Mapping[str, Endless] = {
+    "messages": Endless(HANDSHAKE, frame(FIN | BINARY, b"x" * 1000)),
+    "messages of nothing": Endless(HANDSHAKE, frame(FIN | TEXT)),
+    "a message that is too long": Endless(HANDSHAKE + b"\x82\xff" + (1 << 40).to_bytes(8) + b"\0\0\0\0", b"x"),
+    "a message as long as may be, but for its end": Endless(HANDSHAKE + b"\x82\xfe\xff\xff\0\0\0\0", b"x" * 60_000),
+    "fragments": Endless(HANDSHAKE + frame(BINARY), frame(CONT, b"x")),
+    "fragments of nothing": Endless(HANDSHAKE + frame(TEXT), frame(CONT)),
+    "pings": Endless(HANDSHAKE, frame(FIN | PING, b"x" * 125)),
+    "pings between fragments": Endless(HANDSHAKE + frame(TEXT, b"a"), frame(FIN | PING)),
+    "pongs": Endless(HANDSHAKE, frame(FIN | PONG, b"x")),
+    "what follows a close": Endless(HANDSHAKE + close(), text("a")),
+    "what follows a fault": Endless(HANDSHAKE + b"\x83\x80", b"x"),
+    "compressed messages": Endless(OFFER, frame(FIN | RSV1 | BINARY, deflated(b"x" * 1000))),
+    "compressed zeros": Endless(OFFER, frame(FIN | RSV1 | BINARY, deflated(bytes(4096)))),
+    "compressed messages of nothing": Endless(OFFER, frame(FIN | RSV1 | BINARY, b"\0")),
+    "messages with a final block": Endless(OFFER, frame(FIN | RSV1 | TEXT, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")),
+    "what follows a final block": Endless(
+        OFFER + frame(RSV1 | BINARY, deflated(b"a", zlib.Z_FINISH)), frame(CONT, b"\xff" * 500)
+    ),
+    "fragments that inflate to nothing": Endless(OFFER + frame(RSV1 | BINARY), frame(CONT, b"\0\0\0\xff\xff")),
+}
+
 
 async def never_reads(scope: Scope, receive: Receive, send: Send) -> None:
     """Wait until the client has gone, and take nothing of what it sends."""
@@ -75,6 +115,21 @@ async def forgets(scope: Scope, receive: Receive, send: Send) -> None:
         more = (await receive()).get("more_body", False)
         await asyncio.sleep(0)
     await respond(send)
+
+
+async def echoes(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send back what comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+async def never_receives(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept, and take nothing of what comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
 
 
 def most_held(world: World, endless: Endless, total_bytes: int, read_bytes: int) -> int:
@@ -95,11 +150,12 @@ def most_held(world: World, endless: Endless, total_bytes: int, read_bytes: int)
 
 async def _sent(world: World, endless: Endless, read: bytes, total_bytes: int) -> int:
     before, _ = tracemalloc.get_traced_memory()
-    connection, transport = world.connect()
-    connection.data_received(endless.begins)
+    _, transport = world.connect()
+    transport.protocol.data_received(endless.begins)
+    await world.turn()
     sent = most = 0
     while sent < total_bytes and transport.is_reading() and not transport.is_closing():
-        connection.data_received(read)
+        transport.protocol.data_received(read)
         sent += len(read)
         await world.turn()
         transport.taken.clear()
@@ -112,8 +168,8 @@ async def _sent(world: World, endless: Endless, read: bytes, total_bytes: int) -
 
 
 def is_bounded(world: World, name: str, total_bytes: int, read_bytes: int) -> None:
-    """Raise BrokenRuleError where more is held than may be."""
-    endless = ENDLESS[name]
+    """Raise BrokenRuleError where more is held than may be, of one of ENDLESS or ENDLESS_FRAMES."""
+    endless = (ENDLESS_FRAMES if name in ENDLESS_FRAMES else ENDLESS)[name]
     world.delivered += 1
     held = most_held(world, endless, total_bytes, read_bytes)
     if held > MOST_BYTES:

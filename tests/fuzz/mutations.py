@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import TypeAlias
 
 #: Octets that mean something to some reader of HTTP, and words that decide where a body ends.
 INTERESTING = (
@@ -38,45 +39,46 @@ INTERESTING = (
 )
 
 
-def _turned(stream: bytearray, at: int, chance: Random) -> None:
+def _turned(stream: bytearray, at: int, chance: Random, _: Sequence[bytes]) -> None:
     if at < len(stream):
         stream[at] ^= 1 << chance.randrange(8)
 
 
-def _put_in(stream: bytearray, at: int, chance: Random) -> None:
-    stream[at:at] = chance.choice(INTERESTING)
+def _put_in(stream: bytearray, at: int, chance: Random, interesting: Sequence[bytes]) -> None:
+    stream[at:at] = chance.choice(interesting)
 
 
-def _put_over(stream: bytearray, at: int, chance: Random) -> None:
-    stream[at : at + 1] = chance.choice(INTERESTING)
+def _put_over(stream: bytearray, at: int, chance: Random, interesting: Sequence[bytes]) -> None:
+    stream[at : at + 1] = chance.choice(interesting)
 
 
-def _doubled(stream: bytearray, at: int, chance: Random) -> None:
+def _doubled(stream: bytearray, at: int, chance: Random, _: Sequence[bytes]) -> None:
     stream[at:at] = stream[at : at + chance.randrange(1, 40)]
 
 
-def _left_out(stream: bytearray, at: int, chance: Random) -> None:
+def _left_out(stream: bytearray, at: int, chance: Random, _: Sequence[bytes]) -> None:
     del stream[at : at + chance.randrange(1, 12)]
 
 
-def _moved(stream: bytearray, at: int, chance: Random) -> None:
+def _moved(stream: bytearray, at: int, chance: Random, _: Sequence[bytes]) -> None:
     block = stream[at : at + chance.randrange(1, 40)]
     del stream[at : at + len(block)]
     to = chance.randrange(len(stream) + 1)
     stream[to:to] = block
 
 
-_WAYS: tuple[Callable[[bytearray, int, Random], None], ...] = (_turned, _put_in, _put_over, _doubled, _left_out, _moved)
+_Way: TypeAlias = Callable[[bytearray, int, Random, Sequence[bytes]], None]
+_WAYS: tuple[_Way, ...] = (_turned, _put_in, _put_over, _doubled, _left_out, _moved)
 
 
-def mutated(streams: Sequence[bytes], chance: Random) -> bytes:
+def mutated(streams: Sequence[bytes], chance: Random, interesting: Sequence[bytes] = INTERESTING) -> bytes:
     """Return one of the streams with up to four changes, or the beginning of one and the end of another."""
     stream = bytearray(chance.choice(streams))
     if chance.randrange(5) == 0:
         other = chance.choice(streams)
         stream[chance.randrange(len(stream) + 1) :] = other[chance.randrange(len(other) + 1) :]
     for _ in range(chance.choice((1, 1, 1, 2, 3, 4))):
-        chance.choice(_WAYS)(stream, chance.randrange(len(stream) + 1), chance)
+        chance.choice(_WAYS)(stream, chance.randrange(len(stream) + 1), chance, interesting)
     return bytes(stream)
 
 

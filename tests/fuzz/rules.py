@@ -20,8 +20,8 @@ class Rules:
     """Worlds to deliver to; each method raises BrokenRuleError."""
 
     def __init__(self, **limits: int) -> None:
-        self._worlds = [World(app, **limits) for app in (READS, WAITS)]
-        self._others = [World(answers_unread, **limits)]
+        self._worlds = [World(app, limits) for app in (READS, WAITS)]
+        self._others = [World(answers_unread, limits)]
         self._is_limited = bool(limits)
 
     def close(self) -> None:

@@ -28,6 +28,9 @@ from tests.fuzz.corpus import BEYOND_A_LIMIT, LARGE, LIMITS, STREAMS
 from tests.fuzz.delivery import BrokenRuleError, End, World
 from tests.fuzz.mutations import mutated, pieces
 from tests.fuzz.rules import Rules, smallest
+from tests.fuzz.websocket import corpus as frames
+from tests.fuzz.websocket import grammar as frame_grammar
+from tests.fuzz.websocket.rules import Rules as FrameRules
 
 #: A part gets the processor for so long before another's turn.
 _TURN_S = 2.0
@@ -38,6 +41,8 @@ _EXAMPLES = settings(
 )
 #: For mutations; from long ones too few can be made.
 _SEEDS = [stream for stream in (*STREAMS.values(), *BEYOND_A_LIMIT.values()) if len(stream) < 1000]
+
+_FRAME_SEEDS = [*frames.STREAMS.values(), *frames.DEFLATED.values()]
 
 #: What a part does: it yields how many streams it has delivered since the last time.
 Steps = Generator[int]
@@ -72,13 +77,13 @@ class Part:
 # -- the parts ---------------------------------------------------------------------------------------------------------
 
 
-def _counted(rules: Rules, deliver: Callable[[], None]) -> int:
+def _counted(rules: Rules | FrameRules, deliver: Callable[[], None]) -> int:
     before = rules.delivered
     deliver()
     return rules.delivered - before
 
 
-def _at_every_cut(rules: Rules, streams: Sequence[bytes]) -> Steps:
+def _at_every_cut(rules: Rules | FrameRules, streams: Sequence[bytes]) -> Steps:
     for stream in streams:
         yield _counted(rules, lambda stream=stream: rules.every_cut(stream, 1 if len(stream) < 1500 else 17))  # type: ignore[misc] # bound early
 
@@ -128,6 +133,50 @@ def _by_grammar(rules: Rules, chance: Random) -> Steps:
         yield _counted(rules, seed(chance.randrange(1 << 32))(check))
 
 
+def _frames_by_chance(rules: FrameRules, chance: Random) -> Steps:
+    def deliver() -> None:
+        stream = mutated(_FRAME_SEEDS, chance, frames.INTERESTING)
+        rules.whole(stream)
+        for _ in range(2):
+            rules.cut(stream, pieces(stream, chance), chance.choice((None, 0, 60)))
+
+    while True:
+        yield _counted(rules, deliver)
+
+
+def _frames_in_weather(rules: FrameRules, chance: Random) -> Steps:
+    def deliver() -> None:
+        stream = mutated(_FRAME_SEEDS, chance, frames.INTERESTING)
+        rules.in_weather(stream, pieces(stream, chance), chance)
+        rules.broken_off(stream, chance.randrange(len(stream) + 1), chance.choice(tuple(End)))
+
+    while True:
+        yield _counted(rules, deliver)
+
+
+def _frames_by_grammar(rules: FrameRules, chance: Random) -> Steps:
+    @_EXAMPLES
+    @given(
+        cut_stream=frame_grammar.cut_streams(is_deflated=rules.is_deflated),
+        room=st.sampled_from([None, 0, 60]),
+    )
+    def check(cut_stream: tuple[bytes, list[bytes]], room: int | None) -> None:
+        stream, cut = cut_stream
+        rules.whole(stream)
+        rules.cut(stream, cut, room)
+
+    while True:
+        yield _counted(rules, seed(chance.randrange(1 << 32))(check))
+
+
+def _frames_without_end() -> Steps:
+    for name, app in itertools.product(endless.ENDLESS_FRAMES, (endless.echoes, endless.never_receives)):
+        for size in (1460, 1 << 16, 1 << 18):
+            with closing(World(app, None, endless.FRAMES_LIMITS, is_obliging=app is endless.echoes)) as world:
+                endless.is_bounded(world, name, total_bytes=1 << 20, read_bytes=size)
+            yield 1
+
+
 def _in_conversation(chance: Random) -> Steps:
     world = World(answers.says)
 
@@ -149,9 +198,25 @@ def _in_conversation(chance: Random) -> Steps:
 def _without_end() -> Steps:
     sizes = (1460, 1 << 16, 1 << 18)
     for name, app, size in itertools.product(endless.ENDLESS, (endless.forgets, endless.never_reads), sizes):
-        with closing(World(app, **endless.LIMITS)) as world:
+        with closing(World(app, endless.LIMITS)) as world:
             endless.is_bounded(world, name, total_bytes=4 << 20, read_bytes=size)
         yield 1
+
+
+def _frame_parts(chance: Random) -> list[Part]:
+    parts = [Part("frames without end", 1, _frames_without_end())]
+    for what, rules in (
+        ("frames", FrameRules()),
+        ("compressed frames", FrameRules(is_deflated=True)),
+        ("frames, queue of 1", FrameRules(is_deflated=True, queue=1)),
+    ):
+        parts += [
+            Part(f"{what} at every cut", 1, _at_every_cut(rules, _FRAME_SEEDS), rules.every_way),
+            Part(f"{what} mutated", 2, _frames_by_chance(rules, _apart(chance)), rules.every_way),
+            Part(f"{what} in all weather", 2, _frames_in_weather(rules, _apart(chance)), rules.every_way),
+            Part(f"{what} by grammar", 2, _frames_by_grammar(rules, _apart(chance)), rules.every_way),
+        ]
+    return parts
 
 
 def _property_tests(chance: Random) -> Steps:
@@ -215,6 +280,7 @@ class Run:
             Part("conversations", 2, _in_conversation(_apart(chance))),
             Part("large bodies", 1, _large(rules, _apart(chance))),
             Part("what has no end", 1, _without_end()),
+            *_frame_parts(chance),
             Part("rounds of the property tests", 2, _property_tests(_apart(chance))),
         ]
         if importlib.util.find_spec("atheris"):
@@ -278,7 +344,7 @@ def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
     stream = error.stream
     if part.judge is not None:
         stream = smallest(stream, part.judge, error.rule)
-    print(f'fuzz: the smallest stream that was found, a row of tests/fuzz/corpus.py:\n    "{error.rule}": {stream!r},')
+    print(f'fuzz: the smallest stream that was found, a row for its corpus:\n    "{error.rule}": {stream!r},')
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -124,7 +124,7 @@ def test_what_applications_say_is_read_back(speaking, conversation, sizes, room)
 @pytest.mark.parametrize("name", endless.ENDLESS)
 def test_what_has_no_end_fills_no_memory(name, app):
     """In reads as large as the loop makes them."""
-    with closing(World(app, **endless.LIMITS)) as world:
+    with closing(World(app, endless.LIMITS)) as world:
         endless.is_bounded(world, name, total_bytes=1 << 19, read_bytes=1 << 18)
 
 

@@ -1,0 +1,178 @@
+"""What must hold for every stream of frames: the same messages and the same end however it is cut, and as wsproto reads
+it; what is written is read by two clients; an end is counted once.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+
+from asgid.board import CLOSE_CODES
+from tests.fuzz.delivery import BrokenRuleError, End, Outcome, World
+from tests.fuzz.websocket import second_reading
+from tests.fuzz.websocket.apps import ECHOES, LISTENS, OTHERS, WAITS
+from tests.fuzz.websocket.corpus import HANDSHAKE, MAX_MESSAGE, OFFER
+from tests.fuzz.websocket.second_reading import ABNORMAL, Answered
+
+#: With what asgid may end a WebSocket that is in order: lost, silent, or drained.
+_OWN_ENDS = frozenset({ABNORMAL, 1011, 1012})
+
+
+class Rules:
+    """Worlds to deliver to; each method raises BrokenRuleError. A stream is what follows the handshake."""
+
+    def __init__(self, *, is_deflated: bool = False, queue: int = 32) -> None:
+        settings = {"max_message": MAX_MESSAGE, "queue": queue}
+        self.is_deflated = is_deflated
+        self._handshake = OFFER if is_deflated else HANDSHAKE
+        self._worlds = [World(app, None, settings) for app in (LISTENS, ECHOES, WAITS)]
+        self._others = [World(app, None, settings, is_obliging=is_obliging) for app, is_obliging in OTHERS.items()]
+
+    def close(self) -> None:
+        for world in (*self._worlds, *self._others):
+            world.close()
+
+    @property
+    def delivered(self) -> int:
+        return sum(world.delivered for world in (*self._worlds, *self._others))
+
+    def whole(self, stream: bytes) -> None:
+        """Deliver a stream in one read, with its handshake."""
+        for world in self._worlds:
+            with self._of(stream):
+                self._agrees(stream, world.deliver([self._handshake + stream]))
+
+    def cut(self, stream: bytes, pieces: Sequence[bytes], room: int | None = None) -> None:
+        """The pieces have the outcome of the whole."""
+        for world in self._worlds:
+            with self._of(stream):
+                cut = world.deliver([self._handshake, *pieces], room=room)
+                self._same(self._remembered(world, stream), cut, pieces)
+
+    def every_cut(self, stream: bytes, step: int = 1) -> None:
+        """Whole, byte by byte, and in two at every place, in the handshake as well."""
+        self.whole(stream)
+        self.cut(stream, [stream[at : at + 1] for at in range(len(stream))])
+        for at in range(1, len(stream), step):
+            self.cut(stream, [stream[:at], stream[at:]])
+        self.cut_in_handshake(stream, 1)
+        self.cut_in_handshake(stream, len(self._handshake) - 2)
+
+    def cut_in_handshake(self, stream: bytes, at: int) -> None:
+        """The handshake itself comes in two reads."""
+        for world in self._worlds:
+            with self._of(stream):
+                pieces = [self._handshake[:at], self._handshake[at:] + stream]
+                self._same(self._remembered(world, stream), world.deliver(pieces), pieces)
+
+    def every_way(self, stream: bytes) -> None:
+        """All that a stream alone can show: what found a broken rule had perhaps more in hand."""
+        self.every_cut(stream, 1 if len(stream) < 300 else 5)
+        for at in range(0, len(stream), 1 if len(stream) < 100 else 7):
+            self.cut(stream, [piece for piece in (stream[:at], stream[at:]) if piece], 0)
+            for end in End:
+                self.broken_off(stream, at, end)
+
+    def broken_off(self, stream: bytes, at: int, end: End) -> None:
+        """A client that leaves in the middle has said what wsproto reads until there."""
+        pieces = [self._handshake, stream[:at]] if at else [self._handshake]
+        for world in self._worlds:
+            with self._of(stream):
+                outcome = world.deliver(pieces, end)
+                if end is End.CLOSE:
+                    self._agrees(stream[:at], outcome)
+                else:
+                    self._begins_alike(self._remembered(world, stream), outcome)
+        for world in self._others:
+            with self._of(stream):
+                self._is_read(world.deliver(pieces, end))
+
+    def in_weather(self, stream: bytes, pieces: Sequence[bytes], weather: Random) -> None:
+        """Whatever else happens, with a client that reads slowly or not; nothing is left, nothing is done twice."""
+        room = weather.choice((None, 0, 60))
+        end = weather.choice(tuple(End))
+        for world in self._worlds:
+            with self._of(stream):
+                outcome = world.deliver([self._handshake, *pieces], end, room, weather)
+                self._begins_alike(self._remembered(world, stream), outcome)
+        for world in self._others:
+            with self._of(stream):
+                self._is_read(world.deliver([self._handshake, *pieces], end, room, weather))
+
+    @contextmanager
+    def _of(self, stream: bytes) -> Iterator[None]:
+        try:
+            yield
+        except BrokenRuleError as error:
+            error.stream = stream
+            raise
+
+    def _remembered(self, world: World, stream: bytes) -> Outcome:
+        """Return the outcome in one read; the last one is kept, for a stream is cut in many ways."""
+        if world.last is None or world.last[0] is not stream:
+            world.last = stream, world.deliver([self._handshake + stream])
+        return world.last[1]
+
+    # What is told, and what is written
+
+    def _agrees(self, stream: bytes, outcome: Outcome) -> None:
+        """See that wsproto reads the stream as the application was told it."""
+        heard = second_reading.read(stream, is_deflated=self.is_deflated, max_message=MAX_MESSAGE)
+        read = self._is_read(outcome)
+        messages, (code, reason) = outcome.told, outcome.end or (0, "not told")
+        if messages != heard.messages:
+            raise BrokenRuleError("wsproto reads other messages", f"{heard.messages}, and we {messages}")
+        if code not in heard.ends:
+            raise BrokenRuleError("wsproto reads another end", f"{sorted(heard.ends)}, and we {code} {reason!r}")
+        if heard.reason not in (None, reason):
+            raise BrokenRuleError("wsproto reads another reason", f"{heard.reason!r}, and we {reason!r}")
+        if read.pongs != heard.pings:
+            raise BrokenRuleError("pings are not answered, or what was none", f"{heard.pings}, {read.pongs}")
+        if (read.close or (ABNORMAL, ""))[0] != code:
+            raise BrokenRuleError("the client is told another end", f"{read.close}, and the application {code}")
+        if outcome.is_closed != (code != ABNORMAL):
+            raise BrokenRuleError("a WebSocket is closed that was not over, or the other way", f"{code}")
+
+    def _is_read(self, outcome: Outcome) -> Answered:
+        """See that a client can read what is written, and that the end is counted once, as what it is."""
+        head, _, frames = outcome.written.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 101 "):
+            if outcome.closes and head:  # else it has taken nothing yet
+                raise BrokenRuleError("what was never open is counted as closed", outcome)
+            return Answered()
+        if (b"permessage-deflate" in head) != self.is_deflated:
+            raise BrokenRuleError("something else is agreed than was offered", head)
+        read = second_reading.answered(frames, is_deflated=self.is_deflated)
+        if len(outcome.closes) != 1:
+            raise BrokenRuleError("a WebSocket's end is not counted once", outcome)
+        if outcome.end and _label(outcome.end[0]) != outcome.closes[0]:
+            raise BrokenRuleError("another end is counted than the application is told", outcome)
+        return read
+
+    def _same(self, whole: Outcome, cut: Outcome, pieces: Sequence[bytes]) -> None:
+        if (whole.told, whole.end) != (cut.told, cut.end):
+            raise BrokenRuleError("the cut changes what is told", _shown(pieces, whole, cut))
+        if whole.is_closed != cut.is_closed:
+            raise BrokenRuleError("the cut changes whether the WebSocket stays", _shown(pieces, whole, cut))
+        ours, theirs = self._is_read(whole), self._is_read(cut)
+        if (ours.pongs, ours.close) != (theirs.pongs, theirs.close):
+            raise BrokenRuleError("the cut changes what the client is told", _shown(pieces, whole, cut))
+        # How many echoes leave before the end depends on when it comes; without one, all do.
+        shorter = min(len(ours.messages), len(theirs.messages)) if ours.close else None
+        if ours.messages[:shorter] != theirs.messages[:shorter]:
+            raise BrokenRuleError("the cut changes the echoes", _shown(pieces, whole, cut))
+
+    def _begins_alike(self, whole: Outcome, part: Outcome) -> None:
+        """See that nothing is told which the whole does not tell, and with no other end but our own."""
+        self._is_read(part)
+        if part.told != whole.told[: len(part.told)]:
+            raise BrokenRuleError("other messages are told", _shown([], whole, part))
+        if part.end and part.end[0] not in _OWN_ENDS and part.end != whole.end:
+            raise BrokenRuleError("another end is told", _shown([], whole, part))
+
+
+def _label(code: int) -> str:
+    return str(code) if str(code) in CLOSE_CODES else "other"
+
+
+def _shown(pieces: Sequence[bytes], whole: Outcome, cut: Outcome) -> str:
+    return f"in pieces {list(pieces)[:9]!r}\n  whole {whole}\n  cut   {cut}"

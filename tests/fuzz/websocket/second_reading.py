@@ -1,0 +1,248 @@
+"""The same bytes read by wsproto, which shares no line with the core that asgid uses.
+
+`read` is what a server may make of a client's frames; where asgid and wsproto part ways, and both may, the place says
+so. `answered` is what a client makes of the server's, read by the client of `websockets` as well. Neither knows asgid.
+"""
+
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from websockets.extensions.permessage_deflate import PerMessageDeflate as Websockets
+from websockets.frames import CLOSE, DATA_OPCODES, PONG, TEXT
+from websockets.frames import Frame as TheirFrame
+from websockets.protocol import CLIENT, Protocol
+from wsproto.extensions import PerMessageDeflate
+from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
+
+from tests.fuzz.delivery import BrokenRuleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ABNORMAL, PROTOCOL_ERROR, NO_TEXT, TOO_BIG = 1006, 1002, 1007, 1009
+_BITS, _CONTROL_BYTES = 12, 125
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a server reads. `ends` are the codes with which it may end: of two faults it may tell either.
+
+    `reason` is the client's, where it is the client who closes.
+    """
+
+    messages: list[str | bytes] = field(default_factory=list)
+    pings: list[bytes] = field(default_factory=list)
+    ends: frozenset[int] = frozenset()
+    reason: str | None = None
+
+
+def read(frames: bytes, *, is_deflated: bool, max_message: int) -> Heard:
+    """Return what wsproto reads, under a limit that it does not know itself."""
+    return _Reading(frames, max_message, is_deflated=is_deflated).heard()
+
+
+class _Reading:
+    """A frame at a time, and only where it is whole: asgid looks at nothing else but its head."""
+
+    def __init__(self, frames: bytes, max_message: int, *, is_deflated: bool) -> None:
+        self._extension = _deflate() if is_deflated else None
+        self._protocol = FrameProtocol(client=False, extensions=[self._extension] if self._extension else [])
+        self._protocol.receive_bytes(frames)
+        self._max_message = max_message
+        self._heard = Heard()
+        self._parts: list[str | bytes] = []
+        self._size = 0
+
+    def heard(self) -> Heard:
+        while not self._heard.ends:
+            self._heard.ends = self._next()
+        return self._heard
+
+    def _next(self) -> frozenset[int]:  # noqa: C901 - each branch is a difference, and stands in the order of reading
+        """Read a frame; return with what it may end, or nothing."""
+        decoder, extension = self._protocol._frame_decoder, self._extension
+        buffer = decoder.buffer
+        length, size = _declared(buffer.buffer)
+        # asgid judges by the head what is longer than the rest of the limit; within a message there is room for a ping.
+        is_within = self._protocol._message_decoder.opcode is not None
+        room = self._max_message - self._size + (_CONTROL_BYTES if is_within else 0)
+        of_head = frozenset({TOO_BIG} if length > room else ())
+        compressed = extension._inbound_compressed if extension else None
+        is_control = bool(buffer.buffer) and bool(buffer.buffer[0] & 8)
+        if size > len(buffer.buffer):  # wsproto sees faults in a head before asgid does, which waits for the rest
+            return (of_head or frozenset({ABNORMAL})) | self._fault_in_head()
+        try:
+            frame = decoder.process_buffer()
+        except ParseFailed as error:
+            if "would have sufficed" in str(error):  # RFC 6455 section 5.2 wants the shortest form; we read every one
+                buffer.buffer[:] = _in_shortest_form(buffer.buffer, length)
+                buffer.rollback()
+                return frozenset()
+            if str(error) == "error in extension":  # what cannot be inflated: 1007 to wsproto; and ours inflates no
+                return of_head | {PROTOCOL_ERROR, *([TOO_BIG] if not is_control else [])}  # further than the limit
+            return of_head | {int(error.code)}
+        assert frame is not None
+        if is_control:
+            if extension:  # wsproto forgets over a ping that the message around it is compressed
+                extension._inbound_compressed = compressed
+            return self._control(frame.opcode, bytes(frame.payload))  # type: ignore[arg-type] # not decoded yet
+        if extension and extension._decompressor and extension._decompressor.eof:
+            # A final block (RFC 7692 section 7.2.3.4): what follows begins anew, and to wsproto is nothing.
+            extension._decompressor = zlib.decompressobj(-_BITS)
+        self._size += len(frame.payload)
+        # A message in the middle of another, and no text: either is a fault.
+        of_text = frozenset({NO_TEXT} if frame.opcode is Opcode.TEXT and not _is_text(bytes(frame.payload)) else ())  # type: ignore[arg-type] # not decoded yet
+        is_too_big = self._size > self._max_message
+        try:
+            frame = self._protocol._message_decoder.process_frame(frame)
+        except ParseFailed as error:
+            return of_head | of_text | {int(error.code)} | ({TOO_BIG} if is_too_big else set())
+        if is_too_big:
+            return frozenset({TOO_BIG})
+        if of_head:  # compressed, and longer than what it holds
+            return of_head
+        self._parts.append(frame.payload)  # type: ignore[arg-type] # a close has another way
+        if frame.message_finished:
+            self._heard.messages.append(_joined(self._parts))
+            self._parts, self._size = [], 0
+        return frozenset()
+
+    def _fault_in_head(self) -> set[int]:
+        buffer = self._protocol._frame_decoder.buffer.buffer
+        if len(buffer) > 1 and not buffer[1] & 128:  # no mask: wsproto waits for the length before it says so
+            return {PROTOCOL_ERROR}
+        try:
+            self._protocol._frame_decoder.process_buffer()
+        except ParseFailed as error:
+            return {int(error.code)} if "would have sufficed" not in str(error) else set()
+        return set()
+
+    def _control(self, opcode: Opcode, payload: bytes) -> frozenset[int]:
+        if opcode is Opcode.PING:
+            self._heard.pings.append(payload)
+        if opcode is not Opcode.CLOSE:
+            return frozenset()
+        code = int.from_bytes(payload[:2]) if len(payload) > 1 else 1005
+        if code == 1014:  # registered by IANA after wsproto
+            payload = b"\x03\xe8" + payload[2:]
+        try:
+            closed = self._protocol._process_close(Frame(opcode, payload, True, True)).payload
+        except ParseFailed as error:
+            return frozenset({int(error.code)} if _is_text(payload[2:]) else {int(error.code), NO_TEXT})
+        assert isinstance(closed, tuple)
+        self._heard.reason = closed[1]
+        return frozenset({code})
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return data.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _joined(parts: "Sequence[str | bytes]") -> str | bytes:
+    if isinstance(parts[0], str):
+        return "".join(part for part in parts if isinstance(part, str))
+    return b"".join(part for part in parts if isinstance(part, bytes))
+
+
+def _declared(buffer: bytearray) -> tuple[int, int]:
+    """Return the length that the next frame declares, and how many bytes it is in all; too many if it is not here."""
+    if len(buffer) < 2:
+        return 0, 2
+    short = buffer[1] & 127
+    more = {126: 2, 127: 8}.get(short, 0)
+    if len(buffer) < 2 + more:
+        return 0, 2 + more
+    length = int.from_bytes(buffer[2 : 2 + more]) if more else short
+    return length, 2 + more + (4 if buffer[1] & 128 else 0) + length
+
+
+def _in_shortest_form(buffer: bytearray, length: int) -> bytes:
+    more = {126: 2, 127: 8}[buffer[1] & 127]
+    mask = buffer[1] & 128
+    head = bytes([mask | length]) if length < 126 else bytes([mask | 126]) + length.to_bytes(2)
+    return bytes(buffer[:1]) + head + bytes(buffer[2 + more :])
+
+
+def _deflate() -> PerMessageDeflate:
+    extension = PerMessageDeflate(client_max_window_bits=_BITS, server_max_window_bits=_BITS)
+    extension._enabled = True
+    return extension
+
+
+# -- the client's side -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Answered:
+    """What a client reads: messages, pongs, and the close, None where there is none."""
+
+    messages: list[str | bytes] = field(default_factory=list)
+    pongs: list[bytes] = field(default_factory=list)
+    close: tuple[int, str] | None = None
+
+
+def answered(frames: bytes, *, is_deflated: bool) -> Answered:
+    """Return what both clients read; BrokenRuleError where one complains, they differ, or the close is not the last."""
+    ours, theirs = _by_wsproto(frames, is_deflated=is_deflated), _by_websockets(frames, is_deflated=is_deflated)
+    if ours not in (None, theirs):
+        raise BrokenRuleError("two clients read something else", f"{ours}, {theirs}")
+    return theirs
+
+
+def _by_wsproto(frames: bytes, *, is_deflated: bool) -> Answered | None:
+    protocol = FrameProtocol(client=True, extensions=[_deflate()] if is_deflated else [])
+    read, parts = Answered(), list[str | bytes]()
+    protocol.receive_bytes(frames)
+    try:
+        for frame in protocol.received_frames():
+            if frame.opcode is Opcode.CLOSE:
+                assert isinstance(frame.payload, tuple)
+                read.close = int(frame.payload[0]), frame.payload[1]
+                break  # it would read on, and we look ourselves
+            if frame.opcode is Opcode.PONG:
+                read.pongs.append(bytes(frame.payload))  # type: ignore[arg-type] # of a close alone it is no bytes
+            elif not frame.opcode.iscontrol():
+                parts.append(frame.payload)  # type: ignore[arg-type] # the same
+                if frame.message_finished:
+                    read.messages.append(_joined(parts))
+                    parts = []
+        if read.close:
+            _only_pongs(bytes(protocol._frame_decoder.buffer.buffer))
+    except ParseFailed as error:
+        if str(error) == "CLOSE with unknown reserved code":  # 1014: registered by IANA after wsproto
+            return None
+        raise BrokenRuleError("wsproto does not read what is written", f"{error}: {frames!r}") from error
+    return read
+
+
+def _only_pongs(frames: bytes) -> None:
+    """After its close a server has nothing to say; until the client's comes, it still answers pings (section 5.5.2)."""
+    protocol = FrameProtocol(client=True, extensions=[])
+    protocol.receive_bytes(frames)
+    for frame in protocol.received_frames():
+        if frame.opcode is not Opcode.PONG:
+            raise BrokenRuleError("something is written after the close", frame)
+
+
+def _by_websockets(frames: bytes, *, is_deflated: bool) -> Answered:
+    protocol = Protocol(CLIENT, max_size=None)
+    protocol.extensions = [Websockets(False, False, _BITS, _BITS)] if is_deflated else []
+    protocol.receive_data(frames)
+    if protocol.parser_exc:
+        raise BrokenRuleError("websockets does not read what is written", f"{protocol.parser_exc}: {frames!r}")
+    read = Answered()
+    received: Sequence[TheirFrame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
+    for one in received:
+        data = bytes(one.data)
+        if one.opcode in DATA_OPCODES:
+            read.messages.append(data.decode() if one.opcode is TEXT else data)
+        elif one.opcode is CLOSE:
+            assert protocol.close_rcvd
+            read.close = int(protocol.close_rcvd.code), protocol.close_rcvd.reason
+        elif one.opcode is PONG:
+            read.pongs.append(data)
+    return read
