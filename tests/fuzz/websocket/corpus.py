@@ -85,6 +85,7 @@ GOOD: Mapping[str, bytes] = {
     "a pong that nobody asked for": frame(FIN | PONG, b"a"),
     "another mask": frame(FIN | TEXT, b"hello", mask=b"\xff\0\xa5\x5a"),
     "a length in a longer form": frame(FIN | TEXT, b"a", form=126) + frame(FIN | TEXT, b"b", form=127),
+    "a ping with a length in a longer form": frame(FIN | PING, b"a", form=126),
     "a close": close(),
     "a close without a code": close(None),
     "a close with a reason": close(4999, "tschüß".encode()),

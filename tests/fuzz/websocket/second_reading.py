@@ -72,13 +72,11 @@ class _Reading:
         is_control = bool(buffer.buffer) and bool(buffer.buffer[0] & 8)
         if size > len(buffer.buffer):  # wsproto sees faults in a head before asgid does, which waits for the rest
             return (of_head or frozenset({ABNORMAL})) | self._fault_in_head()
+        # RFC 6455 section 5.2 wants the shortest form of a length, and asgid reads every one.
+        buffer.buffer[:] = _in_shortest_form(buffer.buffer, length)
         try:
             frame = decoder.process_buffer()
         except ParseFailed as error:
-            if "would have sufficed" in str(error):  # RFC 6455 section 5.2 wants the shortest form; we read every one
-                buffer.buffer[:] = _in_shortest_form(buffer.buffer, length)
-                buffer.rollback()
-                return frozenset()
             if str(error) == "error in extension":  # what cannot be inflated: 1007 to wsproto; and ours inflates no
                 return of_head | {PROTOCOL_ERROR, *([TOO_BIG] if not is_control else [])}  # further than the limit
             return of_head | {int(error.code)}
@@ -161,9 +159,14 @@ def _declared(buffer: bytearray) -> tuple[int, int]:
 
 
 def _in_shortest_form(buffer: bytearray, length: int) -> bytes:
-    more = {126: 2, 127: 8}[buffer[1] & 127]
+    more = {126: 2, 127: 8}.get(buffer[1] & 127, 0)
     mask = buffer[1] & 128
-    head = bytes([mask | length]) if length < 126 else bytes([mask | 126]) + length.to_bytes(2)
+    if length < 126:
+        head = bytes([mask | length])
+    elif length < 65536:
+        head = bytes([mask | 126]) + length.to_bytes(2)
+    else:
+        head = bytes([mask | 127]) + length.to_bytes(8)
     return bytes(buffer[:1]) + head + bytes(buffer[2 + more :])
 
 
