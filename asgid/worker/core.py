@@ -6,7 +6,7 @@ Messages come out of it whole. It does not know the connection.
 import logging
 
 from websockets.exceptions import PayloadTooBig
-from websockets.frames import CLOSE, CONT, CTRL_OPCODES, TEXT, Frame
+from websockets.frames import BINARY, CLOSE, CONT, TEXT, Frame
 from websockets.protocol import SERVER, Protocol
 
 from asgid.worker.fragments import Fragments
@@ -31,17 +31,17 @@ class Core(Protocol):
     def recv_frame(self, frame: Frame) -> None:
         """Take a frame; what is no text fails here, so that nothing behind it is read, answered or believed."""
         opcode = frame.opcode
-        if opcode in CTRL_OPCODES:
-            if opcode is CLOSE:  # also between two fragments (RFC 6455 section 5.4): what was begun is not awaited
-                self.current_size = None
-        elif opcode is CONT or not frame.fin:
-            self._take_fragment(frame)
-            return
-        else:
+        if frame.fin and (opcode is TEXT or opcode is BINARY) and self.current_size is None:  # mostly
             self._hold_to_limit(len(frame.data))
             if opcode is TEXT:
                 frame.data = str(frame.data, "utf-8")  # type: ignore[assignment] # for the library it is not to look at
-        super().recv_frame(frame)
+            self.events.append(frame)
+        elif opcode is CONT or not frame.fin:
+            self._take_fragment(frame)
+        else:
+            if opcode is CLOSE:  # also between two fragments (RFC 6455 section 5.4): what was begun is not awaited
+                self.current_size = None
+            super().recv_frame(frame)
 
     def _take_fragment(self, frame: Frame) -> None:
         is_first = frame.opcode is not CONT
