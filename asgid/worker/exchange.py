@@ -370,13 +370,15 @@ class Exchange:
         return not self.is_disconnected and self.response.state in (State.WAITING, State.HELD)
 
     def stack(self) -> str:
-        """Return where the application's task waits, from its call inwards."""
+        """Return where the application's task waits, from its call inwards, and where its thread stands."""
         lines: list[str] = []
         awaited = self.task.get_coro() if self.task else None
         # Task.get_stack() ends at the first frame, which is ours.
         while awaited := getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None):
             if frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None):
                 lines += traceback.format_stack(frame, 1)
+        if self.task:
+            lines.append(self._service.elsewhere(self.task))
         return "".join(lines)
 
 

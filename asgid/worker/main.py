@@ -19,7 +19,7 @@ from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import privileges
+from asgid.worker import privileges, wsgi
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
@@ -139,6 +139,8 @@ class Worker:
             ),
             places=Places.within(limits, threads),
         )
+        if loaded.interface == "wsgi":
+            service.elsewhere = wsgi.stack_of
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
         service.state = lifespan.state

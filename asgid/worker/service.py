@@ -75,6 +75,8 @@ class Service:
         self.forwarding = Forwarding(config.proxy, self.trust)
         #: Makes a request one of a WebSocket; None where the application has none, and the offer is ignored.
         self.converse: Callable[[Exchange, Iterable[Field]], None] | None = None
+        #: Where the work of a task stands that goes on outside the loop.
+        self.elsewhere: Callable[[asyncio.Task[None]], str] = _nowhere
         self.connections: set[Connection | Preamble | WebSocket] = set()
         self.websockets: set[WebSocket] = set()  #: those of them
         self.unread: set[Connection | WebSocket] = set()  #: those on which reading is paused
@@ -129,6 +131,10 @@ class Service:
             if waiting := self.places.leave():
                 self.loop.call_soon(waiting.begin)
             self.row[QUEUED] = len(self.places)
+
+
+def _nowhere(_task: "asyncio.Task[None]") -> str:
+    return ""
 
 
 def _nobody(_since_ns: int) -> list[Row]:

@@ -10,8 +10,11 @@ PEP 3333 asks for something else than a2wsgi does, it is done here: decision 24 
 import asyncio
 import io
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from asgid.errors import AppError, BootError, ClientDisconnectedError
 from asgid.worker.service import Application, Event, Receive, Send
@@ -26,6 +29,21 @@ if TYPE_CHECKING:
 _AHEAD = 1
 #: Under this key the scope that a2wsgi hands through holds the call.
 _CALL = "asgid.call"
+
+
+#: By the task of its request, for whoever wants to know what it is doing.
+_CALLS: WeakKeyDictionary["asyncio.Task[Any]", "_Call"] = WeakKeyDictionary()
+
+
+def stack_of(task: "asyncio.Task[Any]") -> str:
+    """Return where the thread of a request stands, in the application; "" where it has none now."""
+    call = _CALLS.get(task)
+    frame = sys._current_frames().get(call.thread) if call and call.thread else None  # noqa: SLF001 - it is documented
+    if frame is None:
+        return ""
+    frames = traceback.extract_stack(frame)
+    ours = max((number for number, each in enumerate(frames) if each.filename == __file__), default=-1)
+    return "".join(traceback.format_list(frames[ours + 1 :]))
 
 
 def adapt(app: "WSGIApplication", threads: int) -> Application:
@@ -47,6 +65,8 @@ def adapt(app: "WSGIApplication", threads: int) -> Application:
 
     async def application(scope: Event, receive: Receive, send: Send) -> None:
         call = _Call(app, scope, receive, send)
+        if task := asyncio.current_task():
+            _CALLS[task] = call
         # No thread can be cancelled: one that nobody waits for any more goes on, and what it says finds no taker.
         await asyncio.shield(bridge({**_plain(scope), _CALL: call}, receive, call.send))
         if call.failure:
@@ -66,6 +86,7 @@ class _Call:
         self._loop = asyncio.get_running_loop()
         self.failure: BaseException | None = None  #: why there is no whole answer
         self.is_over = False  #: nobody takes what the application says
+        self.thread: int | None = None  #: in which the application runs now
         self._environ: WSGIEnvironment
         self._start: StartResponse
         self._parts: Iterable[bytes] = ()
@@ -107,6 +128,7 @@ class _Call:
 
     def __iter__(self) -> Iterator[bytes]:
         """Call the application and yield the parts of its body as long as somebody takes them."""
+        self.thread = get_ident()
         try:
             environ = _environ(self._environ, self._scope, self._read)
             self._parts = parts = self._app(environ, self._start_response)
@@ -129,6 +151,8 @@ class _Call:
                 close()
         except BaseException as error:  # noqa: BLE001 - as above
             self.failure = error
+        finally:
+            self.thread = None
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: "ExcInfo | None" = None, /

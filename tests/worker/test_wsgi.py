@@ -11,7 +11,7 @@ import pytest
 
 from asgid.errors import BootError, ClientDisconnectedError
 from asgid.worker.scope import request_scope, template
-from asgid.worker.wsgi import adapt
+from asgid.worker.wsgi import adapt, stack_of
 from tests.worker.harness import Worker, on_a_loop, request, until
 
 PIECE = bytes(65536)
@@ -663,3 +663,30 @@ def test_without_a2wsgi_there_is_no_wsgi(monkeypatch):
 
     with pytest.raises(BootError, match=r"pip install 'asgid\[wsgi\]'"):
         adapt(saying([]), 1)
+
+
+@on_a_loop
+async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
+    """As far as it is the application's; the task in the loop only waits for it."""
+    begun, go = threading.Event(), threading.Event()
+
+    def dawdle(environ, start_response):
+        begun.set()
+        go.wait()
+        start_response("200 OK", [])
+        return [b"done"]
+
+    async with worker(dawdle) as serving:
+        serving.service.elsewhere = stack_of
+        client = await serving.connect()
+        await client.send(request("GET", "/slow"))
+        await until(begun.is_set)
+        serving.pass_time(6)
+        go.set()
+
+        assert b"done" == (await client.answer()).body
+        (line,) = serving.lines
+        stack = str(line.fields["stack"])
+        assert "slow request" == line.event
+        assert "in dawdle\n    go.wait()" in stack
+        assert "concurrent" not in stack
