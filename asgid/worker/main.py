@@ -11,23 +11,23 @@ from functools import partial
 from importlib.util import find_spec
 from time import monotonic
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
 from asgid import wire
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
+from asgid.config import Config
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import privileges, wsgi
+from asgid.worker import privileges
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
-from asgid.worker.app import load
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
 from asgid.worker.exchange import Exchange
-from asgid.worker.interface import Loaded
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
@@ -35,6 +35,9 @@ from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
 from asgid.worker.request_head import Field
 from asgid.worker.service import Service
+
+if TYPE_CHECKING:
+    from asgid.worker.interface import Loaded
 
 
 def main(assignment: Assignment) -> int:
@@ -48,7 +51,7 @@ def main(assignment: Assignment) -> int:
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(Worker(assignment, lifeline, log, partial(load, assignment.config)).live())
+            runner.run(Worker(assignment, lifeline, log, partial(_load, assignment.config)).live())
     except BootError as error:
         lifeline.send(wire.Failed(str(error)))
         return int(ExitCode.NO_WORKER)
@@ -58,7 +61,7 @@ def main(assignment: Assignment) -> int:
 class Worker:
     """The parts of one worker, and the order in which they come and go."""
 
-    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], Loaded]) -> None:
+    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], "Loaded"]) -> None:
         self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
         self._leave = asyncio.Event()
@@ -72,9 +75,9 @@ class Worker:
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
+        converse = _converse()  # first, while sys.path has nothing of the application: it may have a websockets.py
         loaded = self._load()
         lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
-        converse = None if loaded.is_http_only else _converse()
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._started(lifespan):
@@ -96,7 +99,7 @@ class Worker:
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
         service = self._service(loaded, lifespan, access, doors)
-        service.converse = converse
+        service.converse = None if loaded.is_http_only else converse
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
@@ -121,7 +124,7 @@ class Worker:
         except OSError as error:
             raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
 
-    def _service(self, loaded: Loaded, lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
+    def _service(self, loaded: "Loaded", lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
         limits, loop = self._config.limits, asyncio.get_running_loop()
         threads = self._config.workers.threads if loaded.interface == "wsgi" else None
         service = Service(
@@ -140,7 +143,7 @@ class Worker:
             places=Places.within(limits, threads),
         )
         if loaded.interface == "wsgi":
-            service.elsewhere = wsgi.stack_of
+            service.elsewhere = _stack_of()
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
         service.state = lifespan.state
@@ -219,12 +222,28 @@ class Worker:
         setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
 
 
+# What only a worker needs, and not before its fork, is imported here: in the master it would take 3 MB. Of the library
+# for WebSockets, half of that is its own version number.
+
+
+def _load(config: Config) -> "Loaded":
+    from asgid.worker.app import load  # noqa: PLC0415
+
+    return load(config)
+
+
 def _converse() -> Callable[[Exchange, Iterable[Field]], None]:
     """Return what makes a request one of a WebSocket."""
-    # Not before the fork: it would take 2 MB of the master, half of them for the library's own version number.
     from asgid.worker.conversation import converse  # noqa: PLC0415
 
     return converse
+
+
+def _stack_of() -> Callable[["asyncio.Task[None]"], str]:
+    """Return what tells where the thread of a WSGI request stands."""
+    from asgid.worker.wsgi import stack_of  # noqa: PLC0415
+
+    return stack_of
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

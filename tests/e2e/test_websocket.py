@@ -6,6 +6,7 @@ import signal
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -14,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.conftest import Start
-from tests.daemon import Daemon, is_alive
+from tests.daemon import APPS, Daemon, is_alive
 
 _GONE = 1012
 
@@ -177,3 +178,13 @@ def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
     served.eventually(lambda: served.metric("asgid_connections", worker="0", state="websocket") == 0)
     closed = ("1002", "1009", "1007", "1006")
     assert 50 == sum(served.metric("asgid_websocket_closes_total", code=code) for code in closed)
+
+
+def test_a_module_of_the_applications_may_be_called_as_the_library_is(start: Start, tmp_path: Path) -> None:
+    """Its directory comes first on sys.path, and holds what its author likes."""
+    (tmp_path / "websockets.py").write_text((APPS / "echoes.py").read_text())
+    daemon = start("websockets:application", app={"directory": str(tmp_path)}, workers={"count": 1})
+    with _socket(daemon) as socket:
+        socket.send("x")
+
+        assert "x" == socket.recv(timeout=5)
