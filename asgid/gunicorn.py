@@ -187,7 +187,9 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         log = Log(settings.log.level, settings.log.format, settings.log.output).bind(pid=self.pid)
         load = partial(adapted, self.wsgi, settings.app.target, settings)
         worker = main.Worker(assignment, Lifeline(assignment.lifeline_fd), log, load)
-        asyncio.get_running_loop().add_reader(self._master_end, self._serves)
+        loop = asyncio.get_running_loop()
+        worker.boot(loop)  # the application is there already
+        loop.add_reader(self._master_end, self._serves)
         beating = asyncio.ensure_future(self._beat(assignment.row, log))
         self._life = asyncio.current_task()
         try:

@@ -5,8 +5,10 @@ words; every other descriptor of the master's is closed. Above all the master's 
 sibling that held one open would keep a worker waiting for a master that is dead.
 """
 
+import atexit
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import socket
@@ -112,6 +114,7 @@ def _live(assignment: Assignment, worker: WorkerMain) -> NoReturn:
         _forget(assignment)
         faulthandler.enable(assignment.last_words_fd)
         code = worker(assignment)
+        atexit._run_exitfuncs()  # noqa: SLF001 - the application's; as multiprocessing does in its children
     except BaseException:  # noqa: BLE001 - the border of the process: what comes here is told, and ends here
         traceback.print_exc()
     finally:
@@ -119,14 +122,22 @@ def _live(assignment: Assignment, worker: WorkerMain) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         finally:  # also where nobody reads these streams any more: a child that went on would be a second master
-            # No exit handlers, no destructors: what they would close and flush is the master's.
+            # No destructors: what they would close and flush is the master's.
             os._exit(code)
 
 
+def _ignore(_signum: int, _frame: object) -> None:
+    """Nothing: it was meant for the master."""
+
+
 def _forget(assignment: Assignment) -> None:
+    atexit._clear()  # noqa: SLF001 - as above
+    atexit.register(logging.shutdown)  # which the application may count on
     signal.set_wakeup_fd(-1)
     for signum in _WORKER_IGNORES:
-        signal.signal(signum, signal.SIG_IGN)
+        # Not SIG_IGN: that would pass to every program that the application starts, which then cannot be interrupted.
+        signal.signal(signum, _ignore)
+        signal.siginterrupt(signum, False)
     # While it boots, TERM ends a worker at once: it has accepted nothing that could be lost.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
         if exchange.response.state is COMPLETE:
             self._discarded += len(chunk)
             if self._discarded > _DISCARDED:
-                self._finish()
+                self.finish()
                 raise EnoughError
         elif exchange.feed(chunk):
             self._pause_reading()
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
         if not exchange.response.keep_alive:
             self._is_open_ended = exchange.response.is_open_ended
             if self._has_said_last:
-                self._finish()
+                self.finish()
             else:  # it is we who close, and its next request may be on the way
                 self._linger()
         elif exchange.is_body_complete:
@@ -305,7 +305,7 @@ class Connection(asyncio.Protocol):
             if self._failure:
                 self._fail(self._failure)
             elif self.is_deaf or self.service.is_draining:
-                self._finish()
+                self.finish()
             elif self._reader.is_in_head:
                 self._expect("header", self.service.timeouts.header)
             else:
@@ -369,7 +369,7 @@ class Connection(asyncio.Protocol):
                 suppressed=unsaid,
             )
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Close once what was written has left; a client that is still sending is heard out for a moment."""
         if not self._is_ended and (self._receiving is not None or self._is_reading_paused):
             self._linger()
@@ -393,7 +393,7 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if self._is_ended:
-            self._finish()
+            self.finish()
             return
         self.writer.uncork()
         if self.transport.can_write_eof():
@@ -407,7 +407,7 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is in hand, not even a part of a head."""
         if self.exchange is None and not self._queue and not self._reader.is_in_head and self._phase != "linger":
-            self._finish()
+            self.finish()
 
     def abort(self) -> None:
         """End the connection in a way that nobody takes for an orderly end.
@@ -450,7 +450,7 @@ class Connection(asyncio.Protocol):
         elif phase in ("write", "linger"):
             self.abort()
         else:
-            self._finish()
+            self.finish()
 
     # The transport
 

@@ -174,8 +174,15 @@ class Exchange:
             self.wake()
 
     def hang_up(self) -> None:
-        """The client has closed its sending side: who waits for a disconnect has it; what is sent may still be read."""
+        """The client has closed its sending side: who waits for a disconnect has it; what is sent may still be read.
+
+        Of an answer to HEAD, or a 304, all has left with the head: nobody is there for the rest, and no write ever
+        finds that out.
+        """
         self.is_hung_up = True
+        if self.response.is_bodiless and self.response.state is State.STREAMING:
+            self.disconnect()
+            self.connection.finish()
         self.wake()
 
     def cancel(self, status: int, text: str) -> None:
@@ -252,12 +259,18 @@ class Exchange:
             self.complete(monotonic(), AT_ONCE if was_held else DURATION)
             return
         if was_held:
-            observe(service.row, START, monotonic() - self.begun)
+            self._head_has_left()
         writer.hold_back()
         # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
         # from the others and from the news that the client has gone.
         if writer.is_paused or (writer.cork and writer.cork.is_passed):
             await self.until_taken()
+
+    def _head_has_left(self) -> None:
+        observe(self._service.row, START, monotonic() - self.begun)
+        if self.is_hung_up and self.response.is_bodiless:
+            self.hang_up()
+            raise ClientDisconnectedError("the client has disconnected")
 
     async def until_taken(self) -> None:
         """Wait for the client where it is the one who is waited for, else a turn of the loop."""

@@ -51,7 +51,9 @@ def main(assignment: Assignment) -> int:
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(Worker(assignment, lifeline, log, partial(_load, assignment.config)).live())
+            worker = Worker(assignment, lifeline, log, partial(_load, assignment.config))
+            worker.boot(runner.get_loop())
+            runner.run(worker.live())
     except BootError as error:
         lifeline.send(wire.Failed(str(error)))
         return int(ExitCode.NO_WORKER)
@@ -65,18 +67,30 @@ class Worker:
         self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
         self._leave = asyncio.Event()
+        self._access: AccessLog | None
+        self._converse: Callable[[Exchange, Iterable[Field]], None]
+        self._loaded: Loaded
 
-    async def live(self) -> None:
-        """Boot, serve until told to leave, drain. Raises BootError."""
+    def boot(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Become the user that serves, and import the application. Raises BootError.
+
+        The loop does not turn meanwhile: a module may run one of its own (`asyncio.run`), and Django answers no query
+        at import where one runs. Who asks for the loop is given the one that will serve.
+        """
         timeouts = self._config.timeouts
         self._entitle("booting")
-        access = self._open_access()  # before the user changes: the file may be root's, as nginx's are
+        self._access = self._open_access(loop)  # before the user changes: the file may be root's, as nginx's are
         privileges.drop(self._config.process)
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
-        loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        converse = _converse()  # first, while sys.path has nothing of the application: it may have a websockets.py
-        loaded = self._load()
+        self._converse = _converse()  # while sys.path has nothing of the application: it may have a websockets.py
+        asyncio.set_event_loop(loop)
+        self._loaded = self._load()
+
+    async def live(self) -> None:
+        """Start what has booted, serve until told to leave, drain. Raises BootError."""
+        timeouts, loaded, access = self._config.timeouts, self._loaded, self._access
+        loop = asyncio.get_running_loop()
         lifespan = Lifespan(loaded.app, "off" if loaded.is_http_only else self._config.app.lifespan, self._log)
         # The loop turns, so it can take TERM (set earlier, uvloop would lose it): a startup that is told to go goes.
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
@@ -99,7 +113,7 @@ class Worker:
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
         service = self._service(loaded, lifespan, access, doors)
-        service.converse = None if loaded.is_http_only else converse
+        service.converse = None if loaded.is_http_only else self._converse
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()
@@ -115,12 +129,12 @@ class Worker:
         if access:
             access.close()
 
-    def _open_access(self) -> AccessLog | None:
+    def _open_access(self, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
         settings = self._config.log.access
         if not settings.enabled:
             return None
         try:
-            return AccessLog(settings, self._log, asyncio.get_running_loop().call_later, self._assignment.slot)
+            return AccessLog(settings, self._log, loop.call_later, self._assignment.slot)
         except OSError as error:
             raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
 

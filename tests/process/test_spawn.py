@@ -3,12 +3,14 @@
 The workers here are functions in this file, forked from the test itself.
 """
 
+import atexit
 import errno
 import json
 import mmap
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -183,15 +185,37 @@ def test_a_worker_is_told_its_assignment_and_its_row_is_shared(fork, board):
     end_of(child)
 
 
+def _ignored_in_a_child() -> list[int]:
+    status = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+    mask = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn:"))
+    return [number for number in range(1, 65) if mask >> (number - 1) & 1]
+
+
+def test_what_an_application_registers_for_the_exit_is_called(fork):
+    """A WSGI application has no other hook at the end of its process."""
+
+    def registers(assignment: Assignment) -> int:
+        atexit.register(tell, assignment, "called")
+        return 0
+
+    child = fork(registers)
+
+    assert told_by(child) == "called"
+    end_of(child)
+
+
 def test_a_worker_starts_with_clean_signals(fork):
-    """None blocked, the master's ignored but for TERM and CHLD, and no byte on the master's wake-up socket."""
+    """None blocked, the master's without effect but for TERM and CHLD, and no byte on the master's wake-up socket. For
+    what a worker starts none is ignored: else it could not be interrupted.
+    """
 
     def looks(assignment: Assignment) -> int:
         return tell(
             assignment,
             {
                 "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
-                "ignored": [s for s in signal.valid_signals() if signal.getsignal(s) == signal.SIG_IGN],
+                "handled": [s for s in signal.valid_signals() if callable(signal.getsignal(s))],
+                "ignored in a child": _ignored_in_a_child(),
                 "default": [s for s in SIGNALS if signal.getsignal(s) == signal.SIG_DFL],
                 "wake-up": signal.set_wakeup_fd(-1),
             },
@@ -209,7 +233,8 @@ def test_a_worker_starts_with_clean_signals(fork):
     end_of(child)
 
     assert found["blocked"] == []
-    assert {*SIGNALS, DUMP} - {signal.SIGTERM, signal.SIGCHLD} <= set(found["ignored"])
+    assert {*SIGNALS, DUMP} - {signal.SIGTERM, signal.SIGCHLD} <= set(found["handled"])
+    assert not {signal.Signals(number) for number in found["ignored in a child"]} & set(SIGNALS)
     assert set(found["default"]) == {signal.SIGTERM, signal.SIGCHLD}
     assert found["wake-up"] == -1
 

@@ -449,3 +449,43 @@ async def test_an_application_may_empty_its_scope():
         assert 200 == (await client.answer()).status
         assert b"" == await client.rest()
         assert 1 == worker.counts["GET 200"]
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+@pytest.mark.parametrize("leaves", ["after the head", "before it"])
+@on_a_loop
+async def test_nobody_is_there_for_the_rest_of_an_answer_without_a_body(method, status, leaves):
+    """Of a stream that never ends nothing is written after its head, so that no write would fail."""
+    begun, step = asyncio.Event(), asyncio.Event()
+    said: list[str] = []
+
+    async def app(scope, receive, send):
+        begun.set()
+        if leaves == "before it":
+            await step.wait()
+        await send({"type": "http.response.start", "status": status})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0)
+        except OSError as error:
+            said.append(type(error).__name__)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(request(method, "/"))
+        await begun.wait()
+        if leaves == "before it":
+            client.end()
+            await until(lambda: client.server.exchange and client.server.exchange.is_hung_up)
+            step.set()
+            head = await client.head()
+        else:
+            head = await client.head()
+            client.end()
+        await until(lambda: not worker.service.running)
+
+        assert str(status).encode() in head
+        assert ["ClientDisconnectedError"] == said
+        assert b"" == await client.rest()
+        assert not worker.lines
