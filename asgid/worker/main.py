@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
+    from asgid.worker.app import load  # noqa: PLC0415 - see Worker.boot
+
     keep_memory()
     lifeline = Lifeline(assignment.lifeline_fd)
     settings = assignment.config.log
@@ -51,7 +53,7 @@ def main(assignment: Assignment) -> int:
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            worker = Worker(assignment, lifeline, log, partial(_load, assignment.config))
+            worker = Worker(assignment, lifeline, log, partial(load, assignment.config))
             worker.boot(runner.get_loop())
             runner.run(worker.live())
     except BootError as error:
@@ -69,6 +71,7 @@ class Worker:
         self._leave = asyncio.Event()
         self._access: AccessLog | None
         self._converse: Callable[[Exchange, Iterable[Field]], None]
+        self._stack_of: Callable[[asyncio.Task[None]], str]
         self._loaded: Loaded
 
     def boot(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,13 +80,19 @@ class Worker:
         The loop does not turn meanwhile: a module may run one of its own (`asyncio.run`), and Django answers no query
         at import where one runs. Who asks for the loop is given the one that will serve.
         """
+        # Not before the fork: in the master it would take 3 MB, a third of them for a library's own version number. And
+        # not later: the user may have no access to the Python that root runs, and a websockets.py of the application's,
+        # on sys.path, would be found first.
+        from asgid.worker.conversation import converse  # noqa: PLC0415
+        from asgid.worker.wsgi import stack_of  # noqa: PLC0415
+
+        self._converse, self._stack_of = converse, stack_of
         timeouts = self._config.timeouts
         self._entitle("booting")
         self._access = self._open_access(loop)  # before the user changes: the file may be root's, as nginx's are
         privileges.drop(self._config.process)
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop.set_exception_handler(self._on_loop_error)
-        self._converse = _converse()  # while sys.path has nothing of the application: it may have a websockets.py
         asyncio.set_event_loop(loop)
         self._loaded = self._load()
 
@@ -157,7 +166,7 @@ class Worker:
             places=Places.within(limits, threads),
         )
         if loaded.interface == "wsgi":
-            service.elsewhere = _stack_of()
+            service.elsewhere = self._stack_of
         board, slot = self._assignment.board, self._assignment.slot
         service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
         service.state = lifespan.state
@@ -234,30 +243,6 @@ class Worker:
     def _entitle(self, state: str) -> None:
         slot, name, generation = self._assignment.slot, self._config.process.name, self._assignment.generation
         setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
-
-
-# What only a worker needs, and not before its fork, is imported here: in the master it would take 3 MB. Of the library
-# for WebSockets, half of that is its own version number.
-
-
-def _load(config: Config) -> "Loaded":
-    from asgid.worker.app import load  # noqa: PLC0415
-
-    return load(config)
-
-
-def _converse() -> Callable[[Exchange, Iterable[Field]], None]:
-    """Return what makes a request one of a WebSocket."""
-    from asgid.worker.conversation import converse  # noqa: PLC0415
-
-    return converse
-
-
-def _stack_of() -> Callable[["asyncio.Task[None]"], str]:
-    """Return what tells where the thread of a WSGI request stands."""
-    from asgid.worker.wsgi import stack_of  # noqa: PLC0415
-
-    return stack_of
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
