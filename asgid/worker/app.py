@@ -8,11 +8,18 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from itertools import accumulate
 from types import ModuleType
 
 from asgid.config import Config
 from asgid.errors import BootError
-from asgid.worker.interface import Loaded, adapted
+from asgid.worker.interface import Loaded, adapted, named
+
+#: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
+_SAID_CHARACTERS = 300
+#: What stands in each traceback of an import, and is nobody's fault.
+_MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__), __file__)
+_STANDARD_LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
 
 
 def load(config: Config) -> Loaded:
@@ -30,11 +37,11 @@ def load(config: Config) -> Loaded:
     sys.path.insert(0, os.getcwd())
     module_name, _, path = settings.target.partition(":")
     found = _attribute(_module(module_name), path)
-    made = f'"{settings.target}"'
     if settings.factory:
-        found, made = _made(found, settings.target), f"what the factory {made} returned"
+        found = _made(found, settings.target)
     if not callable(found):
-        raise BootError(f"app.target: {made} is {_kind(found)}, which cannot be called{_inside(found)}")
+        name = named(settings.target, config)
+        raise BootError(f"app.target: {name} is {_kind(found)}, which cannot be called{_inside(found)}")
     return adapted(found, settings.target, config)
 
 
@@ -50,10 +57,17 @@ def _module(name: str) -> ModuleType:
         is_own = name.partition(".")[0] == str(error.name).partition(".")[0]
         fault = "does not exist" if is_own else "is not installed"
         raise BootError(f'app.target: "{name}" imports "{error.name}", which {fault} ({_where(error)})') from error
-    except (Exception, SystemExit) as error:  # whatever an import may do
+    except BaseException as error:  # whatever an import may do
+        place = _where(error, f'in "{_unfinished(name)}"')
         raise BootError(
-            f'app.target: importing "{name}" failed: {_said(error)} ({_where(error)}){_package(name, error)}'
+            f'app.target: importing "{name}" failed: {_said(error)} ({place}){_package(name, error)}'
         ) from error
+
+
+def _unfinished(name: str) -> str:
+    """Return the module that failed, which may be a package around the one that was asked for."""
+    parts = accumulate(name.split("."), "{}.{}".format)
+    return next((each for each in parts if each not in sys.modules), name)
 
 
 def _no_module(name: str, error: ModuleNotFoundError) -> str:
@@ -89,7 +103,7 @@ def _attribute(module: ModuleType, path: str) -> object:
             found = getattr(found, name)
         except AttributeError as error:
             raise BootError(f"app.target: {_no_attribute(found, known, name)}") from error
-        except Exception as error:  # a property, or a module's own __getattr__, may do anything
+        except BaseException as error:  # a property, or a module's own __getattr__, may do anything
             raise BootError(f'app.target: reading "{name}" failed: {_said(error)} ({_where(error)})') from error
         known += f"{'.' if number else ':'}{name}"
     return found
@@ -128,25 +142,25 @@ def _made(factory: object, target: str) -> object:
     _check_factory(factory, target)
     try:
         return factory()
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise BootError(f'app.target: the factory "{target}" failed: {_said(error)} ({_where(error)})') from error
 
 
 def _check_factory(factory: Callable[..., object], target: str) -> None:
-    if inspect.iscoroutinefunction(factory):
-        raise BootError(
-            f'app.target: the factory "{target}" is async: it has to return the application itself; '
-            "what must be awaited belongs into the application's lifespan startup"
-        )
     try:
         inspect.signature(factory).bind()
-    except TypeError as error:
+    except TypeError as error:  # async or not: an application is mostly async
         raise BootError(
             f'app.target: the factory "{target}" takes arguments, and is called without any ({error}); '
             "is it the application? then remove app.factory"
         ) from error
     except ValueError:  # of C code
         return
+    if inspect.iscoroutinefunction(factory):
+        raise BootError(
+            f'app.target: the factory "{target}" is async: it has to return the application itself; '
+            "what must be awaited belongs into the application's lifespan startup"
+        )
 
 
 # Words
@@ -168,14 +182,27 @@ def _meant(name: str, there: Iterable[str], prefix: str = "") -> str:
 
 
 def _said(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    """Return the error in one line."""
+    text = " ".join(str(error).split())
+    if len(text) > _SAID_CHARACTERS:
+        text = f"{text[:_SAID_CHARACTERS]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _where(error: BaseException) -> str:
-    """Return the place in the application's own code where the error came from."""
-    if isinstance(error, SyntaxError) and error.filename:
+def _where(error: BaseException, unknown: str = "no place known") -> str:
+    """Return the last line of the application's own that led to the error, which a library may have raised: (1) in the
+    working directory, (2) in what is no library, (3) in anything.
+    """
+    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
         return f"{error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else "no place known"
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(_MACHINERY)]
+    own = [each for each in frames if not _is_library(each.filename)]
+    here = [each for each in own if each.filename.startswith(os.path.join(os.getcwd(), ""))]
+    known = here or own or frames
+    return f"{known[-1].filename}:{known[-1].lineno}" if known else unknown
+
+
+def _is_library(file: str) -> bool:
+    """Whether others wrote it. An environment may lie in the working directory, and a frozen module has no file."""
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
+    return is_installed or file.startswith(("<", _STANDARD_LIBRARY))

@@ -1,8 +1,8 @@
 """What a callable speaks, found from its shape, and the ASGI 3 application that is made of it.
 
 The shape is how many arguments a call takes, what the first one is called, and whether it is async; nothing is called
-to find out. What is in doubt is never guessed: BootError says what to write. It does not know where the callable came
-from.
+to find out. What is in doubt is never guessed: BootError says what to write. Where the callable came from matters only
+to these words.
 """
 
 import inspect
@@ -62,6 +62,10 @@ _NAMED: Mapping[str, tuple[Interface, ...]] = {
     "environ": ("wsgi",),
     "self": (),
 }
+#: A name of either in the call of a class's objects: they speak WSGI, and the class is none of an ASGI 2 application.
+_OF_WSGI = frozenset({"environ", "start_response"})
+#: How many arguments a message shows: a framework's class takes dozens.
+_SHOWN = 5
 
 
 class _Shape:
@@ -71,7 +75,9 @@ class _Shape:
         self._signature = signature
         self._class = found if inspect.isclass(found) else None
         self.is_class = self._class is not None
-        self.is_async = inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)
+        call = type(found).__call__
+        self.is_async = inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
+        self.is_async_generator = inspect.isasyncgenfunction(found) or inspect.isasyncgenfunction(call)
         self.first = next(iter(signature.parameters), "")
 
     def takes(self, count: int) -> bool:
@@ -79,19 +85,35 @@ class _Shape:
         return _binds(self._signature, count)
 
     @property
+    def has_settings(self) -> bool:
+        """Whether nothing need be given and the first argument has a default: a factory's have, a request has none."""
+        first = next(iter(self._signature.parameters.values()), None)
+        return first is not None and self.takes(0) and first.default is not first.empty
+
+    @property
     def is_awaited(self) -> bool:
         """Whether what a call returns can be awaited, as far as that is known: of a class, its instances."""
-        return self._class is None or hasattr(self._class, "__await__")
+        return self._of_objects("__await__") is not None if self.is_class else not self.is_async_generator
+
+    @property
+    def is_iterated(self) -> bool:
+        """Whether what a call returns can be iterated, as PEP 3333 asks, as far as that is known: of a class, its
+        instances.
+        """
+        if self.is_class:
+            return self._of_objects("__iter__") is not None
+        return not self.is_async and not self.is_async_generator
 
     @property
     def makes_callables(self) -> bool:
         """Whether what a call returns takes receive, send, as far as that is known: of a class, its instances."""
-        if self._class is None:
-            return not self.is_async
-        # By name it would be found in the metaclass: that is how every class is called itself.
-        called = next((vars(each)["__call__"] for each in self._class.__mro__ if "__call__" in vars(each)), None)
+        if not self.is_class:
+            return not self.is_async and not self.is_async_generator
+        called = self._of_objects("__call__")
         signature = _signature(called) if called else None
-        return called is not None and (signature is None or _binds(signature, 3))  # with self
+        if signature is None:
+            return called is not None
+        return _binds(signature, 3) and _OF_WSGI.isdisjoint(signature.parameters)  # with self
 
     @property
     def fits(self) -> list[Interface]:
@@ -99,66 +121,97 @@ class _Shape:
         possible: Mapping[Interface, bool] = {
             "asgi3": self.takes(3) and self.is_awaited,
             "asgi2": self.takes(1) and self.makes_callables,
-            "consumer": self.takes(1) and not self.is_class,
-            "wsgi": self.takes(2) and not self.is_async,
+            "consumer": self.takes(1) and not self.is_class and not self.is_async_generator,
+            "wsgi": self.takes(2) and self.is_iterated,
         }
         return [name for name, is_possible in possible.items() if is_possible]
 
     def __str__(self) -> str:
-        names = [str(each.replace(annotation=each.empty)) for each in self._signature.parameters.values()]
-        takes = f"takes {', '.join(names) or 'no argument'}"
-        if self._class is None:
-            return f"is async and {takes}" if self.is_async else takes
-        lacks = ""
-        if self.takes(1) and not self.makes_callables:
-            lacks = ", whose objects do not take receive, send"
-        elif self.takes(3) and not self.is_awaited:
-            lacks = ", whose objects cannot be awaited"
-        return f"is a class that {takes}{lacks}"
+        parameters = [each.replace(annotation=each.empty) for each in self._signature.parameters.values()]
+        shown = str(inspect.Signature(parameters[:_SHOWN]))[1:-1]
+        if len(parameters) > _SHOWN:
+            shown += ", ..."
+        takes = f"takes {' '.join(shown.split()) or 'no argument'}"
+        if self.is_class:
+            return f"is a class that {takes}{self._lacks}"
+        if self.is_async_generator:
+            return f"is an async generator and {takes}"
+        return f"is async and {takes}" if self.is_async else takes
+
+    @property
+    def _lacks(self) -> str:
+        """Say why the objects of a class are of no use, for the fewest arguments that it takes."""
+        fits = (
+            (1, self.makes_callables, "do not take receive, send"),
+            (2, self.is_iterated, "cannot be iterated"),
+            (3, self.is_awaited, "cannot be awaited"),
+        )
+        return next((f", whose objects {why}" for count, is_so, why in fits if self.takes(count) and not is_so), "")
+
+    def _of_objects(self, name: str) -> Callable[..., object] | None:
+        """Return what a class gives its objects by that name: asked for it, the class may answer with its metaclass's,
+        which is how every class is called itself.
+        """
+        return next(
+            (vars(each)[name] for each in inspect.getmro(cast("type", self._class)) if name in vars(each)), None
+        )
+
+
+def named(target: str, config: Config) -> str:
+    """Return what messages call that which is to be served."""
+    return f'what the factory "{target}" returned' if config.app.factory else f'"{target}"'
 
 
 def adapted(found: Callable[..., object], target: str, config: Config) -> Loaded:
     """Return the application that `found` is, or what `app.interface` says that it is; raises BootError."""
     wanted = config.app.interface
+    name = named(target, config)
     signature = _signature(found)
     if signature is None:  # of C code, mostly: what cannot be looked into is believed
         interface: Interface = "asgi3" if wanted == "auto" else wanted
-    elif wanted == "auto":
-        interface = _spoken(_Shape(found, signature), target)
     else:
-        interface = _believed(wanted, _Shape(found, signature), target)
+        shape = _Shape(found, signature)
+        is_made = config.app.factory
+        interface = _spoken(shape, name, is_made) if wanted == "auto" else _believed(wanted, shape, name, is_made)
     loaded = Loaded(ADAPTERS[interface](found, config), interface)
     if loaded.is_http_only and config.app.lifespan == "on":
-        raise BootError(f'app.lifespan: "{target}" speaks {interface}, which has no lifespan; remove the line')
+        raise BootError(f"app.lifespan: {name} speaks {interface}, which has no lifespan; remove the line")
     return loaded
 
 
-def _spoken(shape: _Shape, target: str) -> Interface:
+def _spoken(shape: _Shape, name: str, is_made: bool) -> Interface:
     """Find the interface: (1) by the name of the first argument, (2) by three arguments, which only one takes, (3) by
-    what is left where a consumer is not. One argument of any other name could be anything.
+    what is left where a consumer is not. One argument of any other name could be anything, and what needs none may be a
+    factory.
     """
-    fits = [name for name in shape.fits if name in _NAMED.get(shape.first, _TAKES)]
+    fits = [each for each in shape.fits if each in _NAMED.get(shape.first, _TAKES)]
     if not fits:
-        takes = "; ".join(f"{name} takes {what}" for name, what in _TAKES.items())
-        raise BootError(f'app.target: "{target}" {shape}: it is no application ({takes}){_hint(shape)}')
-    if shape.first in _NAMED or fits[0] == "asgi3" or "consumer" not in fits:
+        takes = "; ".join(f"{each} takes {what}" for each, what in _TAKES.items())
+        raise BootError(f"app.target: {name} {shape}: it is no application ({takes}){_hint(shape, is_made)}")
+    is_three = fits[0] == "asgi3" and not shape.has_settings
+    if shape.first in _NAMED or is_three or "consumer" not in fits:
         return fits[0]
-    choices = ", or ".join(f'interface = "{name}" if it takes {_TAKES[name]}' for name in fits)
-    raise BootError(f'app.target: "{target}" {shape}, which could mean anything: write in [app] {choices}')
+    choices = [f'interface = "{each}" if it takes {_TAKES[each]}' for each in fits]
+    if shape.takes(0) and not shape.is_async and not is_made:
+        choices.append("factory = true if it makes the application")
+    raise BootError(f"app.target: {name} {shape}, which could mean anything: write in [app] {', or '.join(choices)}")
 
 
-def _believed(wanted: Interface, shape: _Shape, target: str) -> Interface:
+def _believed(wanted: Interface, shape: _Shape, name: str, is_made: bool) -> Interface:
     if wanted not in shape.fits:
-        raise BootError(f'app.interface: {wanted} takes {_TAKES[wanted]}, and "{target}" {shape}{_hint(shape)}')
+        raise BootError(f"app.interface: {wanted} takes {_TAKES[wanted]}, and {name} {shape}{_hint(shape, is_made)}")
     return wanted
 
 
-def _hint(shape: _Shape) -> str:
+def _hint(shape: _Shape, is_made: bool) -> str:
     if shape.first == "self":
         return "; it is a method without its object: name an instance's"
-    if shape.takes(0):
-        return "; is it a factory? then set app.factory = true"
-    return ""
+    if is_made:
+        return "; let the factory return an object of it" if shape.is_class else ""
+    if shape.is_class:
+        made = ", or set app.factory = true to have one made" if shape.takes(0) else ", or a factory"
+        return f"; name an object of it{made}"
+    return "; is it a factory? then set app.factory = true" if shape.takes(0) else ""
 
 
 def _signature(found: Callable[..., object]) -> inspect.Signature | None:

@@ -35,6 +35,15 @@ def broken_factory(): raise ValueError("no\\nsettings")
 def leaving_factory(): raise SystemExit(2)
 def strange_factory(): return 5
 def any_of(*args): ...
+def factory_of_a_factory(): return factory
+def factory_of_a_class(): return Made
+def factory_in_doubt(): return lambda request=None: None
+def interrupted_factory(): raise KeyboardInterrupt
+async def async_factory_with_arguments(settings): return application
+class Interrupted:
+    @property
+    def reading(self): raise KeyboardInterrupt
+interrupted = Interrupted()
 """
 APPLICATION = "async def application(scope, receive, send): ...\n"
 FILES = {
@@ -45,6 +54,25 @@ FILES = {
     "imports_a_missing_name.py": "from os import not_there\n",
     "imports_by_the_way.py": "import imports_what_is_missing\n",
     "is_no_python.py": "x = (\n",
+    "is_interrupted.py": "x = 1\nraise KeyboardInterrupt\n",
+    "ends_its_own_way.py": "class End(BaseException): pass\nraise End('of it')\n",
+    "says_nothing.py": "raise RuntimeError\n",
+    "says_too_much.py": "raise RuntimeError('word ' * 100)\n",
+    "asks_what_is_frozen.py": "import os\n\nos.fsdecode(5)\n",
+    "asks_the_standard_library.py": "import json\n\njson.loads('{')\n",
+    "needs_a_setting.py": (
+        "import pydantic\nclass Settings(pydantic.BaseModel):\n    address: str\n\nsettings = Settings()\n"
+    ),
+    "has_nulls.py": "x = 1\0\n",
+    "imports_nulls.py": "import os\nimport has_nulls\n",
+    "runs_what_is_no_python.py": "x = 1\nexec('x = (')\n",
+    "begins_with_nulls/__init__.py": "\0",
+    "begins_with_nulls/asgi.py": APPLICATION,
+    "environment/lib/site-packages/installed_for_tests.py": "def fail(): raise RuntimeError('of a library')\n",
+    "uses_a_library.py": (
+        "import sys\nsys.path.append('environment/lib/site-packages')\n"
+        "import installed_for_tests\ninstalled_for_tests.fail()\n"
+    ),
     "package/__init__.py": "",
     "package/asgi.py": f"from . import parts\nfrom .parts import name\n{APPLICATION}",
     "package/parts.py": "name = 'parts'\n",
@@ -159,8 +187,35 @@ MISSING = {
         {},
         r"failed: ImportError: cannot import name 'not_there' .*\(.*imports_a_missing_name\.py:1\)$",
     ),
-    "an error in it": ("raises_at_import:app", {}, r"failed: RuntimeError: no \(.*raises_at_import\.py:2\)"),
+    "an error in it": ("raises_at_import:app", {}, r"failed: RuntimeError: no database \(.*raises_at_import\.py:2\)$"),
     "it leaves": ("leaves_at_import:app", {}, r"failed: SystemExit: 3 \(.*leaves_at_import\.py:1\)"),
+    "it is interrupted": ("is_interrupted:app", {}, r"failed: KeyboardInterrupt \(.*is_interrupted\.py:2\)$"),
+    "it ends in its own way": ("ends_its_own_way:app", {}, r"failed: End: of it \(.*ends_its_own_way\.py:2\)$"),
+    "an error without words": ("says_nothing:app", {}, r"failed: RuntimeError \(.*says_nothing\.py:1\)$"),
+    "an error of too many words": ("says_too_much:app", {}, r"failed: RuntimeError: (word ){60}\.\.\. \(.*py:1\)$"),
+    "an error of a frozen module": (
+        "asks_what_is_frozen:app",
+        {},
+        r"failed: TypeError: expected str, .* \(.*/asks_what_is_frozen\.py:3\)$",
+    ),
+    "a setting": (
+        "needs_a_setting:app",
+        {},
+        r"failed: ValidationError: 1 .* for Settings address Field required .* \(.*/needs_a_setting\.py:5\)$",
+    ),
+    "a library within the directory": (
+        "uses_a_library:app",
+        {},
+        r"failed: RuntimeError: of a library \(.*/uses_a_library\.py:4\)$",
+    ),
+    "no text": ("has_nulls:app", {}, r'failed: SyntaxError: .*null bytes \(in "has_nulls"\)$'),
+    "no text in what it imports": ("imports_nulls:app", {}, r"failed: SyntaxError: .* \(.*/imports_nulls\.py:2\)$"),
+    "no text in its package": ("begins_with_nulls.asgi:app", {}, r'null bytes \(in "begins_with_nulls"\)$'),
+    "no Python in what it runs": (
+        "runs_what_is_no_python:app",
+        {},
+        r"failed: SyntaxError: .* \(.*/runs_what_is_no_python\.py:2\)$",
+    ),
     "no Python": ("is_no_python:app", {}, r"failed: SyntaxError: .* \(.*is_no_python\.py:1\)"),
     "no attribute": (
         "site_of_tests:aplication",
@@ -178,14 +233,39 @@ MISSING = {
     "a dot for a colon": ("package:asgi.application", {}, r'write "package\.asgi:\.\.\."$'),
     "a plain directory": ("plain:application", {}, r'/plain, a folder without __init__\.py: name .*"plain\.module:app'),
     "a property that fails": ("site_of_tests:instance.broken", {}, r'reading "broken" failed: KeyError: .*:\d+\)$'),
+    "a property that interrupts": (
+        "site_of_tests:interrupted.reading",
+        {},
+        r'reading "reading" failed: KeyboardInterrupt \(.*:\d+\)$',
+    ),
     "not callable": ("site_of_tests:number", {}, r'"site_of_tests:number" is of type int, which cannot be called$'),
     "nothing": ("site_of_tests:nothing", {}, r'"site_of_tests:nothing" is None, which cannot be called$'),
     "a module": ("package.asgi:parts", {}, r'is of type module, .*: name what is in it, as "package\.parts:\.\.\."$'),
     "a method without its object": ("site_of_tests:Made.method", {}, r"a method without its object: name an instance"),
-    "a class that makes applications": ("site_of_tests:Made", {}, r"is it a factory\? then set app\.factory = true"),
+    "a class that makes applications": (
+        "site_of_tests:Made",
+        {},
+        r"; name an object of it, or set app\.factory = true to have one made$",
+    ),
     "a factory not said to be one": ("site_of_tests:factory", {}, r"is it a factory\? then set app\.factory = true"),
-    "a factory that fails": ("site_of_tests:broken_factory", FACTORY, r"failed: ValueError: no \(.*:\d+\)"),
+    "a factory that fails": ("site_of_tests:broken_factory", FACTORY, r"failed: ValueError: no settings \(.*:\d+\)"),
     "a factory that leaves": ("site_of_tests:leaving_factory", FACTORY, r"failed: SystemExit: 2"),
+    "a factory that is interrupted": ("site_of_tests:interrupted_factory", FACTORY, r"failed: KeyboardInterrupt \("),
+    "a factory of a factory": (
+        "site_of_tests:factory_of_a_factory",
+        FACTORY,
+        r'what the factory "site_of_tests:factory_of_a_factory" returned takes no argument: it is no .*_response\)$',
+    ),
+    "a factory of a class": (
+        "site_of_tests:factory_of_a_class",
+        FACTORY,
+        r"returned is a class that takes no argument: it is no .*; let the factory return an object of it$",
+    ),
+    "a factory of what is in doubt": (
+        "site_of_tests:factory_in_doubt",
+        FACTORY,
+        r'returned takes request=None, which could .* interface = "consumer" if it takes message$',
+    ),
     "a factory of a number": (
         "site_of_tests:strange_factory",
         FACTORY,
@@ -204,8 +284,13 @@ MISSING = {
     ),
     "an application said to be a factory": (
         "site_of_tests:application",
-        {"factory": True},
-        r'factory "site_of_tests:application" is async',
+        FACTORY,
+        r"takes arguments, .* \(missing .*'scope'\); is it the application\? then remove app\.factory$",
+    ),
+    "an async factory of something": (
+        "site_of_tests:async_factory_with_arguments",
+        FACTORY,
+        r"takes arguments, and is called without any \(missing .*'settings'\)",
     ),
     "no factory": ("site_of_tests:number", FACTORY, r"is of type int, which cannot be called, and app\.factory says"),
 }
@@ -227,6 +312,33 @@ def test_a_module_taken_out_of_its_package_is_told_where_it_belongs(directory):
         load(settings("asgi:application", directory / "package"))
 
     assert str(caught.value).endswith(f'write target = "package.asgi:..." and directory = "{directory}" in [app]')
+
+
+@pytest.mark.parametrize("module", ["asks_what_is_frozen", "asks_the_standard_library"])
+def test_outside_the_directory_the_place_is_in_what_is_no_library(directory, tmp_path_factory, module):
+    """An application may lie anywhere on sys.path."""
+    sys.path.insert(0, str(directory))
+
+    with pytest.raises(BootError, match=rf"\(.*/{module}\.py:3\)$"):
+        load(settings(f"{module}:app", tmp_path_factory.mktemp("elsewhere")))
+
+
+def test_the_directory_comes_before_what_else_may_be_a_library(directory, tmp_path_factory):
+    """Such as what is installed to be edited: nothing but its place tells it from the application."""
+    sys.path.insert(0, str(directory))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "uses_another.py").write_text("import raises_at_import\n")
+
+    with pytest.raises(BootError, match=r"\(.*/uses_another\.py:1\)$"):
+        load(settings("uses_another:app", elsewhere))
+
+
+def test_where_only_a_library_is_the_place_is_in_it(directory):
+    """As for an application that is installed."""
+    sys.path.insert(0, str(directory / "environment/lib/site-packages"))
+
+    with pytest.raises(BootError, match=r"of a library \(.*/site-packages/installed_for_tests\.py:1\)$"):
+        load(settings("installed_for_tests:fail", directory, factory=True))
 
 
 def test_a_directory_that_is_not_there_is_said(directory):

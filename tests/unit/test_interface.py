@@ -172,6 +172,8 @@ def test_who_says_what_c_code_speaks_is_believed(interface):
 DOUBTFUL: dict[str, tuple[Any, tuple[Interface, ...]]] = {
     "one argument of any name": (lambda request: None, ("asgi2", "consumer")),
     "a second one that may be left out": (lambda a, b=None: None, ("asgi2", "consumer", "wsgi")),
+    "none that must be there": (lambda config=None: None, ("asgi2", "consumer")),
+    "three that may be left out": (lambda a=1, b=2, c=3: None, ("asgi3", "asgi2", "consumer", "wsgi")),
 }
 
 
@@ -186,6 +188,23 @@ def test_what_is_in_doubt_says_which_lines_end_it(found, choices):
         f'interface = "{choice}" if it takes ' for choice in choices
     ]
     assert list(choices) == [spoken(found, choice).interface for choice in choices]
+
+
+def _create_app(test_config=None): ...
+def _create_app_of_two(config=None, level=0): ...
+async def _handler_of_any(request=None): ...
+
+
+@pytest.mark.parametrize(
+    ("found", "is_said"),
+    [(_create_app, True), (_create_app_of_two, True), (_handler_of_any, False), (lambda request: None, False)],
+)
+def test_what_is_in_doubt_may_be_a_factory_where_it_needs_no_argument(found, is_said):
+    """As frameworks write it; one that is async would be refused."""
+    with pytest.raises(BootError, match="which could mean anything") as caught:
+        spoken(found)
+
+    assert is_said == str(caught.value).endswith(", or factory = true if it makes the application")
 
 
 async def _handler(request): ...
@@ -208,8 +227,44 @@ class _Middleware:
     async def __call__(self, scope, receive, send): ...
 
 
+class _WsgiFramework:
+    def __init__(self, name, level=0, config=None): ...
+    def __call__(self, environ, start_response): ...
+
+
+class _OtherWsgiMiddleware:
+    def __init__(self, app): ...
+    def __call__(self, env, start_response): ...
+
+
+class _AsgiFramework:
+    def __init__(self, level=0, routes=None): ...
+    async def __call__(self, scope, receive, send): ...
+
+
+class _Pair:
+    def __init__(self, first, second): ...
+
+
+class _Settings:
+    def __init__(self, a=1, b=None, *, c="c", d=(), e=5, f=6, **others): ...
+
+
 class _Unrelated:
     def __init__(self, scope, receive, send): ...
+
+
+async def _generator(scope, receive, send):
+    yield
+
+
+async def _generator_of_one(message):
+    yield
+
+
+class _CalledGenerator:
+    async def __call__(self, environ, start_response):
+        yield
 
 
 async def _async_scope(scope): ...
@@ -219,7 +274,7 @@ async def _async_two(receive, send): ...
 WRONG = {
     "nothing": (lambda: None, r"takes no argument: it is no application .*; is it a factory\?"),
     "too many": (lambda a, b, c, d: None, r"takes a, b, c, d: it is no application"),
-    "by name alone": (lambda *, scope: None, r"takes scope: it is no application"),
+    "by name alone": (lambda *, scope: None, r"takes \*, scope: it is no application"),
     "ASGI 3 without send": (lambda scope, receive: None, r"takes scope, receive: it is no application"),
     "a consumer of two": (lambda message, channels: None, r"takes message, channels: it is no application"),
     "ASGI 2 that is async too early": (_async_scope, r"is async and takes scope: it is no application"),
@@ -231,7 +286,24 @@ WRONG = {
     ),
     "a middleware's class": (
         _Middleware,
-        r"class that takes app, whose objects do not take receive, send: it is no app",
+        r"class that takes app, whose objects do not take .*: it is no app.*; name an object of it, or a factory$",
+    ),
+    "a class of WSGI applications": (
+        _WsgiFramework,
+        r"class that takes name, level=0, config=None, whose objects do not take receive, send: it is no",
+    ),
+    "a middleware's class of WSGI": (_OtherWsgiMiddleware, r"takes app, whose objects do not take receive, send: it"),
+    "a class of ASGI applications": (
+        _AsgiFramework,
+        r"objects do not take .*; name an object of it, or set app\.factory = true to have one made$",
+    ),
+    "a class of what cannot be iterated": (_Pair, r"takes first, second, whose objects cannot be iterated: it is no"),
+    "a class of many settings": (_Settings, r"class that takes a=1, b=None, \*, c='c', d=\(\), e=5, \.\.\., whose"),
+    "an async generator": (_generator, r"is an async generator and takes scope, receive, send: it is no application"),
+    "an async generator of one": (_generator_of_one, r"is an async generator and takes message: it is no application"),
+    "an async generator, as an object": (
+        _CalledGenerator(),
+        r"is an async generator and takes environ, start_response: it is no application",
     ),
     "a class of what cannot be awaited": (
         _Unrelated,
@@ -266,6 +338,9 @@ def test_what_is_no_application_is_refused(found, why):
         (Asgi2, "consumer"),
         (asgi3, "wsgi"),
         (_async_two, "wsgi"),
+        (_AsgiFramework, "wsgi"),
+        (_WsgiFramework, "asgi2"),
+        (_generator, "asgi3"),
     ],
 )
 def test_what_is_written_is_refused_where_it_cannot_be(found, interface):
