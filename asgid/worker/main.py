@@ -18,7 +18,6 @@ from setproctitle import setproctitle
 from asgid import wire
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
-from asgid.config import Config
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
 from asgid.worker import privileges
@@ -27,17 +26,17 @@ from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
-from asgid.worker.exchange import Exchange
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
 from asgid.worker.preamble import Preamble
 from asgid.worker.pulse import Pulse
-from asgid.worker.request_head import Field
 from asgid.worker.service import Service
 
 if TYPE_CHECKING:
+    from asgid.worker.exchange import Exchange
     from asgid.worker.interface import Loaded
+    from asgid.worker.request_head import Field
 
 
 def main(assignment: Assignment) -> int:
