@@ -16,6 +16,8 @@ from asgid.worker.service import Service
 
 #: How long applications that were cancelled have to return.
 _CANCELLED_S = 0.5
+#: Of timeouts.kill; the lifespan's shutdown may take as much, and after both the master sends ABRT.
+_CANCELLED_SHARE = 0.25
 #: WebSockets that are closed in one go, and the pause after them: ten thousand clients that come back in one moment
 #: would find nobody ready; so they come over a second.
 _CLOSED_AT_ONCE, _PAUSE_S = 100, 0.01
@@ -81,7 +83,7 @@ class Drain:
         for exchange in list(service.running):
             exchange.cancel(503, "the server is stopping")
         try:
-            async with asyncio.timeout(_CANCELLED_S):
+            async with asyncio.timeout(min(_CANCELLED_S, service.timeouts.kill * _CANCELLED_SHARE)):
                 await self._emptied.wait()
         except TimeoutError:
             if service.running:

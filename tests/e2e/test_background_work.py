@@ -36,9 +36,7 @@ def numbers_of(socket: ClientConnection) -> Iterator[int]:
 
 def test_it_feeds_all_who_listen_and_ends_with_its_worker(start: Start, tmp_path: Path) -> None:
     """In each of two workers; at a stop its task is cancelled when the last listener has been sent away."""
-    daemon = start(
-        "in_background:application", timeouts={"graceful": "1s", "kill": "4s"}, app={"env": {"MARKS": str(tmp_path)}}
-    )
+    daemon = start("in_background:application", timeouts={"graceful": "1s"}, app={"env": {"MARKS": str(tmp_path)}})
     workers = daemon.workers()
     with ExitStack() as stack:
         feeds = [stack.enter_context(by(daemon)) for by in (by_events, by_socket) for _ in range(4)]

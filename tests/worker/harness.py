@@ -61,6 +61,12 @@ async def until(statement: Callable[[], object], what: str = "") -> None:
         await asyncio.sleep(0)
 
 
+async def turns(number: int = 100) -> None:
+    """Let the loop turn so often that what could still happen has happened."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
 # -- applications ------------------------------------------------------------------------------------------------------
 
 

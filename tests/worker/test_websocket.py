@@ -12,7 +12,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from asgid.config import parse
 from asgid.worker.interface import ADAPTERS
 from asgid.worker.websocket import CLOSE_S, LINGER_S
-from tests.worker.harness import Client, Worker, on_a_loop, request, respond, until
+from tests.worker.harness import Client, Worker, on_a_loop, request, respond, turns, until
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
 
 
@@ -990,7 +990,7 @@ async def test_a_slow_application_makes_the_client_wait():
         sent = [f"{number:06}" + "x" * 1000 for number in range(3000)]
         sending = asyncio.ensure_future(_send_all(peer, sent))
         await until(lambda: worker.service.unread, "reading has paused")
-        await asyncio.sleep(0.05)
+        await turns()
         taken = worker.counts["WEBSOCKET_RECEIVED"]
 
         assert 4 <= taken < 200
@@ -1021,7 +1021,7 @@ async def test_large_messages_wait_in_fewer():
         peer = await connect(worker)
         sending = asyncio.ensure_future(_send_all(peer, ["x" * 50_000] * 200))
         await until(lambda: worker.service.unread, "reading has paused")
-        await asyncio.sleep(0.05)
+        await turns()
 
         assert 2 <= worker.counts["WEBSOCKET_RECEIVED"] <= 12
         step.set()
@@ -1139,7 +1139,7 @@ async def test_a_client_that_sends_without_reading_is_not_read_on():
         flooding = asyncio.ensure_future(peer.send_raw(masked(0x89, b"x" * 125) * 40_000))
         await until(lambda: websocket.writer.is_paused, "the transport is full")
         await until(lambda: websocket in worker.service.unread, "reading has paused")
-        await asyncio.sleep(0.05)
+        await turns()
 
         assert websocket.writer.unsent < 1_000_000
         assert not flooding.done()
