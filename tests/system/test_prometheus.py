@@ -7,6 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -32,6 +33,15 @@ class Prometheus:
         (self.address,) = eventually(
             lambda: re.findall(r'msg="Listening on" address=(\S+)', output.read_text()), within=20
         )
+        # It listens before it can answer: until then all that it says is 503.
+        eventually(self.is_ready, within=20)
+
+    def is_ready(self) -> bool:
+        try:
+            with urlopen(f"http://{self.address}/-/ready", timeout=10) as response:
+                return bool(response.status == 200)
+        except HTTPError:
+            return False
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Return the series that answer `query`; raises HTTPError where it cannot be read."""
@@ -91,7 +101,7 @@ def test_the_queries_of_the_documents_are_answered(prometheus: tuple[Prometheus,
     (crashes,) = [query for query in queries if "asgid_worker_exits_total" in query]
     (missing,) = [query for query in queries if "asgid_workers_desired" in query]
     (quantile,) = [query for query in queries if "histogram_quantile" in query]
-    eventually(lambda: server.number("count_over_time(asgid_generation[1m])") == 2, within=30)
+    eventually(lambda: (server.number("count_over_time(asgid_generation[1m])") or 0) >= 2, within=30)
     for _ in range(10):
         get(daemon.address())
     answers = {query: server.ask(query) for query in queries}
