@@ -38,7 +38,6 @@ PROTOCOL_ERRORS = (
     "header_count",
     "body_size",
     "framing",
-    "pipeline",
     "expect",
 )
 # Those that an endpoint may say or find (RFC 6455 section 7.4.1, IANA); from 3000 on they are the applications'.

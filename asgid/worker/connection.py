@@ -1,12 +1,12 @@
 """asyncio.Protocol: what is read becomes exchanges, in turn; keep-alive, pipelining, and one deadline.
 
 The application is started at the end of the message where that is already here, else after the bytes at hand are used
-up. A connection has one number, `deadline`, and the phase that it belongs to; the pulse looks at it once a second, so
-no timer is made or cancelled for a request. Requests of one connection are answered strictly in order.
+up. Requests of one connection are answered strictly in order, and one is not read before the last one has its answer:
+until then it waits as bytes, and no more of them are taken from the client. A connection has one number, `deadline`,
+and the phase that it belongs to; the pulse looks at it once a second, so no timer is made or cancelled for a request.
 """
 
 import asyncio
-from collections import deque
 from math import inf
 from socket import SO_LINGER, SOL_SOCKET
 from struct import pack
@@ -18,7 +18,7 @@ from asgid.errors import ClientError
 from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
 from asgid.worker.ends import Ends
-from asgid.worker.exchange import HIGH_WATER, Exchange
+from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
 from asgid.worker.scope import request_scope, template
@@ -28,8 +28,6 @@ from asgid.worker.writing import Writer
 if TYPE_CHECKING:
     from asgid.worker.websocket import WebSocket
 
-#: Requests that may wait their turn on one connection; who sends more is served these and then has to connect again.
-PIPELINE = 100
 #: After an error the client may still be sending: read that much longer and throw it away, or the kernel's RST would
 #: take the answer out of the client's hands (RFC 9112 section 9.6).
 LINGER_S = 2.0
@@ -46,14 +44,12 @@ class Connection(asyncio.Protocol):
         "_common",
         "_discarded",
         "_ends",
-        "_failure",
         "_has_begun",
         "_has_said_last",
         "_is_ended",
         "_is_open_ended",
         "_is_reading_paused",
         "_phase",
-        "_queue",
         "_reader",
         "_receiving",
         "_unsent",
@@ -79,8 +75,6 @@ class Connection(asyncio.Protocol):
         self._phase = ""
         self._receiving: Exchange | None = None  # the one whose message is arriving
         self._unstarted: Exchange | None = None
-        self._queue: deque[Exchange] | None = None
-        self._failure: ClientError | None = None  # to be answered after what came before it
         self._is_reading_paused = False
         self._is_ended = False  # the client has closed its sending side
         self._is_open_ended = False  # the last answer has no end but the connection's
@@ -108,10 +102,9 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
         self.deadline = inf
         self.is_deaf = True
-        for exchange in (self.exchange, *(self._queue or ())):
-            if exchange:
-                exchange.disconnect()
-        self.exchange = self._queue = self._receiving = self._unstarted = None
+        if self.exchange:
+            self.exchange.disconnect()
+        self.exchange = self._receiving = self._unstarted = None
         self._reader.close()
         self.writer.release()
         self.service.left(self)
@@ -131,17 +124,18 @@ class Connection(asyncio.Protocol):
             self._await_body(self._receiving)
         elif self._reader.is_in_head:
             self._await_head()
+        elif self._reader.has_rest:
+            self._pause_reading()
 
     def eof_received(self) -> bool:
         # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
-        owed = [exchange for exchange in (self.exchange, *(self._queue or ())) if exchange]
-        if not owed or self._receiving is not None:
+        exchange = self.exchange
+        if exchange is None or self._receiving is not None:
             return False
-        if self.service.places is not None and not owed[0].begun:  # who leaves the waiting room is not kept a place
+        if self.service.places is not None and not exchange.begun:  # who leaves the waiting room is not kept a place
             return False
         self.is_deaf = self._is_ended = True
-        for exchange in owed:
-            exchange.hang_up()
+        exchange.hang_up()
         return True
 
     def client_left(self, is_reset: bool) -> None:
@@ -152,6 +146,9 @@ class Connection(asyncio.Protocol):
             self.exchange.hang_up()
 
     def pause_writing(self) -> None:
+        # While the client does not take what it has asked for, what it asks for further waits: else one that never
+        # reads could fill the memory with answers.
+        self._reader.is_stopped = True
         self.writer.pause()
         self._await_reader("write")
 
@@ -164,7 +161,7 @@ class Connection(asyncio.Protocol):
         elif self._receiving is self.exchange:
             self._await_body(self.exchange)
         else:
-            self._rest()
+            self._expect_nothing()
 
     # The reader's side
 
@@ -192,12 +189,7 @@ class Connection(asyncio.Protocol):
         )
         if self._reader.is_handshake and self.service.converse:
             self.service.converse(exchange, headers)
-        # While the client does not take what it has asked for, what it asks for further waits: else one that never
-        # reads could fill the memory with answers.
-        if self.exchange is None and not self.writer.is_paused:
-            self.exchange = self._unstarted = exchange
-        else:
-            self._enqueue(exchange)
+        self.exchange = self._unstarted = exchange
 
     def body_came(self, chunk: bytes) -> None:
         self.service.row[REQUEST_BYTES] += len(chunk)
@@ -217,31 +209,20 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             raise EnoughError
         exchange.feed_end()
-        if exchange.conversation:
-            self._reader.leave_rest()  # the bytes at hand may be the WebSocket's already: it is started after them
-        elif self._unstarted is exchange:
-            self._start(exchange)
-        elif self.exchange is exchange and exchange.response.state is COMPLETE:
+        if self._unstarted is exchange:
+            if not exchange.conversation:  # the bytes at hand may be the WebSocket's already: it is started after them
+                self._start(exchange)
+        elif exchange.response.state is COMPLETE:
             self._discarded = 0
             self._next(monotonic())
-        elif self._phase == "body" and self.exchange is exchange:
-            self._rest()
+        elif self._phase == "body":
+            self._expect_nothing()
         if self.is_deaf:  # its answer is here, and the last
             raise EnoughError
-
-    def rest_came(self, size: int) -> None:
-        if size >= HIGH_WATER:  # of what is a WebSocket's already, while its handshake waits for the application
-            self._pause_reading()
+        if self.exchange is not None:
+            self._reader.is_stopped = True
 
     # Requests in turn
-
-    def _enqueue(self, exchange: Exchange) -> None:
-        if self._queue is None:
-            self._queue = deque()
-        if len(self._queue) >= PIPELINE:
-            raise ClientError(503, "pipeline", f"more than {PIPELINE} requests wait on this connection")
-        self._queue.append(exchange)
-        self._pause_reading()
 
     def _start(self, exchange: Exchange) -> None:
         self._unstarted = None
@@ -274,7 +255,7 @@ class Connection(asyncio.Protocol):
 
     def is_last(self) -> bool:
         """Whether the answer that is about to begin ends the connection."""
-        return (self.is_deaf or self.service.is_draining) and not self._queue and not self._failure
+        return (self.is_deaf or self.service.is_draining) and not self._reader.has_rest
 
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The response has left whole."""
@@ -285,63 +266,60 @@ class Connection(asyncio.Protocol):
             else:  # it is we who close, and its next request may be on the way
                 self._linger()
         elif exchange.is_body_complete:
-            if exchange is self.exchange:
-                self._next(now)
+            self._next(now)
         else:  # read on, to where the next request can begin
             self.resume_reading()
 
     def _next(self, now: float) -> None:
-        """Serve who waits; else wait for the next request."""
-        if self.writer.is_paused and (self._queue or not (self._failure or self.is_deaf or self.service.is_draining)):
-            self.exchange = None
+        """The next request has its turn: what is here of it is read, else it is awaited."""
+        self.exchange = None
+        reader = self._reader
+        if self.writer.is_paused and (reader.has_rest or not (self.is_deaf or self.service.is_draining)):
             self._pause_reading()  # until what was asked for is taken
-            return
-        if self._queue:
-            self.exchange = exchange = self._queue.popleft()
+        elif reader.has_rest:
+            self._phase, self.deadline = "", inf
             # Not from within the last one's stack: a hundred of them would be as deep.
-            self.service.loop.call_soon(self._start_queued, exchange)
+            self.service.loop.call_soon(self._read_rest)
         else:
-            self.exchange = None
-            if self._failure:
-                self._fail(self._failure)
+            reader.is_stopped = False
+            if reader.is_in_head:
+                self._expect("header", self.service.timeouts.header)
             elif self.is_deaf or self.service.is_draining:
                 self.finish()
-            elif self._reader.is_in_head:
-                self._expect("header", self.service.timeouts.header)
             else:
                 self._phase, self.deadline = "keep_alive", now + self.service.timeouts.keep_alive
-        if self._is_reading_paused:
-            self.resume_reading()
+            if self._is_reading_paused:
+                self.resume_reading()
 
-    def _start_queued(self, exchange: Exchange) -> None:
-        if self.exchange is exchange and exchange.task is None:  # and not lost meanwhile
-            self._start(exchange)
+    def _read_rest(self) -> None:
+        """Read what came while the last request had its turn."""
+        reader = self._reader
+        if self.is_deaf or self.exchange or self.writer.is_paused or not reader.has_rest:
+            return  # meanwhile it was lost, or the client does not take what is written
+        reader.is_stopped = False
+        self.data_received(b"")
+        if self.exchange:
+            if not self.exchange.is_full:
+                self.resume_reading()
+        elif not self.is_deaf and not reader.is_stopped:
+            self._next(monotonic())  # of that no request was whole
 
     def upgrade(self, websocket: "WebSocket", head: bytes) -> None:
         """Accept the handshake with `head`: from here on the transport is the WebSocket's."""
         self.writer.write(head)
         rest, self.exchange, self.is_deaf, self.deadline = self._reader.rest, None, True, inf
-        self.resume_reading()
         self._reader.close()
+        self.resume_reading()
         self.service.connections.remove(self)
         websocket.begin_on(self.writer, rest)
 
     # Ends
 
     def _fail(self, error: ClientError) -> None:
-        """What the client sent cannot be the application's to answer: answer it ourselves, in turn, and close."""
+        """What the client sent cannot be the application's to answer: answer it ourselves, and close."""
         self.is_deaf = True
         self._unstarted = None
-        receiving, exchange = self._receiving, self.exchange
-        if self._queue and self._queue[-1] is receiving:
-            self._queue.pop()
-        if self._queue or (
-            exchange is not None and exchange is not receiving
-        ):  # earlier requests have their answers first
-            self._receiving = None
-            self._failure = error
-            return
-        self._failure = None
+        exchange = self.exchange
         if error.kind:
             self.service.row[PROTOCOL_CELL[error.kind]] += 1
         self._log_refusal(error)
@@ -375,7 +353,7 @@ class Connection(asyncio.Protocol):
             self._linger()
             return
         self.is_deaf = True
-        self.exchange = self._queue = None
+        self.exchange = None
         self.writer.uncork()
         self.transport.close()
         if self.writer.unsent:
@@ -388,7 +366,7 @@ class Connection(asyncio.Protocol):
         9112 section 9.6).
         """
         self.is_deaf = True
-        self.exchange = self._queue = self._receiving = self._unstarted = None
+        self.exchange = self._receiving = self._unstarted = None
         self._reader.close()
         if self.transport.is_closing():
             return
@@ -406,7 +384,8 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is in hand, not even a part of a head."""
-        if self.exchange is None and not self._queue and not self._reader.is_in_head and self._phase != "linger":
+        reader = self._reader
+        if self.exchange is None and not (reader.is_in_head or reader.has_rest) and self._phase != "linger":
             self.finish()
 
     def abort(self) -> None:
@@ -470,7 +449,7 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._is_reading_paused and not self._queue and not self.transport.is_closing():
+        if self._is_reading_paused and not self._reader.has_rest and not self.transport.is_closing():
             self._is_reading_paused = False
             self.service.unread.discard(self)
             self.transport.resume_reading()
@@ -499,7 +478,7 @@ class Connection(asyncio.Protocol):
         self._unsent = self.writer.unsent
         self._expect(phase, self.service.timeouts.write)
 
-    def _rest(self) -> None:
+    def _expect_nothing(self) -> None:
         """Nothing is expected of the client: only the application's own time limit counts."""
         begun = self.exchange.begun if self.exchange else monotonic()
         self._phase, self.deadline = "request", begun + self.service.timeouts.request

@@ -152,6 +152,11 @@ class Exchange:
         if self._waiters:  # it is taken before anything more comes: pausing would be two system calls for nothing
             self.wake()
             return False
+        return self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much of the body waits for the application that the client should wait."""
         return self._buffered >= HIGH_WATER
 
     def feed_end(self) -> None:

@@ -68,8 +68,6 @@ class Hearer(Protocol):
 
     def request_ended(self) -> None: ...
 
-    def rest_came(self, size: int) -> None: ...
-
 
 class _Expected(IntEnum):
     """What the next bytes are."""
@@ -81,10 +79,9 @@ class _Expected(IntEnum):
     DATA = 4
     DATA_END = 5
     TRAILER = 6
-    REST = 7  # of another protocol
 
 
-_START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER, _REST = _Expected
+_START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER = _Expected
 
 
 _NO_START: Start = ("", b"", 0, b"")
@@ -93,8 +90,10 @@ _NO_LINES: list[bytes] = []
 
 
 class Reader:
-    """Bytes in, calls out. `is_in_head` says that a head has begun that is not complete, `is_handshake` that the last
-    one asks for a WebSocket.
+    """Bytes in, calls out.
+
+    `is_in_head` says that a head has begun that is not complete, `is_handshake` that the last one asks for a WebSocket.
+    Where `is_stopped` is set no request is begun: what follows the last one waits as bytes.
     """
 
     __slots__ = (
@@ -117,13 +116,16 @@ class Reader:
         "_memo_headers",
         "_memo_section",
         "_parser",
+        "_rest",
+        "_rest_at",
         "_section_bytes",
         "_start",
         "_told",
+        "has_rest",
         "is_forwarded",
         "is_handshake",
         "is_in_head",
-        "rest",
+        "is_stopped",
     )
 
     def __init__(self, hearer: Hearer, limits: Limits) -> None:
@@ -133,7 +135,10 @@ class Reader:
         self.is_in_head = False
         self.is_forwarded = False  # whether a request so far has told of a client behind a proxy
         self.is_handshake = False
-        self.rest = b""  #: what came after the last request, where that is for another to read
+        self.is_stopped = False
+        self.has_rest = False
+        self._rest = b""  # what came while it was stopped, from there on
+        self._rest_at = 0
         self._expected = _START
         self._held = b""  # of an unfinished line
         self._judged = 0  # bytes of that: one that comes in single bytes is not looked at again for each of them
@@ -155,12 +160,15 @@ class Reader:
         self._memo: Meaning = (True, False, 0, False, False)
 
     def feed(self, data: bytes) -> None:
-        """Take what was received; raises ClientError for what is no request, or is over a limit."""
-        self._judged = 0
+        """Take what was received, after what is left; raises ClientError for what is no request, or is over a limit."""
+        at = self._judged = 0
         if self._held:
             self._judged = len(self._held) - 1  # a CR at the end is not, before it is known what follows
             data, self._held = self._held + data, b""
-        at, size = 0, len(data)
+        elif self.has_rest:
+            data, at = self._rest + data, self._rest_at
+            self._rest, self.has_rest = b"", False
+        size = len(data)
         try:
             while at < size:
                 at = self._STEPS[self._expected](self, data, at)
@@ -168,18 +176,14 @@ class Reader:
             return
 
     @property
+    def rest(self) -> bytes:
+        """What came after the request at which it was stopped."""
+        return self._rest[self._rest_at :]
+
+    @property
     def is_head_asked(self) -> bool:
         """Whether the head that has begun is that of a HEAD request, as far as it was read."""
         return self._expected is _FIELD and self._start[0] == "HEAD"
-
-    def leave_rest(self) -> None:
-        """Leave what follows to another: it is `rest`."""
-        self._expected = _REST
-
-    def _keep_rest(self, data: bytes, at: int) -> int:
-        self.rest += data[at:]
-        self._hearer.rest_came(len(self.rest))
-        return len(data)
 
     def close(self) -> None:
         """Let go of who holds us, without which a closed connection would wait for the collector, and of what is held:
@@ -188,10 +192,13 @@ class Reader:
         if hasattr(self, "_hearer"):  # else it was done before
             del self._hearer, self._parser
         self._held, self._lines, self._headers, self._told = b"", _NO_LINES, _NO_HEADERS, {}
+        self._rest, self.has_rest = b"", False
 
     # The head
 
     def _read_start(self, data: bytes, at: int) -> int:
+        if self.is_stopped:
+            return self._keep_rest(data, at)
         end = data.find(b"\r\n", at)
         if end <= at:
             return self._read_blank(data, at) if end == at else self._hold_start(data, at)
@@ -220,6 +227,11 @@ class Reader:
         self._is_second = True
         self._begin(headers, meaning)
         return after
+
+    def _keep_rest(self, data: bytes, at: int) -> int:
+        # Not cut off: in one read are many, and each leaves all those behind it.
+        self._rest, self._rest_at, self.has_rest = data, at, True
+        return len(data)
 
     def _parsed(self, head: bytes) -> list[Field] | None:
         """Return the fields of a whole head; None where the parser refuses it."""
@@ -432,7 +444,6 @@ class Reader:
         _read_data,
         _read_data_end,
         _read_field,
-        _keep_rest,
     )
 
     # Limits

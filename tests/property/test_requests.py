@@ -87,9 +87,6 @@ class Heard:
         if self.is_deaf:
             raise EnoughError
 
-    def rest_came(self, size):
-        raise AssertionError("nobody leaves anything to another here")
-
 
 def heard(pieces: list[bytes]) -> Heard:
     hearer = Heard()

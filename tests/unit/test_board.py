@@ -63,7 +63,7 @@ def test_every_name_has_cells_of_its_own():
     assert offsets[0] == 0
     assert widths[:5] == [1] * 5
     assert widths[6:16] == [1] * 10
-    assert [6, 8, observations, observations, observations, len(METHODS) * len(CODES)] == widths[16:22]
+    assert [6, 7, observations, observations, observations, len(METHODS) * len(CODES)] == widths[16:22]
     assert [1, 1, 1, 1, len(CLOSE_CODES)] == widths[22:]
     assert board.CELLS <= board.STRIDE
 

@@ -1,4 +1,4 @@
-"""Requests in turn on one connection: order, the bound, and one end for all."""
+"""Requests in turn on one connection: order, what waits as bytes, and one end for all."""
 
 import asyncio
 import sys
@@ -7,20 +7,22 @@ from typing import Any, cast
 
 import pytest
 
-from asgid.worker.connection import PIPELINE, Connection
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
+from asgid.worker.connection import Connection
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, turns, until
+
+MANY = 500
 
 
 @pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
 @on_a_loop
 async def test_answers_come_in_the_order_of_the_requests(app):
-    """As many as may wait are answered, in turn, and the connection goes on."""
+    """However many come in one read, all are answered, in turn, and the connection goes on."""
     async with Worker(app) as worker:
         client = await worker.connect()
-        await client.send(b"".join(request("GET", f"/{n}") for n in range(PIPELINE)))
-        bodies = [(await client.answer()).body for _ in range(PIPELINE)]
+        await client.send(b"".join(request("GET", f"/{n}") for n in range(MANY)))
+        bodies = [(await client.answer()).body for _ in range(MANY)]
 
-        assert [told("GET", f"/{n}") for n in range(PIPELINE)] == bodies
+        assert [told("GET", f"/{n}") for n in range(MANY)] == bodies
         assert told("GET", "/next") == (await client.get("/next")).body
 
 
@@ -65,28 +67,80 @@ async def test_no_request_begins_with_the_context_variables_of_another():
 
 
 @on_a_loop
-async def test_more_than_may_wait_are_answered_503_after_the_others():
-    """The one in hand and those that wait are served; then the client has to connect again."""
-    async with Worker(tell_later) as worker:
+async def test_what_waits_is_not_read():
+    """Until a request is answered no more is taken from its client than came with it, and nothing of that is lost."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
         client = await worker.connect()
-        await client.send(b"".join(request("GET", f"/{n}") for n in range(PIPELINE + 50)))
-        answers = [await client.answer() for _ in range(PIPELINE + 2)]
+        requests = [request("GET", f"/{n}") for n in range(20_000)]
+        sending = asyncio.ensure_future(client.send(*requests))
+        await until(lambda: client.server in worker.service.unread)
+        await turns()
+        began = worker.counts["STARTED"]
+        sent_whole = sending.done()
+        go.set()
+        bodies = [(await client.answer()).body for _ in requests]
 
-        assert [200] * (PIPELINE + 1) + [503] == [answer.status for answer in answers]
-        assert [False] * (PIPELINE + 1) + [True] == [answer.closes for answer in answers]
-        assert b"" == await client.rest()
-        assert 1 == worker.counts["error pipeline"]
+        assert (1, False) == (began, sent_whole)
+        assert [told("GET", f"/{n}") for n in range(20_000)] == bodies
+        await sending
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks do not start eagerly before Python 3.12: each one waits")
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [(b"BAD\r\n\r\n", 400), (request("GET", "/", "Content-Length: x"), 400), (b"GET /" + b"x" * 9000, 414)],
+    ids=["no request", "no length", "too long"],
+)
 @on_a_loop
-async def test_requests_that_need_not_wait_are_served_at_once():
-    """What is answered within its own callback never stands in the queue."""
-    async with Worker(tell) as worker:
-        client = await worker.connect()
-        await client.send(b"".join(request("GET", f"/{n}") for n in range(5 * PIPELINE)))
+async def test_what_is_wrong_is_answered_when_its_turn_has_come(last, status):
+    """The requests before it have their answers, and only then is it looked at."""
+    go = asyncio.Event()
 
-        assert [200] * 5 * PIPELINE == [(await client.answer()).status for _ in range(5 * PIPELINE)]
+    async def app(scope, receive, send):
+        await go.wait()
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/1") + request("GET", "/2") + last)
+        await until(lambda: worker.counts.get("STARTED"))
+        await turns()
+        errors = [name for name in worker.counts if name.startswith("error ")]
+        go.set()
+
+        assert [] == errors
+        assert [200, 200, status] == [(await client.answer()).status for _ in range(3)]
+        assert b"" == await client.rest()
+
+
+@pytest.mark.parametrize("cut", range(1, len(request("GET", "/2"))))
+@on_a_loop
+async def test_a_head_that_waits_in_parts_is_put_together(cut):
+    """What had come of it while the request before was answered, and what comes then."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/1":
+            await go.wait()
+        await tell(scope, receive, send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        second = request("GET", "/2")
+        await client.send(request("GET", "/1") + second[:cut])
+        await until(lambda: client.server in worker.service.unread)
+        go.set()
+        first = await client.answer()
+        await client.send(second[cut:])
+
+        assert told("GET", "/1") == first.body
+        assert told("GET", "/2") == (await client.answer()).body
+        assert not worker.service.unread
 
 
 @on_a_loop
