@@ -6,6 +6,7 @@
 Gone is not a state: a worker that was reaped is not in the supervisor's dictionary. Nothing here reads a clock.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from signal import SIGABRT, SIGKILL, Signals
@@ -20,13 +21,14 @@ class State(StrEnum):
     KILLED = "killed"  #: outlived that too
 
 
-#: What becomes of a worker that outlives its state, and the signal that tells it.
+#: What becomes of a worker that outlives its state, the signal that tells it, and what an operator is told.
 OVERDUE = {
-    State.BOOTING: (State.ABORTED, SIGABRT),
-    State.SERVING: (State.ABORTED, SIGABRT),
-    State.DRAINING: (State.ABORTED, SIGABRT),
-    State.ABORTED: (State.KILLED, SIGKILL),
-    State.KILLED: (State.KILLED, SIGKILL),  # it sleeps in the kernel, beyond any signal: say so again, never give up
+    State.BOOTING: (State.ABORTED, SIGABRT, "not ready within timeouts.boot"),
+    State.SERVING: (State.ABORTED, SIGABRT, "silent for timeouts.heartbeat: its event loop stands still"),
+    State.DRAINING: (State.ABORTED, SIGABRT, "not gone within timeouts.graceful"),
+    State.ABORTED: (State.KILLED, SIGKILL, "not gone after ABRT"),
+    # It sleeps in the kernel, beyond any signal: say so again, never give up.
+    State.KILLED: (State.KILLED, SIGKILL, "not gone after KILL"),
 }
 LIVE = frozenset({State.BOOTING, State.SERVING})
 
@@ -57,6 +59,8 @@ class ExitReason(StrEnum):
 
 #: Why a worker that nobody told to leave was found overdue.
 OVERDUE_REASON = {State.BOOTING: ExitReason.BOOT_TIMEOUT, State.SERVING: ExitReason.BLOCKED}
+#: When a worker that nobody told to leave came to its end.
+LOST = {State.BOOTING: "while it booted", State.SERVING: "while it served"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +118,42 @@ class Worker:
         self.state, self.leaving = State.DRAINING, self.leaving or why
         self.deadline = now + self.plan.graceful + self.plan.kill / 2
 
-    def outlive(self, now: float) -> Signals:
-        """Move an overdue worker on; return the signal to send.
+    def outlive(self, now: float) -> tuple[Signals, str]:
+        """Move an overdue worker on; return the signal to send, and why.
 
         From ABRT to KILL is the other half of the kill timeout.
         """
         self.leaving = self.leaving or OVERDUE_REASON.get(self.state)
-        self.state, signum = OVERDUE[self.state]
+        self.state, signum, why = OVERDUE[self.state]
         self.deadline = now + self.plan.kill / 2
-        return signum
+        return signum, why
+
+    def falls_silent(self, now: float) -> bool:
+        """Whether its event loop has been silent for longer than `blocked`: true once in each silence."""
+        was_dumped, self.is_dumped = self.is_dumped, now - self.beat >= self.plan.blocked
+        return self.is_dumped and not was_dumped
 
     def has_settled(self, now: float) -> bool:
         """Whether it has served for the settle time."""
         return self.state is State.SERVING and now >= self.ready_at + self.plan.settle
+
+    def changes(self, judged: float) -> Iterator[float]:
+        """Yield when it may be judged otherwise than at `judged`, unless something is heard of it."""
+        yield self.deadline
+        if self.state is State.SERVING:
+            # Whoever was asked for its stack is looked at again: it may have gone on, and stand still anew.
+            yield (judged if self.is_dumped else self.beat) + self.plan.blocked
+            yield self.ready_at + self.plan.settle
+
+    def exit_reason(self, status: int) -> ExitReason:
+        """Return why it is no more: `status` is its exit code, or minus the signal that ended it."""
+        if self.leaving:
+            return self.leaving
+        if self.state is State.BOOTING:
+            return ExitReason.BOOT_FAILED
+        return ExitReason.SIGNAL if status < 0 else ExitReason.CRASH
+
+    def problem(self, status: int) -> str:
+        """Return what an operator is told of an end that nobody asked for: in its own words, where it said any."""
+        how = f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"
+        return self.failure or f"worker {self.slot} {how} {LOST[self.state]}"

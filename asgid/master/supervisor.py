@@ -21,7 +21,7 @@ from typing import Self
 from asgid.errors import ExitCode
 from asgid.master.backoff import Backoff
 from asgid.master.handover import Standing
-from asgid.master.lifecycle import LIVE, ExitReason, Plan, StartReason, State, Worker
+from asgid.master.lifecycle import ExitReason, Plan, StartReason, State, Worker
 from asgid.master.steps import (
     Began,
     Committed,
@@ -106,13 +106,11 @@ class Supervisor:
     def exited(self, slot: int, status: int, now: float) -> list[Step]:
         """A worker was reaped: `status` is its exit code, or minus the signal that ended it."""
         worker = self.workers.pop(slot)
-        why = worker.leaving or _unasked(worker, status)
+        why = worker.exit_reason(status)
         self.exits[why] += 1
         steps: list[Step] = [Left(slot, worker.plan.generation, why, status, worker.failure)]
         if worker.leaving is None:
-            steps += self._failure(
-                worker, worker.failure or f"worker {slot} {_ended(status)} {_WHEN[worker.state]}", now
-            )
+            steps += self._failure(worker, worker.problem(status), now)
         return steps + self.reconcile(now)
 
     def recycle(self, slot: int, now: float) -> list[Step]:
@@ -184,7 +182,8 @@ class Supervisor:
         for worker in list(self.workers.values()):
             if worker.state is State.SERVING:
                 worker.heard(beats.get(worker.slot, worker.beat))
-                steps += _dump(worker, now)
+                if worker.falls_silent(now):
+                    steps.append(Dump(worker.slot, worker.plan.generation, now - worker.beat))
             if now >= worker.deadline:
                 steps += self._overdue(worker, now)
         if self.committed:
@@ -193,12 +192,7 @@ class Supervisor:
 
     def next_deadline(self) -> float:
         """Return when `tick` is next worth calling; `inf` is never. What has passed since the last tick is due now."""
-        times = [worker.deadline for worker in self.workers.values()]
-        for worker in self.workers.values():
-            if worker.state is State.SERVING:
-                # Whoever was asked for its stack is looked at again: it may have gone on, and stand still anew.
-                times.append((self.judged if worker.is_dumped else worker.beat) + worker.plan.blocked)
-                times.append(worker.ready_at + worker.plan.settle)
+        times = [time for worker in self.workers.values() for time in worker.changes(self.judged)]
         times += [self.backoff.until, self.succession.deadline]
         # What is past and still here (a settled worker, a delay that is over) waits for nothing.
         return min((time for time in times if time > self.judged), default=float("inf"))
@@ -351,10 +345,10 @@ class Supervisor:
     # What goes wrong
 
     def _overdue(self, worker: Worker, now: float) -> Iterator[Step]:
-        was, why = worker.state, _OVERDUE[worker.state]
-        signum = worker.outlive(now)
+        was_live = worker.is_live
+        signum, why = worker.outlive(now)
         yield Signal(worker.slot, worker.plan.generation, signum, why)
-        if was in LIVE:
+        if was_live:
             yield from self._failure(worker, f"worker {worker.slot} was {why}", now)
 
     def _failure(self, worker: Worker, reason: str, now: float) -> list[Step]:
@@ -378,39 +372,3 @@ def _drain(worker: Worker, *, is_booting: bool) -> Drain:
     if worker.leaving is None:
         raise AssertionError(f"worker {worker.slot} drains in state {worker.state} without a reason")
     return Drain(worker.slot, worker.plan.generation, worker.leaving, worker.plan.graceful, is_booting)
-
-
-def _dump(worker: Worker, now: float) -> Iterator[Step]:
-    """Ask once in each silence that is longer than `blocked`."""
-    silent = now - worker.beat
-    if silent < worker.plan.blocked:
-        worker.is_dumped = False
-    elif not worker.is_dumped:
-        worker.is_dumped = True
-        yield Dump(worker.slot, worker.plan.generation, silent)
-
-
-def _unasked(worker: Worker, status: int) -> ExitReason:
-    if worker.state is State.BOOTING:
-        return ExitReason.BOOT_FAILED
-    return ExitReason.SIGNAL if status < 0 else ExitReason.CRASH
-
-
-def _ended(status: int) -> str:
-    return f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"
-
-
-_WHEN = {
-    State.BOOTING: "while it booted",
-    State.SERVING: "while it served",
-    State.DRAINING: "while it drained",
-    State.ABORTED: "after ABRT",
-    State.KILLED: "after KILL",
-}
-_OVERDUE = {
-    State.BOOTING: "not ready within timeouts.boot",
-    State.SERVING: "silent for timeouts.heartbeat: its event loop stands still",
-    State.DRAINING: "not gone within timeouts.graceful",
-    State.ABORTED: "not gone after ABRT",
-    State.KILLED: "not gone after KILL",
-}
