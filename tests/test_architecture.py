@@ -25,6 +25,7 @@ PURE = (
     *(
         "master.metrics",
         "master.steps",
+        "master.rollout",
         "master.succession",
         "master.handover",
         "master.snapshot",

@@ -104,6 +104,10 @@ class Worker:
     def is_live(self) -> bool:
         return self.state in LIVE
 
+    def is_fresh(self, plan: Plan) -> bool:
+        """Whether it is live, of this plan's generation, and to stay."""
+        return self.is_live and self.plan.generation == plan.generation and not self.is_retiring
+
     def serve(self, now: float) -> None:
         self.state, self.ready_at = State.SERVING, now
         self.heard(now)

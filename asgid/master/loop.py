@@ -218,7 +218,7 @@ class Loop:
         self._do(self._supervisor.scale(-1, time.monotonic()))
 
     def _pause(self, _: signal.Signals) -> None:
-        if self._supervisor.committed is None:
+        if self._supervisor.rollout.committed is None:
             self._log.warning("WINCH ignored: nobody serves yet")
             return
         self._log.info("draining all workers; HUP brings them back")

@@ -1,8 +1,7 @@
 """All workers: facts go in, `reconcile` compares what runs with what is wanted, and steps come out.
 
-Boot, crash, scale, recycle, reload, roll-back and stop are one comparison. At any moment at most two plans matter: the
-*committed* one, which serves, and the *target*, which wants to. A target is first tried with one worker, the canary;
-when that has settled, the others follow. The start of the server is a reload from nothing.
+Boot, crash, scale, recycle, reload, roll-back and stop are one comparison. The roll-out says how many workers of which
+plan there should be; here is decided who comes, who goes, and when.
 
 Four invariants, held by a property test over random facts: draining never takes SERVING below wanted; a spawn never
 takes live above wanted + surge; a quiet world converges to `wanted` fresh workers of one generation; a stop empties the
@@ -13,7 +12,6 @@ Every method takes the fact and the time, and returns steps. Nothing here reads 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import count
 from signal import SIGKILL
 from typing import Self
@@ -22,19 +20,16 @@ from asgid.errors import ExitCode
 from asgid.master.backoff import Backoff
 from asgid.master.handover import Standing
 from asgid.master.lifecycle import ExitReason, Plan, StartReason, State, Worker
+from asgid.master.rollout import Rollout
 from asgid.master.steps import (
-    Began,
-    Committed,
     Drain,
     Dump,
     Left,
     Quit,
-    RolledBack,
     Served,
     Signal,
     Spawn,
     Step,
-    Superseded,
     UpgradeRefused,
     Waiting,
 )
@@ -46,10 +41,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
-        self.committed: Plan | None = None
-        self.target: Plan | None = None
-        self.pending: Plan | None = None  # waits until at most one generation is live
-        self.has_settled = False  # the target's canary
+        self.rollout = Rollout()
         self.is_stopping = False
         self.exit_code = ExitCode.OK
         self.backoff = Backoff()
@@ -63,7 +55,7 @@ class Supervisor:
     def resume(cls, standing: Standing) -> Self:
         """Return the supervisor of a program that has taken another's place; the same workers live."""
         supervisor = cls()
-        supervisor.committed, supervisor.backoff = standing.committed, standing.backoff
+        supervisor.rollout, supervisor.backoff = Rollout(standing.committed), standing.backoff
         supervisor.workers = {worker.slot: worker for worker in standing.workers}
         supervisor.owed = list(standing.owed)
         supervisor.starts.update(standing.starts)
@@ -72,23 +64,17 @@ class Supervisor:
 
     def standing(self) -> Standing:
         """Return what the next program needs to know; only called where nothing is under way."""
-        if self.committed is None or self.target or self.pending:
-            raise AssertionError(f"it cannot give way with {self.committed=}, {self.target=}, {self.pending=}")
+        committed = self.rollout.committed
+        if committed is None or self.rollout.is_under_way:
+            raise AssertionError(f"it cannot give way with {self.rollout}")
         workers = tuple(self.workers.values())
-        return Standing(self.committed, workers, self.backoff, tuple(self.owed), dict(self.starts), dict(self.exits))
+        return Standing(committed, workers, self.backoff, tuple(self.owed), dict(self.starts), dict(self.exits))
 
     # Facts
 
     def reload(self, plan: Plan, now: float) -> list[Step]:
         """A new configuration is valid and its listeners are bound; the first one starts the server."""
-        steps: list[Step] = [Superseded(self.pending.generation)] if self.pending else []
-        if self.target and not self.has_settled:
-            # Only a canary runs for it: let that go, and begin again with the newest. Past the canary the roll is
-            # finished first, because part of the old generation is gone already and a third may not start.
-            steps.append(Superseded(self.target.generation))
-            self.target = None
-        self.pending = plan
-        return steps + self.reconcile(now)
+        return [*self.rollout.offer(plan), *self.reconcile(now)]
 
     def ready(self, slot: int, now: float) -> list[Step]:
         """A worker says that it accepts connections; said twice, or by one that is to leave, it changes nothing."""
@@ -122,26 +108,21 @@ class Supervisor:
 
     def scale(self, change: int, now: float) -> list[Step]:
         """More or fewer workers (never less than one), until the next reload."""
-        if self.committed and not self.committed.wanted:  # paused
+        if self.rollout.is_paused:
             return []
         self.owed += [StartReason.SCALE] * change
-        self.committed = self.committed and replace(self.committed, wanted=max(1, self.committed.wanted + change))
-        self.target = self.target and replace(self.target, wanted=max(1, self.target.wanted + change))
+        self.rollout.scale(change)
         return self.reconcile(now)
 
     def pause(self, now: float) -> list[Step]:
         """Let all workers go, and keep the sockets; the next reload brings workers back."""
-        if self.committed is None or self.is_stopping:  # nobody serves yet, or nobody will
+        if self.rollout.committed is None or self.is_stopping:  # nobody serves yet, or nobody will
             return []
-        steps: list[Step] = [Superseded(plan.generation) for plan in (self.pending, self.target) if plan]
-        self.pending = self.target = None
-        # With none wanted a reload still tries its canary first, and nothing of the old generation comes back for it.
-        self.committed = replace(self.committed, wanted=0)
-        return steps + self.reconcile(now)
+        return [*self.rollout.pause(), *self.reconcile(now)]
 
     def upgrade(self, now: float) -> list[Step]:
         """Replace the program: the one that is on disk now is tried first."""
-        if self.committed is None or self.is_stopping:
+        if self.rollout.committed is None or self.is_stopping:
             return [UpgradeRefused("a stop came first" if self.is_stopping else "nobody serves yet")]
         return [*self.succession.ask(), *self.reconcile(now)]
 
@@ -151,11 +132,7 @@ class Supervisor:
 
     def stop(self, now: float) -> list[Step]:
         """Let all workers go, and end; from any state."""
-        abandoned = (self.pending, self.target) if self.committed else ()  # the start itself is no reload
-        steps: list[Step] = [Superseded(plan.generation) for plan in abandoned if plan]
-        if self.committed:
-            steps += self.succession.stop(now, self.committed)
-        self.pending, self.target, self.is_stopping = None, None, True
+        steps = self._begin_to_stop(now)
         for worker in self.workers.values():
             if worker.state is State.DRAINING:  # told already, but with more patience for idle connections
                 worker.deadline = min(worker.deadline, now + worker.plan.graceful + worker.plan.kill / 2)
@@ -165,15 +142,19 @@ class Supervisor:
 
     def stop_now(self, now: float) -> list[Step]:
         """End every worker at once."""
-        self.is_stopping, self.pending, self.target = True, None, None
-        steps: list[Step] = []
-        if self.committed:
-            steps += self.succession.stop(now, self.committed)
+        steps = self._begin_to_stop(now)
         for worker in self.workers.values():
             worker.state, worker.leaving = State.KILLED, worker.leaving or ExitReason.SHUTDOWN
             worker.deadline = now + worker.plan.kill
             steps.append(Signal(worker.slot, worker.plan.generation, SIGKILL, "stop at once"))
         return steps + self.reconcile(now)
+
+    def _begin_to_stop(self, now: float) -> list[Step]:
+        self.is_stopping = True
+        steps: list[Step] = [*self.rollout.abandon()]
+        if self.rollout.committed:
+            steps += self.succession.stop(now, self.rollout.committed)
+        return steps
 
     def tick(self, now: float, beats: Mapping[int, float]) -> list[Step]:
         """Time has passed; `beats` tells by slot when each event loop last turned. Read every message before this."""
@@ -186,8 +167,8 @@ class Supervisor:
                     steps.append(Dump(worker.slot, worker.plan.generation, now - worker.beat))
             if now >= worker.deadline:
                 steps += self._overdue(worker, now)
-        if self.committed:
-            steps += self.succession.tick(now, self.committed)
+        if self.rollout.committed:
+            steps += self.succession.tick(now, self.rollout.committed)
         return steps + self.reconcile(now)
 
     def next_deadline(self) -> float:
@@ -207,64 +188,41 @@ class Supervisor:
             steps += more
         if self.is_stopping and not self.workers and not self.succession.has_process:
             steps.append(Quit(self.exit_code))
-        if self.committed and not (self.target or self.pending or self.is_stopping):
-            steps += self.succession.quiet(now, self.committed)
+        if self.rollout.committed and not (self.rollout.is_under_way or self.is_stopping):
+            steps += self.succession.quiet(now, self.rollout.committed)
         return steps
 
     @property
     def wanted(self) -> int:
         """How many workers must go on serving whatever changes."""
-        if self.is_stopping:
-            return 0
-        if self.target and self.has_settled:
-            return self.target.wanted
-        return self.committed.wanted if self.committed else 0
+        return 0 if self.is_stopping else self.rollout.wanted
 
     def desired(self) -> list[tuple[Plan, int]]:
-        """Return how many workers of which plan there should be, the committed plan's first: capacity goes first."""
-        if self.is_stopping:
-            return []
-        if self.target and self.has_settled:
-            return [(self.target, self.target.wanted)]
-        serving = [(self.committed, self.committed.wanted)] if self.committed else []
-        return [*serving, (self.target, 1)] if self.target else serving
+        """Return how many workers of which plan there should be."""
+        return [] if self.is_stopping else self.rollout.desired()
 
     def live(self) -> list[Worker]:
         return [worker for worker in self.workers.values() if worker.is_live]
 
     def fresh(self, plan: Plan) -> list[Worker]:
         """Return the live workers of this plan's generation that are to stay."""
-        return [w for w in self.live() if w.plan.generation == plan.generation and not w.is_retiring]
+        return [worker for worker in self.workers.values() if worker.is_fresh(plan)]
 
     def missing(self) -> int:
         """Return how many workers are wanted and not there."""
         return sum(max(0, number - len(self.fresh(plan))) for plan, number in self.desired())
 
     def _advance(self, now: float) -> Iterator[Step]:
-        """Move the transition on: settle, commit, begin the next."""
-        if self.target and not self.has_settled:
-            self.has_settled = any(self._proves_well(worker, now) for worker in self.fresh(self.target))
-        if self.target and self.has_settled and self._is_complete(self.target):
-            self.owed = [] if self.committed else [StartReason.INITIAL] * (self.target.wanted - 1)
-            self.committed, self.target = self.target, None
-            yield Committed(self.committed.generation)
-        if self.pending and not self.target and not self.is_stopping:
-            others = {worker.plan.generation for worker in self.live()}
-            if others <= ({self.committed.generation} if self.committed else set()):
-                self.target, self.pending, self.has_settled = self.pending, None, False
-                self.backoff = Backoff()  # a reload is how an operator mends what fails: it starts at once
-                yield Began(self.target.generation)
-
-    def _proves_well(self, canary: Worker, now: float) -> bool:
-        # Where nothing serves yet there is nothing to protect: the first canary need not settle.
-        return canary.has_settled(now) if self.committed else canary.state is State.SERVING
-
-    def _is_complete(self, plan: Plan) -> bool:
-        fresh = self.fresh(plan)
-        if self.committed is None:  # the start: the first worker that serves makes it
-            return bool(fresh)
-        serving = sum(worker.state is State.SERVING for worker in fresh)
-        return serving >= plan.wanted and len(fresh) == len(self.live())
+        """Move the roll-out on, as far as the workers let it."""
+        live = self.live()
+        self.rollout.settle(live, now)
+        if committed := self.rollout.commit(live):
+            # At a start only the first is there, and the others follow; at a reload nobody is missing.
+            self.owed = [StartReason.INITIAL] * self.missing()
+            yield committed
+        if not self.is_stopping and (began := self.rollout.begin(live)):
+            self.backoff = Backoff()  # a reload is how an operator mends what fails: it starts at once
+            yield began
 
     def _spawns(self, now: float) -> Iterator[Step]:
         surge = max((plan.surge for plan, _ in self.desired()), default=0)
@@ -272,7 +230,7 @@ class Supervisor:
         for plan, number in self.desired():
             for _ in range(min(number - len(self.fresh(plan)), room)):
                 # A target is not held back: if it fails, it is rolled back and not tried again.
-                if plan is not self.target and not self._may_replace(plan, now):
+                if plan is not self.rollout.target and not self._may_replace(plan, now):
                     break
                 room -= 1
                 yield self._spawn(plan, now)
@@ -294,14 +252,13 @@ class Supervisor:
         return Spawn(slot, plan.generation, why)
 
     def _start_reason(self, plan: Plan) -> StartReason:
-        if plan is self.target:
-            return StartReason.RELOAD if self.committed else StartReason.INITIAL
+        if plan is self.rollout.target:
+            return StartReason.RELOAD if self.rollout.committed else StartReason.INITIAL
         return self.owed.pop(0) if self.owed else StartReason.SCALE
 
     def _drains(self, now: float) -> Iterator[Step]:
-        spare = sum(worker.state is State.SERVING for worker in self.live()) - self.wanted
-        if self.target and self.has_settled:
-            spare = min(spare, self._must_go(self.target))
+        live = self.live()
+        spare = min(sum(worker.state is State.SERVING for worker in live) - self.wanted, self.rollout.may_leave(live))
         for worker in self._leavers():
             if worker.state is State.SERVING:
                 if spare <= 0:
@@ -310,17 +267,6 @@ class Supervisor:
             is_booting = worker.state is State.BOOTING
             worker.drain(now, self._drain_reason(worker))
             yield _drain(worker, is_booting=is_booting)
-
-    def _must_go(self, plan: Plan) -> int:
-        """Return how many have to leave for the roll to go on.
-
-        An old worker that is drained takes its code with it, which may not be on disk any more: who need not go stays
-        until all new ones serve, for a roll-back. With a surge as large as the number wanted, that is everybody.
-        """
-        fresh = self.fresh(plan)
-        if sum(worker.state is State.SERVING for worker in fresh) >= plan.wanted:
-            return len(self.live())
-        return plan.wanted - len(fresh) + len(self.live()) - (plan.wanted + plan.surge)
 
     def _leavers(self) -> list[Worker]:
         """Return who is to go: stale ones, oldest first; then those beyond the number, first who does not serve yet."""
@@ -338,7 +284,7 @@ class Supervisor:
             return ExitReason.SHUTDOWN
         if worker.is_retiring:
             return ExitReason.RECYCLE
-        current = self.target if self.target and self.has_settled else self.committed
+        current = self.rollout.current
         is_current = current is not None and worker.plan.generation == current.generation
         return ExitReason.SCALE if is_current else ExitReason.RELOAD
 
@@ -355,13 +301,12 @@ class Supervisor:
         """Roll back what the worker belongs to if that is not committed yet; else take care with the next starts."""
         if self.is_stopping:
             return []
-        if self.target and worker.plan.generation == self.target.generation:
-            generation, self.target = self.target.generation, None
-            if self.committed is None:
+        if rolled_back := self.rollout.failed(worker.plan, reason):
+            if self.rollout.committed is None:
                 self.is_stopping, self.exit_code = True, ExitCode.NO_WORKER
             else:  # what was swapped already is brought back
                 self.owed = [StartReason.RELOAD] * self.missing()
-            return [RolledBack(generation, reason)]
+            return [rolled_back]
         self.owed.append(StartReason.CRASH)
         if self.backoff.failed(now):
             return [Waiting(self.backoff.until - now, self.backoff.failures)]

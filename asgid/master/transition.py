@@ -77,7 +77,7 @@ class Transitions:
     # Steps
 
     def began(self, step: steps.Began) -> None:
-        if self._supervisor.committed:
+        if self._supervisor.rollout.committed:
             self._log.info("reload begun", generation=step.generation)
 
     def committed(self, step: steps.Committed) -> None:
@@ -103,8 +103,8 @@ class Transitions:
         lets go of them when it has emptied the queue. Who connects later is refused instead of waiting for a reset.
         """
         supervisor = self._supervisor
-        plans = () if supervisor.is_stopping else (supervisor.committed, supervisor.target, supervisor.pending)
-        used = {plan.generation for plan in plans if plan} | {worker.plan.generation for worker in supervisor.live()}
+        plans = [] if supervisor.is_stopping else supervisor.rollout.plans
+        used = {plan.generation for plan in (*plans, *(worker.plan for worker in supervisor.live()))}
         if used >= self._generations.keys():
             return
         self._generations = {number: value for number, value in self._generations.items() if number in used}
@@ -114,7 +114,7 @@ class Transitions:
 
     def _verdict(self, verdict: str, generation: int, reason: str) -> None:
         """A transition has ended: say how, everywhere."""
-        if self._supervisor.committed is None and verdict == "rolled_back":
+        if self._supervisor.rollout.committed is None and verdict == "rolled_back":
             self._log.error("cannot start: no worker became ready", problem=reason)
             return
         self._view.note_verdict(ReloadView(verdict, reason, generation, time.time()))

@@ -54,7 +54,7 @@ class View:
         self, supervisor: Supervisor, children: Mapping[int, Child], listeners: Iterable[Held], now: float
     ) -> Snapshot:
         """Return what is known now; asks the kernel about each worker."""
-        notes = self.notes
+        notes, rollout = self.notes, supervisor.rollout
         processes, cpu_s = self._processes(children)
         return Snapshot(
             now_ns=time.monotonic_ns(),
@@ -64,7 +64,7 @@ class View:
             desired=supervisor.wanted,
             backing_off=0 if supervisor.backoff.may_start(now) else supervisor.missing(),
             stopping=supervisor.is_stopping,
-            reloading=supervisor.target is not None and supervisor.committed is not None,
+            reloading=rollout.committed is not None and rollout.target is not None,
             workers=[
                 WorkerView(
                     slot=slot,
@@ -113,4 +113,4 @@ def _queues(helds: Iterable[Held]) -> list[ListenerView]:
 
 
 def _generation(supervisor: Supervisor) -> int:
-    return supervisor.committed.generation if supervisor.committed else 0
+    return supervisor.rollout.committed.generation if supervisor.rollout.committed else 0

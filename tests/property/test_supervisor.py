@@ -231,7 +231,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def what_is_in_force_is_what_was_committed_last(self) -> None:
         """A roll-back leaves exactly the generation before it."""
-        committed = self.supervisor.committed
+        committed = self.supervisor.rollout.committed
         assert self.in_force == (committed.generation if committed else 0)
 
     @invariant()
@@ -267,14 +267,15 @@ class World(RuleBasedStateMachine):
             assert not self.processes
             assert self.code is not None
             return
-        assert supervisor.committed is not None
-        assert supervisor.target is supervisor.pending is None
+        committed = supervisor.rollout.committed
+        assert committed is not None
+        assert not supervisor.rollout.is_under_way
         assert not self.has_trial
         states = [(worker.plan.generation, worker.state) for worker in supervisor.workers.values()]
-        assert states == [(supervisor.committed.generation, State.SERVING)] * supervisor.committed.wanted
+        assert states == [(committed.generation, State.SERVING)] * committed.wanted
         # Each generation that was asked for has had its verdict.
         assert set(self.verdicts) == set(range(1, self.newest + 1))
-        assert self.verdicts[supervisor.committed.generation] is Committed
+        assert self.verdicts[committed.generation] is Committed
 
 
 World.TestCase.settings = settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

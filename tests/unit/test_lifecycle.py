@@ -1,5 +1,6 @@
 """One worker's life: the table is whole, each state has one deadline, and `leaving` is decided once."""
 
+from dataclasses import replace
 from math import inf
 from signal import SIGABRT, SIGKILL
 
@@ -91,6 +92,24 @@ def test_who_first_decides_that_a_worker_must_go_is_remembered():
     it.drain(111.0, ExitReason.RELOAD)
 
     assert it.leaving is ExitReason.RECYCLE
+
+
+def test_fresh_is_who_is_live_of_a_generation_and_to_stay():
+    """Also where its number has been scaled since; not one that is to be replaced, or on its way out."""
+    it = worker()
+
+    assert it.is_fresh(PLAN)
+    assert it.is_fresh(replace(PLAN, wanted=3))
+    assert not it.is_fresh(replace(PLAN, generation=2))
+
+    it.is_retiring = True
+
+    assert not it.is_fresh(PLAN)
+
+    it.is_retiring = False
+    it.drain(110.0, ExitReason.SCALE)
+
+    assert not it.is_fresh(PLAN)
 
 
 def test_settled_means_served_for_the_settle_time():

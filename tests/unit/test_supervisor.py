@@ -264,7 +264,7 @@ def test_a_canary_that_dies_is_the_end_of_the_reload_and_of_nothing_else():
     ]
     assert supervisor.tick(20.0, {0: 20.0, 1: 20.0}) == []
     assert supervisor.workers == before
-    assert supervisor.target is None
+    assert supervisor.rollout.target is None
     assert supervisor.reload(plan(3), 30.0) == [Began(3), Spawn(2, 3, RELOAD)]
 
 
@@ -326,7 +326,7 @@ def test_an_old_worker_that_crashes_during_the_canary_phase_is_replaced_from_the
     assert supervisor.tick(10.5, {}) == [Spawn(0, 1, CRASH)]
     assert supervisor.ready(2, 10.75) == [Served(2, 2, 0.75)]
     assert supervisor.ready(0, 11.0) == [Served(0, 1, 0.5)]
-    assert supervisor.target == plan(2)
+    assert supervisor.rollout.target == plan(2)
 
 
 def test_a_reload_during_the_canary_phase_begins_anew_at_once():
@@ -341,7 +341,7 @@ def test_a_reload_during_the_canary_phase_begins_anew_at_once():
         Spawn(3, 3, RELOAD),
     ]
     assert supervisor.exited(2, -15, 10.6) == [Left(2, 2, ExitReason.RELOAD, -15, "")]
-    assert supervisor.target == plan(3), "the end of a superseded canary says nothing about its successor"
+    assert supervisor.rollout.target == plan(3), "the end of a superseded canary says nothing about its successor"
 
 
 def test_a_reload_during_the_roll_waits_for_the_commit_and_the_newest_wins():
@@ -372,8 +372,8 @@ def test_a_reload_that_waits_begins_after_a_roll_back_too():
     supervisor.reload(plan(3), 11.2)
     supervisor.exited(3, 1, 11.5)
 
-    assert supervisor.target is None
-    assert supervisor.pending == plan(3)
+    assert supervisor.rollout.target is None
+    assert supervisor.rollout.pending == plan(3)
     assert supervisor.ready(3, 12.0) == [
         Served(3, 1, 0.5),
         drain(2, 2, ExitReason.RELOAD),
