@@ -5,7 +5,10 @@ event, not sixteen. While failures are remembered, one start at a time is a *tri
 served for a while.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from asgid.master.lifecycle import Worker
 
 FIRST_S = 0.1
 LONGEST_S = 30.0
@@ -34,6 +37,15 @@ class Backoff:
     def may_start(self, now: float) -> bool:
         """Whether the delay is over."""
         return now >= self.until
+
+    def lets_start(self, others: Iterable[Worker], now: float) -> bool:
+        """Whether one more may start beside `others`: after a failure only a trial, until that has settled."""
+        if not self.is_failing(now):
+            return True
+        if not self.may_start(now):
+            return False
+        trials = [worker for worker in others if worker.born >= self.last]
+        return not trials or any(worker.has_settled(now) for worker in trials)
 
     def is_failing(self, now: float) -> bool:
         """Whether the last failure is recent enough to be careful."""

@@ -230,19 +230,10 @@ class Supervisor:
         for plan, number in self.desired():
             for _ in range(min(number - len(self.fresh(plan)), room)):
                 # A target is not held back: if it fails, it is rolled back and not tried again.
-                if plan is not self.rollout.target and not self._may_replace(plan, now):
+                if plan is not self.rollout.target and not self.backoff.lets_start(self.fresh(plan), now):
                     break
                 room -= 1
                 yield self._spawn(plan, now)
-
-    def _may_replace(self, plan: Plan, now: float) -> bool:
-        """While workers fail, one start is a trial, and the others wait until it has settled."""
-        if not self.backoff.is_failing(now):
-            return True
-        if not self.backoff.may_start(now):
-            return False
-        trials = [worker for worker in self.fresh(plan) if worker.born >= self.backoff.last]
-        return not trials or any(worker.has_settled(now) for worker in trials)
 
     def _spawn(self, plan: Plan, now: float) -> Spawn:
         slot = next(number for number in count() if number not in self.workers)

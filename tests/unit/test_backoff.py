@@ -3,6 +3,7 @@
 import pytest
 
 from asgid.master.backoff import FORGOTTEN_AFTER_S, LONGEST_S, Backoff
+from asgid.master.lifecycle import Plan, StartReason, Worker
 
 
 def test_delays_double_up_to_half_a_minute():
@@ -80,3 +81,37 @@ def test_one_that_never_failed_is_not_failing():
     """Also at the zero of the clock, which a machine that has just booted is near."""
     assert not Backoff().is_failing(0.0)
     assert Backoff().may_start(0.0)
+
+
+def worker(born: float, ready: float | None = None) -> Worker:
+    it = Worker.forked(0, Plan(1, 3, settle=1.0), born, StartReason.CRASH)
+    if ready is not None:
+        it.serve(ready)
+    return it
+
+
+STARTS = {
+    # who is there when a worker has failed at 100 s, when one more would start, whether it may
+    "nobody, too soon": ([], 100.05, False),
+    "nobody, after the delay": ([], 100.5, True),
+    "one that boots since before": ([worker(99.0)], 100.5, True),
+    "a trial that boots": ([worker(100.5)], 110.0, False),
+    "a trial that serves": ([worker(100.5, 101.0)], 101.5, False),
+    "a trial that has settled": ([worker(100.5, 101.0)], 102.0, True),
+    "a trial that has settled, and one that boots": ([worker(100.5, 101.0), worker(102.0)], 102.0, True),
+    "a trial that boots, a minute later": ([worker(100.5)], 160.5, True),
+}
+
+
+@pytest.mark.parametrize(("others", "now", "may"), STARTS.values(), ids=STARTS.keys())
+def test_after_a_failure_one_start_is_a_trial_and_the_others_wait(others, now, may):
+    """Until it has settled, or the failure is forgotten."""
+    backoff = Backoff()
+    backoff.failed(100.0)
+
+    assert backoff.lets_start(others, now) is may
+
+
+def test_where_nothing_fails_all_start_at_once():
+    """However many boot already."""
+    assert Backoff().lets_start([worker(100.0), worker(100.0)], 100.0)
