@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from asgid.config.positions import KeyPath
     from asgid.errors import ExitCode
     from asgid.master.upgrade import Program
-
-    Faults = Callable[[Config], Iterator[tuple[KeyPath, str]]]
+    from asgid.source import Faults, Source
 
 #: What the master acts on. None of them may kill the program by default action, at any moment of its life.
 _SIGNALS = (
@@ -37,7 +36,6 @@ _SIGNALS = (
     signal.SIGWINCH,
 )
 _COMMAND_LINE = "the command line"
-_DISABLED_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 _DESCRIPTION = "Serve an ASGI application with supervised worker processes."
 _EPILOG = """\
 commands:
@@ -93,9 +91,10 @@ def _run(arguments: Namespace) -> ExitCode:
     # The worker's modules are imported before the fork on purpose: their memory is shared, and a worker starts sooner.
     import asgid.master.main
     import asgid.worker.main
+    from asgid.source import make_validators
 
-    _make_validators()  # a program that takes another's place reads settings before it reads the file
-    return asgid.master.main.run(_Source(arguments, _faults_of_a_start).load, asgid.worker.main.main, _program())
+    make_validators()  # a program that takes another's place reads settings before it reads the file
+    return asgid.master.main.run(_source(arguments, _faults_of_a_start).load, asgid.worker.main.main, _program())
 
 
 def _program() -> Program:
@@ -117,8 +116,8 @@ def _check(arguments: Namespace) -> ExitCode:
     from asgid.errors import ExitCode
 
     _be_a_tool()
-    name = arguments.file or _COMMAND_LINE
-    config = _Source(arguments).load()
+    source = _source(arguments)
+    name, config = source.name, source.load()
     if arguments.takes_over is not None:
         _check_takeover(arguments.takes_over)
     if arguments.boot:
@@ -162,7 +161,7 @@ def _config(arguments: Namespace) -> ExitCode:
 
         print(json.dumps(reference.schema(), indent=2))
     else:
-        print(reference.toml(_Source(arguments).load()), end="")
+        print(reference.toml(_source(arguments).load()), end="")
     return ExitCode.OK
 
 
@@ -190,69 +189,23 @@ def _be_a_tool() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
-# -- where settings come from ------------------------------------------------------------------------------------------
+# -- where settings come from, and what is wrong with them here --------------------------------------------------------
 
 
-class _Source:
-    """A file or an application, with what else the command line says; read anew at every load."""
+def _source(arguments: Namespace, faults: Faults | None = None) -> Source:
+    from pathlib import Path
 
-    def __init__(self, arguments: Namespace, faults: Faults | None = None) -> None:
-        from pathlib import Path
+    from asgid.source import Source
 
-        self._faults = faults or _faults
-        self._name: str = arguments.file or _COMMAND_LINE
-        self._path = Path(arguments.file).absolute() if arguments.file else None  # wherever a reload finds us
-        self._binds: list[str] = arguments.bind
-        self._target: str | None = arguments.application
-        workers = {} if arguments.workers is None else {"workers.count": arguments.workers}
-        self._overrides: dict[str, str] = workers | dict(arguments.set)
-
-    def load(self) -> Config:
-        """Return the settings as they are now; raises ConfigError."""
-        from asgid import config
-
-        _make_validators()
-        return config.parse(
-            self._read(),
-            self._name,
-            overrides=self._overrides,
-            binds=self._binds,
-            target=self._target,
-            faults=self._faults,
-        )
-
-    def _read(self) -> str | None:
-        from asgid.errors import ConfigError, Problem
-
-        if self._path is None:
-            return None
-        try:
-            data = self._path.read_bytes()
-        except OSError as error:
-            raise ConfigError(Problem(self._name, "", f"cannot be read: {error.strerror}")) from None
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise ConfigError(Problem(f"{self._name}:{line}", "", "this is not UTF-8, which TOML is")) from None
-
-
-def _make_validators() -> None:
-    """Make the validators of the settings, once, without the plugins that are installed for the application's models.
-
-    pydantic would bring them in with the first validator: a package's code, and its threads, in the master. The
-    worker's pydantic still finds them.
-    """
-    from asgid.config import Config
-
-    disabled = os.environ.get(_DISABLED_PLUGINS)
-    os.environ[_DISABLED_PLUGINS] = "__all__"
-    try:
-        Config.model_rebuild()
-    finally:
-        del os.environ[_DISABLED_PLUGINS]
-        if disabled is not None:
-            os.environ[_DISABLED_PLUGINS] = disabled
+    workers = {} if arguments.workers is None else {"workers.count": arguments.workers}
+    return Source(
+        name=arguments.file or _COMMAND_LINE,
+        path=Path(arguments.file).absolute() if arguments.file else None,
+        target=arguments.application,
+        binds=arguments.bind,
+        overrides=workers | dict(arguments.set),
+        faults=faults or _faults,
+    )
 
 
 def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -1,0 +1,73 @@
+"""Where settings come from: a file or an application, with what else the command line says; read anew at every load.
+
+This file does not know what a reload is, nor what is wrong with settings on this machine: who asks brings that along.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from asgid import config
+from asgid.config import Config
+from asgid.config.positions import KeyPath
+from asgid.errors import ConfigError, Problem
+
+#: Finds what is wrong with settings that are right in themselves.
+Faults: TypeAlias = Callable[[Config], Iterable[tuple[KeyPath, str]]]
+
+_DISABLED_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the command line names. Where `path` is None, `target` is the application."""
+
+    name: str  #: in messages
+    path: Path | None  #: absolute: a reload may find us in another directory
+    target: str | None
+    binds: Sequence[str]
+    overrides: Mapping[str, str]  #: "table.key" -> a bare word or a TOML value
+    faults: Faults
+
+    def load(self) -> Config:
+        """Return the settings as they are now; raises ConfigError."""
+        make_validators()
+        return config.parse(
+            self._text(),
+            self.name,
+            overrides=self.overrides,
+            binds=self.binds,
+            target=self.target,
+            faults=self.faults,
+        )
+
+    def _text(self) -> str | None:
+        if self.path is None:
+            return None
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise ConfigError(Problem(self.name, "", f"cannot be read: {error.strerror}")) from None
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise ConfigError(Problem(f"{self.name}:{line}", "", "this is not UTF-8, which TOML is")) from None
+
+
+def make_validators() -> None:
+    """Make the validators of the settings, once, without the plugins that are installed for the application's models.
+
+    pydantic would bring them in with the first validator: a package's code, and its threads, in the master. The
+    worker's pydantic still finds them.
+    """
+    disabled = os.environ.get(_DISABLED_PLUGINS)
+    os.environ[_DISABLED_PLUGINS] = "__all__"
+    try:
+        Config.model_rebuild()
+    finally:
+        del os.environ[_DISABLED_PLUGINS]
+        if disabled is not None:
+            os.environ[_DISABLED_PLUGINS] = disabled

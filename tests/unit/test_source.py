@@ -1,0 +1,89 @@
+"""Where settings come from: a file that is read anew each time, or the command line alone."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from asgid.errors import ConfigError
+from asgid.source import Source
+
+
+def source(path: Path | None, *, target: str | None = None, binds=(), overrides=(), faults=lambda _: ()) -> Source:
+    return Source("asgid.toml" if path else "the command line", path, target, binds, dict(overrides), faults)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "asgid.toml"
+    path.write_text('[app]\ntarget = "shop:application"\n')
+    return path
+
+
+def test_a_file_is_read_anew_at_every_load(file):
+    """A reload finds what stands in it then."""
+    it = source(file)
+
+    assert it.load().app.target == "shop:application"
+
+    file.write_text('[app]\ntarget = "shop.two:application"\n')
+
+    assert it.load().app.target == "shop.two:application"
+
+
+def test_what_the_command_line_says_holds_at_every_load(file):
+    """Over the file, or without one."""
+    binds, overrides = ["127.0.0.1:0", ":8001"], {"workers.count": "3"}
+    without = source(None, target="shop:application", binds=binds, overrides=overrides)
+
+    for it in (source(file, binds=binds, overrides=overrides), without):
+        settings = it.load()
+
+        assert settings.app.target == "shop:application"
+        assert [listen.bind for listen in settings.listen] == ["127.0.0.1:0", ":8001"]
+        assert settings.workers.count == 3
+
+
+def test_faults_of_this_machine_are_problems_of_the_file(file):
+    """With the place of the key."""
+    it = source(file, faults=lambda config: [(("app", "target"), f"there is no {config.app.target}")])
+
+    with pytest.raises(ConfigError) as refused:
+        it.load()
+
+    assert [str(problem) for problem in refused.value.problems] == [
+        "asgid.toml:2: app.target: there is no shop:application"
+    ]
+
+
+def test_a_file_that_is_gone_is_said_to_be(file):
+    """In the words of the system."""
+    file.unlink()
+
+    with pytest.raises(ConfigError) as refused:
+        source(file).load()
+
+    assert [str(problem) for problem in refused.value.problems] == [
+        "asgid.toml: cannot be read: No such file or directory"
+    ]
+
+
+def test_a_file_in_another_encoding_is_refused_at_the_line_where_it_shows(file):
+    """TOML is UTF-8."""
+    file.write_bytes('[app]\n# caf\xe9\ntarget = "shop:application"\n'.encode("latin-1"))
+
+    with pytest.raises(ConfigError) as refused:
+        source(file).load()
+
+    assert [str(problem) for problem in refused.value.problems] == ["asgid.toml:2: this is not UTF-8, which TOML is"]
+
+
+@pytest.mark.parametrize("said", [None, "shop-plugin"])
+def test_what_the_operator_says_of_pydantics_plugins_is_left_as_it_was(file, monkeypatch, said):
+    """It is meant for the application's models, in the workers."""
+    monkeypatch.delenv("PYDANTIC_DISABLE_PLUGINS", raising=False)
+    if said:
+        monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", said)
+    source(file).load()
+
+    assert os.environ.get("PYDANTIC_DISABLE_PLUGINS") == said
