@@ -52,7 +52,7 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise BootError(f"app.target: {_no_module(error.name, error)}") from error
         is_own = name.partition(".")[0] == str(error.name).partition(".")[0]
         fault = "does not exist" if is_own else "is not installed"
@@ -87,7 +87,7 @@ def _no_module(name: str, error: ModuleNotFoundError) -> str:
 
 def _package(name: str, error: BaseException) -> str:
     """Return a hint where a module was taken out of its package: then its relative imports lead nowhere."""
-    if not (isinstance(error, ImportError) and "no known parent package" in str(error)):
+    if not (isinstance(error, ImportError) and "no known parent package" in _text(error)):
         return ""
     above, package = os.path.split(os.getcwd())
     return f'; it is part of a package: write target = "{package}.{name}:..." and directory = "{above}" in [app]'
@@ -183,18 +183,25 @@ def _meant(name: str, there: Iterable[str], prefix: str = "") -> str:
 
 def _said(error: BaseException) -> str:
     """Return the error in one line."""
-    text = " ".join(str(error).split())
+    text = " ".join(_text(error).split())
     if len(text) > _SAID_CHARACTERS:
         text = f"{text[:_SAID_CHARACTERS]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as unreadable:  # noqa: BLE001 - its __str__ is the application's, and may do anything
+        return f"it cannot be shown: {type(unreadable).__name__}"
 
 
 def _where(error: BaseException, unknown: str = "no place known") -> str:
     """Return the last line of the application's own that led to the error, which a library may have raised: (1) in the
     working directory, (2) in what is no library, (3) in anything.
     """
-    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
-        return f"{error.filename}:{error.lineno}"
+    if isinstance(error, SyntaxError) and isinstance(file := error.filename, str) and file and file[0] != "<":
+        return f"{file}:{error.lineno}"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(_MACHINERY)]
     own = [each for each in frames if not _is_library(each.filename)]
     here = [each for each in own if each.filename.startswith(os.path.join(os.getcwd(), ""))]

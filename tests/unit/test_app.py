@@ -57,6 +57,11 @@ FILES = {
     "is_interrupted.py": "x = 1\nraise KeyboardInterrupt\n",
     "ends_its_own_way.py": "class End(BaseException): pass\nraise End('of it')\n",
     "says_nothing.py": "raise RuntimeError\n",
+    "cannot_say.py": "class Broken(Exception):\n    def __str__(self): raise SystemExit\nraise Broken\n",
+    "cannot_say_what_it_imports.py": (
+        "class Broken(ModuleNotFoundError):\n    def __str__(self): return 5\nraise Broken(name=5)\n"
+    ),
+    "cannot_say_where.py": "raise SyntaxError('no', (5, 1, 1, ''))\n",
     "says_too_much.py": "raise RuntimeError('word ' * 100)\n",
     "asks_what_is_frozen.py": "import os\n\nos.fsdecode(5)\n",
     "asks_the_standard_library.py": "import json\n\njson.loads('{')\n",
@@ -192,6 +197,21 @@ MISSING = {
     "it is interrupted": ("is_interrupted:app", {}, r"failed: KeyboardInterrupt \(.*is_interrupted\.py:2\)$"),
     "it ends in its own way": ("ends_its_own_way:app", {}, r"failed: End: of it \(.*ends_its_own_way\.py:2\)$"),
     "an error without words": ("says_nothing:app", {}, r"failed: RuntimeError \(.*says_nothing\.py:1\)$"),
+    "an error that cannot be shown": (
+        "cannot_say:app",
+        {},
+        r"failed: Broken: it cannot be shown: SystemExit \(.*/cannot_say\.py:3\)$",
+    ),
+    "an error of an import that cannot be shown": (
+        "cannot_say_what_it_imports:app",
+        {},
+        r'imports "5", which is not installed \(.*/cannot_say_what_it_imports\.py:3\)$',
+    ),
+    "an error that cannot say where": (
+        "cannot_say_where:app",
+        {},
+        r"failed: SyntaxError: no .*\(.*/cannot_say_where\.py:1\)$",
+    ),
     "an error of too many words": ("says_too_much:app", {}, r"failed: RuntimeError: (word ){60}\.\.\. \(.*py:1\)$"),
     "an error of a frozen module": (
         "asks_what_is_frozen:app",
