@@ -12,6 +12,8 @@ from tests.worker.harness import Recorder, on_a_loop, until
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
+#: Of a SyntaxError whose column is no number: no traceback can be made of it.
+UNREADABLE: Any = ("no", ("app.py", 1, "x", "x"))
 
 
 def speaks(*replies: Any, waits: bool = False) -> Any:
@@ -112,6 +114,7 @@ FAILS_TO_START = {
     "exits": (SystemExit(3), "SystemExit: 3"),
     "raises what looks like a cancellation": (asyncio.CancelledError("no"), "CancelledError"),
     "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
+    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError, which cannot be shown: TypeError"),
     "returns": (None, "returned before it said lifespan.startup.complete"),
     "says what is not expected": (STOPPED, "not expected while the lifespan is starting"),
 }
@@ -148,6 +151,7 @@ FAILS_TO_STOP = {
     "says so": ({"type": "lifespan.shutdown.failed", "message": "lost a file"}, "lost a file"),
     "raises": (ValueError("lost a file"), "ValueError: lost a file"),
     "exits": (SystemExit(3), "SystemExit: 3"),
+    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError, which cannot be shown: TypeError"),
 }
 
 
