@@ -13,7 +13,7 @@ from struct import pack
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, TIMEOUT_CELL
+from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
 from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
@@ -331,7 +331,8 @@ class Connection(asyncio.Protocol):
             return
         if state is not COMPLETE:
             is_head = exchange.response.is_head if exchange else self._reader.is_head_asked
-            self.write_error(error.status, str(error), is_head=is_head, lines=error.lines)
+            size = self.write_error(error.status, str(error), is_head=is_head, lines=error.lines)
+            self.service.row[RESPONSE_BYTES] += size
         self._linger()
 
     def _log_refusal(self, error: ClientError) -> None:
@@ -438,9 +439,11 @@ class Connection(asyncio.Protocol):
         if self._phase == "body":
             self._expect("body", self.service.timeouts.body)
 
-    def write_error(self, status: int, text: str, *, is_head: bool, lines: bytes = b"") -> None:
-        """Answer ourselves; `lines` are what the status needs beside those that every answer carries."""
-        self.writer.write(error_response(status, text, self.service.common_lines + lines, is_head=is_head))
+    def write_error(self, status: int, text: str, *, is_head: bool, lines: bytes = b"") -> int:
+        """Answer ourselves; return the bytes of the body. `lines` are what the status needs beside the common ones."""
+        head, body = error_response(status, text, self.service.common_lines + lines, is_head=is_head)
+        self.writer.write(head + body)
+        return len(body)
 
     def _pause_reading(self) -> None:
         if not self._is_reading_paused and not self.transport.is_closing():

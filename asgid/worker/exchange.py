@@ -371,7 +371,7 @@ class Exchange:
         self.response.keep_alive = False
         # Not by the scope: it is the application's, and there is middleware that makes a GET of a HEAD.
         is_head = self.response.is_head
-        self.connection.write_error(status, text, is_head=is_head, lines=lines)
+        self.response_bytes = self.connection.write_error(status, text, is_head=is_head, lines=lines)
         self.complete(monotonic(), AT_ONCE)
 
     def wake(self) -> bool:

@@ -226,15 +226,15 @@ def _broken_promise(left: int) -> AppError:
     return AppError(f"the body ended {left} bytes short of its content-length")
 
 
-def error_response(status: int, text: str, common: bytes, *, is_head: bool = False) -> bytes:
-    """Return a whole response of our own, after which the connection closes."""
+def error_response(status: int, text: str, common: bytes, *, is_head: bool = False) -> tuple[bytes, bytes]:
+    """Return head and body of a response of our own, after which the connection closes."""
     body = text.encode() + b"\n"
-    return b"%scontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n%s" % (
+    head = b"%scontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n" % (
         STATUS_LINES[status],
         len(body),
         common,
-        b"" if is_head else body,
     )
+    return head, b"" if is_head else body
 
 
 def _bytes(payload: object) -> bytes:

@@ -391,6 +391,40 @@ async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch,
         }
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@on_a_loop
+async def test_what_is_answered_for_the_application_is_counted(method):
+    """In the access log and on the board, with the bytes that have left as its body: none for HEAD."""
+
+    async def app(scope, receive, send):
+        raise ValueError
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request(method))
+        answer = await client.answer(method)
+
+        assert ("HEAD" == method) == (b"" == answer.body)
+        assert [(500, len(answer.body))] == [(status, size) for _, _, status, size, _ in worker.answers]
+        assert len(answer.body) == worker.counts.get("RESPONSE_BYTES", 0)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"nonsense\r\n\r\n", request("POST", body=b"too much")], ids=["no request", "a body over the limit"]
+)
+@on_a_loop
+async def test_the_body_of_a_refusal_is_counted(sent):
+    """On the board only: the access log has none, for there is no request that was served."""
+    async with Worker(tell, limits={"body": "5B"}) as worker:
+        client = await worker.connect()
+        await client.send(sent)
+        answer = await client.answer()
+
+        assert answer.body
+        assert len(answer.body) == worker.counts["RESPONSE_BYTES"]
+        assert not worker.answers
+
+
 # -- the cap -----------------------------------------------------------------------------------------------------------
 
 
