@@ -35,6 +35,7 @@ PURE = (
         "worker.meaning",
         "worker.refusals",
         "worker.proxy",
+        "worker.crc32c",
         "worker.proxy_protocol",
         "worker.scope",
         "worker.head",

@@ -10,6 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from asgid.errors import ClientError
+from asgid.worker.crc32c import crc32c
 from asgid.worker.proxy import Node, plain
 
 _V1_START = b"PROXY "
@@ -23,7 +24,8 @@ _LOCAL, _PROXY = 0x20, 0x21
 _FAMILIES = {0x00: 0, 0x11: 12, 0x12: 12, 0x21: 36, 0x22: 36, 0x31: 216, 0x32: 216}
 _TCP4, _TCP6, _UNSPEC = 0x11, 0x21, 0x00
 _TLV = Struct("!BH")
-_TYPE_SSL, _CLIENT_SSL = 0x20, 0x01
+_TYPE_CRC32C, _TYPE_SSL, _CLIENT_SSL = 0x03, 0x20, 0x01
+_CRC_BYTES = 4
 _SSL_BYTES = 5  # the bits of what the client did, and the verdict on its certificate; then more TLVs
 
 
@@ -98,8 +100,8 @@ def _read_v2(data: bytes) -> Header | None:
         raise _refused(f"the PROXY header has no addresses of family {family:#04x}")
     if family == _UNSPEC:
         return Header(size)
-    block, addresses = data[_V2_HEAD.size : size], _FAMILIES[family]
-    is_tls = True in [_is_tls(value) for kind, value in _tlvs(block[addresses:]) if kind == _TYPE_SSL]
+    block = data[_V2_HEAD.size : size]
+    is_tls = _judged(data[:size], _V2_HEAD.size + _FAMILIES[family])
     match family:
         case 0x11:
             return Header(size, *_ends(IPv4Address, block, 4), is_tls)
@@ -112,6 +114,24 @@ def _ends(kind: type[IPv4Address] | type[IPv6Address], block: bytes, width: int)
     source, destination = plain(kind(block[:width])), plain(kind(block[width : 2 * width]))
     ports = block[2 * width : 2 * width + 4]
     return (source, int.from_bytes(ports[:2])), (destination, int.from_bytes(ports[2:]))
+
+
+def _judged(header: bytes, at: int) -> bool:
+    """Look at the TLVs, which begin at `at`; return whether the client came over TLS."""
+    is_tls = False
+    for kind, value in _tlvs(header[at:]):
+        at += _TLV.size + len(value)
+        if kind == _TYPE_SSL:
+            is_tls = _is_tls(value) or is_tls
+        elif kind == _TYPE_CRC32C:
+            _verify(value, header[: at - len(value)] + bytes(len(value)) + header[at:])
+    return is_tls
+
+
+def _verify(checksum: bytes, header: bytes) -> None:
+    """Hold a header to its checksum, in whose place it has zeros (section 2.2.3)."""
+    if len(checksum) != _CRC_BYTES or int.from_bytes(checksum) != crc32c(header):
+        raise _refused("the checksum of the PROXY header is not its own")
 
 
 def _tlvs(block: bytes) -> Iterator[tuple[int, bytes]]:

@@ -6,6 +6,7 @@ from struct import pack
 import pytest
 
 from asgid.errors import ClientError
+from asgid.worker.crc32c import crc32c
 from asgid.worker.proxy_protocol import Header, read
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -35,6 +36,12 @@ def tls(client: int, *inner: bytes) -> bytes:
     return tlv(0x20, pack("!BI", client, 0) + b"".join(inner))
 
 
+def checked(family: int, before: bytes, after: bytes = b"", *, off_by: int = 0) -> bytes:
+    """Return a header with its checksum between `before` and `after`."""
+    without = v2(family, before + tlv(0x03, bytes(4)) + after)
+    return v2(family, before + tlv(0x03, pack("!I", crc32c(without) ^ off_by)) + after)
+
+
 WHOLE = [
     (b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n", ENDS_4, False),
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", (("255.255.255.255", 65535),) * 2, False),
@@ -53,6 +60,10 @@ WHOLE = [
     (v2(rest=V4 + tls(0)), ENDS_4, False),
     (v2(rest=V4 + tlv(0x05, b"id") + tlv(0x04, b"") + tls(1) + tlv(0xEA, b"vpce")), ENDS_4, True),
     (v2(0x21, V6 + tls(1)), ENDS_6, True),
+    (v2(rest=V4 + tlv(0x03, bytes.fromhex("357bb29d"))), ENDS_4, False),
+    (checked(0x11, V4 + tls(1), tlv(0x05, b"id")), ENDS_4, True),
+    (checked(0x21, V6 + tlv(0x04, b"")), ENDS_6, False),
+    (checked(0x31, UNIX), (None, None), False),
     (v2(rest=V4 + tlv(0x04, bytes(4096 - 15))), ENDS_4, False),
     # Of a proxy itself, such as for its health check; and of what has no address that an application could use.
     (v2(0x00, b"", command=LOCAL), (None, None), False),
@@ -141,6 +152,16 @@ REFUSED = {
         v2(0x21, V4),
         v2(0x31, UNIX[:-1]),
         v2(0x11, b""),
+    ],
+    "checksum of the PROXY header": [
+        checked(0x11, V4, off_by=1),
+        checked(0x21, V6 + tls(1), tlv(0x05, b"id"), off_by=1 << 31),
+        checked(0x31, UNIX, off_by=1),
+        checked(0x11, V4).replace(b"\x12\x67", b"\x12\x68"),  # its client's port
+        v2(rest=V4 + tlv(0x03, bytes(4))),
+        v2(rest=V4 + tlv(0x03, bytes(3))),
+        v2(rest=V4 + tlv(0x03, b"")),
+        v2(rest=V4 + tlv(0x03, crc32c(v2(rest=V4 + tlv(0x03, bytes(5)))).to_bytes(5))),
     ],
     "TLV": [
         v2(rest=V4 + b"\x04"),
