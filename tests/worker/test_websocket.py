@@ -969,6 +969,34 @@ async def test_a_message_may_end_with_a_final_block(offer):
         assert ["Hello", "Hello", "HelloHello", "plain", "Hello"] == [await peer.message() for _ in range(5)]
 
 
+@pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
+@on_a_loop
+async def test_what_is_behind_a_final_block_is_read(offer):
+    """In the same frame, however long, up to the limit: RFC 7692 section 7.2.1 lets a client mix them."""
+    final, hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x48\xcd\xc9\xc9\x07\x00"
+    stored = b"\x01\xe8\x03\x17\xfc" + b"x" * 1000  # final, and not compressed
+    async with Worker(echo, websocket={"max_message": 4500}) as worker:
+        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}", extensions=[_deflate()])
+        for sent in (final + hello, final * 3 + hello, stored * 4 + final + b"\0", stored * 4 + final, hello):
+            await peer.send_raw(masked(0xC1, sent))
+        long = "x" * 4000 + "Hello"
+
+        assert ["Hello" * 2, "Hello" * 4, long, long, "Hello"] == [await peer.message() for _ in range(5)]
+        await peer.send_raw(masked(0xC1, stored * 4 + zlib.compress(b"x" * 501, wbits=-12)))
+        assert 1009 == (await peer.closed())[0]
+
+
+@pytest.mark.parametrize("sent", [b"\x03\x00\xff", b"\x03\x00" * 17], ids=["garbage", "too many final blocks"])
+@on_a_loop
+async def test_what_is_behind_a_final_block_may_be_garbage_too(sent):
+    """It is never dropped; and there is an end to it, for each block costs a copy of what is behind it."""
+    async with Worker(echo) as worker:
+        peer = await _compressed(worker)
+        await peer.send_raw(masked(0xC2, sent))
+
+        assert 1002 == (await peer.closed())[0]
+
+
 # -- waiting for each other --------------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,7 @@ BAD: Mapping[str, bytes] = {
 }
 
 _HELLO = deflated(b"Hello")
+_FINAL = deflated(b"Hello", zlib.Z_FINISH)
 _TWICE = zlib.compressobj(wbits=-12)
 _FIRST = (_TWICE.compress(b"Hello") + _TWICE.flush(zlib.Z_SYNC_FLUSH))[:-4]
 _SECOND = (_TWICE.compress(b"Hello") + _TWICE.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -159,6 +160,15 @@ DEFLATED: Mapping[str, bytes] = {
     "two messages with a final block each": frame(FIN | RSV1 | TEXT, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00") * 2,
     "a final block, then another message": frame(FIN | RSV1 | TEXT, deflated(b"a", zlib.Z_FINISH))
     + frame(FIN | RSV1 | TEXT, _HELLO),
+    "a final block, and another block behind it": frame(FIN | RSV1 | TEXT, _FINAL + _HELLO) * 2,
+    "two final blocks": frame(FIN | RSV1 | TEXT, _FINAL * 2) * 2,
+    "a final block, and rubbish behind it": frame(FIN | RSV1 | TEXT, _FINAL + b"\xff"),
+    "a fragment that ends in a final block": frame(RSV1 | TEXT, _FINAL) + frame(FIN | CONT, _HELLO),
+    "an empty fragment behind a final block": frame(RSV1 | TEXT, _FINAL)
+    + frame(CONT)
+    + frame(FIN | CONT)
+    + frame(FIN | RSV1 | TEXT, _HELLO),
+    "too long behind a final block": frame(FIN | RSV1 | BINARY, deflated(_BIG[1:], zlib.Z_FINISH) + deflated(b"xx")),
     "as long as may be": frame(FIN | RSV1 | BINARY, deflated(_BIG)) + text("a"),
     "as long as may be, in fragments": frame(RSV1 | BINARY, deflated(_BIG)) + frame(FIN | CONT) + text("a"),
     "too long": frame(FIN | RSV1 | BINARY, deflated(_BIG + b"x")),

@@ -6,6 +6,7 @@ so. `answered` is what a client makes of the server's, read by the client of `we
 
 import zlib
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate as Websockets
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ABNORMAL, PROTOCOL_ERROR, NO_TEXT, TOO_BIG = 1006, 1002, 1007, 1009
-_BITS, _CONTROL_BYTES = 12, 125
+_BITS, _CONTROL_BYTES, _TAIL_BYTES = 12, 125, 4
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class _Reading:
         self._heard = Heard()
         self._parts: list[str | bytes] = []
         self._size = 0
+        self._behind_final: float = inf  # bytes; inf where there was no final block
 
     def heard(self) -> Heard:
         while not self._heard.ends:
@@ -85,9 +87,14 @@ class _Reading:
             if extension:  # wsproto forgets over a ping that the message around it is compressed
                 extension._inbound_compressed = compressed
             return self._control(frame.opcode, bytes(frame.payload))  # type: ignore[arg-type] # not decoded yet
-        if extension and extension._decompressor and extension._decompressor.eof:
-            # A final block (RFC 7692 section 7.2.3.4): what follows begins anew, and to wsproto is nothing.
-            extension._decompressor = zlib.decompressobj(-_BITS)
+        if extension and extension._decompressor:
+            self._behind_final += length + (_TAIL_BYTES if frame.message_finished else 0)
+            try:
+                frame = frame._replace(payload=bytes(frame.payload) + self._inflated_behind_final(extension))  # type: ignore[arg-type] # not decoded yet
+            except zlib.error:
+                return of_head | {PROTOCOL_ERROR, TOO_BIG}  # ours inflates no further than the limit
+            if frame.message_finished and self._behind_final == _TAIL_BYTES:  # of a block that the client has left out
+                extension._decompressor, self._behind_final = zlib.decompressobj(-_BITS), inf
         self._size += len(frame.payload)
         # A message in the middle of another, and no text: either is a fault.
         of_text = frozenset({NO_TEXT} if frame.opcode is Opcode.TEXT and not _is_text(bytes(frame.payload)) else ())  # type: ignore[arg-type] # not decoded yet
@@ -105,6 +112,16 @@ class _Reading:
             self._heard.messages.append(_joined(self._parts))
             self._parts, self._size = [], 0
         return frozenset()
+
+    def _inflated_behind_final(self, extension: PerMessageDeflate) -> bytes:
+        """Return what is behind a final block. It begins anew (RFC 7692 section 7.2.1), and to wsproto is nothing."""
+        inflated = b""
+        while extension._decompressor and extension._decompressor.eof:
+            rest = extension._decompressor.unused_data
+            self._behind_final = len(rest)
+            extension._decompressor = zlib.decompressobj(-_BITS)
+            inflated += extension._decompressor.decompress(rest)
+        return inflated
 
     def _fault_in_head(self) -> set[int]:
         buffer = self._protocol._frame_decoder.buffer.buffer
