@@ -113,21 +113,23 @@ def _program() -> Program:
 
 
 def _check(arguments: Namespace) -> ExitCode:
-    from asgid.errors import ExitCode
+    from asgid.errors import BootError, ExitCode
 
     _be_a_tool()
     source = _source(arguments)
     name, config = source.name, source.load()
     if arguments.takes_over is not None:
         _check_takeover(arguments.takes_over)
+    verdict = "ok"
     if arguments.boot:
         import asgid.master.trial
         import asgid.worker.main
 
-        if reason := asgid.master.trial.boot_once(config, asgid.worker.main.main):
-            print(f"{name}: {config.app.target} failed its trial: {reason}", file=sys.stderr)
+        try:
+            verdict = f"ok, boots as {asgid.master.trial.boot_once(config, asgid.worker.main.main)}"
+        except BootError as error:
+            print(f"{name}: {config.app.target} failed its trial: {error}", file=sys.stderr)
             return ExitCode.NO_WORKER
-    verdict = "ok, boots" if arguments.boot else "ok"
     listeners = ", ".join(listen.bind for listen in config.listen)
     metrics = config.metrics.bind if config.metrics.enabled else "off"
     print(

@@ -14,6 +14,7 @@ class Ready:
     """Worker to master: the application has started and connections are being accepted."""
 
     boot_s: float  #: from the fork
+    interface: str  #: what the application speaks
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,8 @@ class Crew:
         self._kill(child, DUMP)
 
     def served(self, step: steps.Served) -> None:
-        self._log.info("worker ready", **_whose(self.children[step.slot]), boot_s=round(step.boot_s, 3))
+        child = self.children[step.slot]
+        self._log.info("worker ready", **_whose(child), boot_s=round(step.boot_s, 3), interface=child.interface)
 
     def left(self, step: steps.Left) -> None:
         """Take leave of a worker that was reaped, or that could not be forked."""

@@ -236,7 +236,8 @@ class Loop:
 
     def _hear(self, child: Child, message: wire.Message) -> None:
         match message:
-            case wire.Ready():
+            case wire.Ready(interface=interface):
+                child.interface = interface
                 self._do(self._supervisor.ready(child.slot, time.monotonic()))
             case wire.Failed(reason):
                 self._supervisor.failed(child.slot, reason)

@@ -50,6 +50,7 @@ class Child:
     lifeline: socket.socket
     last_words: int  #: a memory file that faulthandler writes to
     decoder: Decoder = field(default_factory=Decoder)
+    interface: str = ""  #: what its application speaks; known once it is ready
 
     def read_last_words(self) -> str:
         """Return the stacks that the worker wrote when a signal ended it; "" where it wrote none."""

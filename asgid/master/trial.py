@@ -17,6 +17,7 @@ from asgid import wire
 from asgid.assignment import Assignment, WorkerMain
 from asgid.board import BYTES, Board
 from asgid.config import Config
+from asgid.errors import BootError
 from asgid.master.spawn import Child, fork_worker
 
 #: What ends a tool in a terminal, a build or a shell. A worker ignores most of it, and one that is stuck all of it.
@@ -25,7 +26,7 @@ _LEAVING_S = 1.0  # for a worker that has failed, or was sent ABRT, to write wha
 
 
 def boot_once(config: Config, worker: WorkerMain) -> str:
-    """Return why the application cannot boot and leave again, "" where it can.
+    """Return what the application speaks; raises BootError that says why it cannot boot, or cannot leave again.
 
     Takes at most `timeouts.boot`, `graceful` and `kill`, and two seconds. Raises OSError where nothing can be forked.
     """
@@ -39,7 +40,9 @@ def boot_once(config: Config, worker: WorkerMain) -> str:
         try:
             with _ended_together(child.pid, mask):
                 timeouts = config.timeouts
-                return trial.boot(born + timeouts.boot) or trial.leave(timeouts.graceful + timeouts.kill)
+                interface = trial.boot(born + timeouts.boot)
+                trial.leave(timeouts.graceful + timeouts.kill)
+                return interface
         finally:
             trial.end()
     finally:
@@ -79,37 +82,40 @@ class _Trial:
         self._process = os.pidfd_open(child.pid)  # readable when it has ended
 
     def boot(self, deadline: float) -> str:
-        """Return what the worker says of its boot: "" for ready."""
+        """Wait until the worker is ready; return what its application speaks. Raises BootError with what it says."""
         lifeline = self._child.lifeline.fileno()
         while True:
             # Of the process too: a program that the application has started may hold the lifeline open.
             patience_s = max(0.0, deadline - time.monotonic())
             readable, _, _ = select.select([lifeline, self._process], [], [], patience_s)
             if not readable:
-                return f"it is not ready within timeouts.boot; it is here:\n{self._abort()}"
+                raise BootError(f"it is not ready within timeouts.boot; it is here:\n{self._abort()}")
             data = os.read(lifeline, 65536) if lifeline in readable else b""
             if not data:
-                return f"the worker ended while it booted, {self._how_it_ended()}"
+                raise BootError(f"the worker ended while it booted, {self._how_it_ended()}")
             try:
                 messages = self._child.decoder.feed(data)
             except ValueError as error:  # an application has got hold of the descriptor
-                return str(error)
+                raise BootError(str(error)) from error
             for message in messages:
                 match message:
-                    case wire.Ready():
-                        return ""
+                    case wire.Ready(interface=interface):
+                        return interface
                     case wire.Failed(reason):
-                        return reason
+                        raise BootError(reason)
                     case wire.Drain() | wire.Reopen():
-                        return f"on the lifeline came what only a master sends: {message}"
+                        raise BootError(f"on the lifeline came what only a master sends: {message}")
 
-    def leave(self, within_s: float) -> str:
-        """Have the worker drain, its application shut down; return what was wrong with that."""
+    def leave(self, within_s: float) -> None:
+        """Have the worker drain, its application shut down; raises BootError with what was wrong with that."""
         self._child.lifeline.close()
         if not self._has_ended(within_s):
-            return f"it boots, but does not leave within timeouts.graceful and kill; it is here:\n{self._abort()}"
+            raise BootError(
+                f"it boots, but does not leave within timeouts.graceful and kill; it is here:\n{self._abort()}"
+            )
         how = self._how_it_ended()
-        return "" if how == "with code 0" else f"it boots, but leaves {how}"
+        if how != "with code 0":
+            raise BootError(f"it boots, but leaves {how}")
 
     def end(self) -> None:
         """Reap the worker, which may take a moment to leave by itself."""

@@ -188,9 +188,12 @@ def test_check_is_silent_about_a_good_file(file: Path) -> None:
 # check --boot
 
 
-@pytest.mark.parametrize("target", ["hello:application", "lifespan:application"])
-def test_check_boot_says_that_an_application_boots(file: Path, target: str, tmp_path: Path) -> None:
-    """It is imported, started and shut down, once; no log file is made, no address is bound."""
+@pytest.mark.parametrize(
+    ("target", "interface"),
+    [("hello:application", "asgi3"), ("lifespan:application", "asgi3"), ("wsgi_countdown:application", "wsgi")],
+)
+def test_check_boot_says_that_an_application_boots(file: Path, target: str, interface: str, tmp_path: Path) -> None:
+    """As what, once imported, started and shut down; no log file is made, no address is bound."""
     farewell, log = tmp_path / "farewell", tmp_path / "asgid.log"
     app = {"target": target, "env": {"FAREWELL": str(farewell)}}
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -201,7 +204,7 @@ def test_check_boot_says_that_an_application_boots(file: Path, target: str, tmp_
         done = asgid("check", "-c", str(file), "--boot")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{file}: ok, boots" in done.stdout
+    assert f"{file}: ok, boots as {interface} ({target} on " in done.stdout
     assert farewell.exists() == (target == "lifespan:application")
     assert not log.exists()
 

@@ -111,6 +111,7 @@ def test_the_first_worker_is_tried_alone(build: Build):
     story = [(line["event"], line["slot"]) for line in house.log_events("worker started", "worker ready")]
 
     assert story == [("worker started", 0), ("worker ready", 0), ("worker started", 1), ("worker ready", 1)]
+    assert {"asgi3"} == {line["interface"] for line in house.log_events("worker ready")}
     assert title(house.pid) == "asgid: master [shop] gen 1"
     assert house.stop() == 0
 

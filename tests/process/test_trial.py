@@ -12,7 +12,7 @@ import pytest
 from asgid import wire
 from asgid.assignment import Assignment, WorkerMain
 from asgid.config import parse
-from asgid.errors import ExitCode
+from asgid.errors import BootError, ExitCode
 from asgid.master.trial import boot_once
 from tests.process import fakes
 from tests.process.fakes import Fake
@@ -36,7 +36,15 @@ PATIENT, IMPATIENT = "20s", "300ms"
 
 
 def trial(worker: WorkerMain, boot: str = PATIENT) -> str:
+    """Return what the application of `worker` speaks; raises BootError."""
     return boot_once(parse(SETTINGS.format(boot=boot), "asgid.toml"), worker)
+
+
+def fault(worker: WorkerMain, boot: str = PATIENT) -> str:
+    """Return what the trial says is wrong."""
+    with pytest.raises(BootError) as caught:
+        trial(worker, boot)
+    return str(caught.value)
 
 
 @pytest.fixture(autouse=True)
@@ -92,8 +100,8 @@ def says_it_piece_by_piece(assignment: Assignment) -> int:
 
 
 def test_a_worker_that_gets_ready_and_leaves_is_all_that_is_asked():
-    """Its lifeline ends, it drains, it exits 0: there is nothing to say."""
-    assert trial(fakes.well) == ""
+    """Its lifeline ends, it drains, it exits 0: what it speaks is all there is to say."""
+    assert trial(fakes.well) == "asgi3"
 
 
 def test_what_it_is_given_leaves_no_trace():
@@ -105,7 +113,7 @@ def test_what_it_is_given_leaves_no_trace():
         Fake(assignment).say(wire.encode(wire.Failed(said)))
         return int(ExitCode.NO_WORKER)
 
-    assert trial(tells_its_assignment) == "() stderr text False"
+    assert fault(tells_its_assignment) == "() stderr text False"
 
 
 # The others, each with the words that must be in what is said
@@ -130,7 +138,7 @@ def test_what_it_is_given_leaves_no_trace():
 )
 def test_what_is_wrong_is_said(worker: WorkerMain, words: list[str]):
     """A reason that the worker gave, or how it ended, or where it stands."""
-    said = trial(worker)
+    said = fault(worker)
 
     assert [word for word in words if word not in said] == []
 
@@ -139,7 +147,7 @@ def test_what_is_wrong_is_said(worker: WorkerMain, words: list[str]):
 def test_one_that_is_never_ready_is_ended_at_its_deadline(worker: WorkerMain):
     """After timeouts.boot, also where it does not mind ABRT; where it does, its stack is shown."""
     began = time.monotonic()
-    said = trial(worker, IMPATIENT)
+    said = fault(worker, IMPATIENT)
 
     assert time.monotonic() - began >= 0.3
     assert "timeouts.boot" in said
@@ -157,7 +165,7 @@ def test_a_program_that_holds_the_lifeline_open_holds_nothing_up(tmp_path: Path)
         return 1
 
     try:
-        assert "with code 1" in trial(leaves_a_child)
+        assert "with code 1" in fault(leaves_a_child)
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 

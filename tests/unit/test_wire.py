@@ -8,7 +8,10 @@ from asgid.wire import Decoder, Drain, Failed, Message, Ready, Reopen, encode
 
 _SECONDS = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
 _MESSAGES: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Ready, _SECONDS), st.builds(Failed, st.text()), st.builds(Drain, _SECONDS, _SECONDS), st.builds(Reopen)
+    st.builds(Ready, _SECONDS, st.text()),
+    st.builds(Failed, st.text()),
+    st.builds(Drain, _SECONDS, _SECONDS),
+    st.builds(Reopen),
 )
 
 
@@ -45,4 +48,4 @@ def test_what_asgid_does_not_write_is_refused(line):
 
 def test_half_a_message_is_none():
     """A worker killed while it wrote has said nothing."""
-    assert Decoder().feed(encode(Ready(0.5))[:-1]) == []
+    assert Decoder().feed(encode(Ready(0.5, "wsgi"))[:-1]) == []
