@@ -728,6 +728,11 @@ _GARBAGE = {
     "no mask": (masked(0x81, b"x", mask=0), 1002),
     "a ping of 126 bytes": (masked(0x89, b"x" * 126), 1002),
     "a close of 126 bytes": (masked(0x88, struct.pack("!H", 1000) + b"x" * 124), 1002),
+    "a length in a longer form": (b"\x81\xfe\0\x01\0\0\0\0x", 1002),
+    "the longest length in a longer form": (b"\x82\xfe\0\x7d\0\0\0\0" + b"x" * 125, 1002),
+    "a length in the longest form": (b"\x82\xff" + (65535).to_bytes(8) + b"\0\0\0\0", 1002),
+    "no length in a longer form, in a second frame": (masked(0x81, b"x") + b"\x81\xfe\0\0\0\0\0\0", 1002),
+    "a ping with its length in a longer form": (b"\x89\xff" + (1).to_bytes(8) + b"\0\0\0\0x", 1002),
     "a ping in fragments": (masked(0x09, b"x"), 1002),
     "a close of one byte": (masked(0x88, b"\x03"), 1002),
     "a close with a code that may not be sent": (masked(0x88, struct.pack("!H", 1005)), 1002),
@@ -767,6 +772,21 @@ async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
         await other.send_ping(b"on")
         assert b"on" == await other.pong()
         assert not worker.lines
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 127, 32_382, 65_535, 65_536, 65_662])
+@on_a_loop
+async def test_each_length_is_read_in_its_shortest_form(size):
+    """Also where its head comes byte by byte, and behind a mask or a payload that looks like a length."""
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        frame = masked(0x82, b"\0" * size)
+        for piece in (masked(0x82, b"\0\0"), *(frame[at : at + 1] for at in range(14)), frame[14:], masked(0x82, b"")):
+            await peer.send_raw(piece)
+        await until(lambda: len(app.heard) == 4)
+
+        assert [2, size, 0] == [len(message["bytes"]) for message in app.heard[1:]]
 
 
 @pytest.mark.parametrize("behind", [masked(0x89, b"on"), masked(0x88, struct.pack("!H", 1000)), masked(0x83, b"")])

@@ -74,8 +74,6 @@ class _Reading:
         is_control = bool(buffer.buffer) and bool(buffer.buffer[0] & 8)
         if size > len(buffer.buffer):  # wsproto sees faults in a head before asgid does, which waits for the rest
             return (of_head or frozenset({ABNORMAL})) | self._fault_in_head()
-        # RFC 6455 section 5.2 wants the shortest form of a length, and asgid reads every one.
-        buffer.buffer[:] = _in_shortest_form(buffer.buffer, length)
         try:
             frame = decoder.process_buffer()
         except ParseFailed as error:
@@ -130,7 +128,7 @@ class _Reading:
         try:
             self._protocol._frame_decoder.process_buffer()
         except ParseFailed as error:
-            return {int(error.code)} if "would have sufficed" not in str(error) else set()
+            return {int(error.code)}
         return set()
 
     def _control(self, opcode: Opcode, payload: bytes) -> frozenset[int]:
@@ -173,18 +171,6 @@ def _declared(buffer: bytearray) -> tuple[int, int]:
         return 0, 2 + more
     length = int.from_bytes(buffer[2 : 2 + more]) if more else short
     return length, 2 + more + (4 if buffer[1] & 128 else 0) + length
-
-
-def _in_shortest_form(buffer: bytearray, length: int) -> bytes:
-    more = {126: 2, 127: 8}.get(buffer[1] & 127, 0)
-    mask = buffer[1] & 128
-    if length < 126:
-        head = bytes([mask | length])
-    elif length < 65536:
-        head = bytes([mask | 126]) + length.to_bytes(2)
-    else:
-        head = bytes([mask | 127]) + length.to_bytes(8)
-    return bytes(buffer[:1]) + head + bytes(buffer[2 + more :])
 
 
 def _deflate() -> PerMessageDeflate:
