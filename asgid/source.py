@@ -3,21 +3,18 @@
 This file does not know what a reload is, nor what is wrong with settings on this machine: who asks brings that along.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from asgid import config
+from asgid import config, plugins
 from asgid.config import Config
 from asgid.config.positions import KeyPath
 from asgid.errors import ConfigError, Problem
 
 #: Finds what is wrong with settings that are right in themselves.
 Faults: TypeAlias = Callable[[Config], Iterable[tuple[KeyPath, str]]]
-
-_DISABLED_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +55,6 @@ class Source:
 
 
 def make_validators() -> None:
-    """Make the validators of the settings, once, without the plugins that are installed for the application's models.
-
-    pydantic would bring them in with the first validator: a package's code, and its threads, in the master. The
-    worker's pydantic still finds them.
-    """
-    disabled = os.environ.get(_DISABLED_PLUGINS)
-    os.environ[_DISABLED_PLUGINS] = "__all__"
-    try:
+    """Make the validators of the settings, once."""
+    with plugins.left_out():
         Config.model_rebuild()
-    finally:
-        del os.environ[_DISABLED_PLUGINS]
-        if disabled is not None:
-            os.environ[_DISABLED_PLUGINS] = disabled

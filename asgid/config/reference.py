@@ -24,7 +24,7 @@ _SOCKET_FILE_KEYS = ("mode", "owner", "group")
 _EXAMPLE: Mapping[str, object] = {
     "app.target": "hello:application",
     "app.directory": "examples",
-    "listen.bind": Listen().bind,
+    "listen.bind": Listen.model_fields["bind"].default,
 }
 
 #: What a reader of the example should know before a key is changed.

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
+from asgid import plugins
 from asgid.errors import ExitCode, UnavailableError
 from asgid.log import Log
 from asgid.master import handover
@@ -152,7 +153,9 @@ def take(environ: MutableMapping[str, str]) -> Handover | None:
 
 def read(fd: int) -> Handover:
     """Return the handover in the memory file `fd`. Raises OSError, and ValueError with what cannot be taken over."""
-    return handover.decode(os.pread(fd, os.fstat(fd).st_size, 0).decode())
+    text = os.pread(fd, os.fstat(fd).st_size, 0).decode()
+    with plugins.left_out():
+        return handover.decode(text)
 
 
 def _memory(left: Handover) -> int:

@@ -478,7 +478,12 @@ def test_what_extends_the_applications_pydantic_stays_in_the_workers(site: Path,
     assert daemon.reload()["event"] == "reload committed"
 
     assert get(daemon.address()).body == b"5"
-    assert {int(pid) for pid in (site / "loaded").read_text().split()} == {*workers, *daemon.workers()}
+    workers += daemon.workers()
+    assert {int(pid) for pid in (site / "loaded").read_text().split()} == set(workers)
+
+    daemon.signal("USR2")
+    daemon.eventually(lambda: len(daemon.log_events("reload committed")) == 2, within=20)
+    assert daemon.pid not in {int(pid) for pid in (site / "loaded").read_text().split()}
 
 
 def test_what_the_operator_says_of_pydantics_plugins_reaches_the_workers(
