@@ -20,7 +20,7 @@ from asgid.worker.admission import Entry, Places
 from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
-from asgid.worker.response import COMPLETE, HELD, WAITING, Response, error_response
+from asgid.worker.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
 from asgid.worker.writing import Writer
@@ -323,16 +323,15 @@ class Connection(asyncio.Protocol):
         if error.kind:
             self.service.row[PROTOCOL_CELL[error.kind]] += 1
         self._log_refusal(error)
-        state = exchange.response.state if exchange else WAITING
-        if exchange:
+        if exchange is None:
+            size = self.write_error(error.status, str(error), is_head=self._reader.is_head_asked, lines=error.lines)
+            self.service.row[RESPONSE_BYTES] += size
+        elif exchange.response.state <= HELD:
+            exchange.give_up(error)
+        elif exchange.response.state is not COMPLETE:
             exchange.disconnect()
-        if HELD < state < COMPLETE:
             self.abort()
             return
-        if state is not COMPLETE:
-            is_head = exchange.response.is_head if exchange else self._reader.is_head_asked
-            size = self.write_error(error.status, str(error), is_head=is_head, lines=error.lines)
-            self.service.row[RESPONSE_BYTES] += size
         self._linger()
 
     def _log_refusal(self, error: ClientError) -> None:

@@ -26,7 +26,7 @@ from asgid.board import (
     STARTED,
     observe,
 )
-from asgid.errors import AppError, ClientDisconnectedError
+from asgid.errors import AppError, ClientDisconnectedError, ClientError
 from asgid.worker import extensions
 from asgid.worker.response import COMPLETE, HELD, Message, Response, State
 from asgid.worker.scope import Scope
@@ -139,6 +139,15 @@ class Exchange:
         self._service.row[OVERLOADED] += 1
         self._fail(503, "too many requests at a time", b"retry-after: %d\r\n" % RETRY_AFTER_S)
 
+    def give_up(self, error: ClientError) -> None:
+        """Answer what is wrong with the body; an application that waits for it hears that its client is gone."""
+        if not self.begun:
+            self._leave_waiting_room()
+            self.begun = monotonic()
+            self._service.row[STARTED] += 1
+        self._fail(error.status, str(error), error.lines)
+        self.is_disconnected = True
+
     def feed(self, chunk: bytes) -> bool:
         """Take a part of the request body; return whether the client should wait."""
         if self.response.state is State.COMPLETE:  # nobody will read it
@@ -169,14 +178,19 @@ class Exchange:
         """The client is gone, or this connection is given up."""
         if not self.is_disconnected:
             self.is_disconnected = True
-            if not self.begun and self._service.places is not None:
-                self._service.places.forget(self)
-                self._service.row[QUEUED] = len(self._service.places)
-            if self.begun and self.response.state is not State.COMPLETE:
+            if not self.begun:
+                self._leave_waiting_room()
+            elif self.response.state is not State.COMPLETE:
                 row = self._service.row
                 row[DISCONNECTS] += 1
                 row[ABANDONED] += 1
             self.wake()
+
+    def _leave_waiting_room(self) -> None:
+        places = self._service.places
+        if places is not None:
+            places.forget(self)
+            self._service.row[QUEUED] = len(places)
 
     def hang_up(self) -> None:
         """The client has closed its sending side: who waits for a disconnect has it; what is sent may still be read.

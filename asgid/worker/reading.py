@@ -330,6 +330,8 @@ class Reader:
         self.is_handshake = asks_for_websocket and method == "GET" and not (length or is_chunked)
         self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
         if length:
+            if length > self._limits.body:
+                raise self._body_size()
             self._left = length
             self._expected = _BODY
         elif is_chunked:
@@ -353,8 +355,6 @@ class Reader:
     def _meaning(self) -> Meaning:
         minor, told = self._start[2], self._told
         meaning = keep_alive, _, length, is_chunked, _ = meaning_of(told, minor)
-        if length > self._limits.body:
-            raise self._body_size()
         # It waits for a body that it will not be given, or takes nothing after what it holds for the last request:
         # `proxy-connection: close` is as good as `connection` to it, and nothing to us (RFC 9112 appendix C.2.2).
         if length or is_chunked or not (minor and keep_alive) or b"proxy-connection" in told:

@@ -1,8 +1,13 @@
 """What is read beside the table of cases: what never ends, what is no request, what comes a thousand times."""
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told
+from asgid.board import QUEUED
+from asgid.worker.admission import Places
+from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, until
 
 _CHUNKED = "Transfer-Encoding: chunked"
 
@@ -193,3 +198,72 @@ async def test_offers_are_not_nested():
         client.server.received = 0
 
         assert [200] * 5_000 == [(await client.answer()).status for _ in range(5_000)]
+
+
+# -- what is refused after its head ------------------------------------------------------------------------------------
+
+_PIECE = b"5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "is_asked"),
+    [
+        (request("POST", "/", "Content-Length: 11"), 413, False),
+        (request("POST", "/", "Content-Length: 11", "Expect: 100-continue"), 413, False),
+        (request("POST", "/", "Transfer-Encoding: chunked") + b"b\r\n", 413, False),
+        (request("POST", "/", "Transfer-Encoding: chunked") + b"x\r\n", 400, False),
+        (request("POST", "/", "Transfer-Encoding: chunked") + _PIECE, 408, True),
+    ],
+    ids=["too long", "too long, and it asks", "a chunk too long", "no chunk", "a body that stands still"],
+)
+@on_a_loop
+async def test_a_request_that_is_refused_after_its_head_is_answered_like_another(sent, status, is_asked):
+    """It has a method and a path: so it counts as a request, and has its line in the access log."""
+    heard: list[Any] = []
+
+    async def app(scope, receive, send):
+        while True:
+            heard.append((await receive())["type"])
+            if heard[-1] == "http.disconnect":
+                raise OSError("it is gone")
+
+    async with Worker(app, limits={"body": 10}) as worker:
+        client = await worker.connect()
+        await client.send(sent)
+        if is_asked:
+            await until(lambda: heard == ["http.request"])
+            worker.pass_time(61)
+        answer = await client.answer()
+        await until(lambda: not worker.service.running)
+
+        assert (status, True) == (answer.status, answer.closes)
+        assert ["http.request", "http.disconnect"] * is_asked == heard
+        assert [("POST", "/", status, len(answer.body))] == [one[:4] for one in worker.answers]
+        assert 1 == worker.counts["STARTED"] == worker.counts[f"POST {status}"]
+        assert not worker.counts.keys() & {"ABANDONED", "DISCONNECTS", "EXCEPTIONS"}
+
+
+@on_a_loop
+async def test_who_is_refused_while_it_waits_for_a_place_leaves_the_waiting_room():
+    """The next one in it has its turn."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await respond(send)
+
+    async with Worker(app) as worker:
+        worker.service.places = Places(1, 2, 5.0)
+        first, second, third = [await worker.connect() for _ in range(3)]
+        await first.send(request())
+        await until(lambda: worker.service.running)
+        await second.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        await until(lambda: worker.row[QUEUED] == 1)
+        await third.send(request())
+        await until(lambda: worker.row[QUEUED] == 2)
+        await second.send(b"x\r\n")
+
+        assert 400 == (await second.answer()).status
+        assert 1 == worker.row[QUEUED]
+        go.set()
+        assert [200, 200] == [(await first.answer()).status, (await third.answer()).status]
