@@ -77,6 +77,9 @@ def parse(text: str) -> Address:
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
         raise ValueError(f"an address holds no control characters: {text!r}")
     kind, _, rest = text.partition(":")
+    if rest.startswith("//") and kind in ("tcp", "http", "https"):
+        alone = rest.strip("/")
+        raise ValueError(f'write "{alone}", without {kind}://; only unix:, fd: and systemd: stand before an address')
     read = {"unix": _unix, "fd": _descriptor, "systemd": _systemd}.get(kind)
     return read(rest) if read else _tcp(text)
 

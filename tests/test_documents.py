@@ -12,7 +12,7 @@ import pytest
 from asgid import config
 from asgid.assignment import DUMP
 from asgid.config import TABLES, Config, Table, reference, unready
-from asgid.config.meant import header
+from asgid.config.meant import ELSEWHERE, header
 from asgid.errors import ConfigError, ExitCode
 from asgid.master import metrics, spawn
 from docs.generate import DOCUMENTS, ROOT
@@ -284,6 +284,27 @@ def test_who_migrates_is_told_what_has_no_effect_yet():
 
     assert "tls.NAME.cert" in italic
     assert {key for key in named | italic if unready.not_yet(key)} == italic
+
+
+def counterparts() -> Iterator[tuple[str, str]]:
+    """Find the settings of other servers in docs/migrating.md, as a file has them, each with the cell beside it."""
+    for theirs, ours in re.findall(r"^\| (`.*?) \| (.*) \|$", PROSE["docs/migrating.md"], re.MULTILINE):
+        for word in re.findall(r"`(?:--)?([a-z]\w+(?:-\w+)*)`", theirs):
+            yield word.replace("-", "_"), ours
+
+
+COUNTERPARTS = sorted(set(counterparts()))
+
+
+@pytest.mark.parametrize(("theirs", "ours"), COUNTERPARTS, ids=[theirs for theirs, _ in COUNTERPARTS])
+def test_who_writes_a_setting_of_another_server_is_told_the_same_as_in_the_document(theirs, ours):
+    """The key that stands beside it in docs/migrating.md, or a sentence where there is none."""
+    owners = [f"{table}.{key}" for table, key in NAMES if key == theirs]
+    hints = [ELSEWHERE[theirs]] if theirs in ELSEWHERE else owners
+
+    assert hints
+    for hint in hints:
+        assert " " in hint or re.search(rf"\b{hint.rpartition('.')[2]}\b", ours), hint
 
 
 def test_every_failure_is_shown_by_a_test_that_exists():

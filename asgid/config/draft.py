@@ -9,6 +9,7 @@ from typing import Any, Self, TypeAlias
 import tomli
 
 from asgid.config import positions
+from asgid.config.meant import not_toml
 from asgid.config.positions import KeyPath
 from asgid.errors import ConfigError, Problem
 
@@ -37,8 +38,8 @@ class Draft:
             document = tomli.loads(text)
             lines = {(): 1, **positions.line_numbers(text)}
         except tomli.TOMLDecodeError as error:
-            message = f"this is not TOML: {error.msg[0].lower()}{error.msg[1:]}, column {error.colno}"
-            raise ConfigError(Problem(f"{source}:{error.lineno}", "", message)) from None
+            fault = f"{error.msg[0].lower()}{error.msg[1:]}, column {error.colno}"
+            raise ConfigError(Problem(f"{source}:{error.lineno}", "", not_toml(text, source, fault))) from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, hundreds of nested brackets
             raise ConfigError(Problem(f"{source}:1", "", f"this TOML cannot be read: {error}")) from None
         return cls(document, {path: (0, line, f"{source}:{line}") for path, line in lines.items()})

@@ -2,8 +2,10 @@
 
 import pytest
 
+from asgid import config
 from asgid.config import TABLES
 from asgid.config.meant import ELSEWHERE
+from asgid.errors import ConfigError
 from tests.settings import APP, problem, problems
 
 REFUSED = {
@@ -16,7 +18,10 @@ REFUSED = {
     "[workers]\ntimeout = 1": "write heartbeat in [timeouts]",
     "[workers]\nws_max_size = 1": "write max_message in [websocket]",
     "[workers]\npreload_app = true": "each worker imports the application itself",
+    "[workers]\npost_fork = 1": "there are no hooks",
     "[workers]\nzzz = true": "here are: count, threads",
+    "[workers]\nhost = 'x'": "an address is bind in [[listen]]",
+    "[http]\nheaders = []": "the application or a proxy in front adds headers",
     "[timeout]\nboot = 1": 'no such table; did you mean "timeouts"?',
     "[log.acess]\nenabled = true": 'no such table; did you mean "log.access"?',
     "[zzz]\na = 1": "no such table; they are: app, listen",
@@ -37,6 +42,9 @@ TOP_LEVEL = {
     'listen = ":80"': "f.toml:1: listen: write [[listen]]",
     "listen = []": "f.toml:1: listen: at least one address is needed",
     'bind = ":80"': "f.toml:1: bind: there is no such key here; it belongs in [[listen]] or [metrics]",
+    "host = '127.0.0.1'": "f.toml:1: host: there is no such key; an address is bind in [[listen]]",
+    "reload = true": "f.toml:1: reload: is a table; nothing watches the code",
+    'http = "auto"': "f.toml:1: http: is a table; HTTP/1.1 is spoken",
     "keepalive = 5": "f.toml:1: keepalive: there is no such key; write keep_alive in [timeouts]",
     "limit_request_feilds = 5": "write header_count in [limits]",
     "zzz = 5": "every key stands in a table; they are: app",
@@ -60,3 +68,25 @@ def test_settings_of_other_servers_lead_to_ours(name):
         table, _, key = ours.rpartition(".")
 
         assert key in TABLES[table].model_fields
+
+
+PROGRAMS = {
+    # text, and the name of the file
+    ("import multiprocessing\nbind = ':80'", "f.conf"),
+    ("bind = ':80'\nfrom os import environ", "f.conf"),
+    ("def post_fork(server, worker):\n    pass", "f.conf"),
+    ("workers = 2 * 4 + 1", "gunicorn.conf.py"),
+}
+
+
+@pytest.mark.parametrize(("text", "name"), sorted(PROGRAMS))
+def test_a_python_program_is_told_from_bad_toml(text, name):
+    """Who brings a gunicorn.conf.py is told where our keys stand, not of a column in it."""
+    with pytest.raises(ConfigError, match=r"looks like a Python program.*docs/migrating\.md"):
+        config.parse(text, name)
+
+
+def test_bad_toml_is_no_python_program():
+    """Though a word in it may be one of Python's."""
+    with pytest.raises(ConfigError, match="this is not TOML: "):
+        config.parse("important = 1\n# import x\nfrom = def", "f.toml")
