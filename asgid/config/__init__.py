@@ -76,7 +76,13 @@ class App(Table):
     directory: FilePath = Field(
         ".", description="the application's working directory, and the first place its modules are looked for"
     )
-    env: Environment = Field(default_factory=dict, description="variables added to the environment of the workers")
+    env: Environment = Field(
+        default_factory=dict,
+        description=(
+            "variables added to the environment of the workers before the application is imported; what Python reads "
+            "at its own start, such as PYTHONPATH, belongs into asgid's environment"
+        ),
+    )
 
 
 class Listen(Table):
@@ -120,7 +126,13 @@ class Workers(Table):
         16,
         description="requests a worker of a WSGI application works on at once, each in a thread; ASGI has no use of it",
     )
-    max_requests: CountOrOff = Field(0, description="replace a worker after so many requests; 0 never does")
+    max_requests: CountOrOff = Field(
+        0,
+        description=(
+            "replace a worker after so many requests; 0 never does; it is looked at once a second, so a worker serves "
+            "some more"
+        ),
+    )
     max_requests_jitter: CountOrOff = Field(
         0, description="up to so many requests more, drawn for each worker, so that not all are replaced at once"
     )
@@ -250,7 +262,7 @@ class Tls(Table):
 
 
 class Access(Table):
-    """The access log: one line a request."""
+    """The access log: one line a request; what is malformed or too large is a "request refused" in [log] instead."""
 
     enabled: bool = Field(default=True, description="write it")
     output: FilePath = Field("stdout", description="stderr, stdout or the path of a file, followed across rotation")
