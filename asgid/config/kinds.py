@@ -217,7 +217,9 @@ def _check_target(text: str) -> None:
         raise ValueError(f'{shown(module)} is a file; write "{name}:{attribute or "application"}"{where}')
     if not colon:
         parent, _, last = text.rpartition(".")
-        meant = f'; did you mean "{parent}:{last}"?' if parent and last.isidentifier() else ""
+        # Django's own module, to which gunicorn adds the rest by itself.
+        guess = f"{text}:application" if last in ("asgi", "wsgi") else f"{parent}:{last}"
+        meant = f'; did you mean "{guess}"?' if parent and last.isidentifier() else ""
         raise ValueError(f"there is no colon in {shown(text)}; {how}{meant}")
     if attribute.endswith("()"):
         raise ValueError(f'write "{text[:-2]}" and factory = true to have it called')

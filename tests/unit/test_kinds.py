@@ -130,6 +130,8 @@ def test_a_value_of_no_use_is_refused_with_what_was_expected(text):
 TARGETS = {
     "app": "there is no colon",
     "app.main": 'did you mean "app:main"?',
+    "mysite.wsgi": 'did you mean "mysite.wsgi:application"?',
+    "mysite.asgi": 'did you mean "mysite.asgi:application"?',
     "app.py": 'is a file; write "app:application"',
     "app.py:create": 'is a file; write "app:create"',
     "src/app:application": 'is a file; write "app:application", and directory = "src"',
