@@ -262,7 +262,7 @@ class Tls(Table):
 
 
 class Access(Table):
-    """The access log: one line a request; what is malformed or too large is a "request refused" in [log] instead."""
+    """The access log: one line a request; what is refused before its head is whole is told in [log] alone."""
 
     enabled: bool = Field(default=True, description="write it")
     output: FilePath = Field("stdout", description="stderr, stdout or the path of a file, followed across rotation")
