@@ -248,10 +248,17 @@ class Proxy(Table):
 
 
 class Http(Table):
-    """Headers that every response carries."""
+    """What every response carries, and how files leave."""
 
     server_header: HeaderValue = Field("asgid", description='value of the Server header; "" sends none')
     date_header: bool = Field(default=True, description="send the Date header")
+    sendfile: bool = Field(
+        default=True,
+        description=(
+            "let applications name the files that the kernel sends (http.response.pathsend, zerocopysend); false where "
+            "a middleware has to see their bytes"
+        ),
+    )
 
 
 class Tls(Table):

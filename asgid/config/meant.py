@@ -92,6 +92,7 @@ ELSEWHERE: Mapping[str, str] = {
     "metrics_enabled": "metrics.enabled",
     "metrics_port": "metrics.bind",
     "metrics_scrape_interval": "each scrape is current",
+    "no_sendfile": "http.sendfile",
     "no_server_name": "http.server_header",
     "pid": "process.pid_file",
     "pidfile": "process.pid_file",

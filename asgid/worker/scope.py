@@ -11,9 +11,10 @@ from urllib.parse import unquote_to_bytes
 Scope: TypeAlias = dict[str, Any]  # ASGI's own type: keys and values are the specification's
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 
-_FILES: Scope = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+#: How an application may have the kernel send a file.
+FILES: Scope = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 #: What a response may use beyond the specification. A client of HTTP/1.0 has neither chunks nor informational answers.
-_EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}, **_FILES}
+_EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}, **FILES}
 #: The latest version of the HTTP specification: send() raises OSError after a disconnect.
 SPEC_VERSION = "2.5"
 
@@ -59,7 +60,7 @@ def request_scope(
     scope["extensions"] = _EXTENSIONS.copy()
     if not minor:
         scope["http_version"] = "1.0"
-        scope["extensions"] = _FILES.copy()
+        scope["extensions"] = FILES.copy()
     scope["method"] = method
     # A percent-encoded path is UTF-8 where it is text at all; other octets are kept apart by surrogates, never lost.
     path = unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path

@@ -1,6 +1,7 @@
 """Applications as people write them, asked by the clients that people use: each framework with each client."""
 
 import asyncio
+import gzip
 import http.client
 import io
 import json
@@ -21,7 +22,7 @@ from websockets.typing import Data, Subprotocol
 
 from tests.client import Client, get, request
 from tests.conftest import Start
-from tests.daemon import Daemon, eventually
+from tests.daemon import APPS, Daemon, eventually
 
 MIB = bytes(range(256)) * 4096
 MULTIPART = (
@@ -355,3 +356,19 @@ def test_a_stop_waits_for_background_tasks(start: Start, tmp_path: Path) -> None
 
     assert daemon.wait() == 0
     assert (tmp_path / "background").exists()
+
+
+def test_middleware_compresses_files_where_it_sees_their_bytes(start: Start) -> None:
+    """`http.sendfile = false` has the application send them; with the extension they go past its middleware."""
+    daemon = start("compresses:application", workers={"count": 1}, http={"sendfile": False})
+    with Client(daemon.address()) as client:
+        seen = client.get(**{"Accept-Encoding": "gzip"})
+    daemon.configure(http={"sendfile": True})
+    daemon.reload()
+    eventually(lambda: daemon.log_events("worker exited"))  # until then it takes who stood in the queue
+    with Client(daemon.address()) as client:
+        past = client.get(**{"Accept-Encoding": "gzip"})
+
+    assert seen.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in past.headers
+    assert gzip.decompress(seen.body) == past.body == (APPS / "compresses.py").read_bytes()

@@ -13,6 +13,7 @@ import uvloop
 from starlette.responses import FileResponse
 
 from asgid.errors import AppError
+from asgid.worker.extensions import without_files
 from tests.worker.contract_cases import (
     CHUNKED,
     GET,
@@ -659,3 +660,29 @@ async def test_starlette_sends_files_by_their_path(large):
     assert str(len(LARGE)) == whole.headers["content-length"] == head.headers["content-length"]
     assert (206, LARGE[10:100_000]) == (piece.status, piece.body)
     assert ["http.response.start", "http.response.pathsend", "http.response.start", "http.response.body"] == kinds[:4]
+
+
+@on_a_loop
+async def test_middleware_sees_the_bytes_of_a_file_where_no_extension_is_told(small):
+    """Much of it waits for a part of the body before it lets the start pass, and knows no other message."""
+    offered: list[set[str]] = []
+
+    async def app(scope, receive, send):
+        held: list[Any] = []
+
+        async def holding(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                held.append(message)
+            elif message["type"] == "http.response.body":
+                while held:
+                    await send(held.pop())
+                await send(message)
+
+        offered.append(set(scope["extensions"]))
+        await FileResponse(small)(scope, receive, holding)
+
+    async with Worker(without_files(app)) as worker:
+        client = await worker.connect()
+
+        assert SMALL == (await client.get()).body
+        assert [{"http.response.trailers", "http.response.early_hint"}] == offered
