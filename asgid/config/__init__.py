@@ -30,6 +30,7 @@ from asgid.config.kinds import (
     HeaderValue,
     Line,
     Octal,
+    OutputName,
     Peer,
     RootPath,
     Size,
@@ -272,7 +273,7 @@ class Access(Table):
     """The access log: one line a request; what is refused before its head is whole is told in [log] alone."""
 
     enabled: bool = Field(default=True, description="write it")
-    output: FilePath = Field("stdout", description="stderr, stdout or the path of a file, followed across rotation")
+    output: OutputName = Field("stdout", description="stderr, stdout or the path of a file, followed across rotation")
     format: AccessFormat = Field("combined", description="combined, common, json or a template")
 
 
@@ -283,7 +284,7 @@ class Log(Table):
     format: Literal["auto", "text", "json"] = Field(
         "auto", description="text for people, json for machines; auto: text on a terminal, else what suits the output"
     )
-    output: FilePath = Field("stderr", description="stderr, stdout or the path of a file, followed across rotation")
+    output: OutputName = Field("stderr", description="stderr, stdout or the path of a file, followed across rotation")
     access: Access = Access.model_construct()
 
 

@@ -203,6 +203,13 @@ def _check_filled(text: str) -> None:
         raise ValueError("this must not be empty")
 
 
+def _check_output(text: str) -> None:
+    _check_filled(text)
+    # gunicorn and hypercorn have it mean stdout for one log and stderr for the other.
+    if text == "-":
+        raise ValueError('"-" is the name of no stream here: write "stdout" or "stderr"')
+
+
 def _check_tcp(text: str) -> None:
     if not isinstance(address.parse(text), address.Tcp):
         raise ValueError(f'expected host:port, such as "127.0.0.1:9464", not {shown(text)}')
@@ -281,6 +288,7 @@ _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 Line: TypeAlias = Annotated[str, _text("text", _check_line, "asgid")]
 Filled: TypeAlias = Annotated[str, _text("text", _check_filled, "asgid")]
 FilePath: TypeAlias = Annotated[str, _text("path", _check_filled, "/var/log/asgid.log")]
+OutputName: TypeAlias = Annotated[str, _text("path", _check_output, "/var/log/asgid.log")]
 Bind: TypeAlias = Annotated[str, _text("address", address.parse, "127.0.0.1:8000")]
 TcpBind: TypeAlias = Annotated[str, _text("host:port", _check_tcp, "127.0.0.1:9464")]
 Target: TypeAlias = Annotated[str, _text("module:attribute", _check_target, "myapp.asgi:application")]

@@ -164,6 +164,9 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(_HOOKS, "there are no hooks; what they do belongs into the lifespan of the application"),
 }
 
+#: Our key -> what other servers mean by "-" there.
+_DASH: Mapping[str, str] = {"log.output": "stderr", "log.access.output": "stdout"}
+
 
 #: What only begins a line of Python.
 _PYTHON = re.compile(r"^(?:import \w|from [\w.]+ import |(?:async )?def \w+\(|class \w)", re.MULTILINE)
@@ -219,7 +222,7 @@ def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -
     if plain in siblings:
         return f"there is no such key; did you mean {shown(plain)}?"
     if plain in ELSEWHERE:  # before the owners: who writes `host` means an address, though [proxy] has such a key
-        return f"there is no such key; {_instead(ELSEWHERE[plain])}"
+        return f"there is no such key; {_instead(ELSEWHERE[plain], value)}"
     if owners:
         return f"there is no such key here; it belongs in {' or '.join(map(header, owners))}"
     if guess := near(plain, siblings):
@@ -230,12 +233,13 @@ def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -
     return f"there is no such key{_all(siblings, 'here are' if parent else 'every key stands in a table; they are')}"
 
 
-def _instead(ours: str) -> str:
-    """Return how to say it here: `ours` is a full name, or a sentence already."""
+def _instead(ours: str, value: object = None) -> str:
+    """Return how to say it here: `ours` is a full name, or a sentence already; `value` is what was said."""
     if " " in ours:
         return ours
     table, _, key = ours.rpartition(".")
-    return f"write {key} in {header(table)}" + (", in a later version" if not_yet(ours) else "")
+    stream = f" = {shown(_DASH[ours])}" if value == "-" and ours in _DASH else ""
+    return f"write {key}{stream} in {header(table)}" + (", in a later version" if not_yet(ours) else "")
 
 
 def header(table: str) -> str:
