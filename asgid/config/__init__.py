@@ -91,7 +91,10 @@ class Listen(Table):
 
     bind: Bind = Field(
         "127.0.0.1:8000",
-        description="host:port, [v6]:port, :port for all interfaces, unix:/path, unix:@abstract, fd:3 or systemd:NAME",
+        description=(
+            "host:port, [v6]:port, :port for all interfaces, unix:/path, unix:@abstract, fd:3 or systemd:NAME; where "
+            "nothing is written of [[listen]], the sockets that systemd passes"
+        ),
     )
     name: Line = Field("", description="its label in metrics and logs; the bind text if empty")
     backlog: Annotated[int, whole(1, 65535)] = Field(

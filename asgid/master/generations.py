@@ -4,12 +4,13 @@ A generation is one configuration and the listeners it uses. Two generations sha
 same, so a reload never closes a queue that somebody may be standing in.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
-from asgid.address import Address, parse
+from asgid.address import Address, Descriptor, Systemd, parse
 from asgid.config import Config, Listen
+from asgid.errors import UnavailableError
 from asgid.master.lifecycle import Plan
 
 #: What only a restart can change: the pid file, the user, the sockets of the operator's side.
@@ -44,6 +45,24 @@ def plan(number: int, config: Config, cpus: int) -> Plan:
         graceful=timeouts.graceful,
         kill=timeouts.kill,
     )
+
+
+def with_passed(config: Config, passed: Mapping[str, Collection[int]]) -> Config:
+    """Return the configuration on systemd's sockets, `passed` by name, where it says nothing of where to listen.
+
+    Raises UnavailableError where it does, and leaves one of them out: whoever connects there would never be accepted.
+    """
+    if passed and not any(listen.model_fields_set for listen in config.listen):
+        return config.model_copy(update={"listen": tuple(Listen(bind=f"systemd:{name}") for name in passed)})
+    wanted = {listen.address for listen in config.listen}
+    numbers = {each.fd for each in wanted if isinstance(each, Descriptor)}
+    unwanted = [str(Systemd(name)) for name, fds in passed.items() if not numbers.issuperset(fds)]
+    if idle := sorted(set(unwanted) - set(map(str, wanted))):
+        raise UnavailableError(
+            f"nothing listens on {', '.join(idle)}, which systemd passed, so its clients would wait in vain; "
+            "name each as bind of a [[listen]] or with -b, or take it out of the .socket unit"
+        )
+    return config
 
 
 def to_bind(config: Config, held: Collection[Address]) -> list[Listen]:

@@ -17,6 +17,7 @@ from asgid.address import Tcp
 from asgid.board import BYTES, Board
 from asgid.config import Config
 from asgid.log import Log
+from asgid.master import generations
 from asgid.master.handover import Handover
 from asgid.master.listeners import Listeners, open_tcp, unavailable
 from asgid.master.pidfile import PidFile
@@ -53,6 +54,7 @@ def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
         if pid_file:
             undo.callback(pid_file.remove)
         listeners = Listeners(take_listen_fds(environ))
+        settings = generations.with_passed(settings, listeners.inherited)
         listeners.open(settings.listen)
         undo.callback(lambda: listeners.close(listeners.addresses))
         endpoint = _open_endpoint(settings, log)

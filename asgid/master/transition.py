@@ -59,6 +59,7 @@ class Transitions:
             self._verdict("invalid_config", number, str(error.problems[0]))
             return None
         try:
+            config = generations.with_passed(config, self._listeners.inherited)
             opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses))
         except UnavailableError as error:
             self._verdict("rolled_back", number, str(error))

@@ -84,6 +84,30 @@ def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Pat
     )
 
 
+def test_systemds_sockets_are_served_without_being_named(start: Start, given: list[socket.socket]) -> None:
+    """A reload that leaves one of them out is rolled back: its clients would wait in vain."""
+    passed = as_systemd(*(("http", sock.fileno()) for sock in given))
+    daemon = start(listen=None, prefix=passed, descriptors=tuple(sock.fileno() for sock in given))
+
+    assert {b"hello"} == {get(where(sock)).body for sock in given}
+    assert daemon.reload()["event"] == "reload committed"
+
+    daemon.configure(listen=[*FIRST])
+    verdict = daemon.reload()
+
+    assert ("reload rolled back", True) == (verdict["event"], "nothing listens on systemd:http" in verdict["reason"])
+    assert {b"hello"} == {get(where(sock)).body for sock in given}
+
+
+def test_a_socket_of_systemds_that_is_left_out_is_said_at_the_start(launch: Start, given: list[socket.socket]) -> None:
+    """69, and how to name it, before any worker exists."""
+    daemon = launch(listen=[*FIRST], prefix=as_systemd(("http", given[0].fileno())), descriptors=(given[0].fileno(),))
+
+    assert daemon.wait() == 69
+    assert "nothing listens on systemd:http, which systemd passed" in daemon.log_text()
+    assert not daemon.log_events("worker started")
+
+
 def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp_path: Path) -> None:
     """Ten HUPs under load, each adds two and removes those of the last: what is added answers from the commit on, what
     is removed is refused after it, and of the one that stays no kept connection and no new one ever fails.

@@ -7,7 +7,8 @@ import pytest
 from asgid.address import Tcp, Unix, parse
 from asgid.config import Config
 from asgid.config import parse as read
-from asgid.master.generations import Generation, needs_restart, plan, to_bind, to_close
+from asgid.errors import UnavailableError
+from asgid.master.generations import Generation, needs_restart, plan, to_bind, to_close, with_passed
 from asgid.master.lifecycle import Plan
 
 
@@ -83,3 +84,29 @@ def test_an_address_is_closed_when_no_generation_uses_it():
 def test_what_only_a_restart_changes_is_named(lines, keys):
     """Everything else a reload changes."""
     assert needs_restart(config(), config(lines)) == keys
+
+
+PASSED = {"admin": [3], "http": [4, 5]}
+
+
+def test_systemds_sockets_are_taken_where_nothing_is_said_of_where_to_listen():
+    """A written address is one that was said, also where it is the default."""
+    silent = with_passed(config(binds=()), PASSED)
+
+    assert ["systemd:admin", "systemd:http"] == [listen.bind for listen in silent.listen]
+    assert config(binds=()) == with_passed(config(binds=()), {})
+    with pytest.raises(UnavailableError, match="nothing listens on systemd:admin, systemd:http, which systemd passed"):
+        with_passed(config(), PASSED)
+
+
+@pytest.mark.parametrize("binds", [("systemd:admin", "systemd:http", ":80"), ("fd:3", "systemd:http")])
+def test_systemds_sockets_may_be_called_by_name_or_by_number(binds):
+    """Nothing is added to what was said."""
+    assert config(binds=binds) == with_passed(config(binds=binds), PASSED)
+
+
+@pytest.mark.parametrize("binds", [("systemd:http",), ("systemd:http", ":80"), ("systemd:http", "fd:4")])
+def test_one_of_systemds_sockets_that_is_left_out_is_named(binds):
+    """Its clients would wait until they give up, and no log would say why."""
+    with pytest.raises(UnavailableError, match="nothing listens on systemd:admin, which"):
+        with_passed(config(binds=binds), PASSED)
