@@ -186,7 +186,25 @@ def open_tcp(address: Tcp) -> socket.socket:
 def unavailable(address: Address, error: OSError) -> UnavailableError:
     """Return the error in words that name the address and the way out."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    if isinstance(address, Unix) and error.errno == errno.EACCES:
+        reason = _denied(address.path)
     return UnavailableError(f"cannot listen on {address}: {reason}")
+
+
+def _denied(path: str) -> str:
+    """Say who may not do what, for a socket file."""
+    directory = os.path.dirname(os.path.abspath(path))
+    who = _user(os.geteuid())
+    if os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+        return f"permission denied; the file that is there is not for {who}, who cannot ask whether a server answers"
+    return f"permission denied; {who} may not make a file in {directory}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _listen(sock: socket.socket, backlog: int) -> None:

@@ -1,10 +1,12 @@
 """Listening sockets are bound, adopted, refreshed and closed as the kernel sees it; what is not ours is not touched."""
 
 import os
+import re
 import socket
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,49 @@ def test_what_cannot_be_opened_is_said_and_leaves_nothing_open(door, bind, words
     assert words in str(caught.value)
     assert not door.addresses
     assert descriptors() == before
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory to which every user finds the way; pytest's own are for one."""
+    with tempfile.TemporaryDirectory(prefix="asgid-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be bound by permissions, which root is not."""
+    uid = os.geteuid()
+    if uid == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(uid)
+
+
+def test_a_closed_directory_is_said_and_who_may_not_write_there(door, shared: Path):
+    """It is not for a port below 1024 that a socket file is denied."""
+    shared.chmod(0o555)
+    bind = f"unix:{shared}/shop.sock"
+
+    with without_rights(), pytest.raises(UnavailableError) as caught:
+        door.one(bind)
+
+    said = rf"cannot listen on {bind}: permission denied; (user|uid) \S+ may not make a file in {shared}"
+
+    assert re.fullmatch(said, str(caught.value))
+
+
+def test_a_socket_file_of_anothers_is_said(door, shared: Path):
+    """Who may not connect to it cannot find out whether it is in use."""
+    shared.chmod(0o777)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"{shared}/shop.sock")
+        (shared / "shop.sock").chmod(0)
+
+        with without_rights(), pytest.raises(UnavailableError, match=r"permission denied; the file that is there is"):
+            door.one(f"unix:{shared}/shop.sock")
 
 
 def test_all_are_opened_or_none(door, tmp_path: Path):
