@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import accumulate
+from pathlib import Path
 from types import ModuleType
 
 from asgid.config import Config
@@ -56,7 +57,9 @@ def _module(name: str) -> ModuleType:
             raise BootError(f"app.target: {_no_module(error.name, error)}") from error
         is_own = name.partition(".")[0] == str(error.name).partition(".")[0]
         fault = "does not exist" if is_own else "is not installed"
-        raise BootError(f'app.target: "{name}" imports "{error.name}", which {fault} ({_where(error)})') from error
+        raise BootError(
+            f'app.target: "{name}" imports "{error.name}", which {fault} ({_where(error)}){_unread(str(error.name))}'
+        ) from error
     except BaseException as error:  # whatever an import may do
         place = _where(error, f'in "{_unfinished(name)}"')
         raise BootError(
@@ -75,14 +78,34 @@ def _no_module(name: str, error: ModuleNotFoundError) -> str:
     parent, _, last = name.rpartition(".")
     if not parent:
         near = _meant(last, (each.name for each in pkgutil.iter_modules([os.getcwd()])))
-        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{near}'
+        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{near or _unread(name)}'
     package = sys.modules.get(parent)
     if package is None:  # it was the package itself that asked for it, and failed with it
         return f'there is no module "{name}" ({_where(error)})'
     if not hasattr(package, "__path__"):
         return f'there is no module "{name}": "{parent}" is {_place(package)}, and no package'
     near = _meant(last, (each.name for each in pkgutil.iter_modules(package.__path__)), f"{parent}.")
-    return f'there is no module "{name}" in {", ".join(package.__path__)}{near}'
+    return f'there is no module "{name}" in {", ".join(package.__path__)}{near or _unread(name)}'
+
+
+def _unread(name: str) -> str:
+    """Name the directories that kept this user from looking for a module: Python passes over them in silence, as over
+    an environment below /root once the worker has become `process.user`.
+    """
+    package = sys.modules.get(name.rpartition(".")[0])
+    closed = dict.fromkeys(filter(None, map(_barrier, getattr(package, "__path__", sys.path))))
+    return f"; uid {os.geteuid()} may not look into {', '.join(closed)}" if closed else ""
+
+
+def _barrier(place: str) -> str:
+    """Return what on the way to `place` is closed to this user, "" where nothing is, or where there is no such way."""
+    way = Path(place).absolute()
+    for each in (*reversed(way.parents), way):
+        if not each.is_dir():
+            return ""
+        if not os.access(each, os.R_OK | os.X_OK if each == way else os.X_OK, effective_ids=True):
+            return str(each)
+    return ""
 
 
 def _package(name: str, error: BaseException) -> str:
@@ -175,8 +198,10 @@ def _kind(found: object) -> str:
 
 
 def _meant(name: str, there: Iterable[str], prefix: str = "") -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
-
+    try:
+        from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
+    except ImportError:  # it lies in a Python that `process.user` may not read
+        return ""
     near = get_close_matches(name, there, n=1)
     return f'; did you mean "{prefix}{near[0]}"?' if near else ""
 

@@ -1,7 +1,11 @@
 """An application is found, or what is missing is said by part."""
 
 import os
+import re
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,6 +91,18 @@ FILES = {
     "plain/asgi.py": APPLICATION,
     "plain/deeper/asgi.py": f"def create(): return application\n{APPLICATION}",
 }
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be bound by permissions, which root is not."""
+    uid = os.geteuid()
+    if uid == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(uid)
 
 
 @pytest.fixture
@@ -324,6 +340,34 @@ def test_what_is_missing_is_said(directory, target, others, why):
 
     assert str(caught.value).startswith("app.target: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_directory_that_may_not_be_read_is_said_where_a_module_is_missing(directory):
+    """Python passes over it in silence, and what is in it seems not to be installed."""
+    with tempfile.TemporaryDirectory(prefix="asgid-") as name:
+        shared, closed = Path(name), Path(name, "closed")
+        (closed / "inner").mkdir(parents=True)
+        (shared / "needs_it.py").write_text("import inner.part\n")
+        shared.chmod(0o755)
+        closed.chmod(0)
+        sys.path.append(str(closed / "inner"))
+        with without_rights():
+            with pytest.raises(BootError) as imported:
+                load(settings("needs_it:app", shared))
+            with pytest.raises(BootError) as named:
+                load(settings("zzz:app", shared))
+        closed.chmod(0o700)
+
+    assert re.search(rf"is not installed \(.*\); uid \d+ may not look into .*{closed}$", str(imported.value))
+    assert re.search(rf"or on sys\.path; uid \d+ may not look into .*{closed}$", str(named.value))
+
+
+def test_what_is_missing_is_said_also_where_python_itself_may_not_be_read(directory, monkeypatch):
+    """Without a guess then: the guesses are Python's."""
+    monkeypatch.setitem(sys.modules, "difflib", None)
+
+    with pytest.raises(BootError, match=r'there is no "aplication" in .*site_of_tests\.py$'):
+        load(settings("site_of_tests:aplication", directory))
 
 
 def test_a_module_taken_out_of_its_package_is_told_where_it_belongs(directory):
