@@ -98,7 +98,8 @@ def _descriptor(rest: str) -> Address:
         raise ValueError(f'"fd:" needs the number of a descriptor, such as "fd:3", not {rest!r}')
     if int(rest) < 3:
         raise ValueError(
-            f"descriptor {int(rest)} is standard input, output or error; sockets passed to asgid begin at 3"
+            f"descriptor {int(rest)} is standard input, output or error; sockets passed to asgid begin at 3, and a "
+            f"shell moves one there: sh -c 'exec asgid ... -b fd:3 3<&{int(rest)} {int(rest)}<>/dev/null'"
         )
     return Descriptor(int(rest))
 

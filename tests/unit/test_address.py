@@ -53,7 +53,7 @@ REFUSED = {
     "unix:/" + "a" * 107: "at most 107 bytes",
     "fd:": "number of a descriptor",
     "fd:x": "number of a descriptor",
-    "fd:2": "standard input, output or error",
+    "fd:0": "standard input, output or error; sockets passed to asgid begin at 3, .* -b fd:3 3<&0 0<>/dev/null'$",
     "systemd:": "FileDescriptorName=",
     "systemd:a:b": "FileDescriptorName=",
     "127.0.0.1:80\n": "control characters",
