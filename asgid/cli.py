@@ -199,13 +199,13 @@ def _source(arguments: Namespace, faults: Faults | None = None) -> Source:
 
     from asgid.source import Source
 
-    workers = {} if arguments.workers is None else {"workers.count": arguments.workers}
     return Source(
         name=arguments.file or _COMMAND_LINE,
         path=Path(arguments.file).absolute() if arguments.file else None,
         target=arguments.application,
         binds=arguments.bind,
-        overrides=workers | dict(arguments.set),
+        workers=arguments.workers,
+        overrides=dict(arguments.set),
         faults=faults or _faults,
     )
 

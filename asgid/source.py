@@ -25,6 +25,7 @@ class Source:
     path: Path | None  #: absolute: a reload may find us in another directory
     target: str | None
     binds: Sequence[str]
+    workers: str | None  #: how many, as it was typed
     overrides: Mapping[str, str]  #: "table.key" -> a bare word or a TOML value
     faults: Faults
 
@@ -37,6 +38,7 @@ class Source:
             overrides=self.overrides,
             binds=self.binds,
             target=self.target,
+            workers=self.workers,
             faults=self.faults,
         )
 

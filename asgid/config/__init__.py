@@ -7,6 +7,7 @@ its place. This file does not know where a text comes from, nor what exists on t
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from shlex import quote
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -365,13 +366,15 @@ def parse(
     overrides: Mapping[str, str] | None = None,
     binds: Sequence[str] = (),
     target: str | None = None,
+    workers: str | None = None,
     faults: Callable[[Config], Iterable[tuple[KeyPath, str]]] = lambda _: (),
 ) -> Config:
     """Return the settings in `text`, a TOML document; raises ConfigError with every problem, in the order of the file.
 
     `source` is the file's name, for messages; without a file `text` is None. From the command line come `overrides`
     ("table.key" -> a bare word or a TOML value; a key of [[listen]] is set in each of them), `binds` (they replace all
-    [[listen]] tables) and `target`. `faults` finds what else is wrong with settings that are right in themselves.
+    [[listen]] tables), `target` and `workers`, which is how many. `faults` finds what else is wrong with settings that
+    are right in themselves.
     """
     draft = Draft.read(text, source)
     if target is not None:
@@ -381,6 +384,8 @@ def parse(
         for index, bind in enumerate(binds):
             draft.put(("listen", index), {"bind": bind}, f"-b {bind}")
     draft.document.setdefault("listen", [{}])
+    if workers is not None:
+        draft.override("workers.count", workers, f"-w {quote(workers)}")
     for name, word in (overrides or {}).items():
         draft.override(name, word)
     try:

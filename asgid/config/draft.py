@@ -64,9 +64,9 @@ class Draft:
         for length in range(1, len(path)):  # a table that nobody wrote before
             self._places.setdefault(path[:length], place)
 
-    def override(self, name: str, word: str) -> None:
-        """Carry out `--set name=word`; in an array of tables it reaches every one."""
-        said = f"--set {name}"
+    def override(self, name: str, word: str, said: str = "") -> None:
+        """Carry out `--set name=word`, or what was `said` instead; in an array of tables it reaches every one."""
+        said = said or f"--set {name}"
         table, *keys = name.split(".")
         if not keys or not all((table, *keys)):
             self._refuse(Problem(said, "", "write --set table.key=value, such as --set timeouts.graceful=10s"))

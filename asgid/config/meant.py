@@ -195,7 +195,7 @@ def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]]) -> s
             return 'is required: [app] and below it target = "module:attribute", such as "myapp.asgi:application"'
         case "literal_error":
             words = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-            guess = near(value, words) if isinstance(value, str) else ""
+            guess = near(value.lower(), words) if isinstance(value, str) else ""
             return f"expected one of {', '.join(map(shown, words))}, not {shown(value)}{guess}"
         case "bool_type":
             return f"expected true or false, without quotes, not {shown(value)}"

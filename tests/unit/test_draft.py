@@ -69,6 +69,16 @@ def test_a_problem_of_the_command_line_is_placed_there():
     assert "f.toml:4" == found[0].split(": ")[0]
 
 
+@pytest.mark.parametrize(("word", "said"), [("", "-w ''"), ("four", "-w four")])
+def test_a_number_of_workers_is_placed_where_it_was_typed(word, said):
+    """As the option that was used, not as the one that it is short for."""
+    (found,) = problems('[app]\ntarget = "a:b"\n', workers=word)
+
+    assert found.startswith(f"{said}: workers.count: expected a whole number from 1 to 500")
+    assert 3 == read("", workers="3").workers.count
+    assert 4 == read("", workers="three", overrides={"workers.count": "4"}).workers.count
+
+
 NOT_TOML = {
     'a = "x': "f.toml:1: this is not TOML: ",
     "a = 1\n[b\n": "f.toml:2: this is not TOML: ",

@@ -10,7 +10,7 @@ from asgid.source import Source
 
 
 def source(path: Path | None, *, target: str | None = None, binds=(), overrides=(), faults=lambda _: ()) -> Source:
-    return Source("asgid.toml" if path else "the command line", path, target, binds, dict(overrides), faults)
+    return Source("asgid.toml" if path else "the command line", path, target, binds, None, dict(overrides), faults)
 
 
 @pytest.fixture
