@@ -292,7 +292,13 @@ def _parse(argv: Sequence[str]) -> Namespace:
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(ExitCode.USAGE)
-    arguments = parser.parse_args(rest)
+    arguments, strange = parser.parse_known_args(rest)
+    if strange and (told := _meant(strange)):
+        parser.error(told)
+    if arguments.application and ":" not in arguments.application:
+        parser.error(f"{arguments.application!r} is no command, and an application is written module:attribute")
+    if strange:
+        parser.error(f"one application is enough: {' '.join(strange)}")
     needs_source = arguments.action is not _version and not (
         command == "config" and (arguments.schema or arguments.defaults)
     )
@@ -314,7 +320,7 @@ def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode]
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.set_defaults(action=action)
-    parser.add_argument("application", nargs="?", type=_application, help="module:attribute, instead of a file")
+    parser.add_argument("application", nargs="?", help="module:attribute, instead of a file")
     parser.add_argument("-c", dest="file", metavar="FILE", help="the configuration file")
     parser.add_argument(
         "-b", dest="bind", metavar="ADDR", action="append", default=[], help="listen here; may be repeated"
@@ -326,12 +332,13 @@ def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode]
     return parser
 
 
-def _application(word: str) -> str:
-    from argparse import ArgumentTypeError
+def _meant(strange: Sequence[str]) -> str:
+    """Return how to say here what was said in another server's options, "" where no option is strange."""
+    from asgid.config import TABLES
+    from asgid.config.meant import option
 
-    if ":" not in word:
-        raise ArgumentTypeError(f"{word!r} is no command, and an application is written module:attribute")
-    return word
+    known = {name: table.settings() for name, table in TABLES.items()}
+    return "; ".join(option(word, known) for word in strange if word.startswith("-"))
 
 
 def _setting(word: str) -> tuple[str, str]:

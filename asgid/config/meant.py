@@ -167,6 +167,17 @@ ELSEWHERE: Mapping[str, str] = {
 #: Our key -> what other servers mean by "-" there.
 _DASH: Mapping[str, str] = {"log.output": "stderr", "log.access.output": "stdout"}
 
+#: What else is an option of other servers and has another name here.
+_OPTIONS: Mapping[str, str] = {
+    "bind": "listen.bind",
+    "check_config": "write asgid check -c FILE",
+    "config": "write -c FILE",
+    "print_config": "write asgid config -c FILE",
+    "reload": "a HUP brings new code; nothing watches the files",
+}
+#: Our key -> what is shorter than --set.
+_SHORT: Mapping[str, str] = {"app.target": "module:attribute", "listen.bind": "-b ADDR", "workers.count": "-w N"}
+
 
 #: What only begins a line of Python.
 _PYTHON = re.compile(r"^(?:import \w|from [\w.]+ import |(?:async )?def \w+\(|class \w)", re.MULTILINE)
@@ -209,6 +220,20 @@ def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]]) -> s
             opening = header("tls.NAME" if path[0] == "tls" else name)
             return f"is a table: write {opening} on a line of its own and its keys below, not {shown(value)}"
     return f"{detail['msg']}, not {shown(value)}"
+
+
+def option(word: str, known: Mapping[str, Collection[str]]) -> str:
+    """Say that there is no such option, and what says it here; `known` says table -> its keys."""
+    said = word.partition("=")[0]
+    plain = said.lstrip("-").lower().replace("-", "_")
+    full_names = [f"{table}.{key}" for table, keys in known.items() for key in keys]
+    ways = {full.rpartition(".")[2]: full for full in full_names if not not_yet(full)} | {**ELSEWHERE, **_OPTIONS}
+    ours = ways.get(plain) or ways.get(plain.removeprefix("no_"), "")
+    if not ours:
+        return f"there is no {said}"
+    if " " not in ours:
+        ours = f"write {_SHORT.get(ours, f'--set {ours}=VALUE')}" + (", in a later version" if not_yet(ours) else "")
+    return f"there is no {said}; {ours}"
 
 
 def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -> str:

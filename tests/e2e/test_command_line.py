@@ -92,6 +92,26 @@ def test_wrong_usage_and_wrong_settings_have_their_codes(arguments: tuple[str, .
     assert "Traceback" not in done.stderr
 
 
+STRANGE = {
+    ("--config", "x.toml"): "there is no --config; write -c FILE",
+    ("--bind", ":80", "hello:application", "--timeout=30"): (
+        "there is no --bind; write -b ADDR; there is no --timeout; write --set timeouts.heartbeat=VALUE"
+    ),
+    ("hello:application", "echo:application"): "one application is enough: echo:application",
+    ("serve", "hello:application"): "'serve' is no command, and an application is written module:attribute",
+    ("hello",): "'hello' is no command, and an application is written module:attribute",
+}
+
+
+@pytest.mark.parametrize("arguments", STRANGE, ids=" ".join)
+def test_what_another_server_takes_is_answered_with_what_asgid_takes(arguments: tuple[str, ...]) -> None:
+    """In one line, with the code for wrong usage."""
+    done = asgid(*arguments)
+
+    assert done.returncode == 64
+    assert done.stderr.endswith(f"error: {STRANGE[arguments]}\n")
+
+
 def test_a_taken_address_is_69(file: Path) -> None:
     """The message names the address that another process holds."""
     with socket.socket() as holder:

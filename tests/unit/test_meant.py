@@ -4,7 +4,7 @@ import pytest
 
 from asgid import config
 from asgid.config import TABLES
-from asgid.config.meant import ELSEWHERE
+from asgid.config.meant import ELSEWHERE, option
 from asgid.errors import ConfigError
 from tests.settings import APP, problem, problems
 
@@ -61,6 +61,30 @@ def test_a_key_outside_its_table_is_sent_there(line):
     (found,) = problems(f"{line}\n{APP}")
 
     assert TOP_LEVEL[line] in found
+
+
+OPTIONS = {
+    "--config": "there is no --config; write -c FILE",
+    "--bind=:80": "there is no --bind; write -b ADDR",
+    "--workers": "there is no --workers; write -w N",
+    "--graceful-timeout": "there is no --graceful-timeout; write --set timeouts.graceful=VALUE",
+    "--limit-request-field_size": "there is no --limit-request-field_size; write --set limits.header_size=VALUE",
+    "--root-path": "there is no --root-path; write --set app.root_path=VALUE",
+    "--group": "there is no --group; write --set process.group=VALUE",
+    "--no-access-log": "there is no --no-access-log; write --set log.access.enabled=VALUE",
+    "--certfile": "there is no --certfile; write --set tls.NAME.cert=VALUE, in a later version",
+    "--daemon": "there is no --daemon; asgid stays in the foreground",
+    "--zzz": "there is no --zzz",
+    "-k": "there is no -k",
+}
+
+
+@pytest.mark.parametrize("word", OPTIONS)
+def test_options_of_other_servers_lead_to_ours(word):
+    """On the command line they are said by --set, or shorter."""
+    known = {name: table.settings() for name, table in TABLES.items()}
+
+    assert option(word, known).startswith(OPTIONS[word])
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
