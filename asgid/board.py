@@ -192,7 +192,7 @@ def differs(other: Mapping[str, Any]) -> str:
 
 
 class Board:
-    """All rows, over any writable buffer of BYTES bytes that is zero (an anonymous shared mmap in the program)."""
+    """All rows, over any writable buffer of BYTES bytes that is zero (a memory file, for USR2 hands it on)."""
 
     def __init__(self, buffer: "memoryview | bytearray") -> None:
         self._cells = memoryview(buffer).cast("B").cast("Q")

@@ -1,7 +1,7 @@
 """What may cross a border, named after who is at fault, and the exit codes of the program.
 
-Each border catches once: `cli` for the operator's errors, `worker.main` for boot errors, `exchange.run` for the
-application's.
+Each border catches once: `cli` for the operator's errors, `worker.main` for boot errors, `Exchange` and `Lifespan` for
+the application's.
 """
 
 from dataclasses import dataclass

@@ -48,8 +48,8 @@ from asgid.config.unready import idle_keys
 class Table(BaseModel):
     """A table of the file: immutable, and every key in it is known.
 
-    Validators are made with the first text, and then one for Config, which holds all tables, instead of one for each
-    table more: that is 0.5 MB. So a default is constructed, not validated.
+    Validators are built when the first text is parsed, and only one, for Config, which holds all tables: one for each
+    table would take 0.5 MB more. So a default is constructed, not validated.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
@@ -222,7 +222,7 @@ class WebSocket(Table):
     queue: Count = Field(32, description="messages held for the application before reading pauses")
     ping_interval: DurationOrOff = Field(20.0, description="how often an idle connection is pinged")
     ping_timeout: DurationOrOff = Field(20.0, description="how long a ping may go unanswered")
-    compression: bool = Field(default=True, description="offer permessage-deflate")
+    compression: bool = Field(default=True, description="accept permessage-deflate where a client offers it")
 
 
 class Proxy(Table):
@@ -286,7 +286,7 @@ class Log(Table):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least serious lines to write")
     format: Literal["auto", "text", "json"] = Field(
-        "auto", description="text for people, json for machines; auto: text on a terminal, else what suits the output"
+        "auto", description="text for people, json for machines; auto: text on a terminal, else json"
     )
     output: OutputName = Field("stderr", description="stderr, stdout or the path of a file, followed across rotation")
     access: Access = Access.model_construct()
@@ -297,7 +297,8 @@ class Metrics(Table):
 
     enabled: bool = Field(default=True, description="answer on this address")
     bind: TcpBind = Field(
-        "127.0.0.1:9464", description="its address; taken, it is an error if written here, one warning if not"
+        "127.0.0.1:9464",
+        description="its address; if it is in use, asgid does not start where it is written here, and only warns else",
     )
 
 
@@ -316,7 +317,7 @@ class Process(Table):
     name: Filled = Field("asgid", description="shown in the titles of all processes")
     user: Line = Field("", description="user the workers run as; empty: the one who started asgid")
     group: Line = Field("", description="group the workers run as; empty: the first group of that user")
-    umask: Octal = Field(0o027, description="permissions that new files do not get")
+    umask: Octal = Field(0o027, description="permissions that new files of the workers do not get")
     pid_file: Line = Field("", description="file that holds the pid of the master while it runs; empty: none")
 
 

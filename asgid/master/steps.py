@@ -56,7 +56,10 @@ class EndTrial:
 
 @dataclass(frozen=True, slots=True)
 class GiveWay:
-    """Execute the new program in this one's place. Said as long as it holds; facts that come first may take it back."""
+    """Execute the new program in this one's place.
+
+    Repeated at every comparison while it holds: a fact that arrives before it is carried out may withdraw it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

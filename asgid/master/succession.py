@@ -18,7 +18,8 @@ from signal import SIGKILL, SIGTERM, Signals
 from asgid.master.lifecycle import Plan
 from asgid.master.steps import EndTrial, GiveWay, TrySuccessor, UpgradeRefused
 
-#: For the new program to start, beside what the settings give a worker to boot and to leave; it bounds itself too.
+#: How long the new program may take to start, beside what its worker gets to boot and to leave; the trial has limits
+#: of its own, too.
 STARTING_S = 60.0
 
 

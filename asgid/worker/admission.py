@@ -83,7 +83,7 @@ class Places(Generic[Waiting]):
 
     @classmethod
     def within(cls, limits: Limits, threads: int | None) -> "Places[Waiting] | None":
-        """Return what `limits` leave to an application of so many threads, None for one of none; None: no cap.
+        """Return the places for an application with `threads` threads (None: it has none of its own); None: no cap.
 
         Whoever sets a cap says with it who may wait. Where threads are the only cap, all may that may be connected:
         they would have to in a server that gives each connection a thread, and queue_timeout sees to it that they do

@@ -336,7 +336,7 @@ class Connection(asyncio.Protocol):
 
     def _log_refusal(self, error: ClientError) -> None:
         kind = error.kind or "timeout"
-        unsaid = self.service.refusals.said_before(kind, monotonic())
+        unsaid = self.service.refusals.unsaid_before(kind, monotonic())
         if unsaid is not None:
             self.service.log.warning(
                 "request refused",

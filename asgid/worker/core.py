@@ -1,4 +1,4 @@
-"""The core of `websockets` for a server, where it has to be ours: lengths, text and the limit are judged by the frame.
+"""The server's protocol of `websockets`, changed in three points: lengths, UTF-8 and the limit are judged by the frame.
 
 Messages come out of it whole. It does not know the connection.
 """
@@ -27,8 +27,8 @@ class Core(Protocol):
     """The protocol of one client. The last frame of a message has the whole of it for its data, and text is a str."""
 
     def __init__(self, max_message: int) -> None:
-        # The library holds a ping to the limit on messages too, and to what the fragments around it have left of that.
-        # It is told of a limit with room for one, and messages are held to theirs here.
+        # The library holds a ping to the limit on messages too, less what the fragments around it have used. So it is
+        # told a limit with room for a ping, and messages are held to theirs here.
         super().__init__(SERVER, max_size=max(max_message, _CONTROL_BYTES), logger=_SILENT)
         self._max_message = max_message
         self._fragments: Fragments | None = None  # of a message that is not whole yet

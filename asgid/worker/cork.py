@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 #: Where holding back more gains nothing: the transport is then to say whether the client keeps up.
 _MOST_BYTES = 65536
-#: What one client may be written in a turn; then others have theirs. A turn for every 64 KiB cost a stream of 1 MiB
-#: 5 % of its processor.
+#: What one client may be written in a turn; then others have theirs. With 64 KiB a stream of 1 MiB took 5 % more of a
+#: processor.
 _MOST_A_TURN = 262144
 
 

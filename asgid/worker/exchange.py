@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Request body that may wait for the application before the client is made to wait (the peers' 64 KiB).
 HIGH_WATER = 65536
-#: What a chunk takes beside its bytes: else one that sends two at a time could fill 25 times as much.
+#: Counted for each chunk beside its bytes: else a client that sends two bytes at a time could fill 25 times the limit.
 _CHUNK_BYTES = 48
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
@@ -356,8 +356,8 @@ class Exchange:
 
     @property
     def _has_lost_client(self) -> bool:
-        """Whether `send()` has nobody left to send to. One application may hold the `send` of many requests: that one
-        of the others has lost its client does not answer this one.
+        """Whether `send()` has nobody left to send to. One application may hold the `send` of many requests: that
+        another of them has lost its client says nothing about this one.
         """
         if self.conversation and self.conversation.is_accepted:
             return self.conversation.is_over

@@ -2,7 +2,7 @@
 
 With `lifespan = "auto"` an application that raises before it has received anything does not speak the protocol, and is
 served without it. One that raises later has spoken it and failed: that is an error in every mode, and is never taken
-for the first.
+for one that does not speak it.
 """
 
 import asyncio

@@ -89,7 +89,7 @@ class Preamble(asyncio.Protocol):
     def _refuse(self, error: ClientError) -> None:
         service = self._service
         service.row[PROTOCOL_CELL[error.kind]] += 1
-        unsaid = service.refusals.said_before(error.kind, monotonic())
+        unsaid = service.refusals.unsaid_before(error.kind, monotonic())
         if unsaid is not None:
             service.log.warning(
                 "connection refused for its PROXY header",

@@ -1,8 +1,9 @@
 """Becoming the user of `process.user`, without a capability, before any of the application's code is imported.
 
-Where `process.user` or `process.group` is set, every set of capabilities(7) is empty in the end, also when it was that
-very user who started asgid and systemd gave him CAP_NET_BIND_SERVICE (AmbientCapabilities=): the master binds, so the
-master keeps it. prctl(2) and capset(2) mean one thread; a worker has no other yet.
+Where `process.user` or `process.group` is set, every set of capabilities(7) is empty in the end, but for the bounding
+set where that may not be emptied. So it is also when it was that very user who started asgid and systemd gave him
+CAP_NET_BIND_SERVICE (AmbientCapabilities=): the master binds, so the master keeps it. prctl(2) and capset(2) act on the
+calling thread alone; a worker has no other yet.
 """
 
 import ctypes

@@ -40,7 +40,7 @@ _PREFIX = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[0-9A-Za-z._~!$&'()*+;=:@-]+){1,3
 _NODE = re.compile(
     rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:(\d{1,5})|_[0-9A-Za-z._-]+))?|([0-9A-Fa-f:.]{2,45})"
 )
-# RFC 7239 section 4, but that ":", "[" and "]" may stand without quotes, as proxies write addresses and ports.
+# RFC 7239 section 4, except that ":", "[" and "]" may stand without quotes, as proxies write addresses and ports.
 _PAIR = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+))")
 _ELEMENT = re.compile(rb"%(pair)b(?:[ \t]*;[ \t]*%(pair)b)*+;?" % {b"pair": _PAIR.pattern})
 

@@ -355,8 +355,8 @@ class Reader:
     def _meaning(self) -> Meaning:
         minor, told = self._start[2], self._told
         meaning = keep_alive, _, length, is_chunked, _ = meaning_of(told, minor)
-        # It waits for a body that it will not be given, or takes nothing after what it holds for the last request:
-        # `proxy-connection: close` is as good as `connection` to it, and nothing to us (RFC 9112 appendix C.2.2).
+        # After such a head the parser waits for a body, which we do not give it, or refuses what follows, because it
+        # takes this request for the last. To it `proxy-connection: close` says that; to us nothing (RFC 9112 C.2.2).
         if length or is_chunked or not (minor and keep_alive) or b"proxy-connection" in told:
             self._is_parser_used_up = True
         return meaning

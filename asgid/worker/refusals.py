@@ -14,8 +14,8 @@ class Refusals:
         self._quiet_until: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
 
-    def said_before(self, kind: str, now: float) -> int | None:
-        """Take note of one; return how many of its kind went unsaid, or None where this one does, too."""
+    def unsaid_before(self, kind: str, now: float) -> int | None:
+        """Note a refusal; return how many of its kind went unlogged before it, None if it is to go unlogged, too."""
         if now < self._quiet_until.get(kind, now):
             self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
             return None

@@ -32,8 +32,9 @@ CLOSE_S = 5.0
 #: After an error the client may still be sending: read that much longer and throw it away, or the kernel's RST would
 #: take the close frame out of the client's hands (RFC 6455 section 7.1.1).
 LINGER_S = 2.0
-#: Of one read so much at a time, for all messages in it are made before anybody can say that it is enough: empty ones
-#: of six bytes take 50 times as much, compressed ones up to a thousand times. It costs 0.1 to 0.4 ms a MiB.
+#: So much of one read is parsed at a time, for all messages in it are made before the queue can say that it is full:
+#: empty ones of six bytes take 50 times as much memory, compressed ones up to a thousand times. A slice for itself
+#: costs 0.1 to 0.4 ms a MiB.
 _SLICE = 4096
 #: Frames in a slice after which it is the others' turn. Pings and fragments never fill the application's queue, so a
 #: client that sent nothing else, tiny ones, kept the loop for seconds, and eight of them until the worker was replaced.
