@@ -33,7 +33,7 @@ class Output:
 
     def __init__(self, name: str) -> None:
         self.lost = 0
-        self._path = None if name in _STREAMS else Path.cwd() / name  # the application may change the directory
+        self._path = None if name in _STREAMS else Path(name).absolute()  # the application may change the directory
         self.fd = _own(_STREAMS[name]) if self._path is None else _open(self._path)
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)

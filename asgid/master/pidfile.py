@@ -16,7 +16,10 @@ class PidFile:
 
     def __init__(self, path: str, fd: int | None = None) -> None:
         """`fd` is the locked file where the program before this one has left it."""
-        self._path = os.path.abspath(path)
+        try:
+            self._path = os.path.abspath(path)
+        except FileNotFoundError:  # the working directory was removed, and a file that was named from there with it
+            self._path = path
         if fd is not None:
             self._fd = fd
             return

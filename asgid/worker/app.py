@@ -33,9 +33,9 @@ def load(config: Config) -> Loaded:
     os.environ.update(settings.env)
     try:
         os.chdir(settings.directory)
+        sys.path.insert(0, os.getcwd())  # "." may be a directory that was removed since the start, and has no name
     except OSError as error:
         raise BootError(f"app.directory: {settings.directory!r}: {error.strerror}") from error
-    sys.path.insert(0, os.getcwd())
     module_name, _, path = settings.target.partition(":")
     found = _attribute(_module(module_name), path)
     if settings.factory:

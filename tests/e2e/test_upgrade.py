@@ -164,6 +164,30 @@ def test_upgrades_can_follow_each_other(releases: Releases, start: Start):
     assert daemon.stop() == 0
 
 
+def test_what_names_whole_paths_needs_no_working_directory(releases: Releases, tmp_path: Path):
+    """A deployment has removed the release that asgid was started in: workers are replaced, HUP and USR2 work."""
+    home, release = tmp_path / "home", tmp_path / "release"
+    home.mkdir()
+    release.mkdir()
+    log = {"output": str(home / "stderr"), "access": {"output": str(home / "access.log")}}
+    settings = {"app": {"target": "pid:application"}, "workers": {"count": 1}, "log": log}
+    with Daemon(home, settings, ("-c", str(home / "asgid.toml"))) as daemon:
+        daemon.prefix = ("env", f"--chdir={release}")
+        daemon.start()
+        release.rmdir()
+        os.kill(daemon.workers()[0], 9)
+        eventually(lambda: len(daemon.log_events("worker ready")) == 2)
+
+        assert daemon.reload()["event"] == "reload committed"
+
+        releases.use("two")
+        daemon.signal("USR2")
+        eventually(lambda: is_upgraded(daemon), within=20)
+
+        assert version_of(daemon) == "two"
+        assert [event["signal"] for event in daemon.log_events(level="error")] == ["SIGKILL"]
+
+
 # What must be refused, and must not hurt. `broken` makes the fault, the rest is what the operator is told.
 
 

@@ -41,6 +41,20 @@ def test_a_path_means_the_directory_in_which_the_master_was_started(path: Path, 
     assert not path.exists()
 
 
+def test_a_file_that_went_with_its_directory_is_taken_over_and_let_go(path: Path, tmp_path: Path, monkeypatch):
+    """A program that takes another's place finds the descriptor; the name leads nowhere, and is nobody's."""
+    gone = tmp_path / "release"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    left = os.dup(PidFile("asgid.pid").fd)
+    (gone / "asgid.pid").unlink()
+    gone.rmdir()
+    PidFile("asgid.pid", left).remove()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(left)
+
+
 def test_a_second_master_is_refused_and_told_whom_to_stop(path: Path):
     """The file stays the first one's; when that is killed, its lock is gone without anybody's help."""
     with subprocess.Popen(

@@ -138,6 +138,17 @@ FOUND = {
 }
 
 
+def test_a_working_directory_that_was_removed_is_said(directory, monkeypatch):
+    """It can still be changed to as ".", and has no name any more."""
+    gone = directory / "release"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(BootError, match=r"^app\.directory: '\.': No such file or directory$"):
+        load(settings("site_of_tests:application", Path()))
+
+
 @pytest.mark.parametrize("target", FOUND.values(), ids=FOUND.keys())
 def test_an_application_is_found(directory, target):
     """Wherever it is: it is served as it is."""

@@ -255,6 +255,17 @@ def test_a_relative_path_stays_where_it_was_when_the_directory_changes(tmp_path,
     assert "info x" in (tmp_path / "relative.log").read_text()
 
 
+def test_a_whole_path_needs_no_working_directory(path, tmp_path, monkeypatch):
+    """A deployment may remove the one that asgid was started in."""
+    gone = tmp_path / "release"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    _log(path).info("x")
+
+    assert "info x" in path.read_text()
+
+
 def test_lines_nobody_reads_are_dropped_and_counted(path):
     """A full pipe never holds the writer; the next line that gets out says how many are missing, once."""
     with _fifo(path) as reader:
