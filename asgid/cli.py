@@ -238,14 +238,19 @@ def _faults_of_a_start(config: Config) -> Iterator[tuple[KeyPath, str]]:
     and as another user.
     """
     from asgid.log import Output
+    from asgid.user import user_of
 
     yield from _faults(config)
+    try:
+        user = user_of(config.process)
+    except LookupError:  # which is among the faults already
+        return
     outputs: list[tuple[KeyPath, str]] = [(("log", "output"), config.log.output)]
     if config.log.access.enabled:
         outputs.append((("log", "access", "output"), config.log.access.output))
     for path, output in outputs:
         try:
-            Output(output).close()
+            Output(output, user).close()
         except OSError as error:
             yield path, f"{output} cannot be opened: {error.strerror}"
 

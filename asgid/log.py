@@ -16,6 +16,9 @@ import time
 from copy import copy
 from pathlib import Path
 
+from asgid.logfile import open_for
+from asgid.user import User
+
 _LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>"}  # sd-daemon(3)
 _COLOURS = {"warning": "\33[33mwarning\33[0m", "error": "\33[31merror\33[0m"}
@@ -28,13 +31,15 @@ class Output:
     """Where lines go: "stderr", "stdout" or a path, which is followed across rotation.
 
     `fd` keeps its number for life, so it can be handed to faulthandler; `lost` counts the lines that could not go out.
+    `user` is whom the workers will be: a root that opens files opens what that user has a hand in with his rights.
     Raises OSError where the path cannot be opened. One process writes through one Output: make it after the fork.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, user: User | None = None) -> None:
         self.lost = 0
+        self._user = user
         self._path = None if name in _STREAMS else Path(name).absolute()  # the application may change the directory
-        self.fd = _own(_STREAMS[name]) if self._path is None else _open(self._path)
+        self.fd = _own(_STREAMS[name]) if self._path is None else open_for(user, self._path)
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)
         self._is_torn = False  # the last line went out in part
@@ -81,7 +86,7 @@ class Output:
         if self._path is None:
             return ""
         try:
-            fd = _open(self._path)
+            fd = open_for(self._user, self._path)
         except OSError as error:
             return f"{self._path}: {error.strerror}"
         os.dup2(fd, self.fd, inheritable=False)
@@ -118,12 +123,19 @@ class Log:
     """Facts with keys, one line each: `log.info("worker ready", slot=2, pid=811)`.
 
     `level` is debug, info, warning or error. `format` is text, json, or auto: text on a terminal, else JSON. `output`
-    is what Output takes, and raises what it raises.
+    and `user` are what Output takes, and raise what it raises.
     """
 
-    def __init__(self, level: str = "info", format: str = "auto", output: str = "stderr") -> None:  # noqa: A002
+    def __init__(
+        self,
+        level: str = "info",
+        format: str = "auto",  # noqa: A002
+        output: str = "stderr",
+        user: User | None = None,
+    ) -> None:
+        self.user = user
         self._threshold = _LEVELS[level]
-        self._output = Output(output)
+        self._output = Output(output, user)
         self._is_text = format == "text" or (format == "auto" and self._output.is_terminal)
         self._is_coloured = self._output.is_terminal and not os.environ.get("NO_COLOR")
         self._is_journal = self._output.is_journal
@@ -159,7 +171,7 @@ class Log:
     def change(self, level: str, format: str, output: str) -> None:  # noqa: A002
         """Become another log, wherever this one is held; raises what the constructor raises, and is then unchanged."""
         old, fields = self._output, self._fields
-        self.__dict__.update(vars(Log(level, format, output)))
+        self.__dict__.update(vars(Log(level, format, output, self.user)))
         self._fields = fields
         old.close()
 
@@ -230,12 +242,6 @@ def _printable(line: str) -> str:
     """Return the line with escapes for what would move a terminal's cursor."""
     line = line.expandtabs(4)
     return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-
-
-def _open(path: Path) -> int:
-    # O_NONBLOCK means nothing to a file; without it, opening a FIFO that nobody reads would never return.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    return os.open(path, flags, 0o640)
 
 
 def _own(stream: int) -> int:

@@ -22,6 +22,7 @@ from asgid.master.handover import Handover
 from asgid.master.listeners import Listeners, open_tcp, unavailable
 from asgid.master.pidfile import PidFile
 from asgid.master.systemd import Notifier, take_listen_fds
+from asgid.user import user_of
 
 _SPARE_FDS = 64  # what a worker needs beside its connections: the loop's own, log files, some for the application
 
@@ -48,7 +49,7 @@ class Holdings:
 
 def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
     """Return everything that a start under `settings` needs, or raise UnavailableError and leave nothing behind."""
-    log = Log(settings.log.level, settings.log.format, settings.log.output)
+    log = Log(settings.log.level, settings.log.format, settings.log.output, user_of(settings.process))
     with ExitStack() as undo:
         pid_file = PidFile(settings.process.pid_file) if settings.process.pid_file else None
         if pid_file:
@@ -70,7 +71,7 @@ def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
     settings = config.parse(left.config, "the settings in force")
     return Holdings(
         settings,
-        Log(settings.log.level, settings.log.format, settings.log.output),
+        Log(settings.log.level, settings.log.format, settings.log.output, user_of(settings.process)),
         None if left.pid_file_fd is None else PidFile(settings.process.pid_file, left.pid_file_fd),
         Listeners(left.inherited, left.listeners),
         _board(left.board_fd),

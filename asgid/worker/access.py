@@ -118,7 +118,7 @@ class AccessLog:
         call_later: Callable[[float, Callable[[], None]], object],
         worker: int,
     ) -> None:
-        self._output = Output(settings.output)
+        self._output = Output(settings.output, log.user)
         self._log = log
         self._call_later = call_later
         self._queue: list[_Entry] = []

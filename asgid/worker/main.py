@@ -49,7 +49,9 @@ def main(assignment: Assignment) -> int:
     settings = assignment.config.log
     try:
         try:
-            log = Log(settings.level, settings.format, settings.output).bind(slot=assignment.slot, pid=os.getpid())
+            user = privileges.user(assignment.config.process)
+            log = Log(settings.level, settings.format, settings.output, user)
+            log = log.bind(slot=assignment.slot, pid=os.getpid())
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -89,7 +91,7 @@ class Worker:
         self._converse, self._stack_of = converse, stack_of
         timeouts = self._config.timeouts
         self._entitle("booting")
-        self._access = self._open_access(loop)  # before the user changes: the file may be root's, as nginx's are
+        self._access = self._open_access(loop)  # before the user changes: a directory of root's may be closed to him
         privileges.drop(self._config.process)
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
         loop.set_exception_handler(self._on_loop_error)

@@ -7,14 +7,13 @@ calling thread alone; a worker has no other yet.
 """
 
 import ctypes
-import grp
 import os
-import pwd
 from contextlib import suppress
 from itertools import count
 
 from asgid.config import Process
 from asgid.errors import BootError
+from asgid.user import User, user_of
 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 #: capset(2): version 3, this thread; then effective, permitted, inheritable of capabilities 0 to 31, and of 32 to 63.
@@ -25,17 +24,26 @@ _SETS = ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def user(settings: Process) -> User | None:
+    """Return whom a worker becomes, None where it stays who it is. Raises BootError where there is no such user."""
+    try:
+        return user_of(settings)
+    except LookupError as error:
+        raise BootError(f"process.user or process.group: {error.args[0]}") from error
+
+
 def drop(settings: Process) -> None:
     """Set the umask; become the user and the group that are set, and give up every capability for good.
 
     Raises BootError where that is not allowed, or a capability is left.
     """
     os.umask(settings.umask)
-    if not (settings.user or settings.group):
+    who = user(settings)
+    if who is None:
         return
     # In this order, for each needs what a later one takes away.
     _empty_bounding_set()  # CAP_SETPCAP
-    _become(settings)  # CAP_SETGID, CAP_SETUID
+    _become(who)  # CAP_SETGID, CAP_SETUID
     _refuse_new_privileges()
     _empty_the_other_sets()
 
@@ -48,24 +56,20 @@ def _empty_bounding_set() -> None:
             return
 
 
-def _become(settings: Process) -> None:
-    try:
-        user = pwd.getpwnam(settings.user) if settings.user else pwd.getpwuid(os.getuid())
-        uid, gid = user.pw_uid, grp.getgrnam(settings.group).gr_gid if settings.group else user.pw_gid
-    except KeyError as error:
-        raise BootError(f"process.user or process.group: {error.args[0]}") from error
+def _become(who: User) -> None:
+    uid, gid = who.uid, who.gid
     if (os.getresuid(), os.getresgid()) == ((uid, uid, uid), (gid, gid, gid)):
         return  # that is who started asgid, by systemd for one, with the groups that he is to have
     try:
-        os.initgroups(user.pw_name, gid)
+        os.setgroups(who.groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
         raise BootError(
-            f"process.user: cannot become {settings.user or settings.group!r}: {error.strerror}; "
+            f"process.user: cannot become {who.name!r} with group {gid}: {error.strerror}; "
             f"only root can (CAP_SETUID, CAP_SETGID), this is uid {os.getuid()}"
         ) from error
-    os.environ |= {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name}
+    os.environ |= {"HOME": who.home, "USER": who.name, "LOGNAME": who.name}
 
 
 def _refuse_new_privileges() -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from tests.client import get
 from tests.conftest import Start
-from tests.daemon import APPS, Daemon
+from tests.daemon import APPS, Daemon, eventually
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -195,6 +196,98 @@ def test_log_files_that_are_roots_are_written(start: Start, public: Path, tmp_pa
     daemon.eventually(lambda: '"GET / HTTP/1.1" 200' in access.read_text())
 
     assert access.stat().st_uid == 0
+
+
+@pytest.fixture
+def logs(public: Path) -> Path:
+    """A directory for log files in which the workers' user may write, as logrotate's `create` with him needs it."""
+    directory = public / "logs"
+    directory.mkdir(mode=0o755)
+    shutil.chown(directory, "www-data")
+    return directory
+
+
+def start_logging(start: Start, public: Path, logs: Path) -> Daemon:
+    """Start a daemon that writes its access log there."""
+    return start(
+        "rights:application",
+        app={"directory": str(public)},
+        workers={"count": 1},
+        process={"user": "www-data"},
+        log={"access": {"output": str(logs / "access.log")}},
+    )
+
+
+def test_log_files_where_the_user_may_write_are_his_and_followed(start: Start, public: Path, logs: Path) -> None:
+    """Moved away and made by who rotates, or only moved away: then the worker makes the new one, as that user."""
+    daemon = start_logging(start, public, logs)
+    file, uid = logs / "access.log", pwd.getpwnam("www-data").pw_uid
+    rights(daemon)
+    daemon.eventually(lambda: "GET" in file.read_text())
+    made_at_the_start = file.stat().st_uid
+    file.rename(logs / "access.log.1")
+    file.touch(0o640)
+    shutil.chown(file, "www-data")
+    daemon.signal("USR1")
+    daemon.eventually(lambda: daemon.log_events("log files reopened"))
+    daemon.eventually(lambda: rights(daemon) and "GET" in file.read_text())
+    file.rename(logs / "access.log.2")
+    daemon.signal("USR1")
+    daemon.eventually(lambda: rights(daemon) and file.exists() and "GET" in file.read_text())
+
+    assert [uid, uid] == [made_at_the_start, file.stat().st_uid]
+
+
+def test_no_worker_writes_as_root_where_its_user_has_put_a_link(start: Start, public: Path, logs: Path) -> None:
+    """The reload is refused with the reason, and a new worker in place of a dead one does not open it either."""
+    daemon = start_logging(start, public, logs)
+    old, victim = daemon.workers(), public / "made-by-root"
+    (logs / "access.log").unlink()
+    (logs / "access.log").symlink_to(victim)
+    refused = daemon.reload()
+
+    assert refused["event"] == "reload refused"
+    assert "log.access.output" in refused["reason"]
+    assert "Permission denied (as www-data; as root only where" in refused["reason"]
+    assert daemon.workers() == old
+
+    os.kill(old[0], signal.SIGKILL)
+    died = daemon.eventually(lambda: daemon.log_events("worker exited", reason="boot_failed"))
+
+    assert "Permission denied (as www-data" in died[0]["problem"]
+    assert not victim.exists()
+
+
+def test_the_master_writes_no_log_as_root_where_the_user_has_put_a_link(start: Start, public: Path, logs: Path) -> None:
+    """Neither at USR1 nor of itself: the open file goes on. What it makes there is that user's."""
+    file, victim = logs / "asgid.log", public / "made-by-root"
+    with Daemon(
+        logs,
+        {
+            "app": {"target": "rights:application", "directory": str(public)},
+            "workers": {"count": 1},
+            "process": {"user": "www-data"},
+            "log": {"output": str(file)},
+        },
+        ("-c", str(logs / "asgid.toml")),
+    ) as daemon:
+        daemon.launch()
+        eventually(lambda: file.exists() and "worker ready" in file.read_text(), within=20)
+        made_at_the_start = file.stat().st_uid
+        old = file.rename(logs / "asgid.log.1")
+        file.symlink_to(victim)
+        daemon.signal("USR1")
+        eventually(lambda: "log file not reopened" in old.read_text())
+
+        assert "Permission denied (as www-data" in old.read_text()
+        assert not victim.exists()
+
+        file.unlink()
+        daemon.signal("USR1")
+        eventually(lambda: file.exists() and "log files reopened" in file.read_text())
+
+        uid = pwd.getpwnam("www-data").pw_uid
+        assert [uid, uid] == [made_at_the_start, file.stat().st_uid]
 
 
 def free_low_ports(number: int) -> list[int]:
