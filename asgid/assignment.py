@@ -34,7 +34,6 @@ class Assignment:
     lifeline_fd: int  #: the worker's end of the wire; its end of stream means that the master is gone
     last_words_fd: int  #: a memory file for stacks; the master reads it when the worker has ended
     board: Board  #: the slot's row is the worker's to write; the others tell it how its siblings fare
-    born: float  #: when it was forked, time.monotonic()
 
     @property
     def row(self) -> Row:

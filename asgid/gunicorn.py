@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
-from time import monotonic
 from typing import Any, Final, TypeAlias
 
 from gunicorn.workers import base
@@ -166,7 +165,6 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
             lifeline_fd=theirs.detach(),
             last_words_fd=os.memfd_create("asgid-last-words"),
             board=Board(bytearray(BYTES)),
-            born=monotonic(),
         )
         try:
             with asyncio.Runner(loop_factory=main.loop_factory()) as runner:

@@ -13,7 +13,6 @@ from typing import TypeAlias
 class Ready:
     """Worker to master: the application has started and connections are being accepted."""
 
-    boot_s: float  #: from the fork
     interface: str  #: what the application speaks
 
 

@@ -54,9 +54,7 @@ class Crew:
         listeners = self._listeners.of(config.listen)
 
         def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
-            return Assignment(
-                step.slot, step.generation, config, listeners, lifeline_fd, last_words_fd, self._board, born
-            )
+            return Assignment(step.slot, step.generation, config, listeners, lifeline_fd, last_words_fd, self._board)
 
         child = fork_worker(step.slot, born, assign, self._worker)
         self._hold(child)

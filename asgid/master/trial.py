@@ -35,7 +35,7 @@ def boot_once(config: Config, worker: WorkerMain) -> str:
     board = Board(bytearray(BYTES))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # until there is a worker to end
     try:
-        child = fork_worker(0, born, lambda line, words: Assignment(0, 0, own, (), line, words, board, born), worker)
+        child = fork_worker(0, born, lambda line, words: Assignment(0, 0, own, (), line, words, board), worker)
         trial = _Trial(child)
         try:
             with _ended_together(child.pid, mask):

@@ -131,7 +131,7 @@ class Worker:
         await doors.open()
         self._listen_to_master(service, drain)
         self._entitle("ready")
-        self._lifeline.send(wire.Ready(monotonic() - self._assignment.born, loaded.interface))
+        self._lifeline.send(wire.Ready(loaded.interface))
         await self._leave.wait()
         self._entitle("draining")
         await drain.run()

@@ -43,7 +43,7 @@ class Fake:
             self._lifeline.sendall(data)
 
     def say_ready(self) -> None:
-        self.say(wire.encode(wire.Ready(0.0, "asgi3")))
+        self.say(wire.encode(wire.Ready("asgi3")))
 
     def beat(self) -> None:
         self.assignment.row[HEARTBEAT_NS] = time.monotonic_ns()

@@ -46,7 +46,7 @@ def fork(board) -> Iterator[Fork]:
 
         def make(worker: Callable[[Assignment], int], *listeners: Listener) -> Child:
             def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
-                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, last_words_fd, board, 17.0)
+                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, last_words_fd, board)
 
             child = fork_worker(0, 17.0, assign, worker)
             stack.callback(child.close)
@@ -174,11 +174,11 @@ def test_a_worker_is_told_its_assignment_and_its_row_is_shared(fork, board):
 
     def writes(assignment: Assignment) -> int:
         assignment.row[HEARTBEAT_NS] = 12345
-        return tell(assignment, [assignment.slot, assignment.generation, assignment.born])
+        return tell(assignment, [assignment.slot, assignment.generation])
 
     child = fork(writes)
 
-    assert told_by(child) == [0, 3, 17.0]
+    assert told_by(child) == [0, 3]
     assert board.row(0)[HEARTBEAT_NS] == 12345
     assert (child.slot, child.generation, child.born) == (0, 3, 17.0)
 
