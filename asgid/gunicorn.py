@@ -245,6 +245,6 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         super().handle_usr1(sig, frame)
         self._tell(wire.Reopen())
 
-    def _tell(self, message: wire.Message) -> None:
+    def _tell(self, message: wire.FromMaster) -> None:
         if self._life:  # else there is nobody who would listen
             self._master_end.sendall(wire.encode(message))

@@ -5,8 +5,14 @@ side is gone is not a message: it is the end of the stream.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from typing import TypeAlias
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Generic, TypeAlias, TypeVar
+
+#: A longer line is no message. It bounds what a reader holds of one that has no end.
+MOST_BYTES = 65536
+#: As much of a reason is told: JSON writes a character in twelve bytes at most.
+REASON_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +24,9 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Worker to master: it cannot boot, for `reason` (one line); its exit follows."""
+    """Worker to master: it cannot boot; its exit follows."""
 
-    reason: str
+    reason: str  #: one line, of REASON_CHARACTERS at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,34 @@ class Reopen:
     """Master to worker: log files were rotated; open them by name again."""
 
 
-Message: TypeAlias = Ready | Failed | Drain | Reopen
-_KINDS: dict[str, type[Message]] = {kind.__name__.lower(): kind for kind in (Ready, Failed, Drain, Reopen)}
+FromWorker: TypeAlias = Ready | Failed
+FromMaster: TypeAlias = Drain | Reopen
+_Message = TypeVar("_Message", FromWorker, FromMaster)
 
 
-def encode(message: Message) -> bytes:
+def encode(message: FromWorker | FromMaster) -> bytes:
     """Return the message as one line."""
-    return json.dumps({"is": type(message).__name__.lower(), **asdict(message)}).encode() + b"\n"
+    return json.dumps({"is": _name(type(message)), **asdict(message)}).encode() + b"\n"
 
 
-class Decoder:
-    """Lines out of a byte stream, however it was cut up."""
+def from_worker(half_read: str = "") -> "Decoder[FromWorker]":
+    """Return the decoder of a master, which may have read the beginning of a message already."""
+    return Decoder((Ready, Failed), half_read)
 
-    def __init__(self, half_read: str = "") -> None:
+
+def from_master() -> "Decoder[FromMaster]":
+    """Return the decoder of a worker."""
+    return Decoder((Drain, Reopen))
+
+
+class Decoder(Generic[_Message]):
+    """Messages of `kinds` out of a byte stream, however it was cut up.
+
+    Where anything else has come, the stream is garbled and stays so: what was read is kept, and fails again.
+    """
+
+    def __init__(self, kinds: Iterable[type[_Message]], half_read: str = "") -> None:
+        self._kinds: dict[str, type[_Message]] = {_name(kind): kind for kind in kinds}
         self._rest = half_read.encode("latin-1")
 
     @property
@@ -56,15 +77,32 @@ class Decoder:
         """The beginning of a message whose end has not come."""
         return self._rest.decode("latin-1")
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[_Message]:
         """Return the messages that `data` completes; raises ValueError on what no asgid of this version writes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [_decode(line) for line in lines]
+        self._rest += data
+        *lines, rest = self._rest.split(b"\n")
+        for line in (*lines, rest):
+            if len(line) > MOST_BYTES:
+                raise ValueError(f"no message on the wire is so long: {line[:80]!r}...")
+        messages = [self._decode(line) for line in lines]
+        self._rest = rest
+        return messages
+
+    def _decode(self, line: bytes) -> _Message:
+        try:
+            values = json.loads(line)
+            message = self._kinds[values.pop("is")](**values)
+            if _is_typed(message):
+                return message
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # the last: brackets in brackets
+            pass
+        raise ValueError(f"no such message on the wire: {line[:80]!r}")
 
 
-def _decode(line: bytes) -> Message:
-    try:
-        fields = json.loads(line)
-        return _KINDS[fields.pop("is")](**fields)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"no such message on the wire: {line[:80]!r}") from None
+def _name(kind: type) -> str:
+    return kind.__name__.lower()
+
+
+def _is_typed(message: FromWorker | FromMaster) -> bool:
+    """Whether every field holds what it is to hold: neither JSON nor a dataclass asks."""
+    return all(type(getattr(message, field.name)) is field.type for field in fields(message))

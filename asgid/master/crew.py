@@ -22,7 +22,6 @@ from asgid.master.handover import ChildPart
 from asgid.master.lifecycle import ExitReason
 from asgid.master.listeners import Listeners
 from asgid.master.spawn import Child, fork_worker
-from asgid.wire import Decoder
 
 #: How long idle connections may still bring a request. At a stop it delays the end, at a reload it costs only memory.
 LINGER_S = {ExitReason.SHUTDOWN: 1.0}
@@ -42,7 +41,7 @@ class Crew:
         board: Board,
         listeners: Listeners,
         selector: selectors.BaseSelector,
-        hear: Callable[[Child, wire.Message], None],
+        hear: Callable[[Child, wire.FromWorker], None],
     ) -> None:
         self._worker, self._log, self._board, self._listeners = worker, log, board, listeners
         self._selector, self._hear = selector, hear
@@ -66,7 +65,7 @@ class Crew:
         for part in parts:
             lifeline = socket.socket(fileno=part.lifeline_fd)
             lifeline.setblocking(False)
-            decoder = Decoder(part.half_read)
+            decoder = wire.from_worker(part.half_read)
             self._hold(Child(part.slot, part.generation, part.pid, part.born, lifeline, part.last_words_fd, decoder))
 
     def parts(self) -> tuple[ChildPart, ...]:
@@ -145,7 +144,7 @@ class Crew:
                 self._read(child)
         return child
 
-    def tell_all(self, message: wire.Message) -> None:
+    def tell_all(self, message: wire.FromMaster) -> None:
         for child in self.children.values():
             self._tell(child, message)
 
@@ -169,7 +168,7 @@ class Crew:
         for message in messages:
             self._hear(child, message)
 
-    def _tell(self, child: Child, message: wire.Message) -> None:
+    def _tell(self, child: Child, message: wire.FromMaster) -> None:
         """Send a message; a worker that does not read has a deadline that deals with it."""
         with suppress(OSError):
             child.lifeline.send(wire.encode(message))

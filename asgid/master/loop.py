@@ -234,15 +234,13 @@ class Loop:
 
     # Facts: workers
 
-    def _hear(self, child: Child, message: wire.Message) -> None:
+    def _hear(self, child: Child, message: wire.FromWorker) -> None:
         match message:
             case wire.Ready(interface=interface):
                 child.interface = interface
                 self._do(self._supervisor.ready(child.slot, time.monotonic()))
             case wire.Failed(reason):
                 self._supervisor.failed(child.slot, reason)
-            case wire.Drain() | wire.Reopen():
-                self._log.error("lifeline garbled", slot=child.slot, pid=child.pid, problem=str(message))
 
     def _on_death(self, death: Death) -> None:
         problem = self._successor.ended(death)

@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from asgid.assignment import DUMP, Assignment, WorkerMain
 from asgid.errors import ExitCode
-from asgid.wire import Decoder
+from asgid.wire import Decoder, FromWorker, from_worker
 
 #: The signals that mean something to the master; a worker ignores all but TERM.
 SIGNALS = (
@@ -49,7 +49,7 @@ class Child:
     born: float
     lifeline: socket.socket
     last_words: int  #: a memory file that faulthandler writes to
-    decoder: Decoder = field(default_factory=Decoder)
+    decoder: Decoder[FromWorker] = field(default_factory=from_worker)
     interface: str = ""  #: what its application speaks; known once it is ready
 
     def read_last_words(self) -> str:

@@ -103,8 +103,6 @@ class _Trial:
                         return interface
                     case wire.Failed(reason):
                         raise BootError(reason)
-                    case wire.Drain() | wire.Reopen():
-                        raise BootError(f"on the lifeline came what only a master sends: {message}")
 
     def leave(self, within_s: float) -> None:
         """Have the worker drain, its application shut down; raises BootError with what was wrong with that."""

@@ -18,7 +18,7 @@ class Lifeline:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
-        self._decoder = wire.Decoder()
+        self._decoder = wire.from_master()
 
     def end_with_master(self, within_s: float) -> None:
         """Have the kernel tell when the master dies, and end `within_s` later at the latest.
@@ -31,7 +31,7 @@ class Lifeline:
         if self._is_cut():  # the master died before the kernel was asked, and no signal comes any more
             signal.raise_signal(_MASTER_DIED)
 
-    def send(self, message: wire.Message) -> None:
+    def send(self, message: wire.FromWorker) -> None:
         """Tell the master; to a master that is gone there is nothing to tell."""
         self._socket.setblocking(True)
         with suppress(OSError):
@@ -40,7 +40,7 @@ class Lifeline:
     def listen(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_message: Callable[[wire.Message], None],
+        on_message: Callable[[wire.FromMaster], None],
         on_orphaned: Callable[[], None],
     ) -> None:
         """Call back for each message, and once when the master is gone."""

@@ -59,7 +59,7 @@ def main(assignment: Assignment) -> int:
             worker.boot(runner.get_loop())
             runner.run(worker.live())
     except BootError as error:
-        lifeline.send(wire.Failed(str(error)))
+        lifeline.send(wire.Failed(str(error)[: wire.REASON_CHARACTERS]))
         return int(ExitCode.NO_WORKER)
     return int(ExitCode.OK)
 
@@ -196,7 +196,7 @@ class Worker:
             drain.tell(alone)
             self._leave.set()
 
-        def on_message(message: wire.Message) -> None:
+        def on_message(message: wire.FromMaster) -> None:
             match message:
                 case wire.Drain():
                     drain.tell(message)
@@ -205,8 +205,6 @@ class Worker:
                     self._log.reopen()
                     if service.access:
                         service.access.reopen()
-                case wire.Ready() | wire.Failed():
-                    raise AssertionError(f"the master sent what only a worker sends: {message}")
 
         if self._leave.is_set():  # since the startup ended
             drain.tell(alone)

@@ -162,6 +162,22 @@ def test_an_application_that_cannot_start_is_3(file: Path, target: str, words: s
     assert words in done.stderr
 
 
+def test_of_an_endless_reason_the_beginning_is_told(file: Path, tmp_path: Path) -> None:
+    """An application that fails with a megabyte of text has failed like any other."""
+    (tmp_path / "wordy.py").write_text(
+        "async def application(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'not ' * 300000 + 'yet'})\n"
+    )
+    file.write_text(toml(merged(DEFAULTS, {"app": {"target": "wordy:application", "directory": str(tmp_path)}})))
+
+    done = asgid("-c", str(file))
+
+    assert done.returncode == 3
+    assert "not not not" in done.stderr
+    assert "garbled" not in done.stderr
+
+
 def test_a_missing_module_is_one_clear_message(file: Path) -> None:
     """A mistyped module is no traceback through asgid: what was asked for, and where it was looked for."""
     file.write_text(toml(merged(DEFAULTS, {"app": {"target": "no_such_module:application"}})))

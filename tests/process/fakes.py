@@ -36,7 +36,7 @@ class Fake:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self._lifeline = socket.socket(fileno=assignment.lifeline_fd)
-        self._decoder = wire.Decoder()
+        self._decoder = wire.from_master()
 
     def say(self, data: bytes) -> None:
         with suppress(OSError):  # nobody listens any more
@@ -48,7 +48,7 @@ class Fake:
     def beat(self) -> None:
         self.assignment.row[HEARTBEAT_NS] = time.monotonic_ns()
 
-    def hear(self) -> Iterator[wire.Message]:
+    def hear(self) -> Iterator[wire.FromMaster]:
         """Beat, and yield what the master says, until it is gone."""
         while True:
             self.beat()

@@ -343,21 +343,29 @@ def test_a_killed_worker_is_replaced_and_its_sibling_stays(build: Build):
         r"null\n",
         r'{"is": "ready"}\n',
         r'{"is": []}\n',
-        r'{"is": "drain", "grace_s": 1, "linger_s": 1}\n',
+        r'{"is": "drain", "grace_s": 1.0, "linger_s": 1.0}\n',
+        r'{"is": "failed", "reason": {"a": [1]}}\n',
+        "[" * 60000 + r"\n",
+        "x" * 100000,
     ],
+    ids=range(11),
 )
 def test_a_worker_that_writes_garbage_harms_nobody_else(build: Build, garbage):
-    """An application that gets hold of the lifeline can end neither the master nor its siblings."""
+    """An application that gets hold of the lifeline ends neither the master nor its siblings; it is said once, and
+    nothing more that comes there is believed.
+    """
     house = build("writes_garbage")
     house.environment["GARBAGE"] = garbage
     house.start()
     before = house.pids()
     house.signal("USR1")
     garbled = house.logged("lifeline garbled")
+    house.signal("USR1")
 
     assert (garbled["slot"], garbled["level"]) == (1, "error")
     assert before[0] in house.pids()
     assert house.stop() == 0
+    assert len(house.log_events("lifeline garbled")) == 1
 
 
 def test_a_worker_whose_last_words_cannot_be_written_ends_all_the_same(build: Build):

@@ -129,7 +129,7 @@ def test_what_it_is_given_leaves_no_trace():
         (aborts, ["ended while it booted", "by SIGABRT", "in aborts"]),
         (closes_its_lifeline, ["closed its lifeline"]),
         (writes_garbage, ["no such message", "hello"]),
-        (says_what_only_a_master_says, ["only a master", "Reopen"]),
+        (says_what_only_a_master_says, ["no such message", "reopen"]),
         (fakes.crashes_after_ready, ["it boots", "with code 1"]),
         (fakes.hangs, ["it boots", "timeouts.graceful", "in _sleeps_in_here"]),
         (fakes.never_drains, ["it boots", "timeouts.graceful"]),

@@ -4,23 +4,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgid.wire import Decoder, Drain, Failed, Message, Ready, Reopen, encode
-
-_SECONDS = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
-_MESSAGES: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Ready, st.text()),
-    st.builds(Failed, st.text()),
-    st.builds(Drain, _SECONDS, _SECONDS),
-    st.builds(Reopen),
+from asgid.wire import (
+    MOST_BYTES,
+    REASON_CHARACTERS,
+    Drain,
+    Failed,
+    FromMaster,
+    FromWorker,
+    Ready,
+    Reopen,
+    encode,
+    from_master,
+    from_worker,
 )
 
+_SECONDS = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+_FROM_WORKER: st.SearchStrategy[FromWorker] = st.builds(Ready, st.text()) | st.builds(Failed, st.text())
+_FROM_MASTER: st.SearchStrategy[FromMaster] = st.builds(Drain, _SECONDS, _SECONDS) | st.builds(Reopen)
 
-@given(st.lists(_MESSAGES, max_size=5), st.data())
-def test_messages_come_back_the_same_however_the_stream_is_cut(messages, data):
+
+@pytest.mark.parametrize(("decoding", "said"), [(from_worker, _FROM_WORKER), (from_master, _FROM_MASTER)])
+@given(data=st.data())
+def test_messages_come_back_the_same_however_the_stream_is_cut(decoding, said, data):
     """A socket keeps order and no borders."""
+    messages = data.draw(st.lists(said, max_size=5))
     stream = b"".join(encode(message) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    decoder = Decoder()
+    decoder = decoding()
     received = [
         message
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
@@ -36,18 +46,71 @@ def test_a_message_is_one_line_whatever_it_says(reason):
     line = encode(Failed(reason))
 
     assert line.count(b"\n") == 1
-    assert [Failed(reason)] == Decoder().feed(line)
+    assert [Failed(reason)] == from_worker().feed(line)
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"{}\n", b"ready\n", b'{"is": "fork"}\n', b'{"interface": "wsgi"}\n', b"\xff\n"]
+    "line",
+    [
+        b"\n",
+        b"{}\n",
+        b"ready\n",
+        b'{"is": "fork"}\n',
+        b'{"is": ["ready"]}\n',
+        b'{"interface": "wsgi"}\n',
+        b'{"is": "ready", "interface": null}\n',
+        b'{"is": "failed", "reason": {"a": [1]}}\n',
+        b'{"is": "ready", "interface": "wsgi", "slot": 1}\n',
+        encode(Reopen()),
+        encode(Drain(1.0, 1.0)),
+        b"\xff\n",
+        b"[" * (MOST_BYTES - 1) + b"\n",
+        encode(Failed("a" * MOST_BYTES)),
+    ],
+    ids=range(14),
 )
 def test_what_asgid_does_not_write_is_refused(line):
     """An application that writes into its worker's lifeline must not pass for a worker that is ready."""
     with pytest.raises(ValueError):
-        Decoder().feed(line)
+        from_worker().feed(line)
+
+
+@pytest.mark.parametrize("line", [encode(Ready("wsgi")), b'{"is": "drain", "grace_s": "1", "linger_s": 1.0}\n'])
+def test_what_no_master_writes_is_refused(line):
+    """A worker is as strict as its master."""
+    with pytest.raises(ValueError):
+        from_master().feed(line)
+
+
+def test_a_line_without_an_end_is_not_held():
+    """Who writes for ever into a lifeline does not fill the master's memory."""
+    decoder = from_worker()
+
+    assert [] == decoder.feed(b"x" * MOST_BYTES)
+    with pytest.raises(ValueError, match="so long"):
+        decoder.feed(b"x")
+
+
+@pytest.mark.parametrize("garbage", [b"hello\n", encode(Reopen()), b"x" * (MOST_BYTES + 1)], ids=range(3))
+def test_a_garbled_stream_stays_garbled(garbage):
+    """Nothing after it is believed, also not by the program that goes on in this one's place."""
+    decoder = from_worker()
+    with pytest.raises(ValueError):
+        decoder.feed(garbage)
+
+    for later in (decoder, from_worker(decoder.half_read)):
+        with pytest.raises(ValueError):
+            later.feed(b"\n" + encode(Ready("wsgi")))
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\x00", "é", "\N{GRINNING FACE}", "\ud83d"])
+def test_the_longest_reason_fits_whatever_it_is_made_of(character):
+    """What JSON makes of a character is twelve bytes at most."""
+    failed = Failed(character * REASON_CHARACTERS)
+
+    assert [failed] == from_worker().feed(encode(failed))
 
 
 def test_half_a_message_is_none():
     """A worker killed while it wrote has said nothing."""
-    assert Decoder().feed(encode(Ready("wsgi"))[:-1]) == []
+    assert from_worker().feed(encode(Ready("wsgi"))[:-1]) == []
