@@ -132,4 +132,10 @@ def _tcp(text: str) -> Address:
             IPv4Address(host)
         except AddressValueError as error:
             raise ValueError(f"no IPv4 address: {error}") from None
+    else:
+        try:
+            host.encode("idna")  # as getaddrinfo() will, whose error would be nobody's
+        except UnicodeError:
+            how = "between its dots are 1 to 63 letters, digits or hyphens"
+            raise ValueError(f"{host!r} is no host name: {how}") from None
     return Tcp(host, int(port))

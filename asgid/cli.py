@@ -218,7 +218,7 @@ def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
 
     from asgid.worker.access import check_template
 
-    if not Path(config.app.directory).is_dir():
+    if not os.path.isdir(config.app.directory):  # Path.is_dir() raises for a name that is too long
         yield ("app", "directory"), f"there is no directory {Path(config.app.directory).absolute()}"
     if config.log.access.enabled:
         try:

@@ -78,7 +78,8 @@ def _duration(*, zero: bool = False, off: bool = False) -> Kind:
             # Division by 1000 is exact where a product with 0.001 is not: "7ms" is 0.007.
             seconds = float(match[1]) / 1000 if match[2] == "ms" else float(match[1]) * _DURATIONS[match[2]]
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            seconds = float(min(value, _LONGEST_S + 1))  # an integer of any length comes from a file
+            # An integer of any length comes from a file, and float() takes none of 309 digits.
+            seconds = float(max(-1, min(value, _LONGEST_S + 1)))
         if seconds == 0 and off:
             return math.inf
         if not (seconds > 0 or (zero and seconds == 0)):

@@ -80,6 +80,10 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         (("check", "-c", "no-such-file.toml"), 78),
         (("hello:application", "--set", "workers.cuont=1"), 78),
         (("hello:application", "-w", "none"), 78),
+        (("hello:application", "-b", "app..internal:80"), 78),
+        (("hello:application", "--set", "metrics.bind=app..internal:80"), 78),
+        (("hello:application", "--set", "app.directory=/" + "a" * 300), 78),
+        (("hello:application", "--set", "timeouts.graceful=-1" + "0" * 400), 78),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )

@@ -135,6 +135,14 @@ def misspell_a_key(daemon: Daemon, taken: int) -> None:
     daemon.configure(workers={"cuont": 3})
 
 
+def name_an_impossible_directory(daemon: Daemon, taken: int) -> None:
+    daemon.configure(app={"directory": "/" + "a" * 300})
+
+
+def name_an_impossible_host(daemon: Daemon, taken: int) -> None:
+    daemon.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "app..internal:80"}])
+
+
 def raise_at_import(daemon: Daemon, taken: int) -> None:
     daemon.configure(app={"target": "raises_at_import:application"})
 
@@ -172,6 +180,8 @@ REFUSED = [
     (break_the_file, "invalid_config", r"asgid\.toml:2"),
     (misspell_a_key, "invalid_config", r"asgid\.toml:\d+.*cuont.*count"),
     (ask_for_tls, "invalid_config", r"asgid\.toml:\d+.*tls.*no effect in this version"),
+    (name_an_impossible_directory, "invalid_config", r"asgid\.toml:\d+: app\.directory: there is no directory /aaa"),
+    (name_an_impossible_host, "invalid_config", r"asgid\.toml:\d+: listen\.bind: 'app\.\.internal' is no host name"),
     (raise_at_import, "rolled_back", "the tables of this application were never made"),
     (write_half_a_module, "rolled_back", r"SyntaxError.*half\.py"),
     (fail_at_startup, "rolled_back", "the database of this application is down"),
