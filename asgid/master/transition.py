@@ -6,6 +6,7 @@ systemd.
 """
 
 import time
+import traceback
 from collections.abc import Callable
 
 from setproctitle import setproctitle
@@ -48,22 +49,28 @@ class Transitions:
         self._entitle(committed)
 
     def prepare(self) -> Plan | None:
-        """Read the file anew and bind what is new; return the plan for the supervisor, None where that was refused."""
+        """Read the file anew and bind what is new; return the plan for the supervisor, None where that was refused.
+
+        It is a border: whatever goes wrong here, the workers that serve are no part of it, and the master lives on.
+        """
         number = self.newest + 1
         self._notifier.reloading(f"reloading, generation {number}")
         try:
-            config = self._load()
+            return self._prepare()
         except ConfigError as error:
             for problem in error.problems:
                 self._log.error("configuration refused", place=problem.place, key=problem.key, problem=problem.message)
             self._verdict("invalid_config", number, str(error.problems[0]))
-            return None
-        try:
-            config = generations.with_passed(config, self._listeners.inherited)
-            opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses))
         except UnavailableError as error:
             self._verdict("rolled_back", number, str(error))
-            return None
+        except Exception as error:  # noqa: BLE001 - a fault of asgid itself
+            self._log.error("reload failed", stack=traceback.format_exc())
+            self._verdict("invalid_config", number, f"a fault of asgid itself: {error!r}")
+        return None
+
+    def _prepare(self) -> Plan:
+        config = generations.with_passed(self._load(), self._listeners.inherited)
+        opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses))
         for held in opened:
             self._log.info("listening", listener=held.name, address=held.bound)
         if keys := generations.needs_restart(self.config, config):

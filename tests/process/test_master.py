@@ -428,6 +428,24 @@ def test_a_reload_to_an_address_that_is_taken_starts_nothing(build: Build):
     assert house.pids() == before
 
 
+def test_a_reload_that_fails_as_nobody_foresaw_ends_nobody(build: Build):
+    """This master's `load` raises what no `load` should: it has a verdict and a stack, and the next reload works."""
+    house = build("well").start()
+    before = house.pids()
+    house.file.unlink()
+    verdict = house.reload()
+
+    assert verdict["event"] == "reload refused"
+    assert "a fault of asgid itself: FileNotFoundError" in verdict["reason"]
+    assert "read_text" in house.logged("reload failed")["stack"]
+    assert house.pids() == before
+    assert house.metric("asgid_reloads_total", result="invalid_config") == 1
+
+    house.write_settings()
+
+    assert house.reload()["event"] == "reload committed"
+
+
 def test_a_reload_opens_what_is_new_and_closes_what_nobody_uses_any_more(build: Build, tmp_path: Path):
     """The listener that stays keeps its queue, and a socket file goes with its listener."""
     file = tmp_path / "shop.sock"
