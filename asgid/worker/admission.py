@@ -4,7 +4,7 @@ Connections and requests are counted apart: an idle connection costs a descripto
 for it to go.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum, auto
 from math import inf
@@ -98,7 +98,9 @@ class Places(Generic[Waiting]):
     def __init__(self, cap: int, room: int, patience: float) -> None:
         self._cap, self._room, self._patience = cap, room, patience
         self.taken = 0
-        self._waiting: deque[tuple[float, Waiting]] = deque()  # with the time at which its patience ends
+        # With the time at which its patience ends: one patience for all, so who came first stands first in both orders.
+        # A plain dict looks again and again at the holes that were left at its beginning.
+        self._waiting: OrderedDict[Waiting, float] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -110,23 +112,27 @@ class Places(Generic[Waiting]):
             return Entry.BEGINS
         if len(self._waiting) >= self._room:
             return Entry.REFUSED
-        self._waiting.append((now + self._patience, who))
+        self._waiting[who] = now + self._patience
         return Entry.WAITS
 
     def leave(self) -> Waiting | None:
         """Give a place back; return who has it now, and is to begin."""
         if self._waiting:
-            return self._waiting.popleft()[1]
+            return self._waiting.popitem(last=False)[0]
         self.taken -= 1
         return None
 
     def forget(self, who: Waiting) -> None:
         """Strike out who does not wait any more."""
-        self._waiting = deque(entry for entry in self._waiting if entry[1] is not who)
+        self._waiting.pop(who, None)
 
     def overdue(self, now: float) -> list[Waiting]:
         """Strike out and return those whose patience has ended."""
         gone: list[Waiting] = []
-        while self._waiting and self._waiting[0][0] <= now:
-            gone.append(self._waiting.popleft()[1])
+        for who, ends in self._waiting.items():
+            if ends > now:
+                break
+            gone.append(who)
+        for who in gone:
+            del self._waiting[who]
         return gone

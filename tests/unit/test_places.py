@@ -1,5 +1,7 @@
 """Requests at a time: so many begin, so many wait, the rest is refused; and whoever waited longest goes first."""
 
+from time import process_time
+
 import pytest
 
 from asgid.config import Limits
@@ -51,6 +53,22 @@ def test_who_has_left_is_struck_out():
 
     assert len(full) == 1
     assert full.leave() == "d"
+
+
+def test_a_crowd_that_leaves_costs_no_more_than_it_did_to_come():
+    """Each is struck out by itself, however many wait: by a look at all of them this takes eight seconds."""
+    full = Places[object](1, 20_000, 5.0)
+    crowd = [object() for _ in range(20_001)]
+    for who in crowd:
+        full.enter(who, 0.0)
+
+    begun = process_time()
+    for who in crowd[1:10_001]:
+        full.forget(who)
+    taken = [full.leave() for _ in range(10_000)]
+
+    assert crowd[10_001:] == taken
+    assert process_time() - begun < 1.0
 
 
 def test_patience_ends_in_the_order_of_arrival():
