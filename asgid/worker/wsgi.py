@@ -56,8 +56,10 @@ def adapt(app: "WSGIApplication", threads: int) -> Application:
     except ModuleNotFoundError as error:
         raise BootError("app.interface: WSGI needs a2wsgi, which pip install 'asgid[wsgi]' brings") from error
 
-    def begin(environ: Any, start_response: Any) -> _Call:
+    def begin(environ: Any, start_response: Any) -> Iterable[bytes]:
         call: _Call = environ["asgi.scope"][_CALL]
+        if call.is_over:  # it was given up before it had a thread: who was told so may have asked again
+            return ()
         call.begin(environ, start_response)
         return call
 
@@ -67,8 +69,11 @@ def adapt(app: "WSGIApplication", threads: int) -> Application:
         call = _Call(app, scope, receive, send)
         if task := asyncio.current_task():
             _CALLS[task] = call
-        # No thread can be cancelled: one that nobody waits for any more goes on, and what it says finds no taker.
-        await asyncio.shield(bridge({**_plain(scope), _CALL: call}, receive, call.send))
+        try:
+            # No thread can be cancelled: one that nobody waits for any more goes on, and what it says finds no taker.
+            await asyncio.shield(bridge({**_plain(scope), _CALL: call}, receive, call.send))
+        finally:
+            call.is_over = True
         if call.failure:
             raise call.failure
 

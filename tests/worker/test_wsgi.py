@@ -639,6 +639,31 @@ async def test_a_request_that_is_given_up_frees_its_thread():
 
 
 @on_a_loop
+async def test_a_request_that_is_given_up_before_it_has_a_thread_never_runs():
+    """Its client was told that it failed, and may have sent it again: an order would be executed twice."""
+    go, begun = threading.Event(), []
+
+    def order(environ):
+        begun.append(environ["PATH_INFO"])
+        go.wait(10)
+        return b"done"
+
+    async with Worker(adapt(answering(order), 1), timeouts={"request": "3s"}) as running:
+        clients = [await running.connect() for _ in range(2)]
+        for client, path in zip(clients, ("/first", "/second"), strict=True):
+            await client.send(request("POST", path))
+        await until(lambda: begun)
+        running.pass_time(4)
+        assert [504, 504] == [(await client.answer()).status for client in clients]
+
+        go.set()
+        last = await running.connect()
+        await last.send(request("POST", "/last"))
+        assert b"done" == (await last.answer()).body
+        assert ["/first", "/last"] == begun
+
+
+@on_a_loop
 async def test_so_many_run_at_once_as_there_are_threads():
     """And the loop is nobody's: it serves the others meanwhile."""
     both = threading.Barrier(3)
