@@ -14,10 +14,9 @@ from types import ModuleType
 
 from asgid.config import Config
 from asgid.errors import BootError
+from asgid.worker.failure import said
 from asgid.worker.interface import Loaded, adapted, named
 
-#: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
-_SAID_CHARACTERS = 300
 #: What stands in each traceback of an import, and is nobody's fault.
 _MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__), __file__)
 _STANDARD_LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
@@ -63,7 +62,7 @@ def _module(name: str) -> ModuleType:
     except BaseException as error:  # whatever an import may do
         place = _where(error, f'in "{_unfinished(name)}"')
         raise BootError(
-            f'app.target: importing "{name}" failed: {_said(error)} ({place}){_package(name, error)}'
+            f'app.target: importing "{name}" failed: {said(error)} ({place}){_package(name, error)}'
         ) from error
 
 
@@ -110,7 +109,7 @@ def _barrier(place: str) -> str:
 
 def _package(name: str, error: BaseException) -> str:
     """Return a hint where a module was taken out of its package: then its relative imports lead nowhere."""
-    if not (isinstance(error, ImportError) and "no known parent package" in _text(error)):
+    if not (isinstance(error, ImportError) and "no known parent package" in said(error)):
         return ""
     above, package = os.path.split(os.getcwd())
     return f'; it is part of a package: write target = "{package}.{name}:..." and directory = "{above}" in [app]'
@@ -127,7 +126,7 @@ def _attribute(module: ModuleType, path: str) -> object:
         except AttributeError as error:
             raise BootError(f"app.target: {_no_attribute(found, known, name)}") from error
         except BaseException as error:  # a property, or a module's own __getattr__, may do anything
-            raise BootError(f'app.target: reading "{name}" failed: {_said(error)} ({_where(error)})') from error
+            raise BootError(f'app.target: reading "{name}" failed: {said(error)} ({_where(error)})') from error
         known += f"{'.' if number else ':'}{name}"
     return found
 
@@ -166,7 +165,7 @@ def _made(factory: object, target: str) -> object:
     try:
         return factory()
     except BaseException as error:
-        raise BootError(f'app.target: the factory "{target}" failed: {_said(error)} ({_where(error)})') from error
+        raise BootError(f'app.target: the factory "{target}" failed: {said(error)} ({_where(error)})') from error
 
 
 def _check_factory(factory: Callable[..., object], target: str) -> None:
@@ -204,21 +203,6 @@ def _meant(name: str, there: Iterable[str], prefix: str = "") -> str:
         return ""
     near = get_close_matches(name, there, n=1)
     return f'; did you mean "{prefix}{near[0]}"?' if near else ""
-
-
-def _said(error: BaseException) -> str:
-    """Return the error in one line."""
-    text = " ".join(_text(error).split())
-    if len(text) > _SAID_CHARACTERS:
-        text = f"{text[:_SAID_CHARACTERS]}..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as unreadable:  # noqa: BLE001 - its __str__ is the application's, and may do anything
-        return f"it cannot be shown: {type(unreadable).__name__}"
 
 
 def _where(error: BaseException, unknown: str = "no place known") -> str:

@@ -7,7 +7,6 @@ does not know the parser; it pulls on its connection for everything that concern
 
 import asyncio
 import sys
-import traceback
 from asyncio import CancelledError, Future, Task
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ from asgid.board import (
     observe,
 )
 from asgid.errors import AppError, ClientDisconnectedError, ClientError
-from asgid.worker import extensions
+from asgid.worker import extensions, failure
 from asgid.worker.response import COMPLETE, HELD, Message, Response, State
 from asgid.worker.scope import Scope
 
@@ -342,7 +341,7 @@ class Exchange:
             if isinstance(error, CancelledError | GeneratorExit) and self._is_ended_from_outside():
                 self._fail_for_cancelled()
                 raise
-            if self._has_lost_client and _stems_from_disconnect(error):
+            if self._has_lost_client and failure.stems_from_disconnect(error):
                 return  # we said so ourselves, and the application let it through: nothing is wrong
             self._service.row[EXCEPTIONS] += 1
             self._service.log.error(  # noqa: TRY400 - it is no logging.Logger
@@ -350,7 +349,7 @@ class Exchange:
                 method=self.method,
                 path=self.path,
                 response=self.response.state.name.lower(),
-                stack=_stack_of(error),
+                stack=failure.stack_of(error, ours=1),
             )
             self._fail(500, "Internal Server Error")
 
@@ -403,35 +402,6 @@ class Exchange:
 
     def stack(self) -> str:
         """Return where the application's task waits, from its call inwards, and where its thread stands."""
-        lines: list[str] = []
-        awaited = self.task.get_coro() if self.task else None
-        # Task.get_stack() ends at the first frame, which is ours.
-        while awaited := getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None):
-            if frame := getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None):
-                lines += traceback.format_stack(frame, 1)
-        if self.task:
-            lines.append(self._service.elsewhere(self.task))
-        return "".join(lines)
-
-
-def _stems_from_disconnect(error: BaseException | None) -> bool:
-    """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it."""
-    seen: set[int] = set()  # `raise a from b` after `raise b from a` makes a ring, and this must end all the same
-    while error is not None and id(error) not in seen:
-        if isinstance(error, OSError):
-            return True
-        if isinstance(error, BaseExceptionGroup):
-            return all(_stems_from_disconnect(part) for part in error.exceptions)
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _stack_of(error: BaseException) -> str:
-    # From the application inwards: the frames of this file say nothing about the fault.
-    trace = error.__traceback__.tb_next if error.__traceback__ else None
-    try:
-        return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
-    except BaseException as unreadable:  # noqa: BLE001 - a SyntaxError whose offset is no number, a __dir__ that exits
-        name, why = type(error).__name__, type(unreadable).__name__
-        return "".join([*traceback.format_tb(trace), f"{name}, which cannot be shown: {why}"])
+        if self.task is None:
+            return ""
+        return failure.stack_within(self.task.get_coro()) + self._service.elsewhere(self.task)

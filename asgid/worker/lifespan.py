@@ -6,12 +6,12 @@ for one that does not speak it.
 """
 
 import asyncio
-import traceback
 from enum import Enum, auto
 from typing import Any, Literal
 
 from asgid.errors import AppError, BootError
 from asgid.log import Log
+from asgid.worker import failure
 from asgid.worker.service import Application, Event
 
 #: The version of the lifespan specification, which is counted by itself.
@@ -91,13 +91,13 @@ class Lifespan:
     def _on_error(self, error: BaseException) -> None:
         if self._failure is not None:  # it has said so already, and then raised it again
             return
-        said, stack = _shown(error)
+        said = failure.said(error)
         if self._phase is _Phase.SILENT and self._mode == "auto":
             self._unsupported(said)
             return
         if self._phase is not _Phase.STOPPED:
             self._failure = said
-        self._log.error("application failed in its lifespan", stack=stack)
+        self._log.error("application failed in its lifespan", stack=failure.stack_of(error, ours=1))
 
     def _unsupported(self, why: str) -> None:
         self._is_supported, self.state = False, None
@@ -129,13 +129,3 @@ class Lifespan:
             case _:
                 raise AppError(f"{message['type']!r} is not expected while the lifespan is {self._phase.name.lower()}")
         self._answered.set()
-
-
-def _shown(error: BaseException) -> tuple[str, str]:
-    """Return the error alone, and with its stack."""
-    try:
-        said, stack = traceback.format_exception_only(error), traceback.format_exception(error)
-    except BaseException as unreadable:  # noqa: BLE001 - a SyntaxError whose offset is no number, a __dir__ that exits
-        said = [f"{type(error).__name__}, which cannot be shown: {type(unreadable).__name__}"]
-        stack = [*traceback.format_tb(error.__traceback__), *said]
-    return "".join(said).strip(), "".join(stack).rstrip()

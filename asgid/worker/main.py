@@ -20,7 +20,7 @@ from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import privileges
+from asgid.worker import failure, privileges
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
@@ -237,7 +237,7 @@ class Worker:
         error = context.get("exception")
         if isinstance(error, ClientDisconnectedError):  # a task of the application's sent to a client that had left
             return
-        stack = "".join(traceback.format_exception(error)).rstrip() if isinstance(error, BaseException) else ""
+        stack = failure.stack_of(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
 
     def _entitle(self, state: str) -> None:

@@ -114,7 +114,7 @@ FAILS_TO_START = {
     "exits": (SystemExit(3), "SystemExit: 3"),
     "raises what looks like a cancellation": (asyncio.CancelledError("no"), "CancelledError"),
     "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
-    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError, which cannot be shown: TypeError"),
+    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError: no"),
     "returns": (None, "returned before it said lifespan.startup.complete"),
     "says what is not expected": (STOPPED, "not expected while the lifespan is starting"),
 }
@@ -151,7 +151,7 @@ FAILS_TO_STOP = {
     "says so": ({"type": "lifespan.shutdown.failed", "message": "lost a file"}, "lost a file"),
     "raises": (ValueError("lost a file"), "ValueError: lost a file"),
     "exits": (SystemExit(3), "SystemExit: 3"),
-    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError, which cannot be shown: TypeError"),
+    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError: no (app.py, line 1)"),
 }
 
 

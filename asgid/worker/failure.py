@@ -1,0 +1,56 @@
+"""What is told of an application that failed, or hangs: its error, the way that led to it, and where it waits.
+
+Its objects are its own, and to show one may fail like all that it does. So nothing here raises: what cannot be shown is
+named by its type, and by what showing it raised.
+"""
+
+import traceback
+
+#: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
+_SAID_CHARACTERS = 300
+
+
+def said(error: BaseException) -> str:
+    """Return an error in one line."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException as unreadable:  # noqa: BLE001 - its __str__ is the application's, and may do anything
+        text = f"it cannot be shown: {type(unreadable).__name__}"
+    if len(text) > _SAID_CHARACTERS:
+        text = f"{text[:_SAID_CHARACTERS]}..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def stack_of(error: BaseException, ours: int = 0) -> str:
+    """Return an error's traceback but for its `ours` outermost frames, which say nothing about the fault."""
+    trace = error.__traceback__
+    for _ in range(ours):
+        trace = trace and trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    except BaseException as unreadable:  # noqa: BLE001 - a SyntaxError whose offset is no number, a __dir__ that exits
+        name, why = type(error).__name__, type(unreadable).__name__
+        return "".join([*traceback.format_tb(trace), f"{name}, which cannot be shown: {why}"])
+
+
+def stack_within(call: object) -> str:
+    """Return where a coroutine waits, from what it awaits inwards."""
+    lines: list[str] = []
+    # Task.get_stack() ends at the first frame, which is ours.
+    while call := getattr(call, "cr_await", None) or getattr(call, "gi_yieldfrom", None):
+        if frame := getattr(call, "cr_frame", None) or getattr(call, "gi_frame", None):
+            lines += traceback.format_stack(frame, 1)
+    return "".join(lines)
+
+
+def stems_from_disconnect(error: BaseException | None) -> bool:
+    """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it."""
+    seen: set[int] = set()  # `raise a from b` after `raise b from a` makes a ring, and this must end all the same
+    while error is not None and id(error) not in seen:
+        if isinstance(error, OSError):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(stems_from_disconnect(part) for part in error.exceptions)
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
