@@ -35,6 +35,9 @@ class Pulse:
         service, now = self._service, monotonic()
         service.row[HEARTBEAT_NS] = monotonic_ns()
         service.row[LAG_NS] = max(0, int((now - self._due) * 1e9))
+        # First of all: what follows touches what is the application's, and a beat that fails must not be the last one.
+        self._due = now + self._interval
+        self._timer = service.loop.call_later(self._interval, self._beat)
         service.admission.second_passed()
         service.common_lines = _common_lines(service)
         # Closing one takes it out of the set: look at a copy.
@@ -48,8 +51,6 @@ class Pulse:
         if service.unread:
             self._look_for_departed()
         self._look_for_slow_requests(now)
-        self._due = now + self._interval
-        self._timer = service.loop.call_later(self._interval, self._beat)
 
     def _look_for_departed(self) -> None:
         """Where reading is paused nobody tells us that the client has left, and a long poll would wait for ever."""

@@ -5,6 +5,7 @@ import asyncio
 import h11
 import pytest
 
+from asgid.board import HEARTBEAT_NS
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
 
 
@@ -351,3 +352,32 @@ async def test_a_slow_request_is_logged_once_with_its_stack():
         assert ("warning", "slow request", "/slow") == (line.level, line.event, line.fields["path"])
         assert "dawdle" in str(line.fields["stack"])
         assert 1 == worker.counts["SLOW"]
+
+
+class _Stubborn(asyncio.Future[None]):
+    """A future of the application's own that lets nobody cancel it."""
+
+    def cancel(self, msg: object = None) -> bool:
+        raise ValueError(msg)
+
+
+@on_a_loop
+async def test_a_beat_that_fails_is_not_the_last_one():
+    """Else the worker would soon be taken for one that stands still, and be aborted with all that it has in hand."""
+    waits = _Stubborn()
+
+    async def stay(scope, receive, send):
+        await waits
+        await respond(send)
+
+    async with Worker(stay, timeouts={"request": "3s", "heartbeat": "1s", "blocked": "1s"}) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        with pytest.raises(ValueError, match="None"):
+            worker.pass_time(4)
+        beat_ns = worker.row[HEARTBEAT_NS]
+        await until(lambda: worker.row[HEARTBEAT_NS] > beat_ns)
+
+        waits.set_result(None)
+        assert 200 == (await client.answer()).status
