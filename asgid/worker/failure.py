@@ -8,6 +8,8 @@ import traceback
 
 #: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
 _SAID_CHARACTERS = 300
+#: Calls within calls that are looked at: as many as Python lets wait for each other, and a __getattr__ may invent more.
+_DEEPEST = 1000
 
 
 def said(error: BaseException) -> str:
@@ -36,21 +38,31 @@ def stack_of(error: BaseException, ours: int = 0) -> str:
 def stack_within(call: object) -> str:
     """Return where a coroutine waits, from what it awaits inwards."""
     lines: list[str] = []
-    # Task.get_stack() ends at the first frame, which is ours.
-    while call := getattr(call, "cr_await", None) or getattr(call, "gi_yieldfrom", None):
-        if frame := getattr(call, "cr_frame", None) or getattr(call, "gi_frame", None):
-            lines += traceback.format_stack(frame, 1)
+    try:
+        for _ in range(_DEEPEST):
+            # Task.get_stack() ends at the first frame, which is ours.
+            call = getattr(call, "cr_await", None) or getattr(call, "gi_yieldfrom", None)
+            if not call:
+                break
+            if frame := getattr(call, "cr_frame", None) or getattr(call, "gi_frame", None):
+                lines += traceback.format_stack(frame, 1)
+    except BaseException as unreadable:  # noqa: BLE001 - what is awaited is the application's: its __getattr__, its length
+        lines.append(f"  what is awaited there cannot be shown: {type(unreadable).__name__}\n")
     return "".join(lines)
 
 
-def stems_from_disconnect(error: BaseException | None) -> bool:
-    """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it."""
-    seen: set[int] = set()  # `raise a from b` after `raise b from a` makes a ring, and this must end all the same
-    while error is not None and id(error) not in seen:
+def stems_from_disconnect(error: BaseException | None, above: frozenset[int] = frozenset()) -> bool:
+    """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it.
+
+    `above` are those that have led to it.
+    """
+    while error is not None and id(error) not in above:
         if isinstance(error, OSError):
             return True
+        # `raise a from b` after `raise b from a` makes a ring, and `raise group.exceptions[0]` within its `except` too:
+        # this must end all the same.
+        above |= {id(error)}
         if isinstance(error, BaseExceptionGroup):
-            return all(stems_from_disconnect(part) for part in error.exceptions)
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
+            return all(stems_from_disconnect(part, above) for part in error.exceptions)
+        error = error.__context__ if error.__cause__ is None else error.__cause__
     return False
