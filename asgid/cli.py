@@ -142,12 +142,18 @@ def _check_takeover(fd: int) -> None:
     """Raise UnavailableError where this version cannot go on with what the running one would leave to it."""
     from asgid import __version__, config
     from asgid.errors import ConfigError, UnavailableError
+    from asgid.log import Output
     from asgid.master import upgrade
+    from asgid.user import user_of
 
     try:
-        config.parse(upgrade.read(fd).config, "the settings in force")
+        settings = config.parse(upgrade.read(fd).config, "the settings in force")
     except (ConfigError, OSError, ValueError) as error:
         raise UnavailableError(f"version {__version__} cannot take over; restart instead: {error}") from error
+    try:
+        Output(settings.log.output, user_of(settings.process)).close()
+    except (LookupError, OSError) as error:
+        raise UnavailableError(f"log.output: the file in force cannot be opened: {error}") from error
 
 
 def _config(arguments: Namespace) -> ExitCode:

@@ -49,7 +49,7 @@ class Holdings:
 
 def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
     """Return everything that a start under `settings` needs, or raise UnavailableError and leave nothing behind."""
-    log = Log(settings.log.level, settings.log.format, settings.log.output, user_of(settings.process))
+    log = _log(settings)
     with ExitStack() as undo:
         pid_file = PidFile(settings.process.pid_file) if settings.process.pid_file else None
         if pid_file:
@@ -67,11 +67,11 @@ def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
 
 
 def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
-    """Return what the program before this one held; all of it is open already."""
+    """Return what the program before this one held; all of it is open already, but for the log."""
     settings = config.parse(left.config, "the settings in force")
     return Holdings(
         settings,
-        Log(settings.log.level, settings.log.format, settings.log.output, user_of(settings.process)),
+        _log_or_stderr(settings),
         None if left.pid_file_fd is None else PidFile(settings.process.pid_file, left.pid_file_fd),
         Listeners(left.inherited, left.listeners),
         _board(left.board_fd),
@@ -79,6 +79,20 @@ def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
         None if left.endpoint_fd is None else socket.socket(fileno=left.endpoint_fd),
         Notifier(environ),
     )
+
+
+def _log(settings: Config) -> Log:
+    return Log(settings.log.level, settings.log.format, settings.log.output, user_of(settings.process))
+
+
+def _log_or_stderr(settings: Config) -> Log:
+    """Return the log. The trial has opened it, but that is a moment ago, and there is no program to go back to."""
+    try:
+        return _log(settings)
+    except (LookupError, OSError) as error:
+        log = Log(settings.log.level, settings.log.format, "stderr")
+        log.warning("log.output cannot be opened; standard error takes its place", problem=str(error))
+        return log
 
 
 def _board(fd: int) -> Board:

@@ -164,14 +164,24 @@ def test_upgrades_can_follow_each_other(releases: Releases, start: Start):
     assert daemon.stop() == 0
 
 
+class AtHome(Daemon):
+    """A daemon whose log is a file at a whole path, in a directory of its own; what it says is found all the same."""
+
+    def __init__(self, directory: Path, **tables: object) -> None:
+        self.logs = directory / "logs"
+        self.logs.mkdir(parents=True)
+        (directory / "stderr").touch()
+        (self.logs / "asgid.log").hardlink_to(directory / "stderr")
+        log = {"output": str(self.logs / "asgid.log"), "access": {"output": str(directory / "access.log")}}
+        settings = {"app": {"target": "pid:application"}, "workers": {"count": 1}, "log": log}
+        super().__init__(directory, settings | tables, ("-c", str(directory / "asgid.toml")))
+
+
 def test_what_names_whole_paths_needs_no_working_directory(releases: Releases, tmp_path: Path):
     """A deployment has removed the release that asgid was started in: workers are replaced, HUP and USR2 work."""
-    home, release = tmp_path / "home", tmp_path / "release"
-    home.mkdir()
+    release = tmp_path / "release"
     release.mkdir()
-    log = {"output": str(home / "stderr"), "access": {"output": str(home / "access.log")}}
-    settings = {"app": {"target": "pid:application"}, "workers": {"count": 1}, "log": log}
-    with Daemon(home, settings, ("-c", str(home / "asgid.toml"))) as daemon:
+    with AtHome(tmp_path / "home") as daemon:
         daemon.prefix = ("env", f"--chdir={release}")
         daemon.start()
         release.rmdir()
@@ -186,6 +196,37 @@ def test_what_names_whole_paths_needs_no_working_directory(releases: Releases, t
 
         assert version_of(daemon) == "two"
         assert [event["signal"] for event in daemon.log_events(level="error")] == ["SIGKILL"]
+
+
+def test_a_log_that_cannot_be_opened_any_more_fails_the_trial(releases: Releases, tmp_path: Path):
+    """The program that runs has it open, and goes on with it."""
+    with AtHome(tmp_path / "home") as daemon:
+        daemon.start()
+        old = daemon.workers()
+        shutil.rmtree(daemon.logs)
+        daemon.signal("USR2")
+        refused = eventually(lambda: daemon.log_events("upgrade refused"), within=20)[0]
+
+        assert "log.output: the file in force cannot be opened: [Errno 2] No such file" in refused["reason"]
+        assert daemon.workers() == old
+
+
+def test_a_log_that_is_closed_between_trial_and_takeover_ends_nothing(releases: Releases, tmp_path: Path):
+    """Standard error takes its place; the workers that were taken over serve on, for the reload finds it too."""
+    with AtHome(tmp_path / "home") as daemon:
+        daemon.start()
+        old = daemon.workers()
+        daemon.signal("USR2")
+        eventually(lambda: daemon.log_events("replacing the program"), within=10)
+        shutil.rmtree(daemon.logs)
+        eventually(lambda: daemon.log_events("reload refused"), within=10)
+        said = daemon.log_events("log.output cannot be opened; standard error takes its place", level="warning")
+
+        assert [f"[Errno 2] No such file or directory: '{daemon.logs / 'asgid.log'}'"] == [
+            event["problem"] for event in said
+        ]
+        assert daemon.workers() == old
+        assert int(get(daemon.address()).body) in old
 
 
 # What must be refused, and must not hurt. `broken` makes the fault, the rest is what the operator is told.
