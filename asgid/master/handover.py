@@ -50,8 +50,9 @@ class ListenerPart:
     bind: str
     name: str
     backlog: int
-    inode: int | None
+    inode: int | None  #: of the socket file, where there is one
     fd: int
+    device: int | None = None  #: the file system of the inode
 
 
 @dataclass(slots=True)

@@ -34,6 +34,46 @@ _REASONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """The file of a unix socket that was bound here. Who may write in its directory may put another in its place."""
+
+    path: str
+    inode: int
+    device: int | None  #: None where the program before this one did not hand it over
+
+    @classmethod
+    def at(cls, path: str) -> "SocketFile":
+        found = os.lstat(path)
+        return cls(path, found.st_ino, found.st_dev)
+
+    def give(self, listen: Listen) -> None:
+        """Give it its owner, its group and its mode: to the file that was looked at, whatever its name leads to since.
+
+        Raises OSError, and UnavailableError where another file has its name.
+        """
+        fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not self._is(os.fstat(fd)):
+                raise UnavailableError(f"unix:{self.path}: another file has taken the place of the socket's")
+            same = f"/proc/self/fd/{fd}"  # fchmod(2) takes no O_PATH
+            if listen.owner or listen.group:
+                os.chown(same, _uid(listen.owner), _gid(listen.group))
+            os.chmod(same, listen.mode)
+        finally:
+            os.close(fd)
+
+    def remove(self) -> None:
+        """Remove it while it is still the one; no other file can have its inode number while the socket is open."""
+        with suppress(OSError):
+            if self._is(os.lstat(self.path)):
+                os.unlink(self.path)
+
+    def _is(self, found: os.stat_result) -> bool:
+        is_same = found.st_ino == self.inode and self.device in (None, found.st_dev)
+        return is_same and stat.S_ISSOCK(found.st_mode)
+
+
 @dataclass(slots=True)
 class Held:
     """A listening socket, and what it was asked for with."""
@@ -42,7 +82,7 @@ class Held:
     address: Address
     socket: socket.socket
     backlog: int
-    inode: int | None = None  #: of the socket file, where there is one
+    file: SocketFile | None = None  #: where it is a unix socket with a file
 
     @property
     def bound(self) -> str:
@@ -67,7 +107,10 @@ class Listeners:
         self._held: dict[Address, list[Held]] = {}
         for part in left:
             address, sock = parse(part.bind), socket.socket(fileno=part.fd)
-            self._held.setdefault(address, []).append(Held(part.name, address, sock, part.backlog, part.inode))
+            file = None
+            if isinstance(address, Unix) and part.inode is not None:
+                file = SocketFile(address.path, part.inode, part.device)
+            self._held.setdefault(address, []).append(Held(part.name, address, sock, part.backlog, file))
 
     def __iter__(self) -> Iterator[Held]:
         return chain.from_iterable(self._held.values())
@@ -79,7 +122,15 @@ class Listeners:
     def parts(self) -> tuple[ListenerPart, ...]:
         """Return what the next program needs to know of each."""
         return tuple(
-            ListenerPart(str(held.address), held.name, held.backlog, held.inode, held.socket.fileno()) for held in self
+            ListenerPart(
+                str(held.address),
+                held.name,
+                held.backlog,
+                held.file.inode if held.file else None,
+                held.socket.fileno(),
+                held.file.device if held.file else None,
+            )
+            for held in self
         )
 
     def open(self, wanted: Iterable[Listen]) -> list[Held]:
@@ -102,9 +153,9 @@ class Listeners:
             for held in self._held[parse(listen.bind)]:
                 held.name, held.backlog = listen.label, listen.backlog
                 held.socket.listen(listen.backlog)
-                if isinstance(held.address, Unix) and held.inode is not None:
+                if held.file:
                     try:
-                        _give(held.address.path, held.inode, listen)
+                        held.file.give(listen)
                     except (OSError, UnavailableError) as error:
                         problems.append(str(error))
         return problems
@@ -112,9 +163,8 @@ class Listeners:
     def close(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             for held in self._held.pop(address):
-                # The file first: while the socket is open, no other file can have its inode number.
-                if isinstance(address, Unix) and held.inode is not None:
-                    _remove(address.path, held.inode)
+                if held.file:
+                    held.file.remove()
                 held.socket.close()
 
     def of(self, listens: Iterable[Listen]) -> tuple[Listener, ...]:
@@ -128,13 +178,13 @@ class Listeners:
     def _open(self, listen: Listen) -> Iterator[Held]:
         address = parse(listen.bind)
         try:
-            for sock, inode in self._sockets(address, listen):
+            for sock, file in self._sockets(address, listen):
                 _listen(sock, listen.backlog)
-                yield Held(listen.label, address, sock, listen.backlog, inode)
+                yield Held(listen.label, address, sock, listen.backlog, file)
         except OSError as error:
             raise unavailable(address, error) from error
 
-    def _sockets(self, address: Address, listen: Listen) -> Iterator[tuple[socket.socket, int | None]]:
+    def _sockets(self, address: Address, listen: Listen) -> Iterator[tuple[socket.socket, SocketFile | None]]:
         match address:
             case Tcp():
                 yield open_tcp(address), None
@@ -226,7 +276,7 @@ def _open_abstract(address: Abstract) -> socket.socket:
     return sock
 
 
-def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, int]:
+def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, SocketFile]:
     _clear(address)
     sock = socket.socket(socket.AF_UNIX)
     try:
@@ -236,25 +286,16 @@ def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, int]:
             sock.bind(address.path)
         finally:
             os.umask(umask)
-        inode = os.stat(address.path).st_ino
+        file = SocketFile.at(address.path)
         try:
-            _give(address.path, inode, listen)
+            file.give(listen)
         except (OSError, UnavailableError):
-            _remove(address.path, inode)
+            file.remove()
             raise
     except (OSError, UnavailableError):
         sock.close()
         raise
-    return sock, inode
-
-
-def _give(path: str, inode: int, listen: Listen) -> None:
-    """Give the file that was made here its owner, its group and its mode."""
-    if os.stat(path).st_ino != inode:
-        raise UnavailableError(f"unix:{path}: another file has taken the place of the socket's")
-    if listen.owner or listen.group:
-        os.chown(path, _uid(listen.owner), _gid(listen.group))
-    os.chmod(path, listen.mode)
+    return sock, file
 
 
 def _clear(address: Unix) -> None:
@@ -275,12 +316,6 @@ def _clear(address: Unix) -> None:
         except BlockingIOError:
             pass
     raise UnavailableError(f"cannot listen on {address}: another server answers there; stop it first")
-
-
-def _remove(path: str, inode: int) -> None:
-    with suppress(OSError):
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
 
 
 def _adopt(fd: int, address: Address) -> socket.socket:

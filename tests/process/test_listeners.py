@@ -7,12 +7,14 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asgid.config import Listen
 from asgid.errors import UnavailableError
+from asgid.master.handover import ListenerPart
 from asgid.master.listeners import Held, Listeners
 
 
@@ -444,6 +446,65 @@ def test_a_file_in_the_place_of_a_kept_socket_file_keeps_its_rights(door, tmp_pa
 
     (problem,) = door.refresh(listens(f"unix:{file}"))
     assert "No such file" in problem
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_what_has_the_number_of_a_socket_file_keeps_its_rights_where_it_is_another(tmp_path: Path, is_link):
+    """A link to a socket is not followed, and a plain file is no socket: numbers repeat on another file system, and an
+    older version hands no more of them over.
+    """
+    file, victim = tmp_path / "shop.sock", tmp_path / "victim"
+    with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as others:
+        sock.bind(str(tmp_path / "moved.sock"))
+        if is_link:
+            others.bind(str(victim))
+            file.symlink_to(victim)
+        else:
+            file.touch()
+            victim = file
+        found = victim.stat()
+        door = _Door({}, [ListenerPart(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()))])
+
+        assert [f"unix:{file}: another file has taken the place of the socket's"] == door.refresh(
+            listens(f"unix:{file}")
+        )
+        assert found.st_mode == victim.stat().st_mode
+
+        door.close(door.addresses)
+
+        assert is_link == file.is_symlink()
+        assert victim.exists()
+
+
+def test_a_socket_file_of_the_same_number_on_another_file_system_is_another(tmp_path: Path):
+    """It is neither changed nor removed."""
+    file = tmp_path / "shop.sock"
+    with socket.create_server(str(file), family=socket.AF_UNIX) as sock:
+        found = file.stat()
+        part = ListenerPart(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()), found.st_dev + 1)
+        door = _Door({}, [part])
+
+        assert len(door.refresh(listens(f"unix:{file}"))) == 1
+        assert file.stat().st_mode == found.st_mode
+
+        door.close(door.addresses)
+
+        assert file.exists()
+
+
+def test_a_socket_file_that_was_handed_over_is_ours(door, tmp_path: Path):
+    """Its rights change with the configuration, and it goes with its listener, in the next program too."""
+    file = tmp_path / "shop.sock"
+    held = door.one(f"unix:{file}")
+    (part,) = door.parts()
+    after = _Door({}, [replace(part, fd=os.dup(held.socket.fileno()))])
+
+    assert [] == after.refresh([Listen.model_validate({"bind": f"unix:{file}", "mode": "0606"})])
+    assert stat.S_IMODE(file.stat().st_mode) == 0o606
+
+    after.close(after.addresses)
+
+    assert not file.exists()
 
 
 def test_a_worker_gets_the_listeners_of_its_configuration_in_the_order_of_the_file(door, tmp_path: Path):

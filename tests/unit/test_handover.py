@@ -35,7 +35,10 @@ HANDOVER = Handover(
         exits={ExitReason.BLOCKED: 1},
     ),
     children=(ChildPart(0, 7, 811, 17.0, 8, 9, '{"is": "rea'), ChildPart(3, 6, 812, 1.5, 10, 11, "")),
-    listeners=(ListenerPart("127.0.0.1:0", "web", 2048, None, 5), ListenerPart("unix:/run/a", "unix:/run/a", 1, 42, 6)),
+    listeners=(
+        ListenerPart("127.0.0.1:0", "web", 2048, None, 5),
+        ListenerPart("unix:/run/a", "unix:/run/a", 1, 42, 6, 65),
+    ),
     notes=Notes(
         started=1.0,
         began=1_600_000_000.0,
