@@ -4,11 +4,17 @@ The lock is the kernel's and goes with the process; a file that a killed master 
 asking. It is removed at the end only while it is still ours.
 """
 
+import errno
 import fcntl
 import os
-from contextlib import suppress
+import struct
+from contextlib import ExitStack, suppress
 
 from asgid.errors import UnavailableError
+
+# struct flock (fcntl(2)): type, whence, start, length, and a pid, which must be 0. From 0, length 0: the whole file.
+_FLOCK = struct.Struct("hhqqi0q")
+_REASONS = {errno.ELOOP: "it is a symbolic link, and what it leads to would be overwritten"}
 
 
 class PidFile:
@@ -22,15 +28,16 @@ class PidFile:
             self._path = path
         if fd is not None:
             self._fd = fd
+            with suppress(OSError):
+                _lock(fd)  # as that program did, or before that one flock(2), which another start does not see
             return
-        self._fd = self._lock()
-        # A master that ends removes its file, perhaps after we opened it and before we had the lock: then ours is on
-        # a file that has no name.
-        while not self._is_named():
-            os.close(self._fd)
-            self._fd = self._lock()
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            self._fd = self._locked()
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            reason = _REASONS.get(error.errno or 0, error.strerror)
+            raise UnavailableError(f"process.pid_file: cannot write {self._path}: {reason}") from error
 
     @property
     def fd(self) -> int:
@@ -39,28 +46,52 @@ class PidFile:
     def remove(self) -> None:
         """Remove the file while it is still ours, and let the lock go."""
         with suppress(OSError):
-            if self._is_named():
+            if self._is_named(self._fd):
                 os.unlink(self._path)
         os.close(self._fd)
 
-    def _lock(self) -> int:
-        try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise UnavailableError(f"process.pid_file: cannot write {self._path}: {error.strerror}") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = os.pread(fd, 20, 0).decode(errors="replace").strip()
-            os.close(fd)
-            raise UnavailableError(
-                f"process.pid_file: {self._path} belongs to a running master (pid {other}); stop that one first"
-            ) from None
-        return fd
+    def _locked(self) -> int:
+        """Return the file that has our path, locked: (1) one that is free; (2) another, where the lock was had by who
+        may read it, for that is no master; (3) another, where a master that ended has removed it before we had the
+        lock.
+        """
+        while True:
+            with ExitStack() as undo:
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+                undo.callback(os.close, fd)
+                is_ours = _lock(fd)
+                if not is_ours and _is_held_by_a_writer(fd):
+                    other = os.pread(fd, 20, 0).decode(errors="replace").strip()
+                    raise UnavailableError(
+                        f"process.pid_file: {self._path} belongs to a running master (pid {other}); stop that one first"
+                    )
+                if self._is_named(fd):
+                    if is_ours:
+                        undo.pop_all()
+                        return fd
+                    os.unlink(self._path)
 
-    def _is_named(self) -> bool:
-        """Whether the file under our path is the one that we have locked."""
+    def _is_named(self, fd: int) -> bool:
+        """Whether it is this file that our path leads to."""
         try:
-            return os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+            return os.path.samestat(os.lstat(self._path), os.fstat(fd))
         except FileNotFoundError:
             return False
+
+
+def _lock(fd: int) -> bool:
+    """Lock the file, and return whether that could be. The lock belongs to the open file, and survives execve(2).
+
+    Of flock(2) it would take no more than the right to read, so that any user could keep a master from starting.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held_by_a_writer(fd: int) -> bool:
+    """Whether a lock is held that takes the right to write: what a reader may have would not be in a reader's way."""
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

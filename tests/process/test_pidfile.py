@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ from asgid.master.pidfile import PidFile
 
 HOLDER = "import sys; from asgid.master.pidfile import PidFile; p = PidFile(sys.argv[1]); print('held', flush=True); "
 LEAVES = HOLDER + "sys.stdin.read()"
+NEXT = "import sys; print('executed', flush=True); sys.stdin.read()"
+EXECUTES = (
+    "import os, sys; from asgid.master.pidfile import PidFile; p = PidFile(sys.argv[1]); "
+    f"os.set_inheritable(p.fd, True); os.execv(sys.executable, [sys.executable, '-c', {NEXT!r}])"
+)
 
 
 @pytest.fixture
@@ -77,6 +83,62 @@ def test_a_second_master_is_refused_and_told_whom_to_stop(path: Path):
         held.remove()
 
 
+@pytest.mark.parametrize("how", ["flock", "record lock"])
+def test_who_may_only_read_the_file_keeps_no_master_from_starting(path: Path, how: str):
+    """Any user can lock what he can read, and hold on to it; a second master is refused all the same."""
+    path.write_text("1\n")
+    with path.open() as readers:
+        if how == "flock":
+            fcntl.flock(readers, fcntl.LOCK_EX)
+        else:
+            fcntl.fcntl(readers, fcntl.F_OFD_SETLK, struct.pack("hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        held = PidFile(str(path))
+
+        assert path.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(UnavailableError, match="belongs to a running master"):
+            PidFile(str(path))
+
+    held.remove()
+
+    assert not path.exists()
+
+
+def test_a_link_is_not_followed(path: Path, tmp_path: Path):
+    """What it leads to would be overwritten."""
+    victim = tmp_path / "victim"
+    victim.write_text("data")
+    path.symlink_to(victim)
+
+    with pytest.raises(UnavailableError, match=f"cannot write {path}: it is a symbolic link"):
+        PidFile(str(path))
+
+    assert victim.read_text() == "data"
+
+
+def test_the_lock_is_still_there_in_the_next_program(path: Path):
+    """USR2: the process executes another program, to which it leaves the descriptor."""
+    with subprocess.Popen(
+        [sys.executable, "-c", EXECUTES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as first:
+        assert first.stdout
+        assert first.stdout.readline() == b"executed\n"
+
+        with pytest.raises(UnavailableError, match=rf"belongs to a running master \(pid {first.pid}\)"):
+            PidFile(str(path))
+
+
+def test_a_lock_of_the_other_kind_is_made_ours_when_it_is_taken_over(path: Path):
+    """An older version locked the file with flock(2)."""
+    with path.open("w") as left:
+        fcntl.flock(left, fcntl.LOCK_EX)
+        held = PidFile(str(path), os.dup(left.fileno()))
+
+        with pytest.raises(UnavailableError, match="belongs to a running master"):
+            PidFile(str(path))
+
+        held.remove()
+
+
 def test_a_file_from_before_is_overwritten_to_its_end(path: Path):
     """A longer number leaves no digits behind."""
     path.write_text("12345678901234567890\nand more\n")
@@ -108,14 +170,14 @@ def test_a_file_that_is_gone_already_is_no_trouble(path: Path):
 
 def test_a_file_that_its_master_removes_while_we_wait_for_the_lock_is_made_anew(path: Path, monkeypatch):
     """A lock on a file without a name would let a third master in beside us."""
-    flock, before = fcntl.flock, len(os.listdir("/proc/self/fd"))
+    lock, before = fcntl.fcntl, len(os.listdir("/proc/self/fd"))
 
-    def remove_and_lock(fd: int, how: int) -> None:
-        monkeypatch.setattr(fcntl, "flock", flock)
+    def remove_and_lock(fd: int, command: int, argument: bytes) -> object:
+        monkeypatch.setattr(fcntl, "fcntl", lock)
         path.unlink()
-        flock(fd, how)
+        return lock(fd, command, argument)
 
-    monkeypatch.setattr(fcntl, "flock", remove_and_lock)
+    monkeypatch.setattr(fcntl, "fcntl", remove_and_lock)
     held = PidFile(str(path))
 
     assert path.read_text() == f"{os.getpid()}\n"
