@@ -116,7 +116,9 @@ CELLS = sum(_WIDTHS)
 _FIRST_COUNTER = sum(width for _, width in _GAUGES)
 
 STRIDE = 1024  # cells from row to row: room for the counters of later versions
-SLOTS = 1024  # more than any count of workers we accept, old and new generation together; untouched rows cost no memory
+SLOTS = 1024  # untouched rows cost no memory
+#: So many workers may be wanted. As many again in a surge find slots; where drains take long, a start waits for one.
+MOST_WORKERS = 500
 BYTES = (SLOTS * STRIDE + 1) * 8  # and one cell of the master's: how many slots were ever used
 
 #: What must be equal, and the cells by name with offset and width, for whoever takes the board over.

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from asgid import address
+from asgid.board import MOST_WORKERS
 from asgid.config.contradictions import contradictions
 from asgid.config.draft import Draft
 from asgid.config.kinds import (
@@ -124,7 +125,7 @@ class Listen(Table):
 class Workers(Table):
     """How many processes serve, and when one makes room for a new one."""
 
-    count: Annotated[int | Literal["auto"], whole(1, 500, word="auto", means="auto")] = Field(
+    count: Annotated[int | Literal["auto"], whole(1, MOST_WORKERS, word="auto", means="auto")] = Field(
         "auto", description="processes that serve; auto: one for each CPU that affinity and cgroup quota leave us"
     )
     threads: Annotated[int, whole(1, 1000)] = Field(
@@ -201,7 +202,7 @@ class Limits(Table):
 class Reload(Table):
     """How a new generation of workers takes over at SIGHUP."""
 
-    surge: Annotated[int, whole(1, 500)] = Field(
+    surge: Annotated[int, whole(1, MOST_WORKERS)] = Field(
         1,
         description=(
             "workers above the count while old and new overlap; with as many as the count no old worker goes before "

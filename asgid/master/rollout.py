@@ -14,6 +14,7 @@ this file does not know; it is shown the live ones. Nothing here reads a clock.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from asgid.board import MOST_WORKERS
 from asgid.master.lifecycle import Plan, State, Worker
 from asgid.master.steps import Began, Committed, RolledBack, Superseded
 
@@ -88,7 +89,7 @@ class Rollout:
         return [Superseded(plan.generation) for plan in given_up if plan]
 
     def scale(self, change: int) -> None:
-        """Want more or fewer workers (never less than one), until the next plan."""
+        """Want more or fewer workers (at least one, MOST_WORKERS at most), until the next plan."""
         self.committed, self.target = _scaled(self.committed, change), _scaled(self.target, change)
 
     def pause(self) -> list[Superseded]:
@@ -144,4 +145,4 @@ def _serves(plan: Plan, live: Collection[Worker]) -> bool:
 
 
 def _scaled(plan: Plan | None, change: int) -> Plan | None:
-    return plan and replace(plan, wanted=max(1, plan.wanted + change))
+    return plan and replace(plan, wanted=min(max(1, plan.wanted + change), MOST_WORKERS))

@@ -3,9 +3,9 @@
 Boot, crash, scale, recycle, reload, roll-back and stop are one comparison. The roll-out says how many workers of which
 plan there should be; here is decided who comes, who goes, and when.
 
-Four invariants, held by a property test over random facts: draining never takes SERVING below wanted; a spawn never
-takes live above wanted + surge; a quiet world converges to `wanted` fresh workers of one generation; a stop empties the
-house. And: at most two generations live at once.
+Five invariants, held by a property test over random facts: draining never takes SERVING below wanted; a spawn never
+takes live above wanted + surge, nor a slot that the board has not; a quiet world converges to `wanted` fresh workers of
+one generation; a stop empties the house. And: at most two generations live at once.
 
 Every method takes the fact and the time, and returns steps. Nothing here reads a clock, forks, signals or logs.
 """
@@ -16,6 +16,7 @@ from itertools import count
 from signal import SIGKILL
 from typing import Self
 
+from asgid.board import SLOTS
 from asgid.errors import ExitCode
 from asgid.master.backoff import Backoff
 from asgid.master.handover import Standing
@@ -107,11 +108,12 @@ class Supervisor:
         return self.reconcile(now)
 
     def scale(self, change: int, now: float) -> list[Step]:
-        """More or fewer workers (never less than one), until the next reload."""
+        """More or fewer workers (at least one, MOST_WORKERS at most), until the next reload."""
         if self.rollout.is_paused:
             return []
-        self.owed += [StartReason.SCALE] * change
+        before = self.rollout.wanted
         self.rollout.scale(change)
+        self.owed += [StartReason.SCALE] * (self.rollout.wanted - before)
         return self.reconcile(now)
 
     def pause(self, now: float) -> list[Step]:
@@ -226,7 +228,8 @@ class Supervisor:
 
     def _spawns(self, now: float) -> Iterator[Step]:
         surge = max((plan.surge for plan, _ in self.desired()), default=0)
-        room = self.wanted + surge - len(self.live())
+        # Who drains has a slot too: where all are taken, a start waits until one of them is gone.
+        room = min(self.wanted + surge - len(self.live()), SLOTS - len(self.workers))
         for plan, number in self.desired():
             for _ in range(min(number - len(self.fresh(plan)), room)):
                 # A target is not held back: if it fails, it is rolled back and not tried again.

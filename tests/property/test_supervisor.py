@@ -2,6 +2,7 @@
 
 from signal import SIGKILL
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -30,6 +31,16 @@ settings.register_profile("supervisor", max_examples=300, stateful_step_count=60
 settings.load_profile("supervisor")
 
 PICK = st.integers(min_value=0, max_value=1000)
+SLOTS = 12
+
+
+@pytest.fixture(autouse=True)
+def _a_small_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that random worlds fill: as many workers as may be wanted fit, but not with the largest surge, nor with all
+    who drain.
+    """
+    monkeypatch.setattr("asgid.master.supervisor.SLOTS", SLOTS)
+    monkeypatch.setattr("asgid.master.rollout.MOST_WORKERS", 7)
 
 
 class World(RuleBasedStateMachine):
@@ -69,6 +80,7 @@ class World(RuleBasedStateMachine):
             match step:
                 case Spawn(slot, generation):
                     assert slot not in self.processes, "a spawn takes no slot that is not free"
+                    assert slot < SLOTS, "a spawn takes no slot that the board has not"
                     self.processes[slot] = generation
                 case Drain(slot, generation) | Signal(slot, generation) | Dump(slot, generation):
                     assert self.processes.get(slot) == generation, "no step addresses a worker that is not there"
@@ -153,7 +165,7 @@ class World(RuleBasedStateMachine):
         self.tell(self.supervisor.tick(self.now, beats))
 
     @precondition(lambda self: not self.is_over() and not self.supervisor.is_stopping)
-    @rule(wanted=st.integers(1, 5), surge=st.integers(1, 3))
+    @rule(wanted=st.integers(1, 5), surge=st.integers(1, 9))
     def hup(self, wanted: int, surge: int) -> None:
         self.tell(self.plan(wanted, surge))
 

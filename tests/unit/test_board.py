@@ -144,6 +144,11 @@ def test_a_row_belongs_to_its_slot(rows):
     assert rows.row(3)[board.CELLS - 1] == 0
 
 
+def test_as_many_as_may_be_wanted_find_slots_with_as_large_a_surge():
+    """Else a reload could wait for itself."""
+    assert 2 * board.MOST_WORKERS < board.SLOTS
+
+
 @pytest.mark.parametrize("slot", [-1, board.SLOTS])
 def test_a_slot_outside_the_board_is_a_fault_that_names_it(rows, slot):
     """A negative index must not reach another worker's row."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from asgid.board import MOST_WORKERS
 from asgid.master.lifecycle import Plan, StartReason, Worker
 from asgid.master.rollout import Rollout
 from asgid.master.steps import Began, Committed, RolledBack, Superseded
@@ -186,7 +187,9 @@ def test_what_is_given_up_has_its_verdict_but_for_a_start():
 
 
 def test_scaling_counts_for_what_serves_and_for_what_is_rolled_out():
-    """Not for a plan that waits: it brings its own number. The last worker stays."""
+    """Not for a plan that waits: it brings its own number. The last worker stays,
+    and no more come than a file may want.
+    """
     it = Rollout(OLD, NEW, NEXT)
     it.scale(+1)
 
@@ -196,6 +199,10 @@ def test_scaling_counts_for_what_serves_and_for_what_is_rolled_out():
         it.scale(-1)
 
     assert [plan.wanted for plan in it.plans] == [1, 1, 1]
+
+    it.scale(+1000)
+
+    assert [plan.wanted for plan in it.plans] == [MOST_WORKERS, MOST_WORKERS, 1]
 
 
 def test_a_pause_wants_nobody_until_the_next_plan():

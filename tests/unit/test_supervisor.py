@@ -1,10 +1,12 @@
 """The supervisor, told as stories: facts at their times, and exactly the steps that answer them."""
 
+from dataclasses import replace
 from math import inf, nextafter
 from signal import SIGABRT, SIGKILL
 
 import pytest
 
+from asgid.board import MOST_WORKERS, SLOTS
 from asgid.errors import ExitCode
 from asgid.master.lifecycle import ExitReason, Plan, StartReason, State
 from asgid.master.steps import (
@@ -430,6 +432,36 @@ def test_scaling_adds_a_worker_and_takes_the_youngest_away():
     assert supervisor.scale(+1, 10.0) == [Spawn(2, 1, StartReason.SCALE)]
     assert supervisor.ready(2, 10.5) == [Served(2, 1, 0.5)]
     assert supervisor.scale(-1, 11.0) == [drain(2, 1, ExitReason.SCALE)]
+
+
+def test_no_more_are_scaled_to_than_a_file_may_want():
+    """A TTIN that brings nobody is owed nothing: the start after a crash is counted as that."""
+    supervisor = serving(plan(1, MOST_WORKERS - 1))
+
+    assert supervisor.scale(+1, 10.0) == [Spawn(MOST_WORKERS - 1, 1, StartReason.SCALE)]
+    assert [supervisor.scale(+1, 10.0) for _ in range(2)] == [[], []]
+
+    supervisor.ready(MOST_WORKERS - 1, 10.0)
+    supervisor.exited(7, -SIGKILL, 12.0)
+
+    assert supervisor.tick(13.0, {}) == [Spawn(7, 1, CRASH)]
+
+
+def test_a_start_waits_for_a_slot_where_all_are_taken():
+    """Reloads of as many workers as may be, under a long grace: who drains keeps its slot until it is gone."""
+    now, most = 0.0, Plan(1, MOST_WORKERS, surge=MOST_WORKERS, settle=0.0, graceful=3600.0)
+    supervisor = serving(most)
+    for generation in (2, 3):
+        steps = supervisor.reload(replace(most, generation=generation), now)
+        while started := [step.slot for step in steps if isinstance(step, Spawn)]:
+            steps = [step for slot in started for step in supervisor.ready(slot, now)]
+
+    assert max(supervisor.workers) == SLOTS - 1
+    assert supervisor.rollout.is_under_way
+
+    supervisor.exited(0, 0, now)
+
+    assert 0 in supervisor.workers, "the slot is taken by the one that waited for it"
 
 
 def test_a_worker_too_many_that_does_not_serve_yet_goes_before_one_that_does():
