@@ -29,6 +29,7 @@ from asgid.master.snapshot import Snapshot, WorkerView
 DEADLINE_S = 10.0  #: from accept to the end
 MOST_CLIENTS = 64
 _HEAD_BYTES = 8192
+_LINGER_BYTES = 2**20  # what a client may send after its request
 _PAUSE_S = 1.0  # where descriptors ran out: the queue stays readable, and would keep the loop spinning
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -104,9 +105,10 @@ class Endpoint:
 
     def _respond(self, received: bytes) -> bytes | None:
         """Return the response to what was received, None while more is wanted."""
-        received = received.lstrip(b"\r\n")  # RFC 9112 section 2.2
+        size, received = len(received), received.lstrip(b"\r\n")  # RFC 9112 section 2.2
         end = _END.search(received)
-        if (end.start() if end else len(received)) > _HEAD_BYTES:
+        behind = len(received) - end.start() if end else 0
+        if size - behind > _HEAD_BYTES:  # with the empty lines before it, of which there is no end either
             return _response(_text(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"send at most {_HEAD_BYTES} bytes"))
         if not end and _START.match(received):
             return None
@@ -150,7 +152,8 @@ class _Client:
     """One connection: it reads a request, writes the response, then waits for the client to close.
 
     It waits because closing with bytes unread makes the kernel reset the connection, which can take the response back
-    out of the client's hands (RFC 9112 section 9.6). `clients` holds it for as long as it lives.
+    out of the client's hands (RFC 9112 section 9.6). One that goes on and on gets that reset. `clients` holds it for as
+    long as it lives.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class _Client:
         self._respond = respond
         self._clients = clients
         self._received = b""
+        self._lingering_bytes = 0
         self._unsent = memoryview(b"")
         self._is_answered = False
         sock.settimeout(0)
@@ -196,6 +200,10 @@ class _Client:
                 self._is_answered = True
                 self._unsent = memoryview(response)
                 self._write()
+        else:
+            self._lingering_bytes += len(data)
+            if self._lingering_bytes > _LINGER_BYTES:
+                self.close()
 
     def _write(self, _mask: int = EVENT_WRITE) -> None:
         if self not in self._clients:

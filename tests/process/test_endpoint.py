@@ -253,6 +253,9 @@ def test_what_is_not_there_is_answered_with_what_is(house):
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\nx: " + b"y" * 9000 + b"\r\n\r\n", 431),
         (b"GET /" + b"y" * 9000, 431),
+        (b"\r\n" * 4500, 431),
+        (b"\r\n" * 4500 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"\r\n" * 4000 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", 200),
         (b"GET /livez HTTP/1.0\n\n", 200),
         (b"\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n", 200),
         (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /status HTTP/1.1\r\n\r\n", 200),
@@ -275,6 +278,15 @@ def test_a_request_may_come_a_byte_at_a_time(house):
             sock.send(bytes([byte]))
 
         assert _answer(sock)[0] == 200
+
+
+def test_who_goes_on_sending_behind_an_answer_is_cut_off(house):
+    """The master has better things to do than to read what nobody will answer."""
+    with house.connect() as sock:
+        sock.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+
+        with pytest.raises(ConnectionError):
+            sock.sendall(b"x" * 2**26)
 
 
 def test_a_client_that_never_reads_blocks_nobody(house):
