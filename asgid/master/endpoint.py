@@ -4,7 +4,8 @@ Nothing here waits for a client: one that never sends and one that never reads c
 at most, and the oldest makes room where many come. So the probes answer while every worker is stuck. Each connection
 carries one request.
 
-This file does not know what is measured, nor how a worker lives; it reads the snapshot and the board.
+This file does not know what is measured, nor how a worker lives; it reads the snapshot and the board. A snapshot
+asks the kernel about every worker, so the probes, which come often, do without one.
 """
 
 import errno
@@ -48,10 +49,18 @@ class Endpoint:
     """
 
     def __init__(
-        self, listening: socket.socket, selector: BaseSelector, snapshot: Callable[[], Snapshot], board: Board, log: Log
+        self,
+        listening: socket.socket,
+        selector: BaseSelector,
+        unready: Callable[[], str],
+        snapshot: Callable[[], Snapshot],
+        board: Board,
+        log: Log,
     ) -> None:
+        """`unready` says why nobody should be sent here, "" where all is well; it is asked often, and costs nothing."""
         self._listening = listening
         self._selector = selector
+        self._unready = unready
         self._snapshot = snapshot
         self._board = board
         self._log = log
@@ -138,10 +147,9 @@ class Endpoint:
         return _text(HTTPStatus.OK, "the master's loop turns")
 
     def _readyz(self, _accept: str) -> _Answer:
-        snapshot = self._snapshot()
-        if snapshot.is_ready:
-            return _text(HTTPStatus.OK, "ready")
-        return _text(HTTPStatus.SERVICE_UNAVAILABLE, "a stop has begun" if snapshot.stopping else "no worker is ready")
+        if problem := self._unready():
+            return _text(HTTPStatus.SERVICE_UNAVAILABLE, problem)
+        return _text(HTTPStatus.OK, "ready")
 
     def _status(self, _accept: str) -> _Answer:
         page = json.dumps(status(self._snapshot(), self._board), indent=2)

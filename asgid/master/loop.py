@@ -63,7 +63,9 @@ class Loop:
         self._log, self._listeners, self._board, self._notifier = held.log, held.listeners, held.board, held.notifier
         self._selector = selectors.DefaultSelector()
         self._endpoint = (
-            Endpoint(held.endpoint, self._selector, self._snapshot, held.board, held.log) if held.endpoint else None
+            Endpoint(held.endpoint, self._selector, self._unready, self._snapshot, held.board, held.log)
+            if held.endpoint
+            else None
         )
         self._supervisor = Supervisor.resume(predecessor.standing) if predecessor else Supervisor()
         self._crew = Crew(
@@ -359,6 +361,9 @@ class Loop:
             if worker.state is State.SERVING:
                 self._begin_term(worker.slot, now)
         self._reload()
+
+    def _unready(self) -> str:
+        return self._supervisor.unready
 
     def _snapshot(self) -> Snapshot:
         return self._view.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())

@@ -1,6 +1,4 @@
-"""What the master knows at one moment, as a value: the metrics, the probes and the status page all read this and
-nothing else.
-"""
+"""What the master knows at one moment, as a value: the metrics and the status page read this, and the board."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +57,7 @@ class Snapshot:
     generation: int  #: the committed one
     desired: int  #: workers wanted
     backing_off: int  #: workers wanted and not started, because starts fail
+    is_ready: bool  #: whether somebody can be served
     stopping: bool
     reloading: bool
     workers: Sequence[WorkerView]
@@ -76,8 +75,3 @@ class Snapshot:
     processes: Mapping[int, ProcessView]  #: of workers, by slot
     cpu_s: Mapping[int, float]  #: by slot, over all workers that ever were in it
     loop: str  #: uvloop or asyncio
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether at least one worker serves and no stop has begun."""
-        return not self.stopping and any(worker.state == "ready" for worker in self.workers)

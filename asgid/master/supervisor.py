@@ -199,6 +199,14 @@ class Supervisor:
         """How many workers must go on serving whatever changes."""
         return 0 if self.is_stopping else self.rollout.wanted
 
+    @property
+    def unready(self) -> str:
+        """Why nobody should be sent here; "" where at least one worker serves, and no stop has begun."""
+        if self.is_stopping:
+            return "a stop has begun"
+        is_served = any(worker.state is State.SERVING for worker in self.workers.values())
+        return "" if is_served else "no worker is ready"
+
     def desired(self) -> list[tuple[Plan, int]]:
         """Return how many workers of which plan there should be."""
         return [] if self.is_stopping else self.rollout.desired()

@@ -63,6 +63,7 @@ class View:
             generation=_generation(supervisor),
             desired=supervisor.wanted,
             backing_off=0 if supervisor.backoff.may_start(now) else supervisor.missing(),
+            is_ready=not supervisor.unready,
             stopping=supervisor.is_stopping,
             reloading=rollout.committed is not None and rollout.target is not None,
             workers=[

@@ -81,6 +81,7 @@ _SNAPSHOT = Snapshot(
     generation=3,
     desired=2,
     backing_off=1,
+    is_ready=True,
     stopping=False,
     reloading=False,
     workers=(WorkerView(0, 811, 3, "ready", 50.0), WorkerView(2, 812, 3, "draining", 40.0)),

@@ -425,6 +425,28 @@ def test_a_reload_forgets_the_failures_before_it():
 # Scale, recycle, pause
 
 
+def test_ready_is_whoever_has_a_worker_that_serves_and_no_stop_ahead():
+    """From the first ready until a stop, but for the moments in which nobody is left."""
+    supervisor = Supervisor()
+    supervisor.reload(plan(1, 1), 0.0)
+
+    assert supervisor.unready == "no worker is ready"
+
+    supervisor.ready(0, 1.0)
+
+    assert supervisor.unready == ""
+
+    supervisor.exited(0, 1, 2.0)
+
+    assert supervisor.unready == "no worker is ready"
+
+    supervisor.tick(3.0, {})
+    supervisor.ready(0, 3.0)
+    supervisor.stop(4.0)
+
+    assert supervisor.unready == "a stop has begun"
+
+
 def test_scaling_adds_a_worker_and_takes_the_youngest_away():
     """TTIN and TTOU; their starts are counted as such."""
     supervisor = serving(plan(1))
