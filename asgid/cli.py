@@ -13,6 +13,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from asgid.commands import COMMANDS
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
@@ -23,18 +25,6 @@ if TYPE_CHECKING:
     from asgid.master.upgrade import Program
     from asgid.source import Faults, Source
 
-#: What the master acts on. None of them may kill the program by default action, at any moment of its life.
-_SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGQUIT,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-)
 _COMMAND_LINE = "the command line"
 _DESCRIPTION = "Serve an ASGI application with supervised worker processes."
 _EPILOG = """\
@@ -50,10 +40,10 @@ def entry() -> NoReturn:
     """Be the program: `asgid` and `python -m asgid`."""
     # First of all, and before pydantic, whose import takes 0.1 s. What arrives from here on waits until the master
     # unblocks it, with its handlers in place.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
     code = main(sys.argv[1:])
     # And last of all: while Python takes itself down, it gives the signals it has handled their default action back.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
     sys.exit(code)
 
 
@@ -194,7 +184,7 @@ def _be_a_tool() -> None:
     """Let signals end what only prints: Ctrl-C, and a reader that has seen enough."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, COMMANDS)
 
 
 # -- where settings come from, and what is wrong with them here --------------------------------------------------------

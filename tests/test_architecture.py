@@ -18,7 +18,7 @@ FILES = {
 TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 
 PURE = (
-    *("errors", "board", "wire", "address"),
+    *("commands", "errors", "board", "wire", "address"),
     *("config", "config.kinds", "config.unready", "config.meant", "config.draft", "config.contradictions"),
     *("config.positions", "config.reference"),
     *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.exposition"),

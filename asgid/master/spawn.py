@@ -20,23 +20,13 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from asgid.assignment import DUMP, Assignment, WorkerMain
+from asgid.commands import COMMANDS
 from asgid.errors import ExitCode
 from asgid.wire import Decoder, FromWorker, from_worker
 
 #: The signals that mean something to the master; a worker ignores all but TERM.
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGQUIT,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGCHLD,
-)
-_WORKER_IGNORES = (*(signum for signum in SIGNALS if signum not in (signal.SIGTERM, signal.SIGCHLD)), DUMP)
+SIGNALS = (*COMMANDS, signal.SIGCHLD)
+_WORKER_IGNORES = (*(signum for signum in COMMANDS if signum != signal.SIGTERM), DUMP)
 
 
 @dataclass(slots=True)

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from asgid import cli
-from asgid.master import spawn
 from tests import daemon as daemons
 from tests.daemon import Daemon, eventually
 
@@ -88,8 +86,3 @@ def test_no_early_signal_ends_it(launch_early: Callable[[], Daemon], name: str) 
     assert daemon.is_running
     assert daemon.probe("/livez")[0] == 200
     assert daemon.stop() == 0
-
-
-def test_what_is_blocked_first_is_what_the_master_acts_on() -> None:
-    """One that only the master knew could kill a start; one that only the start knew would stay blocked for ever."""
-    assert {*cli._SIGNALS, signal.SIGCHLD} == {*spawn.SIGNALS}
