@@ -94,8 +94,9 @@ class Listen(Table):
     bind: Bind = Field(
         "127.0.0.1:8000",
         description=(
-            "host:port, [v6]:port, :port for all interfaces, unix:/path, unix:@abstract, fd:3 or systemd:NAME; where "
-            "nothing is written of [[listen]], the sockets that systemd passes"
+            "host:port, [v6]:port, :port for all interfaces, unix:/path, unix:@abstract, fd:3 or systemd:NAME; a start "
+            "looks a host name up, a reload takes a new one only from /etc/hosts; where nothing is written of "
+            "[[listen]], the sockets that systemd passes"
         ),
     )
     name: Line = Field("", description="its label in metrics and logs; the bind text if empty")

@@ -15,7 +15,9 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import chain
+from pathlib import Path
 
 from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
 from asgid.assignment import Listener
@@ -26,6 +28,7 @@ from asgid.master.handover import ListenerPart
 # struct tcp_info (linux/tcp.h): for a listening socket tcpi_unacked is the length of its queue, tcpi_sacked the queue's
 # limit.
 _TCP_INFO_BYTES, _QUEUE_OFFSET = 104, 24
+HOSTS = "/etc/hosts"
 _REASONS = {
     errno.EADDRINUSE: "the address is in use; `ss -lntxp` shows by whom",
     errno.EACCES: "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE",
@@ -133,11 +136,16 @@ class Listeners:
             for held in self
         )
 
-    def open(self, wanted: Iterable[Listen]) -> list[Held]:
-        """Bind all of `wanted` or none, and return them; raises UnavailableError for the first that cannot be."""
+    def open(self, wanted: Iterable[Listen], *, may_wait: bool = True) -> list[Held]:
+        """Bind all of `wanted` or none, and return them; raises UnavailableError for the first that cannot be.
+
+        Without `may_wait` that is also a host that a name server would have to be asked for.
+        """
         opened: list[Held] = []
         try:
             for listen in wanted:
+                if not may_wait:
+                    _expect_known(parse(listen.bind))
                 for held in self._open(listen):
                     self._held.setdefault(held.address, []).append(held)
                     opened.append(held)
@@ -206,6 +214,27 @@ class Listeners:
                 f"set FileDescriptorName={address.name} in the .socket unit and start it first"
             )
         return fds
+
+
+def _expect_known(address: Address) -> None:
+    """Raise UnavailableError for a host that is neither a number nor a name in the file of hosts: nsswitch.conf(5) has
+    that looked into before anybody is asked.
+    """
+    if not isinstance(address, Tcp) or not address.host or address.host in _names_of_hosts():
+        return
+    try:
+        ip_address(address.host)
+    except ValueError:
+        how = f"write its number, have the name in {HOSTS}, or restart"
+        raise UnavailableError(f"cannot listen on {address}: a reload asks no name server; {how}") from None
+
+
+def _names_of_hosts() -> set[str]:
+    try:
+        lines = Path(HOSTS).read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    return {name for line in lines for name in line.partition("#")[0].split()[1:]}
 
 
 def open_tcp(address: Tcp) -> socket.socket:

@@ -70,7 +70,8 @@ class Transitions:
 
     def _prepare(self) -> Plan:
         config = generations.with_passed(self._load(), self._listeners.inherited)
-        opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses))
+        # A resolver that does not answer holds who asks for up to 30 s, and the loop waits for nothing.
+        opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses), may_wait=False)
         for held in opened:
             self._log.info("listening", listener=held.name, address=held.bound)
         if keys := generations.needs_restart(self.config, config):

@@ -55,6 +55,37 @@ def listens(*binds: str) -> Iterable[Listen]:
 # TCP
 
 
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a machine knows of itself; every other name would be asked for."""
+    file = tmp_path / "hosts"
+    file.write_text("# 127.0.0.1 old.internal\n127.0.0.1 localhost here # there\n\n::1\tlocalhost6\n")
+    monkeypatch.setattr("asgid.master.listeners.HOSTS", str(file))
+
+    def answers(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        assert host in ("127.0.0.1", "localhost", "here"), "a name server is asked"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+
+
+@pytest.mark.usefixtures("hosts")
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:0", "here:0", ":0", "unix:@asgid-reload"])
+def test_who_may_not_wait_is_given_what_the_machine_knows(door, bind):
+    """A number, or a name in /etc/hosts."""
+    assert len(door.open(listens(bind), may_wait=False)) == 1
+
+
+@pytest.mark.usefixtures("hosts")
+@pytest.mark.parametrize("name", ["app.internal", "old.internal", "there"])
+def test_who_may_not_wait_is_refused_what_only_a_name_server_knows(door, name):
+    """Nothing is asked, what was bound before is closed, and the message says what to write."""
+    with pytest.raises(UnavailableError, match=f"{name}:80: a reload asks no name server; write its number"):
+        door.open(listens("127.0.0.1:0", f"{name}:80"), may_wait=False)
+
+    assert not door.addresses
+
+
 def test_a_port_that_the_kernel_chose_is_the_one_that_is_said(door):
     """`bound` is where a client gets through."""
     held = door.one("127.0.0.1:0")

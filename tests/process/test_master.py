@@ -446,6 +446,20 @@ def test_a_reload_that_fails_as_nobody_foresaw_ends_nobody(build: Build):
     assert house.reload()["event"] == "reload committed"
 
 
+def test_a_reload_waits_for_no_name_server(build: Build):
+    """A name that the machine does not know by itself is refused at once, and what serves goes on."""
+    house = build("well").start()
+    house.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}, {"bind": "shop.invalid:0"}])
+    verdict = house.reload()
+
+    assert verdict["event"] == "reload rolled back"
+    assert "cannot listen on shop.invalid:0: a reload asks no name server" in verdict["reason"]
+
+    house.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}])
+
+    assert house.reload()["event"] == "reload committed"
+
+
 def test_a_reload_opens_what_is_new_and_closes_what_nobody_uses_any_more(build: Build, tmp_path: Path):
     """The listener that stays keeps its queue, and a socket file goes with its listener."""
     file = tmp_path / "shop.sock"
