@@ -9,13 +9,18 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from asgid.assignment import Listener
+from asgid.log import Log
 
 #: How long a worker that is ahead leaves a connection to its siblings.
 STEP_BACK_S = 0.005
+#: How long a worker without a free descriptor accepts nobody; asyncio's own loop waits as long.
+PAUSE_S = 1.0
+#: A pause that follows the last one sooner has the same reason, which was said.
+_QUIET_S = 10.0
 
 
 class Doors:
@@ -26,29 +31,37 @@ class Doors:
         loop: asyncio.AbstractEventLoop,
         listeners: Sequence[Listener],
         connection: Callable[[Listener], asyncio.Protocol],
+        log: Log,
         say: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._loop, self._listeners, self._connection = loop, listeners, connection
+        self._log = log
         self._say = say  # whether this worker takes connections now
         self._servers: list[asyncio.Server] = []
-        self._opening: asyncio.Task[None] | None = None
-        self._is_open = False
+        self._opening: asyncio.Task[None] | None = None  # asked for, and not begun
+        self._quiet_until = 0.0
         self._is_ahead: Callable[[], bool] = _never
         self._watching = False
         self._look_at: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
-        """Begin to accept."""
-        self._is_open = True
+        """Begin to accept. Raises OSError where the system has no descriptor for it; then it has not begun."""
+        servers = self._servers = []
+        try:
+            for listener in self._listeners:
+                sock = socket.socket(fileno=os.dup(listener.fd))
+                servers.append(
+                    await self._loop.create_server(
+                        partial(self._connection, listener), sock=sock, backlog=listener.backlog
+                    )
+                )
+                if self._servers is not servers:  # closed meanwhile
+                    _close(servers)
+                    return
+        except OSError:
+            _close(servers)
+            raise
         self._say(True)
-        for listener in self._listeners:
-            sock = socket.socket(fileno=os.dup(listener.fd))
-            server = await self._loop.create_server(
-                partial(self._connection, listener), sock=sock, backlog=listener.backlog
-            )
-            self._servers.append(server)
-            if not self._is_open:  # closed meanwhile
-                self.close()
 
     def close(self) -> None:
         """Accept no more for now; who connects waits in the kernel's queue."""
@@ -56,17 +69,32 @@ class Doors:
         self._shut()
 
     def _shut(self) -> None:
-        self._is_open = False
         self._unwatch()
-        if self._opening:  # asked for, and not begun
+        if self._opening:
             self._opening.cancel()
             self._opening = None
-        while self._servers:
-            self._servers.pop().close()
+        servers, self._servers = self._servers, []
+        _close(servers)
 
     def reopen(self) -> None:
-        """Accept again."""
-        self._opening = self._loop.create_task(self.open())
+        """Accept again, as soon as there is a descriptor for it."""
+        self._opening = self._loop.create_task(self._reopen())
+
+    async def _reopen(self) -> None:
+        self._opening = None
+        try:
+            await self.open()
+        except OSError as error:
+            self.close()
+            self.tell_of_pause(error)
+            self._look_at = self._loop.call_later(PAUSE_S, self._look)
+
+    def tell_of_pause(self, error: OSError) -> None:
+        """Log why nobody is accepted for PAUSE_S; once, however often it is so (asyncio says it `backlog` times)."""
+        now = self._loop.time()
+        if now >= self._quiet_until:
+            self._log.warning("accepting pauses", reason=error.strerror, pause_s=PAUSE_S)
+        self._quiet_until = now + _QUIET_S
 
     def step_back(self, is_ahead: Callable[[], bool]) -> None:
         """Leave the next connection to a sibling; take it all the same where none does within STEP_BACK_S.
@@ -124,6 +152,11 @@ class Doors:
         # Whom the loop had accepted itself, its server tells us of a turn later: uvloop one, asyncio's own up to two.
         for _ in range(2):
             await asyncio.sleep(0)
+
+
+def _close(servers: Iterable[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()
 
 
 def _never() -> bool:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from asgid.worker.interface import Loaded
     from asgid.worker.request_head import Field
 
+#: What asyncio's own loop says when it accepts nobody for a second, and uvloop does not: it sends them away.
+_NO_DESCRIPTOR = "socket.accept() out of system resource"
+
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
@@ -75,6 +78,7 @@ class Worker:
         self._converse: Callable[[Exchange, Iterable[Field]], None]
         self._stack_of: Callable[[asyncio.Task[None]], str]
         self._loaded: Loaded
+        self._doors: Doors | None = None
 
     def boot(self, loop: asyncio.AbstractEventLoop) -> None:
         """Become the user that serves, and import the application. Raises BootError.
@@ -117,10 +121,11 @@ class Worker:
                 return Connection(service)
             return Preamble(service, listener.name, listener.proxy_protocol)
 
-        doors = Doors(
+        doors = self._doors = Doors(
             loop,
             self._assignment.listeners,
             connection,
+            self._log,
             lambda is_open: row.__setitem__(ACCEPTING, is_open),
         )
         service = self._service(loaded, lifespan, access, doors)
@@ -236,6 +241,9 @@ class Worker:
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         if isinstance(error, ClientDisconnectedError):  # a task of the application's sent to a client that had left
+            return
+        if self._doors and isinstance(error, OSError) and context.get("message") == _NO_DESCRIPTOR:
+            self._doors.tell_of_pause(error)
             return
         stack = failure.stack_of(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)

@@ -105,3 +105,17 @@ def test_who_still_waits_at_the_end_of_a_stop_is_refused(start: Start, tmp_path:
         answer = waiting.answer()
         assert (answer.status, answer.closes) == (503, True)
     assert daemon.wait() == 0
+
+
+def test_a_worker_that_had_no_descriptor_accepts_again(start: Start, tmp_path: Path) -> None:
+    """Below its cap it opens its doors, two with one descriptor to spare; it tries until it can."""
+    listen = [{"bind": "127.0.0.1:0"}, {"bind": f"unix:{tmp_path}/socket"}]
+    daemon = start("grabs:application", workers=ONE, limits={"connections": 2}, listen=listen)
+    with Client(daemon.address()) as first, Client(daemon.address()) as second:
+        assert [first.get("/").status, second.get("/").status] == [200, 200]
+        assert first.get("/grab").body != b"0"
+        second.close()
+        daemon.eventually(lambda: daemon.log_events("accepting pauses"))
+        assert first.get("/").body == b"0"
+
+        assert get(daemon.address()).status == 200

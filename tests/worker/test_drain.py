@@ -13,7 +13,7 @@ class Hall(Doors):
     """Doors whose queue holds one more client, who comes in after another has gone."""
 
     def __init__(self, worker: Worker, leaver: Client) -> None:
-        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol())
+        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log)
         self._worker, self._leaver = worker, leaver
         self.late: Client | None = None
 
@@ -59,7 +59,7 @@ async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it
         client = await worker.connect()
         client.push(request())
         await until(lambda: worker.service.running)
-        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol()))
+        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
         drain.tell(wire.Drain(grace_s=0.0, linger_s=0.0))
         timeouts: list[float | None] = []
         with patch("asgid.worker.drain.asyncio.timeout", wraps=asyncio.timeout) as timeout:

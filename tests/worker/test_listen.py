@@ -2,16 +2,20 @@
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import cast
 
 import pytest
 import uvloop
 
 from asgid.assignment import Listener
+from asgid.log import Log
+from asgid.worker import listen
 from asgid.worker.listen import Doors
-from tests.worker.harness import on_a_loop, until
+from tests.worker.harness import Recorder, on_a_loop, until
 
 
 @pytest.fixture
@@ -46,10 +50,10 @@ class Guests:
         await asyncio.sleep(0)
 
 
-def doors_of(listeners: list[socket.socket]) -> tuple[Doors, Guests]:
+def doors_of(listeners: list[socket.socket], log: Recorder | None = None) -> tuple[Doors, Guests]:
     guests = Guests()
     served = [Listener(fd=sock.fileno(), name=str(index), backlog=8) for index, sock in enumerate(listeners)]
-    return Doors(asyncio.get_running_loop(), served, guests.protocol), guests
+    return Doors(asyncio.get_running_loop(), served, guests.protocol, cast("Log", log or Recorder())), guests
 
 
 def holders(sock: socket.socket) -> int:
@@ -131,7 +135,9 @@ def test_who_leaves_waits_for_those_whom_the_loop_had_accepted(listeners, new_lo
             return guests.protocol(listener)
 
         fd = os.dup(listeners[0].fileno())
-        doors = Doors(asyncio.get_running_loop(), [Listener(fd=fd, name="0", backlog=8)], protocol)
+        doors = Doors(
+            asyncio.get_running_loop(), [Listener(fd=fd, name="0", backlog=8)], protocol, cast("Log", Recorder())
+        )
         await doors.open()
         (client,) = knock(listeners[:1])
         await accepted.wait()
@@ -177,6 +183,83 @@ async def test_doors_that_are_closed_before_they_have_opened_stay_closed(listene
         client.close()
 
 
+@contextmanager
+def no_descriptors(but: int) -> Iterator[None]:
+    """Leave this process only so many that are free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    taken = []
+    with suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    for fd in taken[:but]:
+        os.close(fd)
+    try:
+        yield
+    finally:
+        for fd in taken[but:]:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@on_a_loop
+async def test_without_a_descriptor_the_doors_open_later(listeners, monkeypatch):
+    """One listener of two is none: what was opened is closed again. It is said once, and nobody is lost."""
+    monkeypatch.setattr(listen, "PAUSE_S", 0.01)
+    log = Recorder()
+    said: list[bool] = []
+    doors, guests = doors_of(listeners, log)
+    doors._say = said.append
+    clients = knock(listeners)
+    with no_descriptors(but=1):
+        doors.reopen()
+        await until(lambda: len(said) > 2)
+        assert doors._servers == []
+    await until(lambda: 2 == len(guests.transports))
+
+    assert [False] * (len(said) - 1) + [True] == said
+    assert [("accepting pauses", "Too many open files")] == [(line.event, line.fields["reason"]) for line in log.lines]
+
+    doors.close()
+    await guests.leave()
+    for client in clients:
+        client.close()
+
+
+@on_a_loop
+async def test_closed_for_good_nobody_tries_to_open_again(listeners, monkeypatch):
+    """A drain that begins while a worker waits for a descriptor ends its timer."""
+    doors, _ = doors_of(listeners)
+    with no_descriptors(but=0):
+        doors.reopen()
+        await until(lambda: doors._look_at is not None)
+        look = doors._look_at
+        doors.close()
+
+    assert look is not None
+    assert look.cancelled()
+    assert doors._opening is None
+
+
+def test_doors_that_are_closed_while_they_open_stay_closed(listeners):
+    """asyncio's own loop serves already in the turn before it says so."""
+
+    async def closes_in_between() -> int:
+        doors, guests = doors_of(listeners)
+        doors.reopen()
+        await asyncio.sleep(0)
+        doors.close()
+        clients = knock(listeners)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        return len(guests.transports)
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        assert 0 == runner.run(closes_in_between())
+
+
 @on_a_loop
 async def test_stepped_back_a_worker_takes_who_nobody_else_takes(listeners):
     """After a moment: the sibling that should may be stuck."""
@@ -207,7 +290,7 @@ async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
     await until(lambda: doors._look_at is not None)
     taken = [listener.accept()[0] for listener in listeners]  # by the sibling
     await until(lambda: looks)
-    assert (doors._is_open, doors._opening, doors._watching) == (False, None, True)
+    assert (doors._servers, doors._opening, doors._watching) == ([], None, True)
     assert not guests.transports
 
     doors.close()

@@ -212,7 +212,7 @@ async def test_a_drain_answers_who_still_sends_and_lets_the_others_go():
         late.push(V1[:20])
         never.push(V1[:20])
         await until(lambda: 2 == len([one for one in worker.service.connections if getattr(one, "_received", b"")]))
-        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol()))
+        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
         drain.tell(wire.Drain(grace_s=0.3, linger_s=0.0))
         running = asyncio.ensure_future(drain.run())
         assert b"" == await silent.rest()
