@@ -22,15 +22,12 @@ from asgid.worker.exchange import Exchange
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.scope import request_scope, template
-from asgid.worker.service import Service
+from asgid.worker.service import LINGER_S, Service
 from asgid.worker.writing import Writer
 
 if TYPE_CHECKING:
     from asgid.worker.websocket import WebSocket
 
-#: After an error the client may still be sending: read that much longer and throw it away, or the kernel's RST would
-#: take the answer out of the client's hands (RFC 9112 section 9.6).
-LINGER_S = 2.0
 #: Body that nobody wants, read so that the connection can be kept; above it closing is cheaper.
 _DISCARDED = 262144
 #: What makes close(2) send a reset at once (socket(7)).

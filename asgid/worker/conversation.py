@@ -17,14 +17,12 @@ from asgid.worker.frames import WHOLE_BINARY, WHOLE_TEXT
 from asgid.worker.handshake import Offer
 from asgid.worker.request_head import Field
 from asgid.worker.response import COMPLETE, Message
-from asgid.worker.service import Application
+from asgid.worker.service import HIGH_WATER, Application
 from asgid.worker.websocket import WebSocket
 
 if TYPE_CHECKING:
     from asgid.worker.exchange import Exchange
 
-#: What may wait for the application, beside the number of messages, before the client is made to wait.
-HIGH_WATER = 65536
 #: What a message takes beside its content.
 _MESSAGE_BYTES = 300
 NORMAL, ABNORMAL, INTERNAL_ERROR = 1000, 1006, 1011  # RFC 6455 section 7.4.1

@@ -29,13 +29,12 @@ from asgid.errors import AppError, ClientDisconnectedError, ClientError
 from asgid.worker import extensions, failure
 from asgid.worker.response import COMPLETE, HELD, Message, Response, State
 from asgid.worker.scope import Scope
+from asgid.worker.service import HIGH_WATER
 
 if TYPE_CHECKING:
     from asgid.worker.connection import Connection
     from asgid.worker.conversation import Conversation
 
-#: Request body that may wait for the application before the client is made to wait (the peers' 64 KiB).
-HIGH_WATER = 65536
 #: Counted for each chunk beside its bytes: else a client that sends two bytes at a time could fill 25 times the limit.
 _CHUNK_BYTES = 48
 #: What a client is told that finds no place: by then a queue of short requests has gone.

@@ -17,7 +17,7 @@ from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, 
 from asgid.worker.core import Core
 from asgid.worker.deflate import WORTH_BYTES, Deflate
 from asgid.worker.frames import WHOLE_TEXT, frame_head
-from asgid.worker.service import Event, Service
+from asgid.worker.service import LINGER_S, Event, Service
 from asgid.worker.writing import Writer
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 ABNORMAL, INTERNAL_ERROR, SERVICE_RESTART = 1006, 1011, 1012  # RFC 6455 section 7.4.1, IANA
 #: How long the client has to answer our close.
 CLOSE_S = 5.0
-#: After an error the client may still be sending: read that much longer and throw it away, or the kernel's RST would
-#: take the close frame out of the client's hands (RFC 6455 section 7.1.1).
-LINGER_S = 2.0
 #: So much of one read is parsed at a time, for all messages in it are made before the queue can say that it is full:
 #: empty ones of six bytes take 50 times as much memory, compressed ones up to a thousand times. A slice for itself
 #: costs 0.1 to 0.4 ms a MiB.

@@ -11,7 +11,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 from asgid.config import parse
 from asgid.worker.interface import ADAPTERS
-from asgid.worker.websocket import CLOSE_S, LINGER_S
+from asgid.worker.service import LINGER_S
+from asgid.worker.websocket import CLOSE_S
 from tests.worker.harness import Client, Worker, on_a_loop, request, respond, turns, until
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
 
