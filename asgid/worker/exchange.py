@@ -5,9 +5,8 @@ client gets 500; after that the connection is aborted, so that nobody takes half
 does not know the parser; it pulls on its connection for everything that concerns the transport.
 """
 
-import asyncio
 import sys
-from asyncio import CancelledError, Future, Task
+from asyncio import Future, Task
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 48
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
-
 
 # From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
 _EAGER = sys.version_info >= (3, 12)
@@ -337,7 +335,7 @@ class Exchange:
                 self.disconnect()
                 self.connection.abort()
         except BaseException as error:  # the border: nothing an application does ends a worker
-            if isinstance(error, CancelledError | GeneratorExit) and self._is_ended_from_outside():
+            if failure.is_from_outside(error):
                 self._fail_for_cancelled()
                 raise
             if self._has_lost_client and failure.stems_from_disconnect(error):
@@ -360,11 +358,6 @@ class Exchange:
         if self.conversation and self.conversation.is_accepted:
             return self.conversation.is_over
         return self.is_disconnected or self.connection.transport.is_closing()
-
-    def _is_ended_from_outside(self) -> bool:
-        """Whether the task was cancelled or closed, not the application raising what looks like it."""
-        task = asyncio.current_task()
-        return task is None or task.cancelling() > 0
 
     def _fail_for_cancelled(self) -> None:
         self._fail(*(self._cancelled_for or (500, "Internal Server Error")))

@@ -5,6 +5,7 @@ named by its type, and by what showing it raised.
 """
 
 import traceback
+from asyncio import CancelledError, current_task
 
 #: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
 _SAID_CHARACTERS = 300
@@ -49,6 +50,14 @@ def stack_within(call: object) -> str:
     except BaseException as unreadable:  # noqa: BLE001 - what is awaited is the application's: its __getattr__, its length
         lines.append(f"  what is awaited there cannot be shown: {type(unreadable).__name__}\n")
     return "".join(lines)
+
+
+def is_from_outside(error: BaseException) -> bool:
+    """Whether the task at hand is cancelled or closed; an application may raise what looks like that by itself."""
+    if not isinstance(error, CancelledError | GeneratorExit):
+        return False
+    task = current_task()
+    return task is None or task.cancelling() > 0
 
 
 def stems_from_disconnect(error: BaseException | None, above: frozenset[int] = frozenset()) -> bool:

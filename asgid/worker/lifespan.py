@@ -72,9 +72,8 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as error:  # the border to the application
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError | GeneratorExit) and (task is None or task.cancelling()):
-                raise  # we ended it; raised by itself it is an error like another
+            if failure.is_from_outside(error):
+                raise
             self._on_error(error)
         else:
             if self._failure is not None:
