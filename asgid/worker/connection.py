@@ -319,7 +319,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if error.kind:
             self.service.row[PROTOCOL_CELL[error.kind]] += 1
-        self._log_refusal(error)
+        self._log_refusal(error, exchange)
         if exchange is None:
             size = self.write_error(error.status, str(error), is_head=self._reader.is_head_asked, lines=error.lines)
             self.service.row[RESPONSE_BYTES] += size
@@ -331,7 +331,7 @@ class Connection(asyncio.Protocol):
             return
         self._linger()
 
-    def _log_refusal(self, error: ClientError) -> None:
+    def _log_refusal(self, error: ClientError, exchange: Exchange | None) -> None:
         kind = error.kind or "timeout"
         unsaid = self.service.refusals.unsaid_before(kind, monotonic())
         if unsaid is not None:
@@ -340,6 +340,8 @@ class Connection(asyncio.Protocol):
                 kind=kind,
                 status=error.status,
                 client=ends.shown(self._ends.client),
+                method=exchange.method if exchange else None,
+                path=exchange.path if exchange else None,
                 reason=str(error),
                 suppressed=unsaid,
             )

@@ -238,6 +238,7 @@ async def test_a_request_that_is_refused_after_its_head_is_answered_like_another
 
         assert (status, True) == (answer.status, answer.closes)
         assert ["http.request", "http.disconnect"] * is_asked == heard
+        assert [("POST", "/")] == [(line.fields["method"], line.fields["path"]) for line in worker.lines]
         assert [("POST", "/", status, len(answer.body))] == [one[:4] for one in worker.answers]
         assert 1 == worker.counts["STARTED"] == worker.counts[f"POST {status}"]
         assert not worker.counts.keys() & {"ABANDONED", "DISCONNECTS", "EXCEPTIONS"}
