@@ -18,6 +18,7 @@ from asgid.commands import COMMANDS
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from asgid.config import Config
     from asgid.config.positions import KeyPath
@@ -191,13 +192,11 @@ def _be_a_tool() -> None:
 
 
 def _source(arguments: Namespace, faults: Faults | None = None) -> Source:
-    from pathlib import Path
-
     from asgid.source import Source
 
     return Source(
         name=arguments.file or _COMMAND_LINE,
-        path=Path(arguments.file).absolute() if arguments.file else None,
+        path=_absolute(arguments.file) if arguments.file else None,
         target=arguments.application,
         binds=arguments.bind,
         workers=arguments.workers,
@@ -206,16 +205,25 @@ def _source(arguments: Namespace, faults: Faults | None = None) -> Source:
     )
 
 
+def _absolute(name: str) -> Path:
+    """Return the path in full; as it is where the directory that we were started in was removed: it leads nowhere."""
+    from pathlib import Path
+
+    try:
+        return Path(name).absolute()
+    except FileNotFoundError:
+        return Path(name)
+
+
 def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Find what is well written and not so on this machine, or not known to the worker."""
     import grp
     import pwd
-    from pathlib import Path
 
     from asgid.worker.access import check_template
 
     if not os.path.isdir(config.app.directory):  # Path.is_dir() raises for a name that is too long
-        yield ("app", "directory"), f"there is no directory {Path(config.app.directory).absolute()}"
+        yield ("app", "directory"), f"there is no directory {_absolute(config.app.directory)}"
     if config.log.access.enabled:
         try:
             check_template(config.log.access.format)

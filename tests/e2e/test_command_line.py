@@ -208,6 +208,28 @@ def test_a_missing_module_inside_the_application_shows_where(file: Path, tmp_pat
 # The commands
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("FILE", "app.directory: there is no directory shop"), ("asgid.toml", "asgid.toml: cannot be read: No such file")],
+)
+def test_a_removed_working_directory_is_the_operators_fault(file: Path, tmp_path: Path, name: str, words: str) -> None:
+    """What is named from there is not found, and is said like any other problem."""
+    file.write_text('[app]\ntarget = "hello:application"\ndirectory = "shop"\n')
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$0" && exec "$@"', gone, ASGID, "check", "-c", name.replace("FILE", str(file))],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert done.returncode == 78, done.stderr
+    assert words in done.stderr
+
+
 def test_version_names_what_it_runs_on() -> None:
     """asgid --version says its own version and those of Python, uvloop and httptools."""
     done = asgid("--version")
