@@ -127,6 +127,8 @@ class Loop:
         if self._predecessor:
             self._take_over(self._predecessor)
         else:
+            timeouts = self._transitions.config.timeouts
+            self._notifier.starting(timeouts.boot + timeouts.kill)
             self._begin(self._transitions.first())
         while self._code is None:
             self._turn()
@@ -198,8 +200,9 @@ class Loop:
             return
         self._stopped_at = now
         timeouts = self._transitions.config.timeouts
-        self._log.info("stopping", signal=signum.name, within_s=timeouts.graceful + timeouts.kill)
-        self._notifier.stopping()
+        within_s = timeouts.graceful + timeouts.kill
+        self._log.info("stopping", signal=signum.name, within_s=within_s)
+        self._notifier.stopping(within_s)
         self._do(self._supervisor.stop(now))
 
     def _hup(self, _: signal.Signals) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, MutableMapping
 _NOTIFY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
+_SLACK_S = 5.0  # for what comes after the deadline of the last worker
 
 
 class Notifier:
@@ -30,6 +31,10 @@ class Notifier:
         address = self.variables.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
+    def starting(self, within_s: float) -> bool:
+        """A start has begun; it has at least so long, whatever TimeoutStartSec= says."""
+        return self._send(_extension(within_s))
+
     def ready(self, status: str) -> bool:
         """The server serves, or the reload has ended, whatever its verdict."""
         return self._send("READY=1", _status(status))
@@ -42,17 +47,13 @@ class Notifier:
         """What `systemctl status` shows; one line."""
         return self._send(_status(text))
 
-    def stopping(self) -> bool:
-        """A stop has begun."""
-        return self._send("STOPPING=1")
+    def stopping(self, within_s: float) -> bool:
+        """A stop has begun; it has at least so long, whatever TimeoutStopSec= says."""
+        return self._send("STOPPING=1", _extension(within_s))
 
     def watchdog(self) -> bool:
         """The master's loop turns."""
         return self._send("WATCHDOG=1")
-
-    def extend_timeout(self, seconds: float) -> bool:
-        """A long start, reload or stop goes on: wait at least `seconds` more, from now."""
-        return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
     def _send(self, *assignments: str) -> bool:
         if not self._address:
@@ -97,6 +98,10 @@ def _watchdog_s(variables: Mapping[str, str]) -> float | None:
     period_us = variables.get("WATCHDOG_USEC", "")
     is_ours = variables.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(period_us) / 1e6 if is_ours and period_us.isdecimal() and int(period_us) > 0 else None
+
+
+def _extension(within_s: float) -> str:
+    return f"EXTEND_TIMEOUT_USEC={int((within_s + _SLACK_S) * 1_000_000)}"
 
 
 def _status(text: str) -> str:

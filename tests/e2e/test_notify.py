@@ -42,14 +42,19 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 def test_ready_is_said_when_requests_are_answered_and_not_before(launch: Start, manager: Manager) -> None:
-    """An application that boots two seconds: READY=1 comes after them, and from then on nobody waits."""
+    """An application that boots two seconds: READY=1 comes after them, and from then on nobody waits.
+    Before it timeouts.boot is asked for: TimeoutStartSec= may be shorter.
+    """
     begun = time.monotonic()
     daemon = launch(
         "slow_boot:application",
         app={"env": {"SLOW_BOOT_S": "2"}},
+        timeouts={"boot": "20s"},
         environment={"NOTIFY_SOCKET": manager.address},
     )
     daemon.eventually(lambda: daemon.log_events("worker started"))
+
+    assert int(manager.hear()["EXTEND_TIMEOUT_USEC"]) > 20 * 1_000_000
 
     with Client(daemon.address()) as early:
         early.send(request("GET", "/"))
@@ -103,7 +108,9 @@ def test_a_reload_is_told_from_its_begin_to_its_verdict(start: Start, manager: M
 
 
 def test_a_stop_is_told_when_it_begins(start: Start, manager: Manager, tmp_path: Path) -> None:
-    """STOPPING=1 comes at TERM, while a request is still in hand."""
+    """STOPPING=1 comes at TERM, while a request is still in hand, and asks for the time that the file allows: its own
+    TimeoutStopSec= would cut a longer drain short.
+    """
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, environment={"NOTIFY_SOCKET": manager.address})
     manager.hear_of("READY")
@@ -113,7 +120,10 @@ def test_a_stop_is_told_when_it_begins(start: Start, manager: Manager, tmp_path:
 
         daemon.signal("TERM")
 
-        assert manager.hear_of("STOPPING", "READY", "RELOADING") == {"STOPPING": "1"}
+        stopping = manager.hear_of("STOPPING", "READY", "RELOADING")
+
+        assert stopping["STOPPING"] == "1"
+        assert int(stopping["EXTEND_TIMEOUT_USEC"]) > daemon.log_events("stopping")[0]["within_s"] * 1_000_000
         assert daemon.is_running
         gate.touch()
         assert daemon.wait() == 0

@@ -423,7 +423,8 @@ def test_systemd_sees_one_pid_and_a_reload(releases: Releases, start: Start, tmp
         manager.settimeout(10)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         daemon = start("pid:application", workers={"count": 1})
-        assert b"READY=1" in manager.recv(4096)
+        while b"READY=1" not in manager.recv(4096):
+            pass
         daemon.signal("USR2")
         said = [manager.recv(4096)]
         while b"READY=1" not in said[-1]:

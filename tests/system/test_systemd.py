@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,36 @@ def test_a_stop_is_clean(service: Service) -> None:
 
     assert ("inactive", "success", "0") == tuple(map(service.show, ("ActiveState", "Result", "ExecMainStatus")))
     assert service.get() == ""
+
+
+def test_the_timeouts_of_the_file_are_enough(service: Service) -> None:
+    """A boot and a drain that take longer than systemd was told to wait: the master asks it for the time."""
+    short = "/run/systemd/system/asgid.service.d"
+    service.box.do("mkdir", "-p", short)
+    service.box.do("sh", "-c", f"printf '[Service]\\nTimeoutStartSec=1s\\nTimeoutStopSec=1s\\n' > {short}/short.conf")
+    service.systemctl("daemon-reload")
+    try:
+        assert service.show("TimeoutStopUSec") == "1s"
+
+        settings = SETTINGS.format(bind="127.0.0.1:8000")
+        service.configure(settings.replace("pid:", "slow_boot:") + '[app.env]\nSLOW_BOOT_S = "2.5"\n')
+        service.systemctl("restart", "asgid.service")
+
+        assert service.get().isdigit()
+
+        service.configure(settings.replace("pid:", "waits:"))
+        service.systemctl("reload", "asgid.service")
+        eventually(lambda: service.status()["generation"] == 2, within=30)
+        service.box.do("sh", "-c", "curl -sS http://127.0.0.1:8000/ > /dev/null 2>&1 &")
+        eventually(lambda: any(worker["requests"] for worker in service.status()["workers"]), within=30)
+        begun = time.monotonic()
+        service.systemctl("stop", "asgid.service")
+
+        assert time.monotonic() - begun > 2
+        assert ("success", "0") == tuple(map(service.show, ("Result", "ExecMainStatus")))
+    finally:
+        service.box.do("rm", "-r", short)
+        service.systemctl("daemon-reload")
 
 
 def test_connections_wait_in_the_socket_while_the_service_is_restarted(box: Box) -> None:

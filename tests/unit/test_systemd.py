@@ -56,9 +56,9 @@ def _is_open(fd: int) -> bool:
     [
         (lambda n: n.ready("2/2 ready"), "READY=1\nSTATUS=2/2 ready"),
         (lambda n: n.status("reload refused:\nline 3"), "STATUS=reload refused: line 3"),
-        (lambda n: n.stopping(), "STOPPING=1"),
+        (lambda n: n.stopping(1.5), "STOPPING=1\nEXTEND_TIMEOUT_USEC=6500000"),
+        (lambda n: n.starting(1.5), "EXTEND_TIMEOUT_USEC=6500000"),
         (lambda n: n.watchdog(), "WATCHDOG=1"),
-        (lambda n: n.extend_timeout(1.5), "EXTEND_TIMEOUT_USEC=1500000"),
     ],
 )
 def test_each_call_is_one_message(manager, notifier, say, heard):
@@ -93,7 +93,7 @@ def test_an_abstract_address_is_reached():
 def test_a_manager_that_cannot_be_told_is_no_error(address):
     """No socket, a socket that is gone, an address of another kind: the call says no, and that is all."""
     assert not Notifier({"NOTIFY_SOCKET": address}).ready("x")
-    assert not Notifier({}).stopping()
+    assert not Notifier({}).stopping(1.0)
 
 
 def test_a_manager_that_does_not_listen_is_not_waited_for(manager, notifier):
