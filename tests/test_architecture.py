@@ -33,6 +33,7 @@ PURE = (
         "worker.admission",
         "worker.request_head",
         "worker.meaning",
+        "worker.chunks",
         "worker.refusals",
         "worker.proxy",
         "worker.crc32c",

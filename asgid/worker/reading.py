@@ -1,13 +1,12 @@
 """One connection's bytes -> request heads and bodies, the same however they were cut up; with the limits counted here.
 
 A step takes what it can use and says where the next one begins; only an unfinished line is held back. httptools is
-given whole heads and nothing else; what it leaves out is judged in request_head.py, line by line, and in meaning.py.
-What is complete is told to the connection, in the order of the bytes. What is wrong is raised out of `feed` as a
-ClientError with the status to answer, by the first byte that makes it so: nothing depends on what came with it in one
-read. This file does not know what an answer is.
+given whole heads and nothing else; what it leaves out is judged in request_head.py, line by line, and in meaning.py;
+the sizes of chunks in chunks.py. What is complete is told to the connection, in the order of the bytes. What is wrong
+is raised out of `feed` as a ClientError with the status to answer, by the first byte that makes it so: nothing depends
+on what came with it in one read. This file does not know what an answer is.
 """
 
-import re
 from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar, Protocol
@@ -16,7 +15,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgid.config import Limits
 from asgid.errors import ClientError
-from asgid.worker.meaning import LONGEST_BODY, Meaning, meaning_of
+from asgid.worker.chunks import ChunkSizes
+from asgid.worker.meaning import Meaning, meaning_of
 from asgid.worker.proxy import FORWARDING
 from asgid.worker.request_head import (
     CONTROL,
@@ -26,6 +26,8 @@ from asgid.worker.request_head import (
     check_unfinished_start,
     field,
     malformed,
+    over_body,
+    over_header_size,
     start,
 )
 
@@ -34,14 +36,6 @@ _TELLING = frozenset(
     (*b"connection content-length expect host proxy-connection transfer-encoding upgrade".split(), *FORWARDING)
 )
 _SPACE = 0x20
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
-_CHUNK = re.compile(  # RFC 9112 section 7.1; no space before the semicolon: there others have read on, or not
-    rb"([0-9A-Fa-f]{1,16})(?:;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"(?:[%s]|\\[%s\"\\])*\"))?[ \t]*)*"
-    % (_TOKEN, _TOKEN, _QUOTED, _QUOTED)
-)
-#: What a chunk may say beside its data without having to answer for it, and by each byte of data (Go's measure).
-_FREE_BYTES, _FREE_BYTES_EACH = 16, 2
 #: A header section is remembered up to here: a client says the same of itself in each request.
 _LONGEST_MEMO = 4096
 _NEVER = b"\0"  # no head has it
@@ -98,8 +92,6 @@ class Reader:
 
     __slots__ = (
         "_blank_bytes",
-        "_body_bytes",
-        "_excess",
         "_expected",
         "_headers",
         "_hearer",
@@ -119,6 +111,7 @@ class Reader:
         "_rest",
         "_rest_at",
         "_section_bytes",
+        "_sizes",
         "_start",
         "_told",
         "has_rest",
@@ -152,8 +145,7 @@ class Reader:
         self._lines = _NO_LINES  # of fields, where a head came in parts, or of trailers
         self._section_bytes = 0  # of these
         self._left = 0  # of the body, or of its chunk
-        self._body_bytes = 0  # of a body in chunks
-        self._excess = 0  # bytes of chunk sizes and extensions beyond what the data accounts for
+        self._sizes = ChunkSizes(limits)
         # The last header section with its line break before and its empty line after, and what it was read as.
         self._memo_section = _NEVER
         self._memo_headers = _NO_HEADERS
@@ -314,7 +306,7 @@ class Reader:
         if CONTROL.search(text, judged, room):
             raise malformed("there is a control character in a header, or a line that does not end with CR LF")
         if len(text) > room:
-            raise self._header_size()
+            raise over_header_size(limits.header_size)
 
     def _begin(self, headers: list[Field], meaning: Meaning) -> None:
         method, target, minor, authority = self._start
@@ -331,11 +323,11 @@ class Reader:
         self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
         if length:
             if length > self._limits.body:
-                raise self._body_size()
+                raise over_body(self._limits.body)
             self._left = length
             self._expected = _BODY
         elif is_chunked:
-            self._body_bytes = self._excess = 0
+            self._sizes.begin()
             self._expected = _CHUNK_SIZE
         else:
             self._expected = _START
@@ -380,17 +372,7 @@ class Reader:
         end = data.find(b"\r\n", at)
         if end < 0:
             return self._hold_size(data, at)
-        line = data[at:end]
-        if len(line) > self._limits.header_size - self._excess:
-            self._check_size_so_far(line, 0)
-        parts = _CHUNK.fullmatch(line)
-        size = int(parts[1], 16) if parts else LONGEST_BODY + 1
-        if size > LONGEST_BODY:
-            raise _bad_chunk()
-        self._body_bytes += size
-        if self._body_bytes > self._limits.body:
-            raise self._body_size()
-        self._excess = max(0, self._excess + len(line) + 2 - _FREE_BYTES - _FREE_BYTES_EACH * size)
+        size = self._sizes.size(data[at:end])
         begin, after = end + 2, end + 2 + size
         if not size:
             self._lines, self._section_bytes = [], 0
@@ -405,16 +387,9 @@ class Reader:
 
     def _hold_size(self, data: bytes, at: int) -> int:
         part = data[at:]
-        self._check_size_so_far(part.removesuffix(b"\r"), 0 if at else self._judged)
+        self._sizes.check_unfinished(part.removesuffix(b"\r"), 0 if at else self._judged)
         self._held = part
         return len(data)
-
-    def _check_size_so_far(self, text: bytes, judged: int) -> None:
-        room = self._limits.header_size - self._excess
-        if (text and not _SIZE_SO_FAR.match(text)) or CONTROL.search(text, judged, room):
-            raise _bad_chunk()
-        if len(text) > room:
-            raise self._header_size()
 
     def _read_data(self, data: bytes, at: int) -> int:
         at = self._take(data, at)
@@ -445,18 +420,3 @@ class Reader:
         _read_data_end,
         _read_field,
     )
-
-    # Limits
-
-    def _header_size(self) -> ClientError:
-        return ClientError(431, "header_size", f"the header section is longer than {self._limits.header_size} bytes")
-
-    def _body_size(self) -> ClientError:
-        return ClientError(413, "body_size", f"the body is longer than {self._limits.body} bytes")
-
-
-_SIZE_SO_FAR = re.compile(rb"[0-9A-Fa-f]{1,16}(?:;|$)")
-
-
-def _bad_chunk() -> ClientError:
-    return ClientError(400, "framing", "a chunk does not begin with its size in hexadecimal digits")

@@ -50,6 +50,14 @@ def malformed(what: str) -> ClientError:
     return ClientError(400, "malformed", what)
 
 
+def over_header_size(most_bytes: int) -> ClientError:
+    return ClientError(431, "header_size", f"the header section is longer than {most_bytes} bytes")
+
+
+def over_body(most_bytes: int) -> ClientError:
+    return ClientError(413, "body_size", f"the body is longer than {most_bytes} bytes")
+
+
 def start(line: bytes) -> Start:
     """Return what a request line says (RFC 9112 section 3); ClientError for what is none, or is not spoken here."""
     try:
