@@ -204,7 +204,11 @@ class Exchange:
         """End the application's call; `status` is the answer where it had not begun one."""
         if self.task and not self.task.done():
             self._cancelled_for = (status, text)
-            self.task.cancel()
+            try:
+                self.task.cancel()
+            except Exception as error:  # noqa: BLE001 - what it awaits is the application's, and may refuse
+                self._tell_of(error)
+                self._fail(status, text)
 
     # The application's side
 
@@ -340,15 +344,18 @@ class Exchange:
                 raise
             if self._has_lost_client and failure.stems_from_disconnect(error):
                 return  # we said so ourselves, and the application let it through: nothing is wrong
-            self._service.row[EXCEPTIONS] += 1
-            self._service.log.error(  # noqa: TRY400 - it is no logging.Logger
-                "application failed",
-                method=self.method,
-                path=self.path,
-                response=self.response.state.name.lower(),
-                stack=failure.stack_of(error, ours=1),
-            )
+            self._tell_of(error)
             self._fail(500, "Internal Server Error")
+
+    def _tell_of(self, error: BaseException) -> None:
+        self._service.row[EXCEPTIONS] += 1
+        self._service.log.error(
+            "application failed",
+            method=self.method,
+            path=self.path,
+            response=self.response.state.name.lower(),
+            stack=failure.stack_of(error, ours=1),
+        )
 
     @property
     def _has_lost_client(self) -> bool:

@@ -1,6 +1,7 @@
 """Every phase of a connection has one deadline; what has passed it is ended, answered where that helps, and counted."""
 
 import asyncio
+from unittest.mock import patch
 
 import h11
 import pytest
@@ -364,20 +365,35 @@ class _Stubborn(asyncio.Future[None]):
 @on_a_loop
 async def test_a_beat_that_fails_is_not_the_last_one():
     """Else the worker would soon be taken for one that stands still, and be aborted with all that it has in hand."""
-    waits = _Stubborn()
-
-    async def stay(scope, receive, send):
-        await waits
-        await respond(send)
-
-    async with Worker(stay, timeouts={"request": "3s", "heartbeat": "1s", "blocked": "1s"}) as worker:
+    async with Worker(tell, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
         client = await worker.connect()
-        await client.send(request())
-        await until(lambda: worker.service.running)
-        with pytest.raises(ValueError, match="None"):
+        with (
+            patch.object(worker.service.admission, "second_passed", side_effect=ValueError("no")),
+            pytest.raises(ValueError, match="no"),
+        ):
             worker.pass_time(4)
         beat_ns = worker.row[HEARTBEAT_NS]
         await until(lambda: worker.row[HEARTBEAT_NS] > beat_ns)
 
+        assert 200 == (await client.get("/")).status
+
+
+@on_a_loop
+async def test_an_application_that_lets_nobody_cancel_it_is_answered_for():
+    """Its client need not wait, nor need the others: it is told of, and may end when it likes."""
+    waits = _Stubborn()
+
+    async def stay(scope, receive, send):
+        await waits
+
+    async with Worker(stay, timeouts={"request": "3s"}) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        worker.pass_time(4)
+
+        assert 504 == (await client.answer()).status
+        assert ["application failed"] == [line.event for line in worker.lines if line.level == "error"]
+        assert 1 == worker.counts["EXCEPTIONS"]
         waits.set_result(None)
-        assert 200 == (await client.answer()).status
+        await until(lambda: not worker.service.running)
