@@ -15,13 +15,13 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
-from email.utils import formatdate
 from http import HTTPStatus
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import Any, TypeAlias
 
 import asgid
 from asgid.board import CONNECTIONS, Board, in_flight
+from asgid.date import http_date
 from asgid.log import Log
 from asgid.master.exposition import render
 from asgid.master.metrics import heartbeat_age_s, metrics
@@ -242,7 +242,7 @@ def _response(answer: _Answer, *, has_body: bool = True) -> bytes:
     code, content_type, body = answer
     lines = [
         f"HTTP/1.1 {code.value} {code.phrase}",
-        f"Date: {formatdate(usegmt=True)}",
+        f"Date: {http_date(time.time())}",
         f"Content-Type: {content_type}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",

@@ -5,10 +5,10 @@ The heartbeat comes from the loop that is judged by it, so a loop that stands st
 
 import asyncio  # noqa: TC003 - it is loaded anyway; hiding it gains nothing
 import select
-from email.utils import formatdate
 from time import monotonic, monotonic_ns, time
 
 from asgid.board import HEARTBEAT_NS, LAG_NS, QUEUED, SLOW, TIMEOUT_CELL
+from asgid.date import http_date
 from asgid.worker.service import Service
 
 
@@ -82,6 +82,6 @@ class Pulse:
 
 def _common_lines(service: Service) -> bytes:
     settings = service.config.http
-    date = f"date: {formatdate(time(), usegmt=True)}\r\n" if settings.date_header else ""
+    date = f"date: {http_date(time())}\r\n" if settings.date_header else ""
     server = f"server: {settings.server_header}\r\n" if settings.server_header else ""
     return (date + server).encode("latin-1")
