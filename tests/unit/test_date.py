@@ -2,8 +2,6 @@
 
 from email.utils import formatdate
 
-import pytest
-
 from asgid.date import http_date
 
 
@@ -12,9 +10,8 @@ def test_a_date_is_written_as_the_specification_has_it():
     assert "Sun, 06 Nov 1994 08:49:37 GMT" == http_date(784111777.9)
 
 
-@pytest.mark.parametrize("day", range(0, 36525, 13))
-def test_every_day_of_a_century_is_written_as_the_library_writes_it(day):
+def test_every_day_of_a_century_is_written_as_the_library_writes_it():
     """Months, weekdays and leap years, at another second of each day."""
-    now = day * 86400 + day * 977 % 86400
+    times = [day * 86400 + day * 977 % 86400 for day in range(36525)]
 
-    assert formatdate(now, usegmt=True) == http_date(now)
+    assert [formatdate(now, usegmt=True) for now in times] == [http_date(now) for now in times]
