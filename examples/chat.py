@@ -77,7 +77,7 @@ async def application(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": PAGE})
     else:
-        raise NotImplementedError(f"this application does not speak {scope['type']}")
+        raise ValueError(f"this application does not speak {scope['type']}")
 
 
 async def visit(receive, send):

@@ -52,7 +52,7 @@ async def application(scope, receive, send):
             scope["state"]["served"][handler.__name__] += 1
         await handler(scope, receive, send)
     else:
-        raise NotImplementedError(f"this application does not speak {scope['type']}")
+        raise ValueError(f"this application does not speak {scope['type']}")
 
 
 async def lifespan(scope, receive, send):

@@ -14,7 +14,7 @@ async def application(scope, receive, send):
         await send({"type": "http.response.body", "body": body})
         return
     if scope["type"] != "websocket":
-        raise NotImplementedError(scope["type"])
+        raise ValueError(f"this application does not speak {scope['type']}")
     await receive()
     await send({"type": "websocket.accept", "headers": [(b"x-pid", b"%d" % os.getpid())]})
     while (message := await receive())["type"] == "websocket.receive":

@@ -3,7 +3,7 @@
 
 async def application(scope, receive, send):
     if scope["type"] != "websocket":
-        raise NotImplementedError(scope["type"])
+        raise ValueError(f"this application does not speak {scope['type']}")
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":

@@ -6,7 +6,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from asgid.config import Listen
 from asgid.errors import UnavailableError
 from asgid.master.handover import ListenerPart
 from asgid.master.listeners import Held, Listeners
+from tests.rights import without_rights
 
 
 class _Door(Listeners):
@@ -173,18 +174,6 @@ def shared() -> Iterator[Path]:
     """A directory to which every user finds the way; pytest's own are for one."""
     with tempfile.TemporaryDirectory(prefix="asgid-") as name:
         yield Path(name)
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Be bound by permissions, which root is not."""
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(uid)
 
 
 def test_a_closed_directory_is_said_and_who_may_not_write_there(door, shared: Path):

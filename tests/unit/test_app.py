@@ -4,8 +4,6 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from asgid import config
 from asgid.errors import BootError
 from asgid.worker.app import load
+from tests.rights import without_rights
 
 MODULE = """
 import os
@@ -91,18 +90,6 @@ FILES = {
     "plain/asgi.py": APPLICATION,
     "plain/deeper/asgi.py": f"def create(): return application\n{APPLICATION}",
 }
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Be bound by permissions, which root is not."""
-    uid = os.geteuid()
-    if uid == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(uid)
 
 
 @pytest.fixture

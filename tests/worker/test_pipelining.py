@@ -8,9 +8,18 @@ from typing import Any, cast
 import pytest
 
 from asgid.worker.connection import Connection
+from asgid.worker.service import Application, Event, Receive, Send
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, turns, until
 
 MANY = 500
+
+
+def _tell_after(go: asyncio.Event) -> Application:
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        await go.wait()
+        await tell(scope, receive, send)
+
+    return app
 
 
 @pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
@@ -70,12 +79,7 @@ async def test_no_request_begins_with_the_context_variables_of_another():
 async def test_what_waits_is_not_read():
     """Until a request is answered no more is taken from its client than came with it, and nothing of that is lost."""
     go = asyncio.Event()
-
-    async def app(scope, receive, send):
-        await go.wait()
-        await tell(scope, receive, send)
-
-    async with Worker(app) as worker:
+    async with Worker(_tell_after(go)) as worker:
         client = await worker.connect()
         requests = [request("GET", f"/{n}") for n in range(20_000)]
         sending = asyncio.ensure_future(client.send(*requests))
@@ -100,12 +104,7 @@ async def test_what_waits_is_not_read():
 async def test_what_is_wrong_is_answered_when_its_turn_has_come(last, status):
     """The requests before it have their answers, and only then is it looked at."""
     go = asyncio.Event()
-
-    async def app(scope, receive, send):
-        await go.wait()
-        await tell(scope, receive, send)
-
-    async with Worker(app) as worker:
+    async with Worker(_tell_after(go)) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/1") + request("GET", "/2") + last)
         await until(lambda: worker.counts.get("STARTED"))
