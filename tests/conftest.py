@@ -1,5 +1,6 @@
 """What every test may ask for: a running asgid, and its log where a test fails."""
 
+import compileall
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,18 @@ import pytest
 from tests.daemon import Daemon
 
 Start = Callable[..., Daemon]
+
+ASGID = Path(__file__).parent.parent / "asgid"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """Compile asgid, as pip does at an installation: from an editable one, each worker would do it again as it boots.
+
+    The daemons of these tests are forbidden to write bytecode (`tests.daemon.ENVIRONMENT`), so it has to be here before
+    them. It halves the CPU of a boot, to 20 ms.
+    """
+    compileall.compile_dir(ASGID, quiet=1)
 
 
 @pytest.fixture
