@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
         elif self._receiving is self.exchange:
             self._await_body(self.exchange)
         else:
-            self._expect_nothing()
+            self._await_answer(self.exchange)
 
     # The reader's side
 
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
             self._discarded = 0
             self._next(monotonic())
         elif self._phase == "body":
-            self._expect_nothing()
+            self._await_answer(exchange)
         if self.is_deaf:  # its answer is here, and the last
             raise EnoughError
         if self.exchange is not None:
@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
             exchange.refuse(now)
         elif entry is Entry.WAITS:
             self.service.row[QUEUED] = len(places)
-            self._phase, self.deadline = "", inf  # its patience is the waiting room's
+            self._await_answer(exchange)
         return entry is Entry.BEGINS
 
     def begin(self, exchange: Exchange) -> None:
@@ -248,7 +248,7 @@ class Connection(asyncio.Protocol):
         if self._receiving is exchange:  # its turn, or its place, came before the rest of its body
             self._await_body(exchange)
         else:
-            self._phase, self.deadline = "request", now + self.service.timeouts.request
+            self._await_answer(exchange)
 
     def is_last(self) -> bool:
         """Whether the answer that is about to begin ends the connection."""
@@ -479,7 +479,7 @@ class Connection(asyncio.Protocol):
         self._unsent = self.writer.unsent
         self._expect(phase, self.service.timeouts.write)
 
-    def _expect_nothing(self) -> None:
-        """Nothing is expected of the client: only the application's own time limit counts."""
-        begun = self.exchange.begun if self.exchange else monotonic()
-        self._phase, self.deadline = "request", begun + self.service.timeouts.request
+    def _await_answer(self, exchange: Exchange) -> None:
+        """Nothing is expected of the client; of the application, once it is called: before, its place is awaited."""
+        self._phase = "request"
+        self.deadline = exchange.begun + self.service.timeouts.request if exchange.begun else inf

@@ -7,6 +7,7 @@ import h11
 import pytest
 
 from asgid.board import HEARTBEAT_NS
+from asgid.worker.admission import Places
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
 
 
@@ -275,6 +276,28 @@ async def test_a_head_that_waited_behind_a_request_has_its_deadline_after_it():
 
         assert 408 == (await client.answer()).status
         assert 1 == worker.counts["timeout header"]
+
+
+@on_a_loop
+async def test_who_waits_for_a_place_has_its_time_still_before_it():
+    """`timeouts.request` begins with the application's call, also where the rest of a body comes before that."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await respond(send, await body_of(receive))
+
+    async with Worker(app, timeouts={"request": "30s"}) as worker:
+        worker.service.places = Places(1, 1, 100.0)
+        first, second = await worker.connect(), await worker.connect()
+        await first.send(request())
+        await second.send(request("POST", "/", "Content-Length: 2") + b"a", b"b")
+        worker.pass_time(29)
+        assert not worker.counts.get("timeout request")
+        go.set()
+
+        assert (200, b"") == ((answer := await first.answer()).status, answer.body)
+        assert (200, b"ab") == ((answer := await second.answer()).status, answer.body)
 
 
 @on_a_loop
