@@ -8,8 +8,6 @@ and the phase that it belongs to; the pulse looks at it once a second, so no tim
 
 import asyncio
 from math import inf
-from socket import SO_LINGER, SOL_SOCKET
-from struct import pack
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -19,10 +17,11 @@ from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
 from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
+from asgid.worker.farewell import Farewell
 from asgid.worker.reading import EnoughError, Reader
 from asgid.worker.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.scope import request_scope, template
-from asgid.worker.service import LINGER_S, Service
+from asgid.worker.service import Service
 from asgid.worker.writing import Writer
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 #: Body that nobody wants, read so that the connection can be kept; above it closing is cheaper.
 _DISCARDED = 262144
-#: What makes close(2) send a reset at once (socket(7)).
-_RESET = pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
@@ -44,12 +41,10 @@ class Connection(asyncio.Protocol):
         "_has_begun",
         "_has_said_last",
         "_is_ended",
-        "_is_open_ended",
         "_is_reading_paused",
         "_phase",
         "_reader",
         "_receiving",
-        "_unsent",
         "_unstarted",
         "deadline",
         "exchange",
@@ -74,8 +69,7 @@ class Connection(asyncio.Protocol):
         self._unstarted: Exchange | None = None
         self._is_reading_paused = False
         self._is_ended = False  # the client has closed its sending side
-        self._is_open_ended = False  # the last answer has no end but the connection's
-        self._discarded = self._unsent = 0
+        self._discarded = 0
 
     # asyncio's side
 
@@ -147,11 +141,11 @@ class Connection(asyncio.Protocol):
         # reads could fill the memory with answers.
         self._reader.is_stopped = True
         self.writer.pause()
-        self._await_reader("write")
+        self._await_reader()
 
     def resume_writing(self) -> None:
         self.writer.release()
-        if self._phase != "write" or self.transport.is_closing():  # what closes has its deadline
+        if self._phase != "write" or self.transport.is_closing():
             return
         if self.exchange is None:
             self._next(monotonic())
@@ -256,12 +250,9 @@ class Connection(asyncio.Protocol):
 
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The response has left whole."""
-        if not exchange.response.keep_alive:
-            self._is_open_ended = exchange.response.is_open_ended
-            if self._has_said_last:
-                self.finish()
-            else:  # it is we who close, and its next request may be on the way
-                self._linger()
+        response = exchange.response
+        if not response.keep_alive:  # where it is we who close, its next request may be on the way
+            self.finish(hears_out=not self._has_said_last, is_open_ended=response.is_open_ended)
         elif exchange.is_body_complete:
             self._next(now)
         else:  # read on, to where the next request can begin
@@ -280,7 +271,7 @@ class Connection(asyncio.Protocol):
         else:
             reader.is_stopped = False
             if reader.is_in_head:
-                self._expect("header", self.service.timeouts.header)
+                self._expect("header")
             elif self.is_deaf or self.service.is_draining:
                 self.finish()
             else:
@@ -328,8 +319,7 @@ class Connection(asyncio.Protocol):
         elif exchange.response.state is not COMPLETE:
             exchange.disconnect()
             self.abort()
-            return
-        self._linger()
+        self.finish(hears_out=True)
 
     def _log_refusal(self, error: ClientError, exchange: Exchange | None) -> None:
         kind = error.kind or "timeout"
@@ -346,64 +336,27 @@ class Connection(asyncio.Protocol):
                 suppressed=unsaid,
             )
 
-    def finish(self) -> None:
-        """Close once what was written has left; a client that is still sending is heard out for a moment."""
-        if not self._is_ended and (self._receiving is not None or self._is_reading_paused):
-            self._linger()
-            return
-        self.is_deaf = True
-        self.exchange = None
-        self.writer.uncork()
-        self.transport.close()
-        if self.writer.unsent:
-            self._await_reader("write")
-
-    def _linger(self) -> None:
-        """End our side, and read and forget what the client still sends.
-
-        Closing with bytes unread makes the kernel send RST, which would take the answer out of the client's hands (RFC
-        9112 section 9.6).
-        """
+    def finish(self, *, hears_out: bool = False, is_open_ended: bool = False) -> None:
+        """End once what was written has left; a client that is still sending, or may be, is heard out first."""
+        hears_out = hears_out or self._receiving is not None or self._is_reading_paused
         self.is_deaf = True
         self.exchange = self._receiving = self._unstarted = None
         self._reader.close()
-        if self.transport.is_closing():
-            return
-        if self._is_ended:
-            self.finish()
-            return
-        self.writer.uncork()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
         self.resume_reading()
-        if self.writer.unsent:
-            self._await_reader("linger")
-        else:
-            self._expect("linger", LINGER_S)
+        if self in self.service.connections and not self.transport.is_closing():  # else it has ended already
+            self.service.connections.remove(self)
+            Farewell(self.service, self.writer, is_open_ended).begin(hears_out and not self._is_ended)
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is in hand, not even a part of a head."""
-        reader = self._reader
-        if self.exchange is None and not (reader.is_in_head or reader.has_rest) and self._phase != "linger":
+        if self.exchange is None and not (self._reader.is_in_head or self._reader.has_rest):
             self.finish()
 
     def abort(self) -> None:
-        """End the connection in a way that nobody takes for an orderly end.
-
-        A body without length and chunks ends where the stream does (RFC 9112 section 6.3): half of it, closed in order,
-        would be a whole one to its client, so there the end is a reset. Elsewhere it is not: a reset would take back
-        what is still on its way, earlier answers among it.
-        """
+        """End the connection in a way that nobody takes for an orderly end."""
         self.is_deaf = True
-        self.writer.uncork()
-        exchange = self.exchange
-        # Of a whole one that has left, nothing is to be taken back.
-        is_open_ended = (self._is_open_ended and self.writer.unsent > 0) or (
-            exchange is not None and exchange.response.is_open_ended
-        )
-        if is_open_ended and self in self.service.connections:  # else the descriptor may be another's by now
-            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
-        self.transport.abort()
+        is_half = self.exchange is not None and self.exchange.response.is_open_ended
+        self.writer.abort(is_half and self in self.service.connections)  # else the descriptor may be another's by now
 
     def overdue(self) -> None:
         """The deadline has passed: end what it was for."""
@@ -411,21 +364,20 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange and exchange.begun and monotonic() >= exchange.begun + self.service.timeouts.request:
             phase = "request"
-        elif phase in ("write", "linger") and self.writer.unsent < self._unsent:
-            self._await_reader(phase)  # it takes something: slow is not silent
+        elif phase == "write" and self.writer.is_moving:
+            self._await_reader()  # slow is not silent
             return
         elif phase == "body" and exchange and (self._is_reading_paused or exchange.expects_continue):
             self._await_body(exchange)  # it is we who do not read, or have not asked for it
             return
-        if phase in TIMEOUT_CELL:
-            self.service.row[TIMEOUT_CELL[phase]] += 1
+        self.service.row[TIMEOUT_CELL[phase]] += 1
         if phase == "header" and self._reader.is_in_head:
             self._fail(ClientError(408, "", "the request head took longer than timeouts.header"))
         elif phase == "body":
             self._fail(ClientError(408, "", "the request body stood still for timeouts.body"))
         elif phase == "request" and exchange:
             exchange.cancel(504, "the application took longer than timeouts.request")
-        elif phase in ("write", "linger"):
+        elif phase == "write":
             self.abort()
         else:
             self.finish()
@@ -435,7 +387,7 @@ class Connection(asyncio.Protocol):
     def write_continue(self) -> None:
         self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._phase == "body":
-            self._expect("body", self.service.timeouts.body)
+            self._expect("body")
 
     def write_error(self, status: int, text: str, *, is_head: bool, lines: bytes = b"") -> int:
         """Answer ourselves; return the bytes of the body. `lines` are what the status needs beside the common ones."""
@@ -455,29 +407,30 @@ class Connection(asyncio.Protocol):
             self.service.unread.discard(self)
             self.transport.resume_reading()
             if self._phase == "body":  # it could not send until now
-                self._expect("body", self.service.timeouts.body)
+                self._expect("body")
 
     # The deadline
 
-    def _expect(self, phase: str, within: float) -> None:
-        self._phase, self.deadline = phase, monotonic() + within
-        if self.exchange and self.exchange.begun:  # the application's own limit is absolute
+    def _expect(self, phase: str) -> None:
+        """Wait for what one of the `timeouts` is for; the application's own limit is absolute."""
+        self._phase, self.deadline = phase, monotonic() + getattr(self.service.timeouts, phase)
+        if self.exchange and self.exchange.begun:
             self.deadline = min(self.deadline, self.exchange.begun + self.service.timeouts.request)
 
     def _await_head(self) -> None:
         """The client is to send the rest of a head, within a time from its first byte; its turn comes first."""
         if self._phase != "header" and self.exchange is None and not self.writer.is_paused:
-            self._expect("header", self.service.timeouts.header)
+            self._expect("header")
 
     def _await_body(self, exchange: Exchange) -> None:
         """The client is to send more of the body; not where it first has to read, or others have their turn before."""
         if exchange is self.exchange and not self.writer.is_paused:
-            self._expect("body", self.service.timeouts.body)
+            self._expect("body")
 
-    def _await_reader(self, phase: str) -> None:
+    def _await_reader(self) -> None:
         """The client is to take what was written."""
-        self._unsent = self.writer.unsent
-        self._expect(phase, self.service.timeouts.write)
+        self.writer.watch()
+        self._expect("write")
 
     def _await_answer(self, exchange: Exchange) -> None:
         """Nothing is expected of the client; of the application, once it is called: before, its place is awaited."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asgid.worker.admission import Admission, Places
     from asgid.worker.connection import Connection
     from asgid.worker.exchange import Exchange
+    from asgid.worker.farewell import Farewell
     from asgid.worker.preamble import Preamble
     from asgid.worker.request_head import Field
     from asgid.worker.websocket import WebSocket
@@ -82,7 +83,7 @@ class Service:
         self.converse: Callable[[Exchange, Iterable[Field]], None] | None = None
         #: Where the work of a task stands that goes on outside the loop.
         self.elsewhere: Callable[[asyncio.Task[None]], str] = _nowhere
-        self.connections: set[Connection | Preamble | WebSocket] = set()
+        self.connections: set[Connection | Preamble | WebSocket | Farewell] = set()
         self.websockets: set[WebSocket] = set()  #: those of them
         self.unread: set[Connection | WebSocket] = set()  #: those on which reading is paused
         self.running: set[Exchange] = set()  #: whose application's call has not returned
@@ -102,7 +103,7 @@ class Service:
         if self.admission.entered(self.fewest()):
             self.row[LIMIT_REACHED] += 1
 
-    def left(self, connection: "Connection | Preamble | WebSocket") -> None:
+    def left(self, connection: "Connection | Preamble | WebSocket | Farewell") -> None:
         """It is closed, and nothing of it is in hand any more."""
         self.connections.discard(connection)
         self.unread.discard(connection)

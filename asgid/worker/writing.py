@@ -1,13 +1,18 @@
-"""What is written to one client: at once, or held back to leave with the rest of its turn; and when to wait for it.
+"""What is written to one client: at once, or held back to leave with the rest of its turn; when to wait, how to end.
 
 A transport that is full says so, and `taken()` waits until it is not. It does not know what the bytes mean.
 """
 
 import asyncio
 from asyncio import Future, Transport
+from socket import SO_LINGER, SOL_SOCKET
+from struct import pack
 
 from asgid.worker.cork import Cork
 from asgid.worker.service import Service
+
+#: What makes close(2) send a reset at once (socket(7)).
+_RESET = pack("ii", 1, 0)
 
 
 class Writer:
@@ -16,7 +21,7 @@ class Writer:
     Who writes much and often looks at `cork` itself, and writes there where something is held back.
     """
 
-    __slots__ = ("_service", "_turn", "_writable", "cork", "is_paused", "transport")
+    __slots__ = ("_service", "_turn", "_watched", "_writable", "cork", "is_paused", "transport")
 
     def __init__(self, transport: Transport, service: Service) -> None:
         self.transport = transport
@@ -25,6 +30,7 @@ class Writer:
         self.is_paused = False
         self._writable: Future[None] | None = None
         self._turn = -1  # of the loop, in which something was put
+        self._watched = 0  # bytes that were unsent
 
     def put(self, head: bytes, payload: bytes = b"") -> None:
         """Write at once what comes first in a turn of the loop; what else comes leaves at its end, in one write."""
@@ -62,6 +68,40 @@ class Writer:
         """Bytes that the kernel has not taken yet, those that are held back among them."""
         held = self.cork.size if self.cork else 0
         return self.transport.get_write_buffer_size() + held
+
+    def watch(self) -> None:
+        """From now on it counts what the client takes."""
+        self._watched = self.unsent
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the client has taken anything since."""
+        return self.unsent < self._watched
+
+    # Ends
+
+    def end(self) -> None:
+        """End our side, after what was written; the client's is still read."""
+        self.uncork()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """End both sides, after what was written."""
+        self.uncork()
+        self.transport.close()
+
+    def abort(self, is_half: bool) -> None:
+        """End in a way that nobody takes for an orderly end. `is_half`: a body without length and chunks is not whole.
+
+        Such a body ends where the stream does (RFC 9112 section 6.3): half of it, closed in order, would be a whole one
+        to its client, so there the end is a reset. Elsewhere it is not: a reset would take back what is still on its
+        way, earlier answers among it.
+        """
+        self.uncork()
+        if is_half:
+            self.transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+        self.transport.abort()
 
     # What the transport says
 

@@ -34,7 +34,7 @@ from asgid.worker.service import Application, Event, Receive, Send, Service
 Scope: TypeAlias = Event
 
 WITHIN_S = 10.0  #: how long anything may take; it only ends tests that would hang
-_CLOCKS = ("connection", "conversation", "exchange", "preamble", "pulse", "websocket")
+_CLOCKS = ("connection", "conversation", "exchange", "farewell", "preamble", "pulse", "websocket")
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -153,19 +153,14 @@ class _Connection(Connection):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self.received = 0
-        self.is_lost = False
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         super().data_received(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-        super().connection_lost(exc)
-
     @property
     def takes_no_more(self) -> bool:
-        return self.is_lost or self._is_reading_paused or self.transport.is_closing()
+        return self._is_reading_paused or self.transport.is_closing() or self not in self.service.connections
 
 
 class Worker:
@@ -339,8 +334,6 @@ class Client:
     async def send(self, *pieces: bytes) -> None:
         """Send each piece so that the server reads it by itself, or takes no more."""
         for piece in pieces:
-            if self.server.is_lost:
-                return
             try:
                 await asyncio.wait_for(self._loop.sock_sendall(self._socket, piece), WITHIN_S)
             except (BrokenPipeError, ConnectionResetError):  # it has closed: what it said before is what counts

@@ -167,6 +167,30 @@ async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
         assert 1 == worker.counts["timeout write"]
 
 
+@pytest.mark.parametrize("takes_it", [False, True])
+@on_a_loop
+async def test_who_takes_the_last_answer_slowly_has_a_moment_after_it(takes_it):
+    """To take it there is as much time as for another; to end its side as little as where it was taken at once."""
+
+    async def app(scope, receive, send):
+        await respond(send, b"x" * 40_000, headers=[(b"connection", b"close")])
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.is_deaf)
+        worker.pass_time(59)
+        assert worker.service.connections
+        if takes_it:
+            assert 40_000 == len((await client.answer()).body)
+            worker.pass_time(2)
+            assert worker.service.connections
+        worker.pass_time(3)
+
+        await until(lambda: not worker.service.connections)
+        assert worker.counts.get("timeout write", 0) == (not takes_it)
+
+
 @on_a_loop
 async def test_asking_for_more_does_not_renew_the_deadline_for_taking():
     """A client that pipelines and never reads is cut off like another."""
@@ -347,8 +371,10 @@ async def test_who_may_not_know_of_the_close_is_heard_out_for_a_moment(why):
         await client.send(request())
         assert (await client.answer()).closes
         assert b"" == await client.rest()
+        heard_out = worker.service.connections - {other.server}
         await other.send(request("GET", "/", "Connection: close"))
-        await until(lambda: {client.server} == worker.service.connections)
+        await until(lambda: heard_out == worker.service.connections)
+        assert heard_out
         worker.pass_time(3)
 
         await until(lambda: not worker.service.connections)

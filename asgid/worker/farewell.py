@@ -1,0 +1,73 @@
+"""asyncio.Protocol after the last answer: what was written leaves, the client is heard out, and the connection ends.
+
+Closing with bytes unread makes the kernel send RST, which would take the answer out of the client's hands (RFC 9112
+section 9.6): so a client that may still be sending is read for a moment, and what it sends is forgotten. Nothing here
+knows what was said.
+"""
+
+import asyncio
+from math import inf
+from time import monotonic
+
+from asgid.board import TIMEOUT_CELL
+from asgid.worker.service import LINGER_S, Service
+from asgid.worker.writing import Writer
+
+
+class Farewell(asyncio.Protocol):
+    """One client that nothing more is asked of, or said to."""
+
+    __slots__ = ("_is_open_ended", "_service", "_writer", "deadline")
+
+    exchange = None  # there is none any more
+
+    def __init__(self, service: Service, writer: Writer, is_open_ended: bool) -> None:
+        self._service, self._writer = service, writer
+        self._is_open_ended = is_open_ended  # the last answer has no end but the connection's
+        self.deadline = inf
+
+    def begin(self, hears_out: bool) -> None:
+        """Take the transport over; end our side of it, or, where the client has nothing more to say, both."""
+        self._writer.transport.set_protocol(self)
+        self._service.connections.add(self)
+        if hears_out:
+            self._writer.end()
+        else:
+            self._writer.close()
+        self._await_end()
+
+    # asyncio's side
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
+        self.deadline = inf
+        self._writer.release()
+        self._service.left(self)
+
+    def pause_writing(self) -> None:
+        self._writer.pause()
+
+    def resume_writing(self) -> None:
+        self._writer.release()
+
+    # What a service asks of whoever holds a connection
+
+    def overdue(self) -> None:
+        if self._writer.is_moving:  # slow is not silent
+            self._await_end()
+            return
+        if self._writer.unsent:
+            self._service.row[TIMEOUT_CELL["write"]] += 1
+        self.abort()
+
+    def close_if_idle(self) -> None:
+        """It closes, or waits for its client."""
+
+    def abort(self) -> None:
+        self.deadline = inf
+        # Of a whole one that has left, nothing is to be taken back.
+        self._writer.abort(self._is_open_ended and self._writer.unsent > 0)
+
+    def _await_end(self) -> None:
+        """The client is to take what was written, and then has a moment to end its side."""
+        self._writer.watch()
+        self.deadline = monotonic() + (self._service.timeouts.write if self._writer.unsent else LINGER_S)
