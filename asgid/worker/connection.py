@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
         self.resume_reading()
         if self in self.service.connections and not self.transport.is_closing():  # else it has ended already
             self.service.connections.remove(self)
-            Farewell(self.service, self.writer, is_open_ended).begin(hears_out and not self._is_ended)
+            Farewell(self.service, self.writer, is_open_ended=is_open_ended).begin(hears_out and not self._is_ended)
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is in hand, not even a part of a head."""

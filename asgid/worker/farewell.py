@@ -1,8 +1,6 @@
-"""asyncio.Protocol after the last answer: what was written leaves, the client is heard out, and the connection ends.
+"""asyncio.Protocol after the last word: what was written leaves, the client is heard out, and the connection ends.
 
-Closing with bytes unread makes the kernel send RST, which would take the answer out of the client's hands (RFC 9112
-section 9.6): so a client that may still be sending is read for a moment, and what it sends is forgotten. Nothing here
-knows what was said.
+A connection or a WebSocket that has nothing more to say passes its transport on. It does not know what was said.
 """
 
 import asyncio
@@ -10,8 +8,12 @@ from math import inf
 from time import monotonic
 
 from asgid.board import TIMEOUT_CELL
-from asgid.worker.service import LINGER_S, Service
+from asgid.worker.service import Service
 from asgid.worker.writing import Writer
+
+#: After the last that we say the client may still be sending: read that much longer and throw it away, or the kernel's
+#: RST would take what was said out of the client's hands (RFC 9112 section 9.6, RFC 6455 section 7.1.1).
+LINGER_S = 2.0
 
 
 class Farewell(asyncio.Protocol):
@@ -21,7 +23,7 @@ class Farewell(asyncio.Protocol):
 
     exchange = None  # there is none any more
 
-    def __init__(self, service: Service, writer: Writer, is_open_ended: bool) -> None:
+    def __init__(self, service: Service, writer: Writer, *, is_open_ended: bool = False) -> None:
         self._service, self._writer = service, writer
         self._is_open_ended = is_open_ended  # the last answer has no end but the connection's
         self.deadline = inf

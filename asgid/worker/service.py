@@ -35,9 +35,6 @@ Application: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awa
 
 #: What a client has sent may wait for the application up to here; then the client is made to wait (as with the peers).
 HIGH_WATER = 65536
-#: After the last that we say the client may still be sending: read that much longer and throw it away, or the kernel's
-#: RST would take what was said out of the client's hands (RFC 9112 section 9.6, RFC 6455 section 7.1.1).
-LINGER_S = 2.0
 #: Payloads above this are handed to the transport uncopied; below it one write of a joined head and body is cheaper.
 _JOINED = 16384
 #: How long it is taken for granted who the other workers are.

@@ -16,8 +16,9 @@ from websockets.protocol import OPEN
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
 from asgid.worker.core import Core
 from asgid.worker.deflate import WORTH_BYTES, Deflate
+from asgid.worker.farewell import Farewell
 from asgid.worker.frames import WHOLE_TEXT, frame_head
-from asgid.worker.service import LINGER_S, Event, Service
+from asgid.worker.service import Event, Service
 from asgid.worker.writing import Writer
 
 if TYPE_CHECKING:
@@ -53,7 +54,6 @@ class WebSocket(asyncio.Protocol):
         "_ping_interval",
         "_protocol",
         "_row",
-        "_unsent",
         "deadline",
         "exchange",
         "service",
@@ -80,7 +80,6 @@ class WebSocket(asyncio.Protocol):
         self._is_reading_paused = False
         self._is_others_turn = False  # of the loop: what is held is read in the next one
         self._held = b""  # received, and not to be read before the application has caught up
-        self._unsent = 0
 
     # The connection's side
 
@@ -100,12 +99,9 @@ class WebSocket(asyncio.Protocol):
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:
-        phase = self._phase
-        if phase == "open":  # whatever it sends shows that it is there
+        if self._phase == "open":  # whatever it sends shows that it is there
             self._is_pinged = False
             self.deadline = monotonic() + self._ping_interval
-        elif phase == "linger":
-            return
         if self._is_reading_paused:
             self._held += data
         elif len(data) > _SLICE:
@@ -116,20 +112,13 @@ class WebSocket(asyncio.Protocol):
     def eof_received(self) -> None:
         self._protocol.receive_eof()
         self._end(ABNORMAL, "")
-        self._await_end("linger", LINGER_S)  # as long as what was written may take to leave
+        self._part(hears_out=False)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
-        service, exchange = self.service, self.exchange
         self._end(ABNORMAL, "")
-        self._phase, self.deadline, self._held = "linger", inf, b""
+        self._count_out()
         self.writer.release()
-        self._protocol.parser.close()  # it and the library's protocol hold each other
-        service.row[WEBSOCKETS] -= 1
-        service.row[WEBSOCKET_CLOSE_CELL[self._code]] += 1
-        if service.access:
-            service.access.add(exchange.scope, 101, exchange.response_bytes, monotonic() - exchange.begun)
-        service.websockets.discard(self)
-        service.left(self)
+        self.service.left(self)
 
     def pause_writing(self) -> None:
         self.writer.pause()
@@ -147,6 +136,8 @@ class WebSocket(asyncio.Protocol):
 
     def _read_slices(self, data: bytes) -> None:
         for at in range(0, len(data), _SLICE):
+            if self._phase == "over":
+                return
             if self._is_others_turn:
                 self._pause_reading()
             if self._is_reading_paused:
@@ -189,15 +180,15 @@ class WebSocket(asyncio.Protocol):
     def _follow(self) -> None:
         """Go the way of the protocol, which has begun to close."""
         protocol = self._protocol
-        if self._phase == "linger" or not protocol.eof_sent:  # over, or the client's answer to our close is to come
+        if not protocol.eof_sent:  # the client's answer to our close is to come
             return
         if protocol.close_rcvd and not protocol.parser_exc:
             self._end(protocol.close_rcvd.code, protocol.close_rcvd.reason)
-            self._finish()
+            self._part(hears_out=False)
         else:
             sent = protocol.close_sent
             self._end(sent.code if sent else ABNORMAL, sent.reason if sent else "")
-            self._linger()
+            self._part(hears_out=True)
 
     # Frames out
 
@@ -225,7 +216,8 @@ class WebSocket(asyncio.Protocol):
         self._protocol.send_close(code, reason)
         self._end(code, reason)
         self._write_out()
-        self._await_end("closing", CLOSE_S)
+        self._phase = "closing"
+        self._await_close()
         self.resume_reading()
 
     def go_away(self) -> None:
@@ -243,36 +235,38 @@ class WebSocket(asyncio.Protocol):
         self._code = self._code or code
         self._conversation.ended(code, reason)
 
-    def _finish(self) -> None:
-        """Close once what was written has left."""
-        self.writer.uncork()
-        self._await_end("linger", CLOSE_S)
-        self.transport.close()
+    def _part(self, *, hears_out: bool) -> None:
+        """Leave the rest to a farewell: nothing that the client still sends is read."""
+        if not self.transport.is_closing():
+            self._count_out()
+            self.service.connections.remove(self)
+            self.service.unread.discard(self)
+            if self._is_reading_paused:
+                self._is_reading_paused = False
+                self.transport.resume_reading()
+            Farewell(self.service, self.writer).begin(hears_out)
 
-    def _linger(self) -> None:
-        """End our side, and read and forget what the client still sends."""
-        self._held = b""
-        self.writer.uncork()
-        self._await_end("linger", LINGER_S)
-        if self.transport.is_closing():
-            return
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        if self._is_reading_paused:
-            self.transport.resume_reading()
+    def _count_out(self) -> None:
+        service, exchange = self.service, self.exchange
+        self._phase, self.deadline, self._held = "over", inf, b""
+        self._protocol.parser.close()  # it and the library's protocol hold each other
+        service.row[WEBSOCKETS] -= 1
+        service.row[WEBSOCKET_CLOSE_CELL[self._code]] += 1
+        if service.access:
+            service.access.add(exchange.scope, 101, exchange.response_bytes, monotonic() - exchange.begun)
+        service.websockets.discard(self)
 
     # What a service asks of whoever holds a connection
 
     def overdue(self) -> None:
         """The deadline has passed: end what it was for, or ask whether the client is still there."""
-        has_taken = self.writer.unsent < self._unsent  # then slow is not silent
         if self._phase != "open":
-            if has_taken:
-                self._await_end(self._phase, CLOSE_S)
+            if self.writer.is_moving:  # slow is not silent
+                self._await_close()
             else:
                 self.abort()
         elif self.writer.is_paused:
-            if has_taken:
+            if self.writer.is_moving:
                 self._await_reader()
                 return
             self.service.row[TIMEOUT_CELL["write"]] += 1
@@ -325,12 +319,12 @@ class WebSocket(asyncio.Protocol):
         self._is_pinged = False
         self.deadline = monotonic() + self._ping_interval
 
-    def _await_end(self, phase: str, within: float) -> None:
-        """What was written is to leave; after that the client has so long to end its side."""
-        self._phase, self._unsent = phase, self.writer.unsent
-        self.deadline = monotonic() + (self.service.timeouts.write if self._unsent else within)
+    def _await_close(self) -> None:
+        """What was written is to leave; after that the client has so long to answer our close."""
+        self.writer.watch()
+        self.deadline = monotonic() + (self.service.timeouts.write if self.writer.unsent else CLOSE_S)
 
     def _await_reader(self) -> None:
         """The client is to take what was written."""
-        self._unsent = self.writer.unsent
+        self.writer.watch()
         self.deadline = monotonic() + self.service.timeouts.write

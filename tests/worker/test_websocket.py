@@ -10,8 +10,8 @@ import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 from asgid.config import parse
+from asgid.worker.farewell import LINGER_S
 from asgid.worker.interface import ADAPTERS
-from asgid.worker.service import LINGER_S
 from asgid.worker.websocket import CLOSE_S
 from tests.worker.harness import Client, Worker, on_a_loop, request, respond, turns, until
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
@@ -814,7 +814,7 @@ async def test_who_sends_on_after_garbage_still_reads_the_close():
             await peer.send_raw(b"x" * 50_000)
 
         assert 1002 == (await peer.closed())[0]
-        assert worker.service.websockets
+        assert worker.service.connections
         worker.pass_time(LINGER_S + 0.1)
         await all_closed(worker)
 
