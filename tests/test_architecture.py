@@ -34,7 +34,6 @@ PURE = (
         "worker.request_head",
         "worker.meaning",
         "worker.chunks",
-        "worker.refusals",
         "worker.proxy",
         "worker.crc32c",
         "worker.proxy_protocol",

@@ -11,7 +11,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
-from asgid.board import PROTOCOL_CELL, QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
+from asgid.board import QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
 from asgid.errors import ClientError
 from asgid.worker import ends
 from asgid.worker.admission import Entry, Places
@@ -308,9 +308,7 @@ class Connection(asyncio.Protocol):
         self.is_deaf = True
         self._unstarted = None
         exchange = self.exchange
-        if error.kind:
-            self.service.row[PROTOCOL_CELL[error.kind]] += 1
-        self._log_refusal(error, exchange)
+        self.service.refusals.tell_of_request(error, ends.shown(self._ends.client), exchange)
         if exchange is None:
             size = self.write_error(error.status, str(error), is_head=self._reader.is_head_asked, lines=error.lines)
             self.service.row[RESPONSE_BYTES] += size
@@ -320,21 +318,6 @@ class Connection(asyncio.Protocol):
             exchange.disconnect()
             self.abort()
         self.finish(hears_out=True)
-
-    def _log_refusal(self, error: ClientError, exchange: Exchange | None) -> None:
-        kind = error.kind or "timeout"
-        unsaid = self.service.refusals.unsaid_before(kind, monotonic())
-        if unsaid is not None:
-            self.service.log.warning(
-                "request refused",
-                kind=kind,
-                status=error.status,
-                client=ends.shown(self._ends.client),
-                method=exchange.method if exchange else None,
-                path=exchange.path if exchange else None,
-                reason=str(error),
-                suppressed=unsaid,
-            )
 
     def finish(self, *, hears_out: bool = False, is_open_ended: bool = False) -> None:
         """End once what was written has left; a client that is still sending, or may be, is heard out first."""

@@ -9,7 +9,7 @@ from math import inf
 from time import monotonic
 from typing import cast
 
-from asgid.board import PROTOCOL_CELL, TIMEOUT_CELL
+from asgid.board import TIMEOUT_CELL
 from asgid.errors import ClientError
 from asgid.worker import ends, proxy_protocol
 from asgid.worker.connection import Connection
@@ -87,17 +87,7 @@ class Preamble(asyncio.Protocol):
             connection.data_received(rest)
 
     def _refuse(self, error: ClientError) -> None:
-        service = self._service
-        service.row[PROTOCOL_CELL[error.kind]] += 1
-        unsaid = service.refusals.unsaid_before(error.kind, monotonic())
-        if unsaid is not None:
-            service.log.warning(
-                "connection refused for its PROXY header",
-                listener=self._listener,
-                peer=self._peer,
-                reason=str(error),
-                suppressed=unsaid,
-            )
+        self._service.refusals.tell_of_header(error, self._listener, self._peer)
         self.abort()
 
     # What a service asks of whoever holds a connection

@@ -70,7 +70,7 @@ class Service:
         self.log = log
         self.access = access
         self.admission = admission
-        self.refusals = Refusals()
+        self.refusals = Refusals(log, row)
         self.places = places  #: None where requests have no cap
         self.state: Mapping[str, Any] | None = None  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second

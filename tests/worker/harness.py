@@ -34,7 +34,7 @@ from asgid.worker.service import Application, Event, Receive, Send, Service
 Scope: TypeAlias = Event
 
 WITHIN_S = 10.0  #: how long anything may take; it only ends tests that would hang
-_CLOCKS = ("connection", "conversation", "exchange", "farewell", "preamble", "pulse", "websocket")
+_CLOCKS = ("connection", "conversation", "exchange", "farewell", "preamble", "pulse", "refusals", "websocket")
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
