@@ -19,6 +19,7 @@ from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
 from asgid.worker.farewell import Farewell
 from asgid.worker.reading import EnoughError, Reader
+from asgid.worker.request_head import Field
 from asgid.worker.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.scope import request_scope, template
 from asgid.worker.service import Service
@@ -41,7 +42,6 @@ class Connection(asyncio.Protocol):
         "_has_begun",
         "_has_said_last",
         "_is_ended",
-        "_is_reading_paused",
         "_phase",
         "_reader",
         "_receiving",
@@ -67,7 +67,6 @@ class Connection(asyncio.Protocol):
         self._phase = ""
         self._receiving: Exchange | None = None  # the one whose message is arriving
         self._unstarted: Exchange | None = None
-        self._is_reading_paused = False
         self._is_ended = False  # the client has closed its sending side
         self._discarded = 0
 
@@ -82,12 +81,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
         self.writer = Writer(self.transport, self.service)
         self._ends = known
-        self._common = template(
-            client=known.client,
-            server=known.server,
-            root_path=self.service.config.app.root_path,
-            scheme=known.scheme,
-        )
+        self._common = template(*known, root_path=self.service.config.app.root_path)
         self._phase, self.deadline = "header", header_by
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
@@ -116,7 +110,7 @@ class Connection(asyncio.Protocol):
         elif self._reader.is_in_head:
             self._await_head()
         elif self._reader.has_rest:
-            self._pause_reading()
+            self.service.pause_reading(self)
 
     def eof_received(self) -> bool:
         # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
@@ -157,13 +151,7 @@ class Connection(asyncio.Protocol):
     # The reader's side
 
     def request_began(
-        self,
-        method: str,
-        target: bytes,
-        minor: int,
-        headers: list[tuple[bytes, bytes]],
-        keep_alive: bool,
-        expects_continue: bool,
+        self, method: str, target: bytes, minor: int, headers: list[Field], keep_alive: bool, expects_continue: bool
     ) -> None:
         if self._has_begun:
             self.writer.hold_back()
@@ -172,12 +160,8 @@ class Connection(asyncio.Protocol):
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
         if self._reader.is_forwarded:
             self.service.forwarding.apply(scope, ends.peer(self._ends, self.transport))
-        self._receiving = exchange = Exchange(
-            self,
-            scope,
-            Response(method == "HEAD", minor, keep_alive),
-            expects_continue,
-        )
+        response = Response(method == "HEAD", minor, keep_alive)
+        self._receiving = exchange = Exchange(self, scope, response, expects_continue)
         if self._reader.is_handshake and self.service.converse:
             self.service.converse(exchange, headers)
         self.exchange = self._unstarted = exchange
@@ -193,7 +177,7 @@ class Connection(asyncio.Protocol):
                 self.finish()
                 raise EnoughError
         elif exchange.feed(chunk):
-            self._pause_reading()
+            self.service.pause_reading(self)
 
     def request_ended(self) -> None:
         exchange, self._receiving = self._receiving, None
@@ -263,7 +247,7 @@ class Connection(asyncio.Protocol):
         self.exchange = None
         reader = self._reader
         if self.writer.is_paused and (reader.has_rest or not (self.is_deaf or self.service.is_draining)):
-            self._pause_reading()  # until what was asked for is taken
+            self.service.pause_reading(self)  # until what was asked for is taken
         elif reader.has_rest:
             self._phase, self.deadline = "", inf
             # Not from within the last one's stack: a hundred of them would be as deep.
@@ -276,7 +260,7 @@ class Connection(asyncio.Protocol):
                 self.finish()
             else:
                 self._phase, self.deadline = "keep_alive", now + self.service.timeouts.keep_alive
-            if self._is_reading_paused:
+            if self in self.service.unread:
                 self.resume_reading()
 
     def _read_rest(self) -> None:
@@ -321,7 +305,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self, *, hears_out: bool = False, is_open_ended: bool = False) -> None:
         """End once what was written has left; a client that is still sending, or may be, is heard out first."""
-        hears_out = hears_out or self._receiving is not None or self._is_reading_paused
+        hears_out = hears_out or self._receiving is not None or self in self.service.unread
         self.is_deaf = True
         self.exchange = self._receiving = self._unstarted = None
         self._reader.close()
@@ -350,7 +334,7 @@ class Connection(asyncio.Protocol):
         elif phase == "write" and self.writer.is_moving:
             self._await_reader()  # slow is not silent
             return
-        elif phase == "body" and exchange and (self._is_reading_paused or exchange.expects_continue):
+        elif phase == "body" and exchange and (self in self.service.unread or exchange.expects_continue):
             self._await_body(exchange)  # it is we who do not read, or have not asked for it
             return
         self.service.row[TIMEOUT_CELL[phase]] += 1
@@ -378,16 +362,9 @@ class Connection(asyncio.Protocol):
         self.writer.write(head + body)
         return len(body)
 
-    def _pause_reading(self) -> None:
-        if not self._is_reading_paused and not self.transport.is_closing():
-            self._is_reading_paused = True
-            self.service.unread.add(self)
-            self.transport.pause_reading()
-
     def resume_reading(self) -> None:
-        if self._is_reading_paused and not self._reader.has_rest and not self.transport.is_closing():
-            self._is_reading_paused = False
-            self.service.unread.discard(self)
+        if self in self.service.unread and not self._reader.has_rest and not self.transport.is_closing():
+            self.service.unread.remove(self)
             self.transport.resume_reading()
             if self._phase == "body":  # it could not send until now
                 self._expect("body")

@@ -21,7 +21,7 @@ SPEC_VERSION = "2.5"
 _PERCENT = ord("%")  # looking for a number in bytes takes 15 ns, looking for bytes 270
 
 
-def template(*, client: Address, server: Address, root_path: str, scheme: str) -> Scope:
+def template(client: Address, server: Address, scheme: str, *, root_path: str) -> Scope:
     """Return what the scopes of one connection have in common."""
     return {
         "type": "http",

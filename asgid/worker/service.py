@@ -100,6 +100,12 @@ class Service:
         if self.admission.entered(self.fewest()):
             self.row[LIMIT_REACHED] += 1
 
+    def pause_reading(self, connection: "Connection | WebSocket") -> None:
+        """Read no more of its client. Nobody tells us of one that leaves meanwhile: the pulse looks for those."""
+        if connection not in self.unread and not connection.transport.is_closing():
+            self.unread.add(connection)
+            connection.transport.pause_reading()
+
     def left(self, connection: "Connection | Preamble | WebSocket | Farewell") -> None:
         """It is closed, and nothing of it is in hand any more."""
         self.connections.discard(connection)

@@ -49,7 +49,6 @@ class WebSocket(asyncio.Protocol):
         "_held",
         "_is_others_turn",
         "_is_pinged",
-        "_is_reading_paused",
         "_phase",
         "_ping_interval",
         "_protocol",
@@ -77,7 +76,6 @@ class WebSocket(asyncio.Protocol):
         self._code = 0  # with which it is closed, once that is known
         self._ping_interval = service.config.websocket.ping_interval
         self._is_pinged = False
-        self._is_reading_paused = False
         self._is_others_turn = False  # of the loop: what is held is read in the next one
         self._held = b""  # received, and not to be read before the application has caught up
 
@@ -102,7 +100,7 @@ class WebSocket(asyncio.Protocol):
         if self._phase == "open":  # whatever it sends shows that it is there
             self._is_pinged = False
             self.deadline = monotonic() + self._ping_interval
-        if self._is_reading_paused:
+        if self in self.service.unread:
             self._held += data
         elif len(data) > _SLICE:
             self._read_slices(data)
@@ -122,7 +120,7 @@ class WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writer.pause()
-        self._pause_reading()  # it would be answered: pongs, and whatever the application sends
+        self.service.pause_reading(self)  # it would be answered: pongs, and whatever the application sends
         if self._phase == "open":
             self._await_reader()
 
@@ -139,8 +137,8 @@ class WebSocket(asyncio.Protocol):
             if self._phase == "over":
                 return
             if self._is_others_turn:
-                self._pause_reading()
-            if self._is_reading_paused:
+                self.service.pause_reading(self)
+            if self in self.service.unread:
                 self._held = data[at:]
                 return
             if self._read(data[at : at + _SLICE]) > _MANY:
@@ -175,7 +173,7 @@ class WebSocket(asyncio.Protocol):
         else:
             message = {"type": "websocket.receive", "bytes": bytes(content)}
         if self._conversation.feed(message, len(content)):
-            self._pause_reading()
+            self.service.pause_reading(self)
 
     def _follow(self) -> None:
         """Go the way of the protocol, which has begun to close."""
@@ -240,9 +238,8 @@ class WebSocket(asyncio.Protocol):
         if not self.transport.is_closing():
             self._count_out()
             self.service.connections.remove(self)
-            self.service.unread.discard(self)
-            if self._is_reading_paused:
-                self._is_reading_paused = False
+            if self in self.service.unread:
+                self.service.unread.remove(self)
                 self.transport.resume_reading()
             Farewell(self.service, self.writer).begin(hears_out)
 
@@ -271,7 +268,7 @@ class WebSocket(asyncio.Protocol):
                 return
             self.service.row[TIMEOUT_CELL["write"]] += 1
             self.abort()
-        elif self._is_reading_paused:  # it is we who do not hear
+        elif self in self.service.unread:  # it is we who do not hear
             self._listen()
         elif self._is_pinged:
             self._fail(INTERNAL_ERROR, "a ping was not answered")
@@ -296,22 +293,16 @@ class WebSocket(asyncio.Protocol):
 
     # Reading, and the deadline
 
-    def _pause_reading(self) -> None:
-        if not self._is_reading_paused and not self.transport.is_closing():
-            self._is_reading_paused = True
-            self.service.unread.add(self)
-            self.transport.pause_reading()
-
     def resume_reading(self) -> None:
         """Read on, where neither the application nor the client is behind; first what was held."""
         is_full = self._phase == "open" and self._conversation.is_full
-        if not self._is_reading_paused or self.writer.is_paused or self._is_others_turn or is_full:
+        unread = self.service.unread
+        if self not in unread or self.writer.is_paused or self._is_others_turn or is_full:
             return
-        self._is_reading_paused = False
+        unread.remove(self)
         held, self._held = self._held, b""
         self._read_slices(held)
-        if not (self._is_reading_paused or self.transport.is_closing()):
-            self.service.unread.discard(self)
+        if not (self in unread or self.transport.is_closing()):
             self.transport.resume_reading()
 
     def _listen(self) -> None:

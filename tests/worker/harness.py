@@ -160,7 +160,8 @@ class _Connection(Connection):
 
     @property
     def takes_no_more(self) -> bool:
-        return self._is_reading_paused or self.transport.is_closing() or self not in self.service.connections
+        service = self.service
+        return self in service.unread or self not in service.connections or self.transport.is_closing()
 
 
 class Worker:

@@ -26,7 +26,7 @@ async def test_a_body_that_nobody_reads_stops_the_client():
         size = 8 << 20
         await client.send(request("POST", "/", f"Content-Length: {size}"))
         sent = asyncio.ensure_future(client.send(*[b"x" * 65_536] * (size // 65_536)))
-        await until(lambda: client.server._is_reading_paused)
+        await until(lambda: client.server in worker.service.unread)
         for _ in range(100):
             await asyncio.sleep(0)
 
@@ -53,10 +53,10 @@ async def test_a_client_that_was_stopped_gets_its_time_anew():
     async with Worker(app, timeouts={"body": "60s"}) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", f"Content-Length: {HIGH_WATER + 1}") + b"x" * HIGH_WATER)
-        await until(lambda: client.server._is_reading_paused)
+        await until(lambda: client.server in worker.service.unread)
         worker.pass_time(59)
         read.set()
-        await until(lambda: not client.server._is_reading_paused)
+        await until(lambda: client.server not in worker.service.unread)
         worker.pass_time(59)
         assert not worker.counts.get("timeout body")
         await client.send(b"x")
