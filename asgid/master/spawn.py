@@ -10,6 +10,7 @@ import faulthandler
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -27,6 +28,8 @@ from asgid.wire import Decoder, FromWorker, from_worker
 #: The signals that mean something to the master; a worker ignores all but TERM.
 SIGNALS = (*COMMANDS, signal.SIGCHLD)
 _WORKER_IGNORES = (*(signum for signum in COMMANDS if signum != signal.SIGTERM), DUMP)
+#: In a stack of faulthandler's, innermost call first: the way to the fork, which is the master's and no worker's.
+_BENEATH = re.compile(rf'  File "{re.escape(__file__)}", line \d+ in _live\n(?:  File .*\n)*')
 
 
 @dataclass(slots=True)
@@ -44,7 +47,8 @@ class Child:
 
     def read_last_words(self) -> str:
         """Return the stacks that the worker wrote when a signal ended it; "" where it wrote none."""
-        return os.pread(self.last_words, 65536, 0).decode(errors="replace").strip()
+        words = os.pread(self.last_words, 65536, 0).decode(errors="replace")
+        return _BENEATH.sub("", words).strip()
 
     def close(self) -> None:
         self.lifeline.close()

@@ -6,6 +6,11 @@ named by its type, and by what showing it raised.
 
 import traceback
 from asyncio import CancelledError, current_task
+from itertools import takewhile
+from types import FrameType
+
+#: Where the files of asgid are.
+_OURS = __file__.removesuffix("worker/failure.py")
 
 #: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
 _SAID_CHARACTERS = 300
@@ -34,6 +39,17 @@ def stack_of(error: BaseException, ours: int = 0) -> str:
     except BaseException as unreadable:  # noqa: BLE001 - a SyntaxError whose offset is no number, a __dir__ that exits
         name, why = type(error).__name__, type(unreadable).__name__
         return "".join([*traceback.format_tb(trace), f"{name}, which cannot be shown: {why}"])
+
+
+def stack_inside(frame: FrameType) -> str:
+    """Return where a thread stands, from our last call inwards; where that is ourselves, with all that led there.
+
+    What calls an application is the same for all of them: twenty-six of the twenty-seven frames of a handler that
+    sleeps, for a worker is forked from within the master's loop.
+    """
+    frames = [*traceback.walk_stack(frame)]  # the innermost first
+    theirs = [*takewhile(lambda step: not step[0].f_code.co_filename.startswith(_OURS), frames)]
+    return "".join(traceback.StackSummary.extract(reversed(theirs or frames)).format()).rstrip()
 
 
 def stack_within(call: object) -> str:

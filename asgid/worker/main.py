@@ -5,7 +5,6 @@ import faulthandler
 import gc
 import os
 import signal
-import traceback
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib.util import find_spec
@@ -232,7 +231,7 @@ class Worker:
             "event loop blocked",
             task=task.get_name() if task else "none",
             requests=", ".join(requests[:20]) or "none",
-            stack="".join(traceback.format_stack(frame)).rstrip() if frame else "",
+            stack=failure.stack_inside(frame) if frame else "",
         )
         # That is said now; left in the file, what faulthandler wrote of it would be taken for last words.
         os.ftruncate(self._assignment.last_words_fd, 0)

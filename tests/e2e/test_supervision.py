@@ -87,7 +87,9 @@ def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
     assert said["requests"] == "GET /stuck"
     assert said["task"] != "none"
     assert "never_gives_the_loop_back" in said["stack"]
+    assert "/asgid/" not in said["stack"]
     assert "never_gives_the_loop_back" in end["stack"]
+    assert "/asgid/master/" not in end["stack"]
     assert end["reason"] == "blocked"
     assert daemon.metric("asgid_worker_exits_total", reason="blocked") == 1
     assert stuck not in answers_from(daemon)

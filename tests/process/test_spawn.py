@@ -146,6 +146,16 @@ def test_an_aborted_worker_leaves_its_stack(fork):
     assert "in aborts" in child.read_last_words()
 
 
+def test_last_words_hold_nothing_of_the_master(fork):
+    """A worker is forked from within the master's loop, whose calls would be the longer half of every stack."""
+    child = fork(aborts)
+    end_of(child)
+    calls = [line for line in child.read_last_words().splitlines() if line.startswith("  File ")]
+
+    assert "in aborts" in calls[-1]
+    assert not [call for call in calls if "fork_worker" in call]
+
+
 def test_a_worker_that_ends_well_has_no_last_words(fork):
     """Then there is nothing to log."""
     child = fork(lambda _: 0)

@@ -1,10 +1,12 @@
 """What is told of an application that failed, or hangs; and that nothing of the application's keeps us from telling."""
 
+import sys
 from typing import Any
 
 import pytest
 
-from asgid.worker.failure import said, stack_of, stack_within, stems_from_disconnect
+from asgid import address
+from asgid.worker.failure import said, stack_inside, stack_of, stack_within, stems_from_disconnect
 
 #: Of a SyntaxError: traceback computes with the column, which is no number here.
 NO_COLUMN: Any = ("no", ("page.html", 1, "x", "x"))
@@ -128,6 +130,30 @@ def test_it_is_told_where_a_call_waits(awaited, is_cut_short):
 
     assert "in inner\n    await awaited\n" in stack
     assert is_cut_short == ("what is awaited there cannot be shown" in stack)
+
+
+def test_where_a_thread_stands_is_told_from_the_application_inwards():
+    """The calls of ours that lead to it are the same for each, and say nothing of what holds it."""
+    stacks = []
+
+    class StandsStillError(Exception):
+        def __str__(self) -> str:
+            stacks.append(stack_inside(sys._getframe()))
+            return ""
+
+    said(StandsStillError())
+    first, *others = [line for line in stacks[0].splitlines() if line.startswith("  File ")]
+
+    assert first.endswith("in __str__")
+    assert others == []
+
+
+def test_where_we_stand_ourselves_is_told_too():
+    """Then it is a fault of ours, and its way is what matters."""
+    with pytest.raises(ValueError, match="no port") as caught:
+        address.parse("")
+
+    assert "in _tcp" in stack_inside(caught.traceback[-1].frame.raw)
 
 
 def around(*parts: BaseException) -> BaseExceptionGroup[BaseException]:
