@@ -11,6 +11,7 @@ from typing import TypeAlias
 # sockaddr_un holds 108 bytes (unix(7)): a path ends with a zero byte, an abstract name begins with one.
 _UNIX_BYTES = 107
 _FORMS = '"127.0.0.1:8000", "[::1]:8000", ":8000", "unix:/path", "unix:@name", "fd:3" or "systemd:NAME"'
+TCP_FORMS = '"127.0.0.1:9464", "[::1]:9464" or ":9464"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ def is_local(bound: Address) -> bool:
     return not isinstance(bound, Tcp) or bool(bound.host and ip_address(bound.host).is_loopback)
 
 
-def parse(text: str) -> Address:
-    """Return the address that `text` names; raises ValueError with what was expected."""
+def parse(text: str, forms: str = _FORMS) -> Address:
+    """Return the address that `text` names; raises ValueError with what was expected, written in one of `forms`."""
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
         raise ValueError(f"an address holds no control characters: {text!r}")
     kind, _, rest = text.partition(":")
@@ -81,7 +82,7 @@ def parse(text: str) -> Address:
         alone = rest.strip("/")
         raise ValueError(f'write "{alone}", without {kind}://; only unix:, fd: and systemd: stand before an address')
     read = {"unix": _unix, "fd": _descriptor, "systemd": _systemd}.get(kind)
-    return read(rest) if read else _tcp(text)
+    return read(rest) if read else _tcp(text, forms)
 
 
 def _unix(rest: str) -> Address:
@@ -111,12 +112,12 @@ def _systemd(rest: str) -> Address:
     return Systemd(rest)
 
 
-def _tcp(text: str) -> Address:
+def _tcp(text: str, forms: str) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon:
-        raise ValueError(f"no port in {text!r}; write an address as {_FORMS}")
+        raise ValueError(f"no port in {text!r}; write an address as {forms}")
     if not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 65535:
-        raise ValueError(f"a port is a number from 0 to 65535, not {port!r}; write an address as {_FORMS}")
+        raise ValueError(f"a port is a number from 0 to 65535, not {port!r}; write an address as {forms}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         try:
@@ -126,7 +127,7 @@ def _tcp(text: str) -> Address:
     elif ":" in host:
         raise ValueError(f'an IPv6 address stands in brackets: "[{host}]:{port}"')
     elif any(character.isspace() or character in "/[]@" for character in host):
-        raise ValueError(f"{host!r} is no host name; write an address as {_FORMS}")
+        raise ValueError(f"{host!r} is no host name; write an address as {forms}")
     elif host and all(character in "0123456789." for character in host):
         try:
             IPv4Address(host)

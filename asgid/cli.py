@@ -305,7 +305,9 @@ def _parse(argv: Sequence[str]) -> Namespace:
     if strange and (told := _meant(strange)):
         parser.error(told)
     if arguments.application and ":" not in arguments.application:
-        parser.error(f"{arguments.application!r} is no command, and an application is written module:attribute")
+        from asgid.config import meant
+
+        parser.error(meant.command(arguments.application))
     if strange:
         parser.error(f"one application is enough: {' '.join(strange)}")
     needs_source = arguments.action is not _version and not (
@@ -332,7 +334,12 @@ def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode]
     parser.add_argument("application", nargs="?", help="module:attribute, instead of a file")
     parser.add_argument("-c", dest="file", metavar="FILE", help="the configuration file")
     parser.add_argument(
-        "-b", dest="bind", metavar="ADDR", action="append", default=[], help="listen here; may be repeated"
+        "-b",
+        dest="bind",
+        metavar="ADDR",
+        action="append",
+        default=[],
+        help="listen here, such as 0.0.0.0:8000; may be repeated",
     )
     parser.add_argument("-w", dest="workers", metavar="N", help="how many workers: --set workers.count=N")
     parser.add_argument(

@@ -32,6 +32,7 @@ from asgid.config.kinds import (
     HeaderValue,
     Line,
     Octal,
+    OptionalPath,
     OutputName,
     Peer,
     RootPath,
@@ -320,7 +321,7 @@ class Process(Table):
     user: Line = Field("", description="user the workers run as; empty: the one who started asgid")
     group: Line = Field("", description="group the workers run as; empty: the first group of that user")
     umask: Octal = Field(0o027, description="permissions that new files of the workers do not get")
-    pid_file: Line = Field("", description="file that holds the pid of the master while it runs; empty: none")
+    pid_file: OptionalPath = Field("", description="file that holds the pid of the master while it runs; empty: none")
 
 
 class Config(Table):

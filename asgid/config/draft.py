@@ -106,6 +106,11 @@ def _value(word: str) -> object:
         document = tomli.loads(f"value = {word}")
     except (ValueError, RecursionError):
         if word[:1] in ("'", '"', "[", "{"):
-            raise ValueError(f"neither a bare word nor a TOML value: {word}") from None
+            how = (
+                ""
+                if word[0] in "'\""
+                else f"; text that begins with {word[0]} stands in two pairs of quotes: '\"...\"'"
+            )
+            raise ValueError(f"neither a bare word nor a TOML value: {word}{how}") from None
         return word
     return document["value"] if len(document) == 1 else word

@@ -68,7 +68,9 @@ def shown(value: object) -> str:
 
 def _duration(*, zero: bool = False, off: bool = False) -> Kind:
     """Seconds; with `off`, 0 and "off" are math.inf; with `zero`, 0 is 0."""
-    ways = ' or "off"' if off else ' or 0, which means "at once"' if zero else " above zero"
+    ways = ', a number of seconds or "off"' if off else " or a number of seconds above zero"
+    if zero:
+        ways = ', a number of seconds, or 0, which means "at once"'
 
     def read(value: object) -> float:
         if off and value in ("off", math.inf):
@@ -83,11 +85,10 @@ def _duration(*, zero: bool = False, off: bool = False) -> Kind:
         if seconds == 0 and off:
             return math.inf
         if not (seconds > 0 or (zero and seconds == 0)):
-            raise ValueError(
-                f'expected a duration such as "30s", "500ms", "2m", a number of seconds{ways}, not {shown(value)}'
-            )
+            raise ValueError(f'expected a duration such as "30s", "500ms", "2m"{ways}, not {shown(value)}')
         if seconds > _LONGEST_S:
-            raise ValueError(f'expected a duration of at most "366d"{ways if off else ""}, not {shown(value)}')
+            longest = '"366d" or "off"' if off else '"366d"'
+            raise ValueError(f"expected a duration of at most {longest}, not {shown(value)}")
         return seconds
 
     texts = {"type": "string", "pattern": f"^{_DURATION.pattern}$" + ("|^off$" if off else "")}
@@ -125,8 +126,8 @@ def _size(*, off: bool = False) -> Kind:
         if size == 0 and off:
             return UNLIMITED
         if not (0 < size <= largest and size == int(size)):
-            ways = ' or "off"' if off else ""
-            raise ValueError(f'expected a size such as "16KiB", "16MB", a number of bytes{ways}, not {shown(value)}')
+            ways = ', a number of bytes or "off"' if off else " or a number of bytes"
+            raise ValueError(f'expected a size such as "16KiB", "16MB"{ways}, not {shown(value)}')
         return int(size)
 
     texts = {"type": "string", "pattern": f"^{_SIZE.pattern}$" + ("|^off$" if off else "")}
@@ -212,7 +213,7 @@ def _check_output(text: str) -> None:
 
 
 def _check_tcp(text: str) -> None:
-    if not isinstance(address.parse(text), address.Tcp):
+    if not isinstance(address.parse(text, address.TCP_FORMS), address.Tcp):
         raise ValueError(f'expected host:port, such as "127.0.0.1:9464", not {shown(text)}')
 
 
@@ -288,7 +289,8 @@ _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 
 Line: TypeAlias = Annotated[str, _text("text", _check_line, "asgid")]
 Filled: TypeAlias = Annotated[str, _text("text", _check_filled, "asgid")]
-FilePath: TypeAlias = Annotated[str, _text("path", _check_filled, "/var/log/asgid.log")]
+FilePath: TypeAlias = Annotated[str, _text("path", _check_filled, "/srv/myapp")]
+OptionalPath: TypeAlias = Annotated[str, _text("path", _check_line, "/run/asgid.pid")]
 OutputName: TypeAlias = Annotated[str, _text("path", _check_output, "/var/log/asgid.log")]
 Bind: TypeAlias = Annotated[str, _text("address", address.parse, "127.0.0.1:8000")]
 TcpBind: TypeAlias = Annotated[str, _text("host:port", _check_tcp, "127.0.0.1:9464")]

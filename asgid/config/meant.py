@@ -172,11 +172,23 @@ _OPTIONS: Mapping[str, str] = {
     "bind": "listen.bind",
     "check_config": "write asgid check -c FILE",
     "config": "write -c FILE",
+    "host": "listen.bind",
     "print_config": "write asgid config -c FILE",
     "reload": "a HUP brings new code; nothing watches the files",
 }
 #: Our key -> what is shorter than --set.
 _SHORT: Mapping[str, str] = {"app.target": "module:attribute", "listen.bind": "-b ADDR", "workers.count": "-w N"}
+
+#: What is a command elsewhere, or will be one -> how it is asked for here.
+_COMMANDS: Mapping[str, str] = {
+    **dict.fromkeys(("reload", "restart"), "kill -HUP the master, whose pid is in its log"),
+    **dict.fromkeys(("run", "serve", "start"), "write asgid module:attribute, or asgid -c FILE"),
+    **dict.fromkeys(("status", "top"), "ask the address at metrics.bind for /status"),
+    "help": "write asgid --help",
+    "scale": "kill -TTIN the master for one worker more, -TTOU for one fewer",
+    "stop": "kill -TERM the master, whose pid is in its log",
+    "version": "write asgid --version",
+}
 
 
 #: What only begins a line of Python.
@@ -220,6 +232,15 @@ def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]]) -> s
             opening = header("tls.NAME" if path[0] == "tls" else name)
             return f"is a table: write {opening} on a line of its own and its keys below, not {shown(value)}"
     return f"{detail['msg']}, not {shown(value)}"
+
+
+def command(word: str) -> str:
+    """Say what was meant by a word that is neither a command nor an application."""
+    if word.endswith(".toml"):
+        return f"{word!r} is a file: write -c {word}"
+    if word in _COMMANDS:
+        return f"{word!r} is no command; {_COMMANDS[word]}"
+    return f"{word!r} is no command, and an application is written module:attribute"
 
 
 def option(word: str, known: Mapping[str, Collection[str]]) -> str:

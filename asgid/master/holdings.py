@@ -16,6 +16,7 @@ from asgid import address, config
 from asgid.address import Tcp
 from asgid.board import BYTES, Board
 from asgid.config import Config
+from asgid.errors import UnavailableError
 from asgid.log import Log
 from asgid.master import generations
 from asgid.master.handover import Handover
@@ -111,7 +112,7 @@ def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
         sock.listen(64)
     except OSError as error:
         if "bind" in settings.metrics.model_fields_set:
-            raise unavailable(where, error) from error
+            raise UnavailableError(f"metrics.bind: {unavailable(where, error)}") from error
         log.warning("no metrics: the default address is taken; set metrics.bind", address=str(where))
         return None
     sock.setblocking(False)

@@ -102,7 +102,7 @@ STRANGE = {
         "there is no --bind; write -b ADDR; there is no --timeout; write --set timeouts.heartbeat=VALUE"
     ),
     ("hello:application", "echo:application"): "one application is enough: echo:application",
-    ("serve", "hello:application"): "'serve' is no command, and an application is written module:attribute",
+    ("serve", "hello:application"): "'serve' is no command; write asgid module:attribute, or asgid -c FILE",
     ("hello",): "'hello' is no command, and an application is written module:attribute",
 }
 

@@ -69,6 +69,14 @@ def test_a_problem_of_the_command_line_is_placed_there():
     assert "f.toml:4" == found[0].split(": ")[0]
 
 
+def test_text_that_begins_like_a_table_is_shown_its_quotes():
+    """A template of the access log does; without quotes a table that somebody mistyped would become text."""
+    (found,) = problems('[app]\ntarget = "a:b"\n', overrides={"log.access.format": "{status} {path}"})
+
+    assert found.endswith("""text that begins with { stands in two pairs of quotes: '"..."'""")
+    assert "{status}" == read("", overrides={"log.access.format": '"{status}"'}).log.access.format
+
+
 @pytest.mark.parametrize(("word", "said"), [("", "-w ''"), ("four", "-w four")])
 def test_a_number_of_workers_is_placed_where_it_was_typed(word, said):
     """As the option that was used, not as the one that it is short for."""

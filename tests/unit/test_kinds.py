@@ -70,7 +70,7 @@ REFUSED = {
     "[timeouts]\nboot = nan": "4: timeouts.boot: expected a duration",
     "[timeouts]\nboot = inf": "4: timeouts.boot: expected a duration",
     "[timeouts]\nboot = -1": "4: timeouts.boot: expected a duration",
-    '[timeouts]\nboot = "off"': "above zero",
+    '[timeouts]\nboot = "off"': '"2m" or a number of seconds above zero, not "off"',
     "[timeouts]\nkill = 0": "above zero",
     '[timeouts]\ngraceful = "off"': "at once",
     '[timeouts]\nheader = "1 year"': '"off", not "1 year"',
@@ -80,7 +80,7 @@ REFUSED = {
     f"[timeouts]\nheader = {-(10**400)}": "expected a duration",
     "[timeouts]\nheader = nan": "expected a duration",
     '[limits]\nheader_size = "16 pages"': 'expected a size such as "16KiB"',
-    "[limits]\nheader_size = 1.5": "expected a size",
+    "[limits]\nheader_size = 1.5": '"16MB" or a number of bytes, not 1.5',
     '[limits]\nheader_size = "0.3B"': "expected a size",
     f'[limits]\nheader_size = "{"9" * 5000}B"': "expected a size",
     "[limits]\nheader_size = 0": "expected a size",
@@ -105,6 +105,7 @@ REFUSED = {
     '[http]\nserver_header = "a\\r\\nb"': "printable ASCII",
     '[http]\nserver_header = "ä"': "printable ASCII",
     '[metrics]\nbind = "unix:/x"': "expected host:port",
+    '[metrics]\nbind = "9464"': """no port in '9464'; write an address as "127.0.0.1:9464", "[::1]:9464" or ":9464\"""",
     '[[listen]]\nbind = "8000"': "4: listen.bind: no port in '8000'",
     '[proxy]\ntrusted = "127.0.0.1"': "4: proxy.trusted: expected a list in brackets",
     '[proxy]\ntrusted = ["::1", "proxy.example"]': "4: proxy.trusted: expected an address, a network such as",
@@ -118,7 +119,8 @@ REFUSED = {
     'env = { "A=B" = "1" }': "cannot name an environment variable",
     'root_path = "api"': 'a path such as "/api"',
     'root_path = "/api/"': 'a path such as "/api"',
-    "directory = 1979-05-27": "not 1979-05-27",
+    "directory = 1979-05-27": 'such as "/srv/myapp", not 1979-05-27',
+    "[process]\npid_file = 1": 'such as "/run/asgid.pid", not 1',
 }
 
 

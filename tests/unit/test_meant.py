@@ -4,7 +4,7 @@ import pytest
 
 from asgid import config
 from asgid.config import TABLES
-from asgid.config.meant import ELSEWHERE, option
+from asgid.config.meant import ELSEWHERE, command, option
 from asgid.errors import ConfigError
 from tests.settings import APP, problem, problems
 
@@ -65,6 +65,7 @@ def test_a_key_outside_its_table_is_sent_there(line):
 
 OPTIONS = {
     "--config": "there is no --config; write -c FILE",
+    "--host": "there is no --host; write -b ADDR",
     "--bind=:80": "there is no --bind; write -b ADDR",
     "--workers": "there is no --workers; write -w N",
     "--graceful-timeout": "there is no --graceful-timeout; write --set timeouts.graceful=VALUE",
@@ -85,6 +86,20 @@ def test_options_of_other_servers_lead_to_ours(word):
     known = {name: table.settings() for name, table in TABLES.items()}
 
     assert option(word, known).startswith(OPTIONS[word])
+
+
+COMMANDS = {
+    "shop.toml": "'shop.toml' is a file: write -c shop.toml",
+    "status": "'status' is no command; ask the address at metrics.bind for /status",
+    "reload": "'reload' is no command; kill -HUP the master",
+    "shop": "'shop' is no command, and an application is written module:attribute",
+}
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_a_word_that_is_no_command_is_answered_with_what_was_meant(word):
+    """A file that is named as an application, what other programs have a command for, or an application half named."""
+    assert command(word).startswith(COMMANDS[word])
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
