@@ -15,6 +15,7 @@ from asgid.config import TABLES, Config, Table, reference, unready
 from asgid.config.meant import ELSEWHERE, header
 from asgid.errors import ConfigError, ExitCode
 from asgid.master import metrics, spawn
+from asgid.worker.access import check_template
 from docs.generate import DOCUMENTS, ROOT
 
 EXAMPLE = ROOT / "etc/asgid.toml.example"
@@ -120,6 +121,18 @@ def test_the_reference_explains_every_setting(table, key):
 
     assert 4 == len(row.strip("| ").split(" | "))
     assert all(cell.strip() for cell in row.strip("| ").split(" | "))
+
+
+def test_the_reference_names_every_field_of_an_access_line():
+    """As the message does that refuses another; and what it shows for an example is a template."""
+    with pytest.raises(ValueError, match="no such field") as caught:
+        check_template("{no}")
+    text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
+    (fields,) = re.findall(r"fields of a template are (.*?), as in", text)
+    (example,) = re.findall(r"as in '(.*?)'\. A brace", text)
+    check_template(example)
+
+    assert fields == str(caught.value).partition("there are ")[2]
 
 
 # -- what is written by hand -------------------------------------------------------------------------------------------

@@ -277,11 +277,13 @@ class Tls(Table):
 
 
 class Access(Table):
-    """The access log: one line a request; what is refused before its head is whole is told in [log] alone."""
+    """The access log: one line for each answer that left whole; what broke off is told in [log], or only counted."""
 
     enabled: bool = Field(default=True, description="write it")
     output: OutputName = Field("stdout", description="stderr, stdout or the path of a file, followed across rotation")
-    format: AccessFormat = Field("combined", description="combined, common, json or a template")
+    format: AccessFormat = Field(
+        "combined", description="combined, common, json, or a template: text with fields in braces"
+    )
 
 
 class Log(Table):

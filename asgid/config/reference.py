@@ -29,6 +29,12 @@ _EXAMPLE: Mapping[str, object] = {
 
 #: What a reader of the example should know before a key is changed.
 _NOTES: Mapping[str, str] = {
+    "log.access.format": (
+        "The fields of a template are {bytes} {clf_time} {client} {duration_ms} {duration_s} {method} {path} {pid} "
+        "{query} {referer} {status} {target} {time} {user_agent} {version} {worker} {header[NAME]}, as in "
+        "'{time} {client} \"{method} {target}\" {status} {duration_ms} {header[x-request-id]}'. "
+        "A brace that is no field is written twice."
+    ),
     "process.user": (
         "Set this where asgid is started as root. An application that runs as root hands the whole machine to whoever "
         "finds one hole in it, and hardly any needs to: asgid itself binds the ports below 1024. With a user or a "

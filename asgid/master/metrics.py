@@ -241,7 +241,7 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_http_requests_total",
         ("method", "code"),
-        "Requests answered; a method or code of no registry is OTHER or other.",
+        "Requests answered whole; a method or code of no registry is OTHER or other.",
         _requests,
     ),
     _Family("asgid_http_requests_in_flight", _W, "Requests begun and not ended.", _by_worker(board.in_flight)),
@@ -355,6 +355,10 @@ worker end with it.
 Do requests fail?
 
     sum(rate(asgid_http_requests_total{{code=~"5.."}}[5m])) / sum(rate(asgid_http_requests_total[5m]))
+
+Does the application raise, also where its answer had begun, so that no 5xx tells of it?
+
+    rate(asgid_app_exceptions_total[5m]) > 0
 
 How slow is the slowest in a hundred?
 
