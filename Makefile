@@ -22,7 +22,7 @@ system: $(VENV)/.test ## a browser, Autobahn, Prometheus, proxies, systemd, cont
 	@$(BIN)/python -m tests.system.needs
 	@$(BIN)/pytest -q -m system -o faulthandler_timeout=0 tests/system
 
-check: lint ## the part of it that starts no process; run it at every save
+check: lint ## the part of `make test` that starts no process; run it at every save
 	@$(BIN)/pytest -q tests/unit tests/property tests/test_architecture.py tests/test_documents.py
 
 lint: $(VENV)/.test
@@ -40,7 +40,7 @@ format: $(VENV)/.test ## let ruff lay the code out
 fuzz: $(VENV)/.test ## ten minutes of streams that nobody thought of; FUZZ_MINUTES=1 for less
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_MINUTES)
 
-docs: $(VENV)/.test ## regenerate the example file and the configuration reference
+docs: $(VENV)/.test ## write anew what is made from the code: the references of settings and metrics, the example file
 	@$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.bench ## all peers in one interleaved run; the report goes to benchmarks/RESULTS.md

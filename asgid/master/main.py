@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from setproctitle import setproctitle
 
 from asgid import __version__, address
-from asgid.address import Tcp, Unix
+from asgid.address import Tcp
 from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
@@ -72,18 +72,19 @@ def _warn_at_start(config: Config, log: Log, bound: Iterable[str]) -> None:
 def _say_where(log: Log, listeners: Listeners, endpoint: socket.socket | None) -> None:
     """Tell a newcomer where to look and what to press, before anything slow begins."""
     for held in listeners:
-        log.info("listening", listener=held.name, address=held.bound, url=_url(held.bound))
+        log.info("listening", listener=held.name, address=held.bound, **_url(held.bound))
     if endpoint:
         host, port = endpoint.getsockname()[:2]
         bound = str(Tcp(host, port))
-        log.info("metrics", address=bound, url=_url(bound, "/metrics"))
+        log.info("metrics", address=bound, **_url(bound, "/metrics"))
     pid = os.getpid()
     log.info("running", version=__version__, pid=pid, reload=f"kill -HUP {pid}", stop=f"kill -TERM {pid}, or Ctrl-C")
 
 
-def _url(bound: str, path: str = "/") -> str:
+def _url(bound: str, path: str = "/") -> dict[str, str]:
+    """Return what to open in a browser; nothing for a unix socket, which has no URL that a browser or curl knows."""
     where = address.parse(bound)
-    if isinstance(where, Tcp):
-        host = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(where.host, where.host)  # noqa: S104 - read, not bound
-        return f"http://{Tcp(host, where.port)}{path}"
-    return f"http+{where}" if isinstance(where, Unix) else str(where)
+    if not isinstance(where, Tcp):
+        return {}
+    host = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(where.host, where.host)  # noqa: S104 - read, not bound
+    return {"url": f"http://{Tcp(host, where.port)}{path}"}

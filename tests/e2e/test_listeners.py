@@ -71,6 +71,8 @@ def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Pat
         daemon.address(table["bind"]) for table in ipv6()
     }
     assert {b"hello"} == {get(address).body for address in found}
+    for event in daemon.log_events("listening"):
+        assert event.get("url") == (None if "unix:" in event["address"] else f"http://{event['address']}/")
 
     daemon.configure(listen=[table | {"mode": "0666"} if "mode" in table else table for table in kinds])
 
