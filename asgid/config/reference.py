@@ -129,7 +129,8 @@ def markdown() -> str:
 
 
 def _markdown_lines() -> Iterator[str]:
-    yield "# Settings\n\nGenerated from `asgid/config/__init__.py` by `make docs`.\n\n"
+    yield "# Settings\n\nEvery setting of asgid's file: its type, its default and what it means. "
+    yield "Generated from `asgid/config/__init__.py` by `make docs`.\n\n"
     yield f"The file is TOML. {_ABOUT_VALUES}\n\n"
     yield (
         "On the command line, `--set table.key=value` overrides any of them, with a bare word or a TOML value; "
@@ -146,8 +147,9 @@ def _markdown_lines() -> Iterator[str]:
             default = "required" if field.is_required() else f"`{_toml(value)}`"
             row = (f"`{key}`", _type(field), default, f"{field.description}{f' *({later})*' if later else ''}")
             yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n"
-        for note in (text for full, text in _NOTES.items() if full.rpartition(".")[0] == name):
-            yield f"\n{note}\n"
+        for key in model.settings():
+            if note := _NOTES.get(f"{name}.{key}"):
+                yield f"\n`{key}`: {note}\n"
 
 
 def _type(field: FieldInfo) -> str:
