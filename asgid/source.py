@@ -50,7 +50,7 @@ class Source:
         except OSError as error:
             raise ConfigError(Problem(self.name, "", f"cannot be read: {error.strerror}")) from None
         try:
-            return data.decode()
+            return data.decode("utf-8-sig")  # some editors begin a file with a mark, which is no TOML
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise ConfigError(Problem(f"{self.name}:{line}", "", "this is not UTF-8, which TOML is")) from None

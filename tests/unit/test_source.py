@@ -78,6 +78,13 @@ def test_a_file_in_another_encoding_is_refused_at_the_line_where_it_shows(file):
     assert [str(problem) for problem in refused.value.problems] == ["asgid.toml:2: this is not UTF-8, which TOML is"]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(file):
+    """Nobody sees it who looks for what is wrong in the first line."""
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+    assert source(file).load().app.target == "shop:application"
+
+
 @pytest.mark.parametrize("said", [None, "shop-plugin"])
 def test_what_the_operator_says_of_pydantics_plugins_is_left_as_it_was(file, monkeypatch, said):
     """It is meant for the application's models, in the workers."""
