@@ -16,6 +16,7 @@ import asgid
 from asgid import board
 from asgid.board import Board, Row
 from asgid.master.exposition import Metric, Sample, histogram
+from asgid.master.lifecycle import ExitReason, StartReason
 from asgid.master.snapshot import BOOT_BUCKETS_S, ProcessView, Snapshot
 
 _Reading: TypeAlias = tuple[tuple[str, ...], float]  # the values of the labels, the value
@@ -162,7 +163,10 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
     ),
     _Family("asgid_generation", (), "The generation of the configuration that serves.", _one(lambda s: s.generation)),
     _Family(
-        "asgid_reloads_total", ("result",), "Reloads that ended, by their verdict.", _by_label(lambda s: s.reloads)
+        "asgid_reloads_total",
+        ("result",),
+        "Reloads that ended, by their verdict: committed, rolled_back, invalid_config, superseded.",
+        _by_label(lambda s: s.reloads),
     ),
     _Family(
         "asgid_config_last_reload_successful",
@@ -179,7 +183,7 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_workers",
         ("state",),
-        "Workers by state; backoff: wanted and not started yet, because starts fail.",
+        "Workers by state: booting, ready, draining; backoff: wanted and not started yet, because starts fail.",
         _workers,
     ),
     _Family("asgid_workers_desired", (), "Workers wanted.", _one(lambda s: s.desired)),
@@ -189,8 +193,18 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
         "Always 1: the process in each slot. Join on `worker`.",
         _worker_info,
     ),
-    _Family("asgid_worker_starts_total", ("reason",), "Workers started, by why.", _by_label(lambda s: s.starts)),
-    _Family("asgid_worker_exits_total", ("reason",), "Workers gone, by why.", _by_label(lambda s: s.exits)),
+    _Family(
+        "asgid_worker_starts_total",
+        ("reason",),
+        f"Workers started, by why: {', '.join(StartReason)}.",
+        _by_label(lambda s: s.starts),
+    ),
+    _Family(
+        "asgid_worker_exits_total",
+        ("reason",),
+        f"Workers gone, by why: {', '.join(ExitReason)}.",
+        _by_label(lambda s: s.exits),
+    ),
     _Histogram(
         "asgid_worker_boot_duration_seconds",
         BOOT_BUCKETS_S,
@@ -218,7 +232,12 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
         "User and system CPU time of all workers that were ever in the slot.",
         lambda scrape: [((str(slot),), used_s) for slot, used_s in scrape.snapshot.cpu_s.items()],
     ),
-    _Family("asgid_connections", ("worker", "state"), "Connections open now.", _connections),
+    _Family(
+        "asgid_connections",
+        ("worker", "state"),
+        "Connections open now: active, with a request in hand; idle; websocket.",
+        _connections,
+    ),
     _Family("asgid_connections_accepted_total", _W, "Connections accepted.", _by_slot(board.ACCEPTED)),
     _Family(
         "asgid_connection_limit_reached_total",
@@ -268,13 +287,13 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_http_timeouts_total",
         ("phase",),
-        "Connections or requests ended by a deadline, by what was awaited.",
+        f"Connections or requests ended by a deadline, by what was awaited: {', '.join(board.TIMEOUT_CELL)}.",
         _totals(board.TIMEOUT_CELL),
     ),
     _Family(
         "asgid_http_protocol_errors_total",
         ("kind",),
-        "Requests refused as malformed or over a limit.",
+        f"Requests refused, by what is wrong or over a limit: {', '.join(board.PROTOCOL_CELL)}.",
         _totals(board.PROTOCOL_CELL),
     ),
     _Family(

@@ -1,5 +1,6 @@
 """A scrape shows what the contract names, and its counters never go backwards."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -309,6 +310,21 @@ def test_both_formats_parse_to_the_same_series(rows):
     assert _values(_SNAPSHOT, rows) == from_text == from_openmetrics
     assert {name.removesuffix("_total"): kind for name, (kind, _) in _CONTRACT.items()} == types == open_types
     assert len(from_text) > 100
+
+
+def test_what_a_label_may_say_stands_in_the_help(rows):
+    """An alert is written before the first crash; codes, slots and names are known without."""
+    spoken = {"result", "state", "reason", "phase", "kind", "direction"}
+    said = [
+        (family.name, family.text, value)
+        for family in metrics(_SNAPSHOT, rows)
+        for sample in family.samples
+        for label, value in sample.labels.items()
+        if label in spoken
+    ]
+
+    assert len(said) > 30
+    assert [(name, value) for name, text, value in said if not re.search(rf"\b{value}\b", text)] == []
 
 
 def test_the_reference_is_fresh_and_names_every_metric():
