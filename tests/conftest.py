@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.daemon import Daemon
 
 Start = Callable[..., Daemon]
 
 ASGID = Path(__file__).parent.parent / "asgid"
+
+# An example may take what it takes: by default one of more than 200 ms is a failure, and most of it may be others'.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session", autouse=True)

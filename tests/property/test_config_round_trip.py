@@ -5,7 +5,7 @@ import string
 from typing import Any
 
 import tomli
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid import config
@@ -15,10 +15,6 @@ from asgid.config.meant import header
 from asgid.config.positions import KeyPath, line_numbers
 from asgid.config.unready import not_yet
 from asgid.errors import ConfigError, Problem
-
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
-
 
 # -- positions ---------------------------------------------------------------------------------------------------------
 

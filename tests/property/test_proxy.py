@@ -3,15 +3,12 @@
 from ipaddress import ip_address
 from struct import pack
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid.errors import ClientError
 from asgid.worker import proxy_protocol
 from tests.unit.test_proxy import HOST, PEER, told
-
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 # Pieces rather than characters: random characters are hardly ever an address.
 PIECES = st.sampled_from(

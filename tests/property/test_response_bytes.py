@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid.errors import AppError
 from asgid.worker.response import Response, State
-
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 TOKEN = st.text("!#$%&'*+-.^_`|~0123456789abcxyzABCXYZ", min_size=1, max_size=12).map(str.encode)

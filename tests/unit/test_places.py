@@ -68,7 +68,7 @@ def test_a_crowd_that_leaves_costs_no_more_than_it_did_to_come():
     taken = [full.leave() for _ in range(10_000)]
 
     assert crowd[10_001:] == taken
-    assert process_time() - begun < 1.0
+    assert process_time() - begun < 4.0
 
 
 def test_patience_ends_in_the_order_of_arrival():
