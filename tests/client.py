@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.daemon import WITHIN_S
+
 
 class BrokenAnswer(Exception):  # noqa: N818 - it is what the peer did, and reads so where it is expected
     """The stream ended, or was reset, before the answer was whole."""
@@ -42,7 +44,7 @@ class Client:
     """
 
     def __init__(
-        self, address: str, timeout: float = 10.0, receive_buffer: int | None = None, source: str | None = None
+        self, address: str, timeout: float = WITHIN_S, receive_buffer: int | None = None, source: str | None = None
     ) -> None:
         if address.startswith("unix:"):
             self.socket = socket.socket(socket.AF_UNIX)
@@ -198,7 +200,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._ends.set()
         for thread in self._threads:
-            thread.join(15)
+            thread.join(WITHIN_S)
 
     def _work(self) -> None:
         client: Client | None = None

@@ -318,7 +318,7 @@ def test_what_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: 
     """Ctrl-C during a boot that hangs: the check ends as the shell expects, and nothing goes on behind it."""
     with subprocess.Popen([str(ASGID), "check", "-c", str(stuck), "--boot"], cwd=tmp_path) as check:
         try:
-            eventually((tmp_path / "waits").exists, within=10)
+            eventually((tmp_path / "waits").exists)
             (worker,) = psutil.Process(check.pid).children()
 
             check.send_signal(signum)

@@ -82,7 +82,7 @@ def test_no_early_signal_ends_it(launch_early: Callable[[], Daemon], name: str) 
     daemon = launch_early()
     daemon.signal(name)
 
-    eventually(lambda: daemon.log_events("metrics") or not daemon.is_running, within=20)
+    eventually(lambda: daemon.log_events("metrics") or not daemon.is_running)
     assert daemon.is_running
     assert daemon.probe("/livez")[0] == 200
     assert daemon.stop() == 0

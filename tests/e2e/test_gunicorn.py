@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.client import Answer, Client, Load, get, in_thread, request
-from tests.daemon import APPS, ENVIRONMENT, eventually
+from tests.daemon import APPS, ENVIRONMENT, WITHIN_S, eventually
 
 GUNICORN = Path(sys.executable).parent / "gunicorn"
 
@@ -87,7 +87,7 @@ class Gunicorn:
     def address(self) -> str:
         """Return where it serves, once a first request was answered."""
         said = re.compile(r"Listening at: (?:http://)?(unix:\S+|\S+:\d+)")
-        address: str = eventually(lambda: said.findall(self.log()), within=20)[0]
+        address: str = eventually(lambda: said.findall(self.log()))[0]
 
         def answers() -> bool:
             try:
@@ -96,7 +96,7 @@ class Gunicorn:
                 return False
             return True
 
-        eventually(answers, within=20)
+        eventually(answers)
         return address
 
 
@@ -144,7 +144,7 @@ def test_a_reload_replaces_the_worker_and_loses_nobody(served: Served) -> None:
         before = gunicorn.workers()
         eventually(lambda: load.bodies)
         gunicorn.signal("HUP")
-        eventually(lambda: len(load.bodies) == 2 and not set(before) & set(gunicorn.workers()), within=15)
+        eventually(lambda: len(load.bodies) == 2 and not set(before) & set(gunicorn.workers()))
 
     assert [] == load.failures
 
@@ -153,7 +153,7 @@ def test_workers_are_recycled_and_lose_nobody(served: Served) -> None:
     """After `--max-requests`, which gunicorn draws for each: three come and go, and each request is answered."""
     gunicorn = served("--max-requests", "100", "--max-requests-jitter", "20", "--workers", "2")
     with Load(gunicorn.address()) as load:
-        eventually(lambda: len(load.bodies) >= 5, within=30)
+        eventually(lambda: len(load.bodies) >= 5)
 
     assert [] == load.failures
     assert "worker leaves" in gunicorn.log()
@@ -202,7 +202,7 @@ def test_a_thread_that_never_returns_is_ended_by_the_arbiter(
         os.kill(worker, signal.SIGTERM)
 
         assert 503 == client.answer().status
-    eventually(lambda: worker not in gunicorn.workers(), within=10)
+    eventually(lambda: worker not in gunicorn.workers())
     gate.touch()
     assert 200 == get(gunicorn.address()).status
     assert "RuntimeError" not in gunicorn.log()
@@ -214,7 +214,7 @@ def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
     first = get(gunicorn.address()).body
     with Client(gunicorn.address()) as client:
         client.send(request("GET", "/stuck"))
-        eventually(lambda: gunicorn.workers() and int(first) not in gunicorn.workers(), within=15)
+        eventually(lambda: gunicorn.workers() and int(first) not in gunicorn.workers())
 
     assert first != get(gunicorn.address()).body
     log = gunicorn.log()
@@ -251,7 +251,7 @@ def test_quit_ends_a_worker_at_once(served: Served) -> None:
         client.head()
         os.kill(worker, signal.SIGQUIT)
 
-        eventually(lambda: worker not in gunicorn.workers(), within=5)
+        eventually(lambda: worker not in gunicorn.workers())
     assert get(gunicorn.address(), "/0").status == 200
     assert "exited with code" not in gunicorn.log()
 
@@ -264,7 +264,7 @@ def test_no_worker_outlives_its_arbiter(served: Served) -> None:
     gunicorn.signal("KILL")
     gunicorn.process.wait(5)
 
-    eventually(lambda: not psutil.pid_exists(worker), within=10)
+    eventually(lambda: not psutil.pid_exists(worker))
 
 
 def test_logs_are_rotated_by_usr1(served: Served, tmp_path: Path) -> None:
@@ -337,6 +337,6 @@ def test_gunicorns_threads_are_the_threads_of_wsgi(
     eventually(lambda: gunicorn.log().count("holds") == 3)  # beside the first request of all
     gate.touch()
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
 
     assert [b"held most=2"] * 3 == [answer.body for answer in answers]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.client import Answer, BrokenAnswer, Client, Load, get, in_thread, request
 from tests.conftest import Start
-from tests.daemon import Daemon, eventually
+from tests.daemon import WITHIN_S, Daemon, eventually
 
 ONE = {"count": 1}
 MIB = 1 << 20
@@ -35,7 +35,7 @@ def stalled(progress: Callable[[], int]) -> int:
         last = seen[-20:]
         return last[0] if len(last) == 20 and set(last) == {last[0]} else 0
 
-    return eventually(stands_still, within=20)
+    return eventually(stands_still)
 
 
 # Connections
@@ -243,7 +243,7 @@ def test_an_application_that_does_not_read_stops_the_sender(start: Start, tmp_pa
         grown = worker.memory_info().rss - before
         gate.touch()
         answer = sender.answer()
-        thread.join(10)
+        thread.join(WITHIN_S)
 
     assert stopped_at < 32 * MIB  # the kernel's two buffers on loopback hold some of it
     assert grown < 16 * MIB
@@ -401,7 +401,7 @@ def test_a_client_that_never_sends_is_let_go(start: Start) -> None:
         assert idle.get().body == b"hello"
         clients = {"silent": silent, "half": half, "idle": idle}
         for thread in [in_thread(partial(watch, name, client)) for name, client in clients.items()]:
-            thread.join(10)
+            thread.join(WITHIN_S)
 
     assert said["silent"] in (b"", said["half"])  # a silent client may be told 408 or nothing
     assert said["idle"] == b""
@@ -456,7 +456,7 @@ def test_at_the_cap_the_worker_stops_accepting_and_refuses_nobody(start: Start, 
     daemon.eventually(lambda: daemon.metric("asgid_listener_backlog_connections") == 6)
     gate.touch()
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
 
     assert [answer.status for answer in answers] == [200] * 8
     assert {b"held most=1", b"held most=2"} >= {answer.body for answer in answers}

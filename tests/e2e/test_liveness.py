@@ -30,7 +30,7 @@ def test_a_worker_that_lets_no_python_run_is_dumped_and_replaced(start: Start) -
     with Client(daemon.address()) as client:
         held = holding(daemon, client)
         daemon.eventually(lambda: "never_lets_python_run" in last_words(held))
-        end = daemon.eventually(lambda: daemon.log_events("worker exited", pid=held), within=8)[0]
+        end = daemon.eventually(lambda: daemon.log_events("worker exited", pid=held))[0]
         daemon.eventually(lambda: len({*daemon.workers()} - {held}) == 2)
 
     assert (end["reason"], end["signal"]) == ("blocked", "SIGABRT")

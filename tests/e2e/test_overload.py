@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.client import Answer, Client, get, in_thread, request
 from tests.conftest import Start
-from tests.daemon import Daemon
+from tests.daemon import WITHIN_S, Daemon
 
 ONE = {"count": 1}
 
@@ -31,7 +31,7 @@ def test_beyond_the_cap_requests_wait_and_beyond_the_queue_they_are_refused(star
     assert daemon.probe("/readyz")[0] == 200
     gate.touch()
     for thread in clients:
-        thread.join(10)
+        thread.join(WITHIN_S)
     assert [answer.status for answer in answers] == [200] * 4
     assert {b"held most=1", b"held most=2"} >= {answer.body for answer in answers}
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 0)
@@ -52,7 +52,7 @@ def test_who_waits_too_long_is_refused(start: Start, tmp_path: Path) -> None:
     assert refused.status == 503
     assert daemon.metric("asgid_http_timeouts_total", phase="queue") == 1
     gate.touch()
-    held.join(10)
+    held.join(WITHIN_S)
     assert get(daemon.address()).body == b"held most=1"
 
 
@@ -69,8 +69,8 @@ def test_a_client_that_leaves_gives_its_place_in_the_queue_back(start: Start, tm
     next_one = in_thread(lambda: answers.append(get(daemon.address())))
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
     gate.touch()
-    held.join(10)
-    next_one.join(10)
+    held.join(WITHIN_S)
+    next_one.join(WITHIN_S)
 
     assert [answer.body for answer in answers] == [b"held most=1"] * 2
 

@@ -51,7 +51,7 @@ def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) ->
             assert daemon.reload()["event"] == "reload committed"
             eventually(lambda: len(generations(daemon)) == 1)
             assert {str(version).encode()} == {get(daemon.address()).body for _ in range(10)}
-        eventually(lambda: len(load.seconds) + len(load.failures) >= 2000, within=20)
+        eventually(lambda: len(load.seconds) + len(load.failures) >= 2000)
 
     assert load.failures + anew.failures == []
     assert max(load.seconds + anew.seconds) < 1
@@ -206,9 +206,9 @@ def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, re
         broken(daemon, holder.getsockname()[1])
         verdict = daemon.reload()
         last = daemon.status()["last_reload"]
-        eventually(lambda: set(daemon.workers()) == old, within=10)
+        eventually(lambda: set(daemon.workers()) == old)
         answering = len(load.seconds)
-        eventually(lambda: len(load.seconds) > answering + 100, within=20)
+        eventually(lambda: len(load.seconds) > answering + 100)
 
     assert load.failures == []
     assert {str(pid).encode() for pid in old} >= load.bodies

@@ -106,7 +106,7 @@ def test_a_new_version_takes_over_under_load_and_no_request_is_lost(releases: Re
         before = series(daemon)
         releases.use("two")
         daemon.signal("USR2")
-        eventually(lambda: is_upgraded(daemon), within=20)
+        eventually(lambda: is_upgraded(daemon))
         served = len(load.seconds)
         eventually(lambda: len(load.seconds) > served + 200)
 
@@ -135,7 +135,7 @@ def test_a_request_that_began_before_an_upgrade_is_finished(releases: Releases, 
         assert client.head().status == 200
         releases.use("two")
         daemon.signal("USR2")
-        eventually(lambda: is_upgraded(daemon), within=20)
+        eventually(lambda: is_upgraded(daemon))
         gate.touch()
 
         assert b"".join(iter(client.chunk, b"")) == b"held most=1"
@@ -150,7 +150,7 @@ def test_upgrades_can_follow_each_other(releases: Releases, start: Start):
     for number, version in enumerate(("two", "one", "two"), start=1):
         releases.use(version)
         daemon.signal("USR2")
-        eventually(partial(is_upgraded, daemon, number), within=20)
+        eventually(partial(is_upgraded, daemon, number))
         eventually(lambda: len(daemon.workers()) == 2)
         assert version_of(daemon) == version
         eventually(lambda: descriptors(daemon) <= first)
@@ -192,7 +192,7 @@ def test_what_names_whole_paths_needs_no_working_directory(releases: Releases, t
 
         releases.use("two")
         daemon.signal("USR2")
-        eventually(lambda: is_upgraded(daemon), within=20)
+        eventually(lambda: is_upgraded(daemon))
 
         assert version_of(daemon) == "two"
         assert [event["signal"] for event in daemon.log_events(level="error")] == ["SIGKILL"]
@@ -205,7 +205,7 @@ def test_a_log_that_cannot_be_opened_any_more_fails_the_trial(releases: Releases
         old = daemon.workers()
         shutil.rmtree(daemon.logs)
         daemon.signal("USR2")
-        refused = eventually(lambda: daemon.log_events("upgrade refused"), within=20)[0]
+        refused = eventually(lambda: daemon.log_events("upgrade refused"))[0]
 
         assert "log.output: the file in force cannot be opened: [Errno 2] No such file" in refused["reason"]
         assert daemon.workers() == old
@@ -217,9 +217,9 @@ def test_a_log_that_is_closed_between_trial_and_takeover_ends_nothing(releases: 
         daemon.start()
         old = daemon.workers()
         daemon.signal("USR2")
-        eventually(lambda: daemon.log_events("replacing the program"), within=10)
+        eventually(lambda: daemon.log_events("replacing the program"))
         shutil.rmtree(daemon.logs)
-        eventually(lambda: daemon.log_events("reload refused"), within=10)
+        eventually(lambda: daemon.log_events("reload refused"))
         said = daemon.log_events("log.output cannot be opened; standard error takes its place", level="warning")
 
         assert [f"[Errno 2] No such file or directory: '{daemon.logs / 'asgid.log'}'"] == [
@@ -290,7 +290,7 @@ def test_what_fails_its_trial_leaves_everything_as_it_is(releases: Releases, sta
     releases.use("two")
     with Load(daemon.address(), connections=1) as load:
         daemon.signal("USR2")
-        refused = eventually(lambda: daemon.log_events("upgrade refused"), within=20)[0]
+        refused = eventually(lambda: daemon.log_events("upgrade refused"))[0]
         served = len(load.seconds)
         eventually(lambda: len(load.seconds) > served + 50)
 
@@ -308,12 +308,12 @@ def test_an_upgrade_that_was_refused_can_be_asked_for_again(releases: Releases, 
     settings = daemon.settings
     a_file_that_is_wrong(releases, daemon)
     daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("upgrade refused"), within=20)
+    eventually(lambda: daemon.log_events("upgrade refused"))
     daemon.settings = settings
     daemon.write_settings()
     releases.use("two")
     daemon.signal("USR2")
-    eventually(lambda: is_upgraded(daemon), within=20)
+    eventually(lambda: is_upgraded(daemon))
 
     assert version_of(daemon) == "two"
 
@@ -349,7 +349,7 @@ def test_a_reload_during_the_trial_has_its_verdict_first(releases: Releases, sta
     daemon.signal("USR2")
     eventually(lambda: daemon.log_events("upgrade begun"))
     daemon.signal("HUP")
-    eventually(lambda: is_upgraded(daemon), within=30)
+    eventually(lambda: is_upgraded(daemon))
 
     events = [event["event"] for event in daemon.log_events("reload committed", "replacing the program")]
     assert events == ["reload committed", "replacing the program", "reload committed"]
@@ -361,7 +361,7 @@ def test_a_stop_while_one_program_becomes_the_other_is_obeyed(releases: Releases
     """It waits until there is a program to obey it."""
     daemon = start("pid:application", workers={"count": 1})
     daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("replacing the program"), within=10)
+    eventually(lambda: daemon.log_events("replacing the program"))
     daemon.signal(name)
 
     assert daemon.wait() == 0
@@ -378,10 +378,10 @@ def test_no_signal_at_any_moment_of_an_upgrade_is_lethal_or_lost(releases: Relea
         while len(daemon.log_events("program replaced")) < 2:
             daemon.signal(chance.choice(["USR1", "USR2", "TTOU", "HUP", "USR1", "USR1"]))
             time.sleep(chance.uniform(0.001, 0.03))  # the pace of the storm is the case
-        eventually(lambda: is_upgraded(daemon, 2), within=30)
-        eventually(lambda: not daemon.status()["reloading"], within=30)
+        eventually(lambda: is_upgraded(daemon, 2))
+        eventually(lambda: not daemon.status()["reloading"])
         daemon.signal("TTIN")
-        eventually(lambda: len(daemon.workers()) >= 2, within=20)
+        eventually(lambda: len(daemon.workers()) >= 2)
 
     assert load.failures == []
     assert daemon.stop() == 0
@@ -392,9 +392,9 @@ def test_a_worker_that_dies_while_one_program_becomes_the_other_is_replaced(rele
     daemon = start("pid:application", workers={"count": 2}, reload={"settle": "1s"})
     victim = daemon.workers()[0]
     daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("replacing the program"), within=10)
+    eventually(lambda: daemon.log_events("replacing the program"))
     os.kill(victim, 9)
-    eventually(lambda: is_upgraded(daemon), within=20)
+    eventually(lambda: is_upgraded(daemon))
     eventually(lambda: len(daemon.workers()) == 2)
 
     assert daemon.log_events("worker exited", pid=victim)[0]["signal"] == "SIGKILL"
@@ -406,9 +406,9 @@ def test_a_file_that_breaks_between_trial_and_takeover_leaves_the_old_workers(re
     daemon = start("pid:application", workers={"count": 1})
     old = daemon.workers()
     daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("replacing the program"), within=10)
+    eventually(lambda: daemon.log_events("replacing the program"))
     daemon.configure(workers={"cuont": 3})
-    refused = eventually(lambda: daemon.log_events("reload refused"), within=10)
+    refused = eventually(lambda: daemon.log_events("reload refused"))
 
     assert "cuont" in refused[0]["reason"]
     assert daemon.workers() == old

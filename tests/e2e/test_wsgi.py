@@ -11,7 +11,7 @@ import pytest
 
 from tests.client import Answer, Client, get, in_thread, request
 from tests.conftest import Start
-from tests.daemon import Daemon, eventually
+from tests.daemon import WITHIN_S, Daemon, eventually
 
 HELLO = """
 def hello_world(environ, start_response):
@@ -170,7 +170,7 @@ def test_where_all_threads_are_taken_requests_wait(start: Start, tmp_path: Path)
 
     gate.touch()
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
     assert [b"held most=2"] * 5 == [answer.body for answer in answers]
 
 
@@ -190,7 +190,7 @@ def test_the_queue_has_an_end_where_one_is_set(
     assert (503, "1") == (refused.status, refused.headers["retry-after"])
     gate.touch()
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
     assert [200] * (2 + waiting) == [answer.status for answer in answers]
 
 
@@ -206,7 +206,7 @@ def test_who_has_waited_too_long_is_refused(start: Start, tmp_path: Path) -> Non
     assert daemon.metric("asgid_http_timeouts_total", phase="queue") == 1
     gate.touch()
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
 
 
 def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path)
     assert daemon.wait() == 0
     assert time.monotonic() - begun < 5
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
     assert [503] * 3 == [answer.status for answer in answers]
     (exited,) = daemon.log_events("worker exited")
     assert ("shutdown", 0) == (exited["reason"], exited["code"])
@@ -236,11 +236,11 @@ def test_threads_that_wait_leave_the_heartbeat_alone(start: Start, tmp_path: Pat
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(2)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)
     held_since = time.monotonic()
-    eventually(lambda: time.monotonic() - held_since > 2, within=5)
+    eventually(lambda: time.monotonic() - held_since > 2)
 
     assert worker == daemon.workers()
     assert [] == daemon.log_events("event loop blocked")
     gate.touch()
     for client in clients:
-        client.join(10)
+        client.join(WITHIN_S)
     assert [200, 200] == [answer.status for answer in answers]

@@ -23,6 +23,7 @@ from asgid.log import Log
 from asgid.master import endpoint as endpoint_module
 from asgid.master.endpoint import MOST_CLIENTS, Endpoint
 from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from tests.daemon import WITHIN_S
 
 _BOARD = Board(bytearray(BYTES))
 _BOARD.row(0)[board.HEARTBEAT_NS] = 1
@@ -93,7 +94,7 @@ class _House:
     def stop(self) -> None:
         self._is_over = True
         self._waker.send(b"x")
-        self._thread.join(10)
+        self._thread.join(WITHIN_S)
         assert not self._thread.is_alive()
         self.endpoint.close()
         left = [key.fileobj for key in self.selector.get_map().values()]
