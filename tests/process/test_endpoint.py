@@ -106,7 +106,7 @@ class _House:
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.settimeout(10)
+        sock.settimeout(WITHIN_S)
         sock.connect(self.address)
         return sock
 
@@ -146,7 +146,7 @@ def house(idle_house: _House) -> _House:
     return idle_house
 
 
-def _eventually(holds: Callable[[], object], within_s: float = 10.0) -> None:
+def _eventually(holds: Callable[[], object], within_s: float = WITHIN_S) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold"
@@ -358,7 +358,7 @@ def test_a_client_that_makes_room_in_the_turn_in_which_it_speaks_harms_nobody():
 
 def test_a_client_past_its_deadline_is_closed_and_the_loop_rests(idle_house, monkeypatch):
     """Silent, half a request, or an answer that is never taken: the end comes by the clock, not by polling."""
-    monkeypatch.setattr(endpoint_module, "DEADLINE_S", 0.1)
+    monkeypatch.setattr(endpoint_module, "DEADLINE_S", 2.0)
     idle_house.start()
     with idle_house.connect() as silent, idle_house.connect() as half:
         half.sendall(b"GET /livez HTTP/1.1\r\n")
@@ -371,7 +371,7 @@ def test_a_client_past_its_deadline_is_closed_and_the_loop_rests(idle_house, mon
 
 def test_an_answered_client_that_stays_is_let_go_at_its_deadline(idle_house, monkeypatch):
     """The end of the stream is sent at once; the descriptor is kept for a while so that nothing is reset."""
-    monkeypatch.setattr(endpoint_module, "DEADLINE_S", 0.2)
+    monkeypatch.setattr(endpoint_module, "DEADLINE_S", 2.0)
     idle_house.start()
     with idle_house.connect() as stays:
         stays.sendall(b"GET /livez HTTP/1.1\r\n\r\n")

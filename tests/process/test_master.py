@@ -16,13 +16,16 @@ import psutil
 import pytest
 
 from asgid.master.spawn import SIGNALS
-from tests.daemon import DEFAULTS, ENVIRONMENT, Daemon, as_systemd, eventually, merged
+from tests.daemon import DEFAULTS, ENVIRONMENT, WITHIN_S, Daemon, as_systemd, eventually, merged
 
 FAKES = Path(__file__).with_name("fakes.py")
 
-#: As short as they can be without a slow machine being taken for a broken worker.
-TIMEOUTS = {"boot": "10s", "graceful": "300ms", "kill": "400ms"}
-IMPATIENT = TIMEOUTS | {"heartbeat": "600ms", "blocked": "300ms"}
+#: Whoever leaves by itself has the time for it, however slow the machine is.
+TIMEOUTS = {"boot": "60s", "graceful": "10s", "kill": "10s"}
+#: For those that have to be ended by force. From ABRT to KILL is a second, in which faulthandler writes its stacks.
+STUBBORN = {"graceful": "300ms", "kill": "2s"}
+#: The fakes beat every 50 ms: one that does not for so long stands still, and not the machine.
+IMPATIENT = STUBBORN | {"heartbeat": "3s", "blocked": "1500ms"}
 
 #: What a worker must not mind, also while it boots.
 IGNORED = ("HUP", "INT", "QUIT", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
@@ -61,7 +64,7 @@ class House(Daemon):
         """Return the pids of the workers that are ready, by slot."""
         return [worker["pid"] for worker in self.status()["workers"] if worker["state"] == "ready"]
 
-    def logged(self, event: str, number: int = 1, within: float = 5.0, **fields: Any) -> dict[str, Any]:
+    def logged(self, event: str, number: int = 1, within: float = WITHIN_S, **fields: Any) -> dict[str, Any]:
         """Wait until `event` was logged so often, and return the last."""
         return eventually(lambda: self.log_events(event, **fields)[number - 1 :], within)[0]
 
@@ -117,17 +120,17 @@ def test_the_first_worker_is_tried_alone(build: Build):
 
 
 @pytest.mark.parametrize(
-    ("worker", "problem"),
+    ("worker", "boot", "problem"),
     [
-        ("crashes_at_boot", "worker 0 exited with code 1 while it booted"),
-        ("raises_at_boot", "worker 0 exited with code 70 while it booted"),
-        ("says_why_it_cannot_boot", "no module named shop"),
-        ("never_ready", "worker 0 was not ready within timeouts.boot"),
+        ("crashes_at_boot", "60s", "worker 0 exited with code 1 while it booted"),
+        ("raises_at_boot", "60s", "worker 0 exited with code 70 while it booted"),
+        ("says_why_it_cannot_boot", "60s", "no module named shop"),
+        ("never_ready", "300ms", "worker 0 was not ready within timeouts.boot"),
     ],
 )
-def test_where_no_worker_becomes_ready_the_exit_code_says_so(build: Build, worker, problem):
+def test_where_no_worker_becomes_ready_the_exit_code_says_so(build: Build, worker, boot, problem):
     """3, after one try, with the reason in one line."""
-    house = build(worker, timeouts={"boot": "300ms"}).launch()
+    house = build(worker, timeouts={"boot": boot}).launch()
 
     assert house.wait() == 3
     assert [line["problem"] for line in house.log_events("cannot start: no worker became ready")] == [problem]
@@ -196,9 +199,9 @@ def test_no_other_signal_in_the_first_milliseconds_kills(build: Build):
         house.signal(name)
 
     eventually(lambda: house.log_events("metrics"))
+    house.logged("worker ready", generation=2)
     eventually(lambda: len(house.pids()) == 2)
     assert house.log_events("log files reopened")
-    assert house.log_events("worker ready", generation=2)
     assert house.stop() == 0
 
 
@@ -231,7 +234,7 @@ def test_a_stop_is_obeyed_at_once_while_a_worker_boots(build: Build):
     house = build("never_ready", timeouts={"graceful": "20s"}).launch()
     house.logged("worker started")
 
-    assert seconds(house.stop) < 2
+    assert seconds(house.stop) < 10
     assert house.wait() == 0
 
 
@@ -241,39 +244,39 @@ def test_a_stop_is_obeyed_at_once_while_a_reload_is_under_way(build: Build):
     house.signal("HUP")
     house.logged("worker started", generation=2)
 
-    assert seconds(house.stop) < 2
+    assert seconds(house.stop) < 10
     assert house.wait() == 0
 
 
 def test_a_stop_is_obeyed_at_once_while_starts_are_held_back(build: Build):
-    """Nobody is there to wait for."""
+    """Nobody is there to wait for, and nobody is started any more."""
     house = build("crashes_after_ready", workers={"count": 1}).launch()
     house.logged("waiting before the next start", 4)
 
-    assert seconds(house.stop) < 2
-    assert house.wait() == 0
+    assert house.stop() == 0
+    assert house.log_events("stopping", "worker started")[-1]["event"] == "stopping"
 
 
 def test_a_worker_that_never_drains_is_ended_within_its_time(build: Build):
     """ABRT after graceful and half of kill, KILL after the other half; the stop ends well all the same."""
-    house = build("never_drains", workers={"count": 1}).start()
+    house = build("never_drains", workers={"count": 1}, timeouts=STUBBORN).start()
     took = seconds(house.stop)
     signals = [line["signal"] for line in house.log_events("worker signalled")]
 
     assert house.wait() == 0
     assert signals == ["SIGABRT", "SIGKILL"]
-    assert 0.7 <= took < 2.0
+    assert 2.3 <= took < 10
     assert house.logged("worker exited")["signal"] == "SIGKILL"
 
 
 def test_a_second_stop_waits_for_nobody(build: Build):
     """INT after TERM: every worker is killed."""
-    house = build("never_drains", timeouts={"graceful": "20s"}).start()
+    house = build("never_drains", timeouts={"graceful": "60s"}).start()
     house.signal("TERM")
     house.logged("worker draining", 2)
     house.signal("INT")
 
-    assert house.wait(within=2) == 0
+    assert house.wait() == 0
     assert house.log_events("stopping at once", signal="SIGINT")
 
 
@@ -300,7 +303,7 @@ def test_a_worker_that_hangs_shows_its_stack_and_is_replaced(build: Build):
     hung = house.logged("worker ready")["pid"]
     end = house.logged("worker exited", pid=hung)
 
-    assert 0.3 <= house.logged("worker silent", pid=hung)["silent_s"] < 0.6
+    assert 1.5 <= house.logged("worker silent", pid=hung)["silent_s"] < 3
     assert house.logged("worker signalled", pid=hung)["signal"] == "SIGABRT"
     assert (end["reason"], end["signal"], end["level"]) == ("blocked", "SIGABRT", "error")
     assert "_sleeps_in_here" in end["stack"]
@@ -395,17 +398,17 @@ def test_a_reload_replaces_every_worker(build: Build):
 
 
 @pytest.mark.parametrize(
-    ("worker", "reason"),
+    ("worker", "boot", "reason"),
     [
-        ("canary_fails", "no module named shop"),
-        ("canary_never_ready", "worker 2 was not ready within timeouts.boot"),
+        ("canary_fails", "60s", "no module named shop"),
+        ("canary_never_ready", "300ms", "worker 2 was not ready within timeouts.boot"),
     ],
 )
-def test_a_reload_whose_first_worker_fails_leaves_everything_as_it_was(build: Build, worker, reason):
+def test_a_reload_whose_first_worker_fails_leaves_everything_as_it_was(build: Build, worker, boot, reason):
     """One canary is all that was tried; the same processes go on."""
     house = build(worker).start()
     before = house.pids()
-    house.configure(timeouts={"boot": "300ms"})
+    house.configure(timeouts={"boot": boot})
     verdict = house.reload()
 
     assert (verdict["event"], verdict["reason"]) == ("reload rolled back", reason)
@@ -534,7 +537,7 @@ def test_a_proven_program_that_cannot_be_executed_is_refused(build: Build, tmp_p
 
 def test_the_same_workers_live_under_the_next_program(build: Build):
     """Also those that do not drain: their heartbeats are seen, and what they owe is claimed."""
-    house = build("never_drains", workers={"count": 1}).start()
+    house = build("never_drains", workers={"count": 1}, timeouts=STUBBORN).start()
     (old,) = house.pids()
     house.signal("USR2")
     house.logged("program replaced")
@@ -547,7 +550,7 @@ def test_the_same_workers_live_under_the_next_program(build: Build):
 
 def test_a_trial_that_will_not_end_ends_with_a_stop(build: Build):
     """It is deaf to TERM; the stop does not wait for it longer than for a worker, and leaves nothing behind."""
-    house = build("well", workers={"count": 1})
+    house = build("well", workers={"count": 1}, timeouts=STUBBORN)
     house.environment = {
         "TRIAL": "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
         "time.sleep(600)"
@@ -604,7 +607,7 @@ def test_a_master_that_was_stopped_harms_no_healthy_worker(build: Build):
     house = build("well", timeouts=IMPATIENT).start()
     before = house.pids()
     house.signal("STOP")
-    until = time.monotonic() + 1.5
+    until = time.monotonic() + 3.5
     eventually(lambda: time.monotonic() > until)
     house.signal("CONT")
     house.turn()
@@ -615,17 +618,17 @@ def test_a_master_that_was_stopped_harms_no_healthy_worker(build: Build):
 
 def test_a_ready_that_waited_while_the_master_was_stopped_counts(build: Build, tmp_path: Path):
     """The boot timeout passed, but not for the worker: what it said is read before the time is judged."""
-    house = build("boots_when_let", workers={"count": 1}, timeouts={"boot": "1s"})
+    house = build("boots_when_let", workers={"count": 1}, timeouts={"boot": "3s"})
     house.environment["GATE"] = str(tmp_path / "gate")
     house.launch()
     house.logged("worker started")
     house.signal("STOP")
     (tmp_path / "gate").touch()
-    until = time.monotonic() + 1.5
+    until = time.monotonic() + 3.5
     eventually(lambda: time.monotonic() > until)
     house.signal("CONT")
 
-    assert house.logged("worker ready")["boot_s"] > 1.5
+    assert house.logged("worker ready")["boot_s"] > 3.5
     assert not house.log_events("worker signalled")
     assert house.stop() == 0
 
@@ -639,7 +642,7 @@ def test_a_killed_master_takes_every_worker_with_it(build: Build):
     house.signal("KILL")
 
     assert house.wait() == -signal.SIGKILL
-    eventually(lambda: not house.processes(), within=2)
+    eventually(lambda: not house.processes())
 
 
 def test_a_worker_ignores_what_is_meant_for_the_master_also_while_it_boots(build: Build, tmp_path: Path):

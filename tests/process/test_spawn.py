@@ -126,7 +126,7 @@ def test_a_signal_that_ends_a_worker_is_its_negative_status(fork):
 
 
 def test_the_processor_time_of_a_worker_comes_with_its_end(fork):
-    """The kernel's account, user and system."""
+    """The kernel's account, user and system; in ticks it would be five at least."""
 
     def works(_: Assignment) -> int:
         begun = time.process_time()
@@ -134,7 +134,7 @@ def test_the_processor_time_of_a_worker_comes_with_its_end(fork):
             pass
         return 0
 
-    assert 0.05 <= end_of(fork(works)).cpu_s < 1.0
+    assert 0.05 <= end_of(fork(works)).cpu_s < 4.0
 
 
 def test_an_aborted_worker_leaves_its_stack(fork):
