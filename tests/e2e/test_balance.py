@@ -40,8 +40,8 @@ def test_connections_that_come_at_once_spread_too(start: Start) -> None:
 
 
 def test_a_stuck_worker_gets_no_new_connections(start: Start) -> None:
-    """Nor does anybody wait for it, though it holds the fewest."""
-    daemon = start("stuck:application", workers={"count": 2}, timeouts={"heartbeat": "30s"})
+    """Nor does anybody wait for it, though it holds the fewest: that would be for the ten seconds of its heartbeat."""
+    daemon = start("stuck:application", workers={"count": 2}, timeouts={"heartbeat": "10s", "graceful": "0s"})
     with Client(daemon.address()) as victim:
         victim.send(b"GET /stuck HTTP/1.1\r\nhost: a\r\n\r\n")
         daemon.eventually(lambda: any(worker["requests"] for worker in daemon.status()["workers"]))
@@ -55,5 +55,5 @@ def test_a_stuck_worker_gets_no_new_connections(start: Start) -> None:
         for client in clients:
             client.close()
 
-    assert slowest < 0.5
+    assert slowest < 5
     assert get(daemon.address()).status == 200

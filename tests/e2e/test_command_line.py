@@ -12,7 +12,7 @@ import pytest
 
 from tests.client import get
 from tests.conftest import Start
-from tests.daemon import APPS, ASGID, DEFAULTS, Daemon, asgid, eventually, is_alive, merged, toml
+from tests.daemon import APPS, ASGID, DEFAULTS, WITHIN_S, Daemon, asgid, eventually, is_alive, merged, toml
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_a_removed_working_directory_is_the_operators_fault(file: Path, tmp_path
         cwd=gone,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=WITHIN_S,
         check=False,
     )
 
@@ -306,7 +306,7 @@ def stuck(file: Path, tmp_path: Path) -> Path:
 
 def test_check_boot_shows_where_an_application_is_stuck(stuck: Path) -> None:
     """After timeouts.boot, with the line of the application."""
-    done = asgid("check", "-c", str(stuck), "--boot", "--set", "timeouts.boot=500ms")
+    done = asgid("check", "-c", str(stuck), "--boot", "--set", "timeouts.boot=4s")
 
     assert done.returncode == 3
     assert "timeouts.boot" in done.stderr
@@ -323,7 +323,7 @@ def test_what_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: 
 
             check.send_signal(signum)
 
-            assert check.wait(5) == -signum
+            assert check.wait(WITHIN_S) == -signum
             eventually(lambda: not is_alive(worker.pid))
         finally:
             check.kill()
@@ -367,7 +367,7 @@ def test_an_application_runs_without_a_file(tmp_path: Path) -> None:
 def test_the_module_is_the_program(tmp_path: Path) -> None:
     """python -m asgid does what asgid does."""
     done = subprocess.run(
-        [sys.executable, "-m", "asgid", "--version"], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-m", "asgid", "--version"], capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
 
     assert (done.returncode, done.stdout) == (0, asgid("--version").stdout)

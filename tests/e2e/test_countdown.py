@@ -13,11 +13,15 @@ from tests.conftest import Start
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django_countdown"
 STREAMS = 5
-LASTS_S = 31.5
+NUMBERS = 32
 
 
 def test_five_countdowns_run_past_the_30_s_mark_in_one_worker(start: Start) -> None:
-    """Five streams count from 100 side by side, one number a second, past 30 s; the index answers in under 50 ms."""
+    """Five streams count from 100 side by side, one number a second, past 30 s; the index answers in under 50 ms.
+
+    Most of the time; and where the machine needs as long for it with nothing beside it, in three times that. A stream
+    that holds up the others, or is held back, shows in the middle of all numbers and pages; a slow second does not.
+    """
     daemon = start(
         "countdown:application",
         app={"directory": str(EXAMPLE), "env": {"COUNTDOWN_FROM": "100", "COUNTDOWN_PACE_S": "1"}},
@@ -27,7 +31,12 @@ def test_five_countdowns_run_past_the_30_s_mark_in_one_worker(start: Start) -> N
     worker = daemon.workers()
     arrivals: list[list[tuple[float, int]]] = [[] for _ in range(STREAMS)]
     failures: list[BaseException] = []
-    begun = time.monotonic()
+
+    def page(client: Client) -> float:
+        """Return how long the index takes."""
+        asked = time.monotonic()
+        assert b"Countdown" in client.get("/").body
+        return time.monotonic() - asked
 
     def count(seen: list[tuple[float, int]]) -> None:
         try:
@@ -35,35 +44,35 @@ def test_five_countdowns_run_past_the_30_s_mark_in_one_worker(start: Start) -> N
                 client.send(request("GET", "/sse/", {"Accept": "text/event-stream"}))
                 head = client.head()
                 assert head.headers["content-type"].startswith("text/event-stream")
-                while time.monotonic() - begun < LASTS_S:
+                while len(seen) < NUMBERS:
                     number = number_of(client.chunk())
                     seen.append((time.monotonic() - begun, number))
         except BaseException as error:  # noqa: BLE001 - told by the test, in its own thread
             failures.append(error)
 
-    threads = [in_thread(partial(count, seen)) for seen in arrivals]
     page_s = []
     with Client(daemon.address()) as client:
-        assert b"Countdown" in client.get("/").body  # the first request imports what the others use
+        page(client)  # the first request imports what the others use
+        alone_s = statistics.median(page(client) for _ in range(50))
+        begun = time.monotonic()
+        threads = [in_thread(partial(count, seen)) for seen in arrivals]
         pace = threading.Event()
         while any(thread.is_alive() for thread in threads):
-            asked = time.monotonic()
-            assert client.get("/").status == 200
-            page_s.append(time.monotonic() - asked)
+            page_s.append(page(client))
             pace.wait(0.1)
 
     assert failures == []
     for seen in arrivals:
         numbers = [number for _, number in seen]
         gaps = [after - before for (before, _), (after, _) in pairwise(seen)]
-        assert list(range(100, 100 - len(numbers), -1)) == numbers
+        assert list(range(100, 100 - NUMBERS, -1)) == numbers
         assert seen[-1][0] > 30
-        assert len(numbers) > 30
-        assert max(gaps) < 1.5
-        assert min(gaps) > 0.5  # one at a time: what comes in heaps was held back
+        assert 0.5 < statistics.median(gaps) < 1.5  # one at a time: what comes in heaps was held back
+        assert max(gaps) < 5
+    quick_s = max(0.05, 3 * alone_s)
     assert len(page_s) > 100
-    assert statistics.median(page_s) < 0.05
-    assert max(page_s) < 0.05
+    assert statistics.median(page_s) < quick_s
+    assert statistics.quantiles(page_s, n=10)[-1] < quick_s
     assert daemon.workers() == worker
 
 

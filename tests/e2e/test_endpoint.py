@@ -144,7 +144,7 @@ def test_the_probes_and_the_status_page(start: Start) -> None:
         assert worker["generation"] == 1
         assert psutil.Process(worker["pid"]).ppid() == daemon.pid
         assert worker["memory"] > 1 << 20
-        assert 0 <= worker["heartbeat_age"] < 5
+        assert 0 <= worker["heartbeat_age"] < 20
         assert (worker["connections"], worker["requests"]) == (0, 0)
 
 
@@ -159,7 +159,7 @@ def test_not_ready_before_the_first_worker(launch: Start) -> None:
 
 
 def test_idle_clients_of_the_endpoint_hold_up_nobody(start: Start) -> None:
-    """Clients that connect and never send, or ask and never read, cost the others no time."""
+    """Clients that connect and never send, or ask and never read, cost the others no time: each would ten seconds."""
     daemon = start()
     crowd = [Client(daemon.metrics_address, receive_buffer=1024) for _ in range(40)]
     try:
@@ -171,7 +171,7 @@ def test_idle_clients_of_the_endpoint_hold_up_nobody(start: Start) -> None:
             assert daemon.probe("/livez")[0] == 200
         assert daemon.metrics()
 
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 8
         assert get(daemon.address()).body == b"hello"
     finally:
         for client in crowd:
@@ -180,7 +180,9 @@ def test_idle_clients_of_the_endpoint_hold_up_nobody(start: Start) -> None:
 
 def test_the_endpoint_answers_when_every_worker_is_stuck(start: Start) -> None:
     """The master knows how long each event loop has been silent, and says so."""
-    daemon = start("stuck:application", workers={"count": 1}, timeouts={"heartbeat": "60s", "graceful": "0s"})
+    daemon = start(
+        "stuck:application", workers={"count": 1}, timeouts={"heartbeat": "5m", "graceful": "0s", "kill": "1s"}
+    )
     with Client(daemon.address()) as client:
         client.send(request("GET", "/stuck"))
 
