@@ -17,8 +17,8 @@ from tests.client import Client, Load, request
 from tests.conftest import Start
 from tests.daemon import Daemon, eventually
 
-#: Nobody should notice: longest wait for an answer, in seconds, that passes for none. That a machine stands still for one
-#: of them is nobody's fault; who is made to wait here waits for a boot of BOOT_S, or for pauses of three seconds in all.
+#: Nobody should notice: longest wait for an answer, in seconds, that passes for none. That a machine stands still for
+#: one of them is nobody's fault; who is made to wait here waits for a boot of BOOT_S, or for pauses of three in all.
 UNNOTICED_S = 2.5
 BOOT_S = 4
 
