@@ -50,5 +50,12 @@ def _address(name: object) -> Address:
 
 
 def _host_and_port(name: object) -> tuple[str, int] | None:
-    """Return who is at the other end: who comes by a unix socket is nobody, whatever the client's end is bound to."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+    """Return who is at an end: who comes by a unix socket is nobody, whatever the client's end is bound to.
+
+    On a socket that takes both families, such as that of `:8000`, the kernel calls 192.0.2.1 `::ffff:192.0.2.1`. Such a
+    client has the same name as on any other socket, and as a proxy calls it.
+    """
+    if not isinstance(name, tuple):
+        return None
+    host = str(name[0])
+    return (host.removeprefix("::ffff:") if "." in host else host), int(name[1])

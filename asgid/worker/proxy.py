@@ -50,7 +50,7 @@ _Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 class Trust:
-    """The peers whose word is taken: `peer in trust`, where a peer is an address as the kernel writes it, or UNIX."""
+    """The peers whose word is taken: `peer in trust`, where a peer is an address in its shortest form, or UNIX."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         names = set(trusted)
@@ -63,8 +63,7 @@ class Trust:
         self._is_within = lru_cache(_REMEMBERED)(partial(_is_within, wide)) if wide else _is_nowhere
 
     def __contains__(self, peer: str) -> bool:
-        name = peer.removeprefix("::ffff:")  # a socket that takes both families has IPv4 peers so
-        return self._is_blind or name in self._names or self._is_within(name)
+        return self._is_blind or peer in self._names or self._is_within(peer)
 
 
 def _is_within(networks: Sequence[IPv4Network | IPv6Network], name: str) -> bool:

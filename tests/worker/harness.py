@@ -139,10 +139,12 @@ class _Access:
         self.answers.append((scope.get("method", ""), scope.get("path", ""), status, response_bytes, elapsed_s))
 
 
-def _loopback() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a new TCP connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
+def _loopback(family: socket.AddressFamily = socket.AF_INET) -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of a new TCP connection over IPv4; a listener of AF_INET6 takes both families."""
+    takes_both = family == socket.AF_INET6
+    host = "::ffff:127.0.0.1" if takes_both else "127.0.0.1"
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=takes_both) as listener:
+        ours = socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
         theirs, _ = listener.accept()
     return ours, theirs
 
@@ -234,9 +236,9 @@ class Worker:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         return await self._connected(ours, theirs)
 
-    async def connect_tcp(self) -> "Client":
-        """The same over loopback."""
-        return await self._connected(*_loopback())
+    async def connect_tcp(self, family: socket.AddressFamily = socket.AF_INET) -> "Client":
+        """The same over loopback, by a listener of that family."""
+        return await self._connected(*_loopback(family))
 
     async def connect_behind(self, versions: str = "any", *, tcp: bool = True) -> "Client":
         """The same to a listener whose `proxy_protocol` is `versions`; what it sends is to be pushed."""

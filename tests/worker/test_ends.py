@@ -1,6 +1,7 @@
 """How connections end: the client leaves, half or wholly; the worker drains; the cap is reached."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -228,6 +229,28 @@ async def test_the_scope_names_both_ends(tcp):
 
     (scope,) = scopes
     assert (here, there) == (scope["client"], scope["server"])
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@on_a_loop
+async def test_a_client_of_ipv4_has_one_name_on_every_socket():
+    """The kernel calls it ::ffff:127.0.0.1 on one that takes both families, and it is trusted as what it is."""
+    scopes: list[Scope] = []
+
+    async def app(scope, receive, send):
+        scopes.append(scope)
+        await respond(send)
+
+    async with Worker(app, proxy={"trusted": ["127.0.0.1"]}) as worker:
+        client = await worker.connect_tcp(socket.AF_INET6)
+        await client.get()
+        await client.send(request("GET", "/", "X-Forwarded-For: 192.0.2.1"))
+        await client.answer()
+        here, there = client._socket.getsockname(), client._socket.getpeername()
+
+    direct, forwarded = scopes
+    assert (here, there) == (direct["client"], direct["server"])
+    assert ("192.0.2.1", 0) == forwarded["client"]
 
 
 # -- drain -------------------------------------------------------------------------------------------------------------
