@@ -299,7 +299,7 @@ _FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_http_overload_rejections_total",
         (),
-        "Requests answered 503 because no place and no room to wait was left.",
+        "Requests answered 503 because no room to wait was left, or no place came free in `limits.queue_timeout`.",
         _total(board.OVERLOADED),
     ),
     _Family(
