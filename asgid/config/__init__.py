@@ -277,7 +277,7 @@ class Tls(Table):
 
 
 class Access(Table):
-    """The access log: one line for each answer that left whole; what broke off is told in [log], or only counted."""
+    """The access log: a line for each answer at its end, with what was sent of it; 499 if the client left before it."""
 
     enabled: bool = Field(default=True, description="write it")
     output: OutputName = Field("stdout", description="stderr, stdout or the path of a file, followed across rotation")

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Counted for each chunk beside its bytes: else a client that sends two bytes at a time could fill 25 times the limit.
 _CHUNK_BYTES = 48
+#: In the access log, of a client that has left before an answer began: nginx's number, for HTTP has none.
+CLIENT_LEFT = 499
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
 
@@ -177,10 +179,18 @@ class Exchange:
             if not self.begun:
                 self._leave_waiting_room()
             elif self.response.state is not State.COMPLETE:
-                row = self._service.row
-                row[DISCONNECTS] += 1
-                row[ABANDONED] += 1
+                self._service.row[DISCONNECTS] += 1
+                self._abandon()
             self.wake()
+
+    def _abandon(self) -> None:
+        """The answer will never be whole: count it as ended, and tell how much of it there was."""
+        row, response = self._service.row, self.response
+        row[ABANDONED] += 1
+        row[RESPONSE_BYTES] += self.response_bytes
+        if self._service.access:
+            status = response.status if response.state > HELD else CLIENT_LEFT
+            self._service.access.add(self.scope, status, self.response_bytes, monotonic() - self.begun)
 
     def _leave_waiting_room(self) -> None:
         places = self._service.places
@@ -374,8 +384,8 @@ class Exchange:
         if self.is_disconnected or self.response.state is State.COMPLETE:
             return
         if self.response.state > HELD:
-            self._service.row[ABANDONED] += 1
             self.is_disconnected = True
+            self._abandon()
             self.connection.abort()
             return
         self.response.status = status

@@ -85,14 +85,14 @@ async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -
     if length:
         connection.writer.write(before)
         try:
-            await stretch.transmit(connection)
+            async for sent in stretch.transmit(connection):
+                exchange.response_bytes += sent
         except ConnectionError as error:
             exchange.disconnect()
             connection.abort()
             raise ClientDisconnectedError("the client has disconnected") from error
     response.file_sent(more)
     connection.writer.write(after)
-    exchange.response_bytes += length
     if response.state is COMPLETE:
         exchange.complete(monotonic(), DURATION)
 

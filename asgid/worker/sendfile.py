@@ -48,9 +48,9 @@ class Stretch:
             raise _shrunk(self.length - len(data))
         return data
 
-    async def transmit(self, connection: "Connection") -> None:
-        """Send all of it; ConnectionError where the client has gone, AppError where the file has become shorter or
-        cannot be read: in each the response cannot go on.
+    async def transmit(self, connection: "Connection") -> AsyncIterator[int]:
+        """Send all of it, and yield how many bytes at a time; ConnectionError where the client has gone, AppError where
+        the file has become shorter or cannot be read: in each the response cannot go on.
         """
         await _drained(connection)
         out = os.dup(_descriptor(connection))
@@ -69,6 +69,7 @@ class Stretch:
                 if not sent:
                     raise _shrunk(end - offset)
                 offset += sent
+                yield sent
                 if offset < end:
                     await asyncio.sleep(0)
                     _descriptor(connection)

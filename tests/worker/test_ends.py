@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from asgid.worker.exchange import Exchange
+from asgid.worker.exchange import CLIENT_LEFT, Exchange
 from tests.worker.harness import Scope, Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
 
 
@@ -36,7 +36,30 @@ async def test_the_application_is_told_that_its_client_has_gone():
         assert 1 == worker.counts["DISCONNECTS"]
         assert not worker.counts.get("EXCEPTIONS")
         assert not worker.lines
-        assert not worker.answers
+        assert [("/", CLIENT_LEFT, 0)] == [(path, status, size) for _, path, status, size, _ in worker.answers]
+
+
+@on_a_loop
+async def test_a_stream_whose_client_has_left_is_told_in_the_access_log_and_counted():
+    """With what had been sent of it: so end all of those that never end by themselves."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/stream"))
+        await client.head()
+        assert b"5\r\nhello\r\n" == await client.exactly(10)
+        worker.pass_time(7)
+        client.close()
+        await until(lambda: not worker.service.running)
+
+        assert [("GET", "/stream", 200, 5, 7.0)] == worker.answers
+        assert 5 == worker.counts["RESPONSE_BYTES"]
 
 
 @on_a_loop

@@ -229,7 +229,7 @@ async def test_an_application_that_fails_within_its_answer_breaks_it(messages, w
             await client.answer()
 
         assert 1 == worker.counts["EXCEPTIONS"]
-        assert not worker.answers
+        assert [200] == [status for _, _, status, _, _ in worker.answers]
         assert [("error", "application failed")] == [(line.level, line.event) for line in worker.lines]
 
 
