@@ -33,7 +33,7 @@ _DISCARDED = 262144
 
 
 class Connection(asyncio.Protocol):
-    """One client. `is_deaf` once nothing that it sends is looked at any more; answers may still be owed."""
+    """One client. `is_deaf` once nothing that it sends is looked at any more; an answer may still be owed."""
 
     __slots__ = (
         "_common",

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any, cast
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -566,3 +568,81 @@ async def test_nobody_is_there_for_the_rest_of_an_answer_without_a_body(method, 
         assert ["ClientDisconnectedError"] == said
         assert b"" == await client.rest()
         assert not worker.lines
+
+
+# -- after the last answer ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+@on_a_loop
+async def test_the_end_of_an_answer_that_nobody_takes_is_a_reset_where_a_close_would_make_it_whole(minor):
+    """HTTP/1.0 has no chunks: there the body ends where the stream does."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"x" * 40_000, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        transport = Mock(wraps=client.server.writer.transport)
+        client.server.writer.transport = cast("Any", transport)
+        await client.send(b"GET / HTTP/1.%d\r\nHost: a\r\nConnection: close\r\n\r\n" % minor)
+        await until(client.server.transport.is_closing)
+        worker.pass_time(61)
+        await until(lambda: not worker.service.connections)
+
+        assert 1 == transport.abort.call_count
+        assert (minor == 0) == (call("socket") in transport.get_extra_info.call_args_list)
+
+
+@pytest.mark.parametrize("takes_it", [False, True])
+@on_a_loop
+async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
+    """An application may send from two tasks: the last part leaves while the other still waits for the client."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+        part = {"type": "http.response.body", "body": b"x" * 5_000_000, "more_body": True}
+        waits = asyncio.create_task(send(part))
+        await until(lambda: client.server.writer.is_paused)
+        await send({"type": "http.response.body"})
+        await waits
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.is_deaf)
+        assert worker.service.running
+        if takes_it:
+            assert 5_000_000 == len((await client.answer()).body)
+        else:
+            client.close()
+
+        await until(lambda: not worker.service.running)
+
+
+@on_a_loop
+async def test_who_was_not_read_is_heard_out():
+    """What it has sent meanwhile waits in the kernel: a close would be a reset, and take the answer from it."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async with Worker(app) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request("POST", "/", body=b"x" * 100_000))
+        await until(lambda: client.server in worker.service.unread)
+        client.push(request())
+        worker.service.is_draining = True
+        go.set()
+        assert b"ab" == (await client.answer()).body
+
+        assert b"" == await client.rest()
+        assert worker.service.connections
+        worker.pass_time(3)
+        await until(lambda: not worker.service.connections)
