@@ -134,14 +134,15 @@ def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp
         eventually(lambda: min(len(kept.seconds), len(new.seconds)) > 500)
 
     assert kept.failures == new.failures == []
-    assert max(kept.seconds + new.seconds) < 1
+    assert max(kept.seconds + new.seconds) < 5
 
 
 def test_a_removed_address_is_refused_while_an_old_worker_still_has_a_request(start: Start, tmp_path: Path) -> None:
     """Nobody who connects after the commit waits for a worker that has left it; who came before is answered."""
     gate = tmp_path / "gate"
     second = {"bind": "127.0.0.2:0", "name": "second"}
-    daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, listen=[*FIRST, second])
+    settings = {"listen": [*FIRST, second], "timeouts": {"graceful": "1m"}}
+    daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, **settings)
     with Client(daemon.address("second")) as client:
         client.send(request("GET"))
         assert client.head().status == 200

@@ -10,9 +10,11 @@ ONE = {"count": 1}
 
 
 def gated(start: Start, tmp_path: Path, **limits: object) -> tuple[Daemon, Path]:
-    """A worker whose application holds every request until the gate opens."""
+    """A worker whose application holds every request until the gate opens, and of which nobody gets tired."""
     gate = tmp_path / "gate"
-    return start("gate:application", workers=ONE, limits=limits, app={"env": {"GATE": str(gate)}}), gate
+    return start(
+        "gate:application", workers=ONE, limits={"queue_timeout": "5m"} | limits, app={"env": {"GATE": str(gate)}}
+    ), gate
 
 
 def test_beyond_the_cap_requests_wait_and_beyond_the_queue_they_are_refused(start: Start, tmp_path: Path) -> None:

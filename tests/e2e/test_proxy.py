@@ -95,7 +95,8 @@ def test_the_proxy_protocol_tells_of_the_client(start: Start, version: str) -> N
 
 def test_health_checks_and_a_reload_behind_a_balancer(start: Start) -> None:
     """Who connects and leaves is no error; a reload switches the protocol off for who comes after it."""
-    daemon = start("client:application", listen=[{"bind": "127.0.0.1:0", "proxy_protocol": "any"}])
+    timeouts = {"header": "5m", "graceful": "5m"}
+    daemon = start("client:application", listen=[{"bind": "127.0.0.1:0", "proxy_protocol": "any"}], timeouts=timeouts)
     address = daemon.address()
     for header in (b"", v2(0x20, 0x00, b"")):
         with Client(address) as client:

@@ -130,7 +130,7 @@ def test_a_consumer_that_is_asked_for_a_websocket_answers_the_request(start: Sta
 
 @pytest.mark.parametrize("text", [SLEEPY, COROUTINE], ids=["in a task", "a coroutine"])
 def test_a_consumer_says_hello_after_a_second(start: Start, tmp_path: Path, text: str) -> None:
-    """Ten at once in one worker do not wait for each other."""
+    """Ten at once in one worker do not wait for each other: that would be ten seconds."""
     daemon = serve(start, tmp_path, text)
     begun = time.monotonic()
     with ThreadPoolExecutor(10) as clients:
@@ -138,7 +138,7 @@ def test_a_consumer_says_hello_after_a_second(start: Start, tmp_path: Path, text
     elapsed = time.monotonic() - begun
 
     assert [(200, b"<html><h1>Hello, world</h1></html>")] * 10 == [(each.status, each.body) for each in answers]
-    assert 1 <= elapsed < 5
+    assert 1 <= elapsed < 8
     assert 0 == daemon.stop()
     assert not daemon.log_events(level="error")
 
