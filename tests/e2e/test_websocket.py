@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from tests.conftest import Start
-from tests.daemon import APPS, Daemon, is_alive
+from tests.daemon import APPS, WITHIN_S, Daemon, is_alive
 
 _GONE = 1012
 
@@ -27,13 +27,15 @@ def served(start: Start) -> Daemon:
 
 
 def _socket(daemon: Daemon, path: str = "/", **options: Any) -> ClientConnection:
-    socket: ClientConnection = connect(f"ws://{daemon.address()}{path}", open_timeout=5, close_timeout=5, **options)
+    socket: ClientConnection = connect(
+        f"ws://{daemon.address()}{path}", open_timeout=WITHIN_S, close_timeout=WITHIN_S, **options
+    )
     return socket
 
 
 def _told(daemon: Daemon) -> dict[str, Any]:
     """What the application knows, in the one worker."""
-    with urllib.request.urlopen(daemon.url, timeout=5) as answer:
+    with urllib.request.urlopen(daemon.url, timeout=WITHIN_S) as answer:
         known: dict[str, Any] = json.load(answer)
         return known
 
@@ -70,7 +72,7 @@ def test_the_board_shows_what_is_open_what_was_said_and_how_it_ended(served: Dae
     with _socket(served) as socket:
         for _ in range(3):
             socket.send("x")
-            socket.recv(timeout=5)
+            socket.recv(timeout=10)
         states = {
             state: served.metric("asgid_connections", worker="0", state=state)
             for state in ("active", "idle", "websocket")
@@ -88,14 +90,14 @@ def test_the_board_shows_what_is_open_what_was_said_and_how_it_ended(served: Dae
 @pytest.mark.parametrize("act", [Daemon.reload, lambda daemon: daemon.signal("TERM")], ids=["HUP", "TERM"])
 def test_a_drain_tells_both_ends_1012(start: Start, act: Callable[[Daemon], object]) -> None:
     """At once, not at the end of the grace; nothing is left for the grace, and nobody is cancelled."""
-    daemon = start("echoes:application", workers={"count": 2}, timeouts={"graceful": "10s"})
+    daemon = start("echoes:application", workers={"count": 2}, timeouts={"graceful": "5m"})
     with ExitStack() as stack:
         sockets = [stack.enter_context(_socket(daemon)) for _ in range(20)]
         begun = monotonic()
         act(daemon)
 
         assert [(_GONE, "service restart")] * 20 == [_closed(socket) for socket in sockets]
-        assert monotonic() - begun < 5
+        assert monotonic() - begun < 30
     said = daemon.directory / "stdout"
     daemon.eventually(lambda: said.read_text().count(f"told {_GONE}") == 20)
     daemon.eventually(lambda: said.read_text().count('" 101 ') == 20)
@@ -112,7 +114,7 @@ def test_who_comes_back_after_a_reload_finds_a_new_worker(served: Daemon) -> Non
     with _socket(served) as new:
         new.send("again")
 
-        assert "again" == new.recv(timeout=5)
+        assert "again" == new.recv(timeout=10)
         assert new.response is not None
         assert before != new.response.headers["x-pid"]
 
@@ -152,7 +154,7 @@ def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
                 assert 1006 == _closed(socket)[0]
             else:
                 socket.send("still here")
-                assert "still here" == socket.recv(timeout=5)
+                assert "still here" == socket.recv(timeout=10)
     daemon.eventually(
         lambda: sum(daemon.metric("asgid_connections", worker=slot, state="websocket") for slot in ("0", "1")) == 0
     )
@@ -169,7 +171,7 @@ def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     ).encode()
     for _ in range(50):
-        with sockets.create_connection((host, int(port)), timeout=5) as client:
+        with sockets.create_connection((host, int(port)), timeout=WITHIN_S) as client:
             client.sendall(handshake)
             assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
             client.sendall(os.urandom(1000).replace(b"\x81", b"\xff"))
@@ -191,4 +193,4 @@ def test_a_module_of_the_applications_may_be_called_as_the_library_is(start: Sta
     with _socket(daemon) as socket:
         socket.send("x")
 
-        assert "x" == socket.recv(timeout=5)
+        assert "x" == socket.recv(timeout=10)

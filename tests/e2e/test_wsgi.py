@@ -123,7 +123,9 @@ def test_large_bodies_take_no_memory(flask: Daemon) -> None:
 
 
 def test_several_countdowns_run_side_by_side_in_one_worker(start: Start) -> None:
-    """Each client has its own thread, so that the page is quick; whoever leaves ends its countdown."""
+    """Each client has its own thread, so that the page is quick: it would wait for the five seconds of a countdown.
+    Whoever leaves ends his.
+    """
     daemon = start("wsgi_countdown:application", workers={"count": 1}, app={"env": {"PACE_S": "0.05"}})
     numbers: list[list[int]] = [[] for _ in range(5)]
 
@@ -144,8 +146,8 @@ def test_several_countdowns_run_side_by_side_in_one_worker(start: Start) -> None
             page_s.append(time.monotonic() - asked)
 
     assert [list(range(100, 60, -1))] * 5 == numbers
-    assert len(page_s) > 20
-    assert max(page_s) < 0.5
+    assert len(page_s) > 5
+    assert max(page_s) < 2.5
     stdout = daemon.directory / "stdout"
     eventually(lambda: stdout.read_text().count("the stream ended before") == 5)
     assert daemon.metric("asgid_http_client_disconnects_total") == 5
@@ -154,10 +156,18 @@ def test_several_countdowns_run_side_by_side_in_one_worker(start: Start) -> None
 # -- threads -----------------------------------------------------------------------------------------------------------
 
 
-def gated(start: Start, tmp_path: Path, **tables: dict[str, object]) -> tuple[Daemon, Path]:
+def gated(
+    start: Start, tmp_path: Path, timeouts: dict[str, str] | None = None, **limits: object
+) -> tuple[Daemon, Path]:
+    """Two threads, which the application holds until the gate opens; nobody gets tired of waiting for one."""
     gate = tmp_path / "gate"
-    workers = {"count": 1, "threads": 2}
-    return start("wsgi_gate:application", workers=workers, app={"env": {"GATE": str(gate)}}, **tables), gate
+    return start(
+        "wsgi_gate:application",
+        workers={"count": 1, "threads": 2},
+        app={"env": {"GATE": str(gate)}},
+        limits={"queue_timeout": "5m"} | limits,
+        timeouts=timeouts or {},
+    ), gate
 
 
 def test_where_all_threads_are_taken_requests_wait(start: Start, tmp_path: Path) -> None:
@@ -176,10 +186,10 @@ def test_where_all_threads_are_taken_requests_wait(start: Start, tmp_path: Path)
 
 @pytest.mark.parametrize(("limits", "waiting"), [({"queue": 1}, 1), ({"requests": 2}, 0), ({"requests": 9}, 0)])
 def test_the_queue_has_an_end_where_one_is_set(
-    start: Start, tmp_path: Path, limits: dict[str, object], waiting: int
+    start: Start, tmp_path: Path, limits: dict[str, int], waiting: int
 ) -> None:
     """So many as limits.queue says; a cap of requests without a queue lets nobody wait; threads are a cap besides."""
-    daemon, gate = gated(start, tmp_path, limits=limits)
+    daemon, gate = gated(start, tmp_path, None, **limits)
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(2 + waiting)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)
@@ -196,7 +206,7 @@ def test_the_queue_has_an_end_where_one_is_set(
 
 def test_who_has_waited_too_long_is_refused(start: Start, tmp_path: Path) -> None:
     """After limits.queue_timeout, with the time to come again."""
-    daemon, gate = gated(start, tmp_path, limits={"queue_timeout": "200ms"})
+    daemon, gate = gated(start, tmp_path, queue_timeout="200ms")
     clients = [in_thread(lambda: get(daemon.address())) for _ in range(2)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)
 
@@ -211,7 +221,7 @@ def test_who_has_waited_too_long_is_refused(start: Start, tmp_path: Path) -> Non
 
 def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path) -> None:
     """They cannot be cancelled, and the worker leaves without them: no signal has to end it."""
-    daemon, _ = gated(start, tmp_path, timeouts={"graceful": "300ms", "kill": "10s", "heartbeat": "1s"})
+    daemon, _ = gated(start, tmp_path, timeouts={"graceful": "300ms", "kill": "40s", "heartbeat": "15s"})
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(3)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
@@ -219,7 +229,7 @@ def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path)
     daemon.signal("TERM")
 
     assert daemon.wait() == 0
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 12
     for client in clients:
         client.join(WITHIN_S)
     assert [503] * 3 == [answer.status for answer in answers]
@@ -230,13 +240,13 @@ def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path)
 
 def test_threads_that_wait_leave_the_heartbeat_alone(start: Start, tmp_path: Path) -> None:
     """A worker whose threads are all busy is no worker that is stuck."""
-    daemon, gate = gated(start, tmp_path, timeouts={"heartbeat": "1s", "blocked": "500ms"})
+    daemon, gate = gated(start, tmp_path, timeouts={"heartbeat": "4s", "blocked": "3s"})
     worker = daemon.workers()
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(2)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)
     held_since = time.monotonic()
-    eventually(lambda: time.monotonic() - held_since > 2)
+    eventually(lambda: time.monotonic() - held_since > 5)
 
     assert worker == daemon.workers()
     assert [] == daemon.log_events("event loop blocked")
