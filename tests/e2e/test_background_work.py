@@ -11,13 +11,13 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.client import get
 from tests.conftest import Start
-from tests.daemon import Daemon, eventually
+from tests.daemon import WITHIN_S, Daemon, eventually
 
 
 @contextmanager
 def by_events(daemon: Daemon) -> Iterator[Iterator[int]]:
     with (
-        httpx.Client(trust_env=False) as client,
+        httpx.Client(trust_env=False, timeout=WITHIN_S) as client,
         client.stream("GET", f"{daemon.url}/events") as answer,
     ):
         yield (int(line.removeprefix("data: ")) for line in answer.iter_lines() if line)

@@ -22,7 +22,7 @@ from websockets.typing import Data, Subprotocol
 
 from tests.client import Client, get, request
 from tests.conftest import Start
-from tests.daemon import APPS, Daemon, eventually
+from tests.daemon import APPS, WITHIN_S, Daemon, eventually
 
 MIB = bytes(range(256)) * 4096
 MULTIPART = (
@@ -36,7 +36,7 @@ Ask: TypeAlias = Callable[[str, str, bytes | None, str], tuple[int, bytes]]
 
 
 def by_httpx(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, bytes]:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=WITHIN_S) as client:
         answer = client.request(method, url, content=body, headers={"content-type": kind} if kind else {})
         return answer.status_code, answer.content
 
@@ -56,7 +56,7 @@ def by_aiohttp(method: str, url: str, body: bytes | None, kind: str) -> tuple[in
 
 def by_http_client(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, bytes]:
     parts = httpx.URL(url)
-    connection = http.client.HTTPConnection(parts.host, parts.port or 80, timeout=10)
+    connection = http.client.HTTPConnection(parts.host, parts.port or 80, timeout=WITHIN_S)
     try:
         connection.request(method, parts.path, body, {"Content-Type": kind} if kind else {})
         answer = connection.getresponse()
@@ -85,7 +85,7 @@ def by_curl(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, 
         ],
         input=body,
         capture_output=True,
-        timeout=20,
+        timeout=WITHIN_S,
         check=True,
     )
     answer, _, status = done.stdout.rpartition(b"\n")
@@ -227,7 +227,8 @@ def test_what_startup_left_is_there_for_every_request(served: Served) -> None:
 def test_server_sent_events_arrive_and_end_with_their_reader(served: Served) -> None:
     """One after the other, of a stream without an end; when the browser's tab is closed the application hears of it."""
     assert b"events" not in get(served.daemon.address(), "/gone").body
-    with httpx.Client(trust_env=False) as client, client.stream("GET", f"{served.daemon.url}/events") as answer:
+    events_of = f"{served.daemon.url}/events"
+    with httpx.Client(trust_env=False, timeout=WITHIN_S) as client, client.stream("GET", events_of) as answer:
         kind = answer.headers["content-type"]
         lines = (line for line in answer.iter_lines() if line)
         events = [next(lines) for _ in range(3)]
@@ -347,7 +348,8 @@ def test_a_stop_closes_what_is_open_with_1012(served: Served) -> None:
 
 def test_a_stop_waits_for_background_tasks(start: Start, tmp_path: Path) -> None:
     """A task that a framework runs after the response is part of the request: TERM lets it end."""
-    daemon = start("in_starlette:application", workers={"count": 1}, app={"env": env(tmp_path)})
+    timeouts = {"graceful": "5m"}
+    daemon = start("in_starlette:application", workers={"count": 1}, app={"env": env(tmp_path)}, timeouts=timeouts)
     assert get(daemon.address(), "/background").body == b"answered"
 
     daemon.signal("TERM")

@@ -13,7 +13,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from tests.conftest import Start
-from tests.daemon import Daemon, eventually
+from tests.daemon import WITHIN_S, Daemon, eventually
 
 PROTOCOL = "graphql-transport-ws"
 
@@ -27,9 +27,15 @@ def served(start_shared: Start) -> Iterator[Daemon]:
     assert [] == daemon.log_events(level="error")
 
 
+@pytest.fixture(autouse=True)
+def _room(served: Daemon) -> None:
+    """Each test begins with nobody in the room: who was there in the last one may be about to leave."""
+    eventually(lambda: is_empty(served))
+
+
 def ask(daemon: Daemon, query: str) -> dict[str, Any]:
     """Return what a query or mutation is answered with."""
-    answer = httpx.post(daemon.url, json={"query": query}, trust_env=False)
+    answer = httpx.post(daemon.url, json={"query": query}, trust_env=False, timeout=WITHIN_S)
     data: dict[str, Any] = answer.json()["data"]
     return data
 

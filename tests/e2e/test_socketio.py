@@ -12,7 +12,7 @@ import socketio  # type: ignore[import-untyped] # it brings no types
 from websockets.sync.client import connect
 
 from tests.conftest import Start
-from tests.daemon import Daemon
+from tests.daemon import WITHIN_S, Daemon
 
 #: What a client asks for, and what it ends up with.
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgraded": ["polling", "websocket"]}
@@ -44,11 +44,11 @@ class Guest:
         self.is_out.set()
 
     async def hear(self) -> Any:
-        return await asyncio.wait_for(self.heard.get(), 10)
+        return await asyncio.wait_for(self.heard.get(), WITHIN_S)
 
     async def ask(self, event: str, *data: Any) -> Any:
         """Return what the server answers to `event`."""
-        return await self.client.call(event, data, timeout=10)
+        return await self.client.call(event, data, timeout=WITHIN_S)
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ async def guest(
 
 async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
     """Wait until an answer is what it should be."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while not await predicate():  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
 
@@ -126,7 +126,7 @@ def test_either_side_may_end_it(served: Daemon) -> None:
             before = len(await witness.ask("who_left"))
             async with guest(served, ["polling"]) as shown_out:
                 await shown_out.client.emit("leave")
-                await asyncio.wait_for(shown_out.is_out.wait(), 10)
+                await asyncio.wait_for(shown_out.is_out.wait(), WITHIN_S)
             async with guest(served, ["websocket"]) as leaves:
                 await leaves.client.disconnect()
 
@@ -173,7 +173,7 @@ def test_clients_that_begin_with_a_websocket_need_no_affinity(start: Start) -> N
             guests = [await stack.enter_async_context(guest(daemon, ["websocket"])) for _ in range(6)]
             answers = [await one.ask("double", number) for number, one in enumerate(guests)]
             daemon.signal("TERM")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WITHIN_S):
                 for one in guests:
                     await one.is_out.wait()
             return answers

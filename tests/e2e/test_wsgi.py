@@ -51,7 +51,7 @@ def flask(start_shared: Start, tmp_path_factory: pytest.TempPathFactory) -> Daem
 def test_flask_takes_forms_with_files(flask: Daemon) -> None:
     """Of a megabyte, as a browser sends them; and bodies in chunks, which tell no length."""
     content = bytes(range(256)) * 4096
-    with httpx.Client(base_url=flask.url, trust_env=False) as client:
+    with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         form = client.post("/upload", data={"title": "café"}, files={"file": ("name", content)})
         raw = client.post("/raw", content=content)
         chunked = client.post("/raw", content=iter([content[:100_000], content[100_000:]]))
@@ -62,14 +62,14 @@ def test_flask_takes_forms_with_files(flask: Daemon) -> None:
 
 def test_flask_keeps_its_cookies(flask: Daemon) -> None:
     """Two of them, each in a header of its own."""
-    with httpx.Client(base_url=flask.url, trust_env=False) as client:
+    with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         assert ["1", "2", "3"] == [client.get("/visits").text for _ in range(3)]
         assert {"visits": "3", "theme": "dark"} == dict(client.cookies)
 
 
 def test_flask_learns_where_it_is(flask: Daemon) -> None:
     """Path and host of the request, and whom it comes from."""
-    with httpx.Client(base_url=flask.url, trust_env=False) as client:
+    with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         answer = client.get("/where/caf%C3%A9%20au/lait")
 
     assert f"café au/lait  127.0.0.1 http {flask.address()}" == answer.text
@@ -77,7 +77,7 @@ def test_flask_learns_where_it_is(flask: Daemon) -> None:
 
 def test_an_error_in_flask_ends_one_request(flask: Daemon) -> None:
     """Flask answers it itself."""
-    with httpx.Client(base_url=flask.url, trust_env=False) as client:
+    with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         assert [500, 404, 200] == [client.get(path).status_code for path in ("/fails", "/nowhere", "/hello")]
 
 
