@@ -4,7 +4,7 @@ import socketio
 
 server = socketio.AsyncServer(async_mode="asgi")
 application = socketio.ASGIApp(server)
-gone = []  # why the server thinks that each left
+gone = {}  # why the server thinks that each left
 
 
 @server.event
@@ -15,7 +15,7 @@ async def connect(sid, environ, auth):
 
 @server.event
 async def disconnect(sid, reason):
-    gone.append(reason)
+    gone[sid] = reason
 
 
 @server.event
@@ -39,5 +39,5 @@ async def leave(sid):
 
 
 @server.event
-async def who_left(sid):
-    return gone
+async def why_left(sid, whom):
+    return gone.get(whom)
