@@ -58,8 +58,8 @@ class Box:
                 start_new_session=True,
             )
             stack.callback(self._end, process)
-            self._first = eventually(lambda: self._systemd(process), within=20)[0]
-            state = eventually(self._state, within=60)
+            self._first = eventually(lambda: self._systemd(process), within=60)[0]
+            state = eventually(self._state, within=300)
             assert state == "running", self.do("systemctl", "--failed", "--no-legend").stdout
             self._stack = stack.pop_all()
         return self
@@ -69,7 +69,7 @@ class Box:
     ) -> None:
         self._stack.close()
 
-    def do(self, *command: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def do(self, *command: str, within: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root, and return what came of it."""
         enter = [needs.program("nsenter"), "--target", str(self._first.pid), "--all", "--root", "--wd=/"]
         return subprocess.run(
@@ -95,7 +95,7 @@ class Box:
             for first in psutil.Process(process.pid).children():
                 first.send_signal(POWER_OFF)
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)

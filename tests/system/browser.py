@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.daemon import eventually
+from tests.daemon import WITHIN_S, eventually
 
 #: As root there is no sandbox. It speaks to nobody but the test, and no tab sleeps because another is in front.
 FLAGS = (
@@ -42,7 +42,7 @@ class Browser:
             command = [self.program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             stack.callback(_end, process)
-            port, path = eventually(lambda: _whole(profile / "DevToolsActivePort"), within=20)
+            port, path = eventually(lambda: _whole(profile / "DevToolsActivePort"), within=60)
             line = connect(
                 f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None, proxy=None, compression=None
             )
@@ -71,7 +71,7 @@ class Browser:
         number = next(self._ids)
         message = {"id": number, "method": method, "params": parameters}
         self._line.send(json.dumps(message | ({"sessionId": session} if session else {})))
-        while (answer := json.loads(self._line.recv(timeout=20))).get("id") != number:
+        while (answer := json.loads(self._line.recv(timeout=WITHIN_S))).get("id") != number:
             if answer["method"] == "Runtime.exceptionThrown":
                 self.complaints.append(_said(answer["params"]["exceptionDetails"]))
         assert "error" not in answer, f"{method}: {answer['error']}"
@@ -95,7 +95,7 @@ class Tab:
         assert "exceptionDetails" not in answer, f"{expression}: {_said(answer['exceptionDetails'])}"
         return answer["result"].get("value")
 
-    def eventually(self, expression: str, within: float = 10.0) -> Any:
+    def eventually(self, expression: str, within: float = WITHIN_S) -> Any:
         """Return the first true value of `expression`; raises AssertionError after `within` seconds."""
         return eventually(lambda: self.ask(expression), within)
 

@@ -1,9 +1,10 @@
 """Marks what stands here `system`: `make test` leaves it out, for it needs programs that pip does not bring."""
 
+import random
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def port() -> Callable[[], int]:
-    """Return a port that was free a moment ago, for programs that cannot be told to choose one and say which."""
+    """Return a port that is free, for programs that cannot be told to choose one and say which.
+
+    It is below those that the kernel gives to whoever connects: one of these could be taken before the program has it.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
     def free() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as one:
-            number: int = one.getsockname()[1]
-            return number
+        for _ in range(100):
+            with suppress(OSError), socket.create_server(("127.0.0.1", random.randrange(lowest // 2, lowest))) as one:
+                number: int = one.getsockname()[1]
+                return number
+        raise AssertionError(f"a hundred ports below {lowest} are taken")
 
     return free

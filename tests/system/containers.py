@@ -41,7 +41,7 @@ class Engine:
         for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
             remove_group(group)
 
-    def buildah(self, *arguments: str, within: float = 60.0) -> str:
+    def buildah(self, *arguments: str, within: float = 300.0) -> str:
         return _run([self._buildah, *self._store, *arguments], within).stdout.strip()
 
     def podman(self, *arguments: str) -> str:
@@ -53,7 +53,7 @@ class Engine:
 
     def _podman_does(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         managed = ["--log-level=error", "--cgroup-manager=cgroupfs", f"--runtime={self._runtime}"]
-        return _run([self._podman, *self._store, *managed, *arguments], within=60.0)
+        return _run([self._podman, *self._store, *managed, *arguments], within=300.0)
 
     def build(self, tag: str, context: Path) -> None:
         """Build the Dockerfile of `context` on BASE."""
@@ -62,7 +62,7 @@ class Engine:
         volumes = [f"--volume={file}:{file}:ro" for file in PIP if file.exists()]
         options = ["--isolation=chroot", "--network=host", "--pull-never", "--format=docker", "--layers"]
         version = f"--build-arg=PYTHON={VERSION}"
-        self.buildah("build", *options, version, *volumes, "--tag", tag, str(context), within=300)
+        self.buildah("build", *options, version, *volumes, "--tag", tag, str(context), within=1200)
 
     def run(self, image: str, *options: str) -> str:
         """Start a container in the background and return its number."""
@@ -96,7 +96,7 @@ class Engine:
             subprocess.run([*inside, *command], capture_output=True, check=True)
         self.buildah("umount", container)
         self.buildah("config", "--cmd", "python3", "--env", PATHS, "--env", "LANG=C.UTF-8", container)
-        self.buildah("commit", "--quiet", "--format=docker", "--rm", container, BASE, within=120)
+        self.buildah("commit", "--quiet", "--format=docker", "--rm", container, BASE, within=600)
 
 
 def _run(command: list[str], within: float) -> subprocess.CompletedProcess[str]:

@@ -59,7 +59,7 @@ class Crowd:
 
     def _asked(self) -> socket.socket:
         """Connect and ask for a WebSocket."""
-        one = socket.create_connection(self.target, timeout=20)
+        one = socket.create_connection(self.target, timeout=60)
         self._sockets[one.fileno()] = one
         fields = ["GET / HTTP/1.1", "Host: test.invalid", "Upgrade: websocket", "Connection: Upgrade"]
         fields += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]

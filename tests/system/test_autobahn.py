@@ -17,7 +17,7 @@ def judged(verdicts: autobahn.Verdicts) -> autobahn.Verdicts:
     return {case: [ALIKE.get(verdict, verdict) for verdict in said] for case, said in verdicts.items()}
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(4000)
 def test_every_case_is_as_the_record_has_it_and_none_fails(start: Start, tmp_path: Path) -> None:
     """All sections, with compression, on two workers; if it is better than recorded, `make conformance` says so."""
     needs.autobahn()

@@ -44,7 +44,7 @@ def test_three_tabs_count_down_and_go_on_after_a_reload(start: Start, browser: B
     assert daemon.reload()["event"] == "reload committed"
     daemon.eventually(lambda: daemon.workers() and old not in daemon.workers())
     for tab in tabs:
-        tab.eventually("opened >= 1", within=20)  # Chromium waits three seconds
+        tab.eventually("opened >= 1")  # Chromium waits three seconds
         came = tab.ask("seen.length")
         tab.eventually(f"seen.length >= {came + 5}")
     tabs[0].photograph(tmp_path / "countdown.png")
@@ -75,7 +75,7 @@ def test_a_chat_of_three_tabs_goes_on_after_a_reload(start: Start, browser: Brow
     assert daemon.reload()["event"] == "reload committed"
     daemon.eventually(lambda: daemon.workers() and old not in daemon.workers())
     for tab in tabs:
-        tab.eventually(f"line.textContent === '{TABS} here' && codes.length", within=20)
+        tab.eventually(f"line.textContent === '{TABS} here' && codes.length")
     tabs[1].type("#text", "after it")
     for tab in tabs:
         tab.eventually("said.textContent.includes('after it')")

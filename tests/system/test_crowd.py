@@ -31,7 +31,7 @@ def own_bytes(daemon: Daemon) -> int:
     return sum(psutil.Process(pid).memory_full_info().uss for pid in daemon.workers())
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "extension",
     ["", "permessage-deflate; client_max_window_bits"],
@@ -42,8 +42,8 @@ def test_ten_thousand_idle_websockets_are_pinged_and_kept(start: Start, number: 
     daemon = start(
         "mirror:application",
         workers={"count": WORKERS},
-        websocket={"ping_interval": f"{PING_INTERVAL_S}s", "ping_timeout": "20s"},
-        timeouts={"graceful": "20s"},
+        websocket={"ping_interval": f"{PING_INTERVAL_S}s", "ping_timeout": "1m"},
+        timeouts={"graceful": "1m"},
         reload={"surge": WORKERS},
         log={"access": {"enabled": False}},
     )
@@ -53,15 +53,15 @@ def test_ten_thousand_idle_websockets_are_pinged_and_kept(start: Start, number: 
     begun = time.monotonic()
     with Crowd(daemon.address(), number, extension) as crowd:
         connected_s = time.monotonic() - begun
-        eventually(lambda: min(crowd.pings.values()) >= PINGS, within=60)
+        eventually(lambda: min(crowd.pings.values()) >= PINGS, within=120)
         each = (own_bytes(daemon) - before) / number
         shares = sorted(worker["connections"] for worker in daemon.status()["workers"])
         print(f"{number} in {connected_s:.1f} s, {each:.0f} bytes each, {shares} on the workers")
         kept = daemon.metric("asgid_connections", state="websocket")
         lost = crowd.lost, sum(crowd.closes.values())
 
-        assert daemon.reload(within=60)["event"] == "reload committed"
-        eventually(lambda: not crowd.open, within=30)
+        assert daemon.reload(within=120)["event"] == "reload committed"
+        eventually(lambda: not crowd.open, within=120)
 
     assert kept == number
     assert (0, 0) == lost

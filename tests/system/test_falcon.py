@@ -39,7 +39,7 @@ def pip(*arguments: str) -> None:
         pytest.skip(f"pip {arguments[0]}: {done.stderr.strip().splitlines()[-1]}")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_falcon_finds_what_it_expects_of_a_server(tmp_path: Path) -> None:
     """Requests, uploads, server-sent events, files and WebSockets: whatever does not need another server by name."""
     pip("download", "--no-deps", "--no-binary", "falcon", "--dest", str(tmp_path), f"falcon=={version('falcon')}")

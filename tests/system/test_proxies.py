@@ -45,9 +45,9 @@ scgi_temp_path {directory}/scgi;
 """
 HAPROXY = """\
 defaults
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
+    timeout connect 30s
+    timeout client 30s
+    timeout server 30s
 frontend test
     mode {mode}
     bind 127.0.0.1:{port}
@@ -95,7 +95,7 @@ def behind_nginx(start: Start, run: Run, port: Port, tmp_path: Path) -> Callable
         changes = {"/run/myapp/http.sock": str(path), "443 ssl": address}
         servers = documents.block("upstream myapp {", changes)
         nginx(run, tmp_path, HTTP.format(directory=tmp_path, servers=servers))
-        eventually(lambda: is_up(address), within=20)
+        eventually(lambda: is_up(address))
         return daemon, address
 
     return both
@@ -122,7 +122,7 @@ def test_a_reload_behind_nginx_costs_no_request(behind_nginx: Callable[..., tupl
         for _ in range(3):
             seen = len(load.seconds)
             assert daemon.reload()["event"] == "reload committed"
-            eventually(lambda: len(load.seconds) > seen + 50, within=20)  # noqa: B023 - asked within this turn
+            eventually(lambda: len(load.seconds) > seen + 50)  # noqa: B023 - asked within this turn
 
     assert load.failures == []
     assert load.bodies == {b"hello"}
@@ -161,7 +161,7 @@ def test_nginx_speaks_version_1_of_the_proxy_protocol(start: Start, run: Run, po
     address = f"127.0.0.1:{port()}"
     changes = {"listen 80;": f"listen {address};", "127.0.0.1:8000": daemon.address()}
     nginx(run, tmp_path, documents.block("stream {", changes), f"load_module {module};\n")
-    eventually(lambda: is_up(address), within=20)
+    eventually(lambda: is_up(address))
     with Client(address, source=STRANGER) as client:
         own, _ = client.socket.getsockname()[:2], client.get()
         seen = json.loads(client.get(**LIE).body)
@@ -174,7 +174,7 @@ def haproxy(run: Run, directory: Path, port: int, mode: str, backend: str) -> st
     file.write_text(HAPROXY.format(port=port, mode=mode, backend=backend))
     run(needs.program("haproxy"), "-q", "-f", str(file))
     address = f"127.0.0.1:{port}"
-    eventually(lambda: is_up(address), within=20)
+    eventually(lambda: is_up(address))
     return address
 
 

@@ -19,6 +19,8 @@ from tests.daemon import eventually
 from tests.system import needs
 from tests.system.box import Box
 
+pytestmark = pytest.mark.timeout(900)  # the first boots the box
+
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 PYTHON = "/opt/python/bin/python3"
@@ -29,8 +31,8 @@ DROP_IN = f"""\
 Environment=PYTHONPATH=/opt/asgid:/opt/packages LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1
 ExecStart=
 ExecStart={PYTHON} -m asgid -c /etc/asgid.toml
-WatchdogSec=3s
-TimeoutAbortSec=5s
+WatchdogSec=10s
+TimeoutAbortSec=30s
 RestartSec=100ms
 """
 SETTINGS = """\
@@ -43,7 +45,7 @@ bind = "{bind}"
 count = 2
 [timeouts]
 graceful = "3s"
-kill = "1s"
+kill = "4s"
 [reload]
 settle = "100ms"
 """
@@ -113,7 +115,7 @@ def test_systemd_finds_nothing_wrong_with_the_units() -> None:
         [needs.program("systemd-analyze"), "verify", UNITS / "asgid.socket"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     complaints = [line for line in verified.stderr.splitlines() if "is not executable" not in line]  # not installed
@@ -133,10 +135,10 @@ def test_a_start_ends_when_it_serves(service: Service) -> None:
 def test_a_reload_and_its_verdict_are_seen(service: Service) -> None:
     """One that is committed, one that is refused: systemd has the reason, and the service goes on."""
     service.systemctl("reload", "asgid.service")
-    eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active", within=20)
+    eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active")
     service.configure("[app]\ntarget = 'pid:application'\ncolour = 1\n")
     service.systemctl("reload", "asgid.service")
-    eventually(lambda: "/etc/asgid.toml:3: app.colour" in service.show("StatusText"), within=20)
+    eventually(lambda: "/etc/asgid.toml:3: app.colour" in service.show("StatusText"))
     eventually(lambda: service.show("ActiveState") == "active")
 
     assert service.status()["generation"] == 2
@@ -147,8 +149,8 @@ def test_an_upgrade_keeps_the_main_process(service: Service) -> None:
     """USR2: another program under the same pid, and nothing that systemd would call a restart."""
     before = service.show("MainPID")
     service.systemctl("kill", "--kill-whom=main", "--signal=USR2", "asgid.service")
-    eventually(lambda: "program replaced" in service.journal(), within=30)
-    eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active", within=20)
+    eventually(lambda: "program replaced" in service.journal())
+    eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active")
 
     assert (before, "0") == (service.show("MainPID"), service.show("NRestarts"))
     assert service.get().isdigit()
@@ -158,7 +160,7 @@ def test_a_master_that_hangs_is_replaced_and_says_where_it_hung(service: Service
     """The watchdog: ABRT, its stack in the journal, a new start. A busy application cannot cause it."""
     before = service.show("MainPID")
     service.systemctl("kill", "--kill-whom=main", "--signal=STOP", "asgid.service")
-    eventually(lambda: service.show("NRestarts") == "1" and service.show("ActiveState") == "active", within=30)
+    eventually(lambda: service.show("NRestarts") == "1" and service.show("ActiveState") == "active", within=90)
 
     assert before != service.show("MainPID")
     assert "Watchdog timeout" in service.journal()
@@ -175,29 +177,32 @@ def test_a_stop_is_clean(service: Service) -> None:
 
 
 def test_the_timeouts_of_the_file_are_enough(service: Service) -> None:
-    """A boot and a drain that take longer than systemd was told to wait: the master asks it for the time."""
+    """A boot and a drain that take longer than systemd was told to wait: the master asks it for the time.
+
+    It must have done so within six seconds of its start, on any machine.
+    """
     short = "/run/systemd/system/asgid.service.d"
     service.box.do("mkdir", "-p", short)
-    service.box.do("sh", "-c", f"printf '[Service]\\nTimeoutStartSec=1s\\nTimeoutStopSec=1s\\n' > {short}/short.conf")
+    service.box.do("sh", "-c", f"printf '[Service]\\nTimeoutStartSec=6s\\nTimeoutStopSec=6s\\n' > {short}/short.conf")
     service.systemctl("daemon-reload")
     try:
-        assert service.show("TimeoutStopUSec") == "1s"
+        assert service.show("TimeoutStopUSec") == "6s"
 
-        settings = SETTINGS.format(bind="127.0.0.1:8000")
-        service.configure(settings.replace("pid:", "slow_boot:") + '[app.env]\nSLOW_BOOT_S = "2.5"\n')
+        settings = SETTINGS.format(bind="127.0.0.1:8000").replace('graceful = "3s"', 'graceful = "9s"')
+        service.configure(settings.replace("pid:", "slow_boot:") + '[app.env]\nSLOW_BOOT_S = "9"\n')
         service.systemctl("restart", "asgid.service")
 
         assert service.get().isdigit()
 
         service.configure(settings.replace("pid:", "waits:"))
         service.systemctl("reload", "asgid.service")
-        eventually(lambda: service.status()["generation"] == 2, within=30)
+        eventually(lambda: service.status()["generation"] == 2)
         service.box.do("sh", "-c", "curl -sS http://127.0.0.1:8000/ > /dev/null 2>&1 &")
-        eventually(lambda: any(worker["requests"] for worker in service.status()["workers"]), within=30)
+        eventually(lambda: any(worker["requests"] for worker in service.status()["workers"]))
         begun = time.monotonic()
         service.systemctl("stop", "asgid.service")
 
-        assert time.monotonic() - begun > 2
+        assert time.monotonic() - begun > 7
         assert ("success", "0") == tuple(map(service.show, ("Result", "ExecMainStatus")))
     finally:
         service.box.do("rm", "-r", short)
@@ -205,7 +210,7 @@ def test_the_timeouts_of_the_file_are_enough(service: Service) -> None:
 
 
 def test_connections_wait_in_the_socket_while_the_service_is_restarted(box: Box) -> None:
-    """The first starts it; of fifty that come during restarts each is answered."""
+    """The first starts it; of those that come one after the other, during restarts too, each is answered."""
     service = Service(box)
     service.configure(SETTINGS.format(bind="systemd:http"))
     try:
@@ -213,15 +218,21 @@ def test_connections_wait_in_the_socket_while_the_service_is_restarted(box: Box)
         assert service.show("ActiveState") == "inactive"
         assert service.get().isdigit()
         assert service.show("ActiveState") == "active"
-        ask = "for n in $(seq 50); do curl -sS --max-time 30 http://127.0.0.1:8000/ && echo; done"
-        done = box.do(
-            "sh", "-c", f"({ask}) > /run/answers 2>&1 & systemctl restart asgid; systemctl restart asgid; wait"
-        )
-        assert done.returncode == 0, done.stderr
-        answers = box.do("cat", "/run/answers").stdout.split("\n")[:-1]
+        ask = "while [ ! -e /run/enough ]; do curl -sS --max-time 60 http://127.0.0.1:8000/ && echo; done"
+        box.do("sh", "-c", f"({ask}) > /run/answers 2>&1 &")
 
-        assert 50 == len(answers), answers
-        assert all(map(str.isdigit, answers))
-        assert len(set(answers)) > 2
+        def answers() -> list[str]:
+            return box.do("cat", "/run/answers").stdout.split("\n")[:-1]
+
+        for _ in range(2):
+            known = len(answers())
+            eventually(lambda: len(answers()) > known + 10)  # noqa: B023 - asked within this turn
+            service.systemctl("restart", "asgid.service")
+        known = len(answers())
+        eventually(lambda: len(answers()) > known + 10)
+        box.do("touch", "/run/enough")
+
+        assert all(map(str.isdigit, answers()))
+        assert len(set(answers())) > 2
     finally:
         box.do("systemctl", "stop", "asgid.socket", "asgid.service")
