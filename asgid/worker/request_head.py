@@ -33,6 +33,7 @@ _VISIBLE = bytes(range(0x20, 0x7F))
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _VERSION = re.compile(rb"HTTP/\d\.\d")
 _VERSION_BYTES = len("HTTP/1.1")
+_TLS = b"\x16\x03"  # how a handshake begins (RFC 8446 section 5.1)
 # RFC 3986 section 3.2.2. A comma may be in a name, but no host has one, and a list of hosts has.
 _CHARS = rb"[A-Za-z0-9\-._~!$&'()*+;=]"
 _NAME = re.compile(rb"(?:%s|%%[0-9A-Fa-f]{2})+" % _CHARS)
@@ -84,10 +85,14 @@ def _no_start(line: bytes) -> ClientError:
     if is_text and len(words) == 2 and words[0] in METHODS and words[1][:1] == b"/":
         return _unspoken("HTTP/0.9")
     if not is_text or len(words) != 3 or not _VERSION.fullmatch(words[2]):
-        return malformed("the request line is not a method, a target and a version with one space between them")
+        return _no_http(line, "the request line is not a method, a target and a version with one space between them")
     if words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
         return _unspoken(words[2].decode())
     return ClientError(501, "malformed", "the method is not implemented here (RFC 9110 section 9.1)")
+
+
+def _no_http(part: bytes, what: str) -> ClientError:
+    return malformed("this is TLS, and HTTP is spoken here: https:// should be http://" if part[:2] == _TLS else what)
 
 
 def _unspoken(version: str) -> ClientError:
@@ -115,7 +120,7 @@ def check_unfinished_start(part: bytes, most_bytes: int) -> None:
     check_start_length(part, most_bytes)
     words = part.split(b" ")
     if part.translate(None, _VISIBLE) or not all(words[:-1]) or not _TOKEN.fullmatch(words[0]):
-        raise malformed("this is not the beginning of a request line")
+        raise _no_http(part, "this is not the beginning of a request line")
     if len(words) > 3 or (len(words) == 3 and len(words[2]) > _VERSION_BYTES):
         raise malformed("the request line does not end with a version")
 

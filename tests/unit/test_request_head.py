@@ -40,6 +40,14 @@ def test_the_beginning_of_no_line_is_refused_at_once(part):
     assert (400, "malformed") == (caught.value.status, caught.value.kind)
 
 
+@pytest.mark.parametrize("judge", [request_head.start, lambda part: request_head.check_unfinished_start(part, 100)])
+@pytest.mark.parametrize("hello", [b"\x16\x03\x01\x02\x00\x01\x00", b"\x16\x03\x03 a b"])
+def test_who_speaks_tls_is_told_that_nobody_else_does(hello, judge):
+    """The usual mistake of a proxy's settings, wherever its random bytes seem to end a line."""
+    with pytest.raises(ClientError, match="this is TLS"):
+        judge(hello)
+
+
 @pytest.mark.parametrize(
     ("line", "clean"), [(b"A:b", b"A: b"), (b"A: \t b \t", b"A: b"), (b"A:", b"A: "), (b"a:: ", b"a: :")]
 )
