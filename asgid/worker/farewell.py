@@ -71,5 +71,4 @@ class Farewell(asyncio.Protocol):
 
     def _await_end(self) -> None:
         """The client is to take what was written, and then has a moment to end its side."""
-        self._writer.watch()
-        self.deadline = monotonic() + (self._service.timeouts.write if self._writer.unsent else LINGER_S)
+        self.deadline = monotonic() + (self._service.timeouts.write if self._writer.watch() else LINGER_S)

@@ -312,8 +312,7 @@ class WebSocket(asyncio.Protocol):
 
     def _await_close(self) -> None:
         """What was written is to leave; after that the client has so long to answer our close."""
-        self.writer.watch()
-        self.deadline = monotonic() + (self.service.timeouts.write if self.writer.unsent else CLOSE_S)
+        self.deadline = monotonic() + (self.service.timeouts.write if self.writer.watch() else CLOSE_S)
 
     def _await_reader(self) -> None:
         """The client is to take what was written."""

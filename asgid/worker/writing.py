@@ -69,9 +69,10 @@ class Writer:
         held = self.cork.size if self.cork else 0
         return self.transport.get_write_buffer_size() + held
 
-    def watch(self) -> None:
-        """From now on it counts what the client takes."""
+    def watch(self) -> int:
+        """From now on it counts what the client takes; return how many bytes are unsent."""
         self._watched = self.unsent
+        return self._watched
 
     @property
     def is_moving(self) -> bool:
