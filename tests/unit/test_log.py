@@ -336,13 +336,13 @@ def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_
             [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, text=True
         ) as process:
             assert process.stdout
-            is_through = bool(select.select([process.stdout], [], [], 10)[0])  # and nobody has read a line
+            is_through = bool(select.select([process.stdout], [], [], 60)[0])  # and nobody has read a line
             if not is_through:
                 process.kill()
             flags = process.stdout.readline()
             os.set_blocking(ours, False)
             written = _drain(ours).decode().splitlines()
-            process.communicate("\n", timeout=10)
+            process.communicate("\n", timeout=60)
         last = _drain(ours).decode()
     finally:
         os.close(ours)
