@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from asgid.config import reference
-from asgid.master import metrics
-from docs import conformance
+from docs import conformance, metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "etc/asgid.toml.example": reference.example,
     "docs/config.md": reference.markdown,
-    "docs/metrics.md": metrics.reference,
+    "docs/metrics.md": metrics.page,
     "docs/conformance.md": conformance.page,
 }
 

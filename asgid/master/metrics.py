@@ -154,7 +154,7 @@ def _requests(scrape: _Scrape) -> Iterator[_Reading]:
 
 
 _W = ("worker",)
-_FAMILIES: tuple[_Family | _Histogram, ...] = (
+FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_build_info",
         ("version", "python", "loop"),
@@ -340,66 +340,5 @@ def metrics(snapshot: Snapshot, board: Board) -> Iterator[Metric]:
     """Yield every metric of the master and its workers, in the order of the reference."""
     rows = {slot: board.row(slot).tolist() for slot in snapshot.slots}
     scrape = _Scrape(snapshot, rows, board.totals(snapshot.slots))
-    for family in _FAMILIES:
+    for family in FAMILIES:
         yield family.metric(scrape)
-
-
-def reference() -> str:
-    """Return docs/metrics.md: every family with its type, labels and meaning."""
-    rows = "\n".join(
-        f"| `{family.name}` | {family.kind} | {', '.join(family.labels) or '-'} | {family.text} |"
-        for family in _FAMILIES
-    )
-    return _REFERENCE.format(rows=rows)
-
-
-_REFERENCE = """\
-# Metrics
-
-<!-- Generated from asgid/master/metrics.py by `make docs`. -->
-
-`GET /metrics` on `metrics.bind` answers in the Prometheus text format, or in OpenMetrics where the client asks for it.
-The master answers, from memory it shares with the workers: also when every worker is stuck, and at no cost to them.
-
-`worker` is the number of a slot, 0 and up. A worker that is replaced gives its slot on, so series do not multiply, and
-its counters go on from where they stood: no counter ever goes backwards, also when a worker is killed. Gauges of a
-worker end with it.
-
-| name | type | labels | meaning |
-|---|---|---|---|
-{rows}
-
-## Questions and their queries
-
-Do requests fail?
-
-    sum(rate(asgid_http_requests_total{{code=~"5.."}}[5m])) / sum(rate(asgid_http_requests_total[5m]))
-
-Does the application raise, also where its answer had begun, so that no 5xx tells of it?
-
-    rate(asgid_app_exceptions_total[5m]) > 0
-
-How slow is the slowest in a hundred?
-
-    histogram_quantile(0.99, rate(asgid_http_request_duration_seconds_bucket[5m]))
-
-Are there too few workers? Connections wait to be accepted, or event loops turn late, for minutes:
-
-    asgid_listener_backlog_connections > 0 or asgid_worker_event_loop_lag_seconds > 0.1
-
-Does something block an event loop?
-
-    asgid_worker_heartbeat_age_seconds > 3
-
-Are workers missing, for longer than a boot takes?
-
-    asgid_workers_desired > on(job, instance) asgid_workers{{state="ready"}}
-
-Does the application crash?
-
-    increase(asgid_worker_exits_total{{reason=~"crash|signal|blocked|boot_failed|boot_timeout"}}[15m]) > 0
-
-Does the running configuration differ from the file?
-
-    asgid_config_last_reload_successful == 0
-"""
