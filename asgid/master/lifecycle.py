@@ -117,6 +117,12 @@ class Worker:
         self.beat = max(self.beat, beat)
         self.deadline = self.beat + self.plan.heartbeat
 
+    def forgive(self, now: float, late_s: float) -> None:
+        """Give it as much time again as was lost to all; whether it turns shows only now."""
+        if self.state is State.SERVING:
+            self.heard(now)
+        self.deadline = max(self.deadline, now + late_s)
+
     def drain(self, now: float, why: ExitReason) -> None:
         """Give it the drain budget and half of the kill timeout to put its house in order (lifespan shutdown)."""
         self.state, self.leaving = State.DRAINING, self.leaving or why

@@ -41,6 +41,10 @@ from asgid.master.view import View
 
 #: TERM said again within this time is the same wish.
 SAME_WISH_S = 0.1
+#: So late the master is only where it was not let run, and then most likely nobody was: in a container that was paused,
+#: a machine that was saved, or a job that a terminal has stopped. Without forgiveness all workers, healthy and in the
+#: middle of requests, were aborted in the moment in which they went on.
+STOOD_STILL_S = 1.0
 
 
 class Loop:
@@ -140,6 +144,7 @@ class Loop:
         return self._code
 
     def _turn(self) -> None:
+        due = self._supervisor.next_deadline()
         self._selector.select(self._patience())
         # What is judged is the time before the last look at the descriptors: whatever was said until then is read.
         # The wait alone would not do: after STOP and CONT it ends empty-handed (EINTR, past its timeout).
@@ -148,6 +153,9 @@ class Loop:
             key.data(mask)
         for death in reap():
             self._on_death(death)
+        if now - due > STOOD_STILL_S:
+            self._log.warning("stood still", late_s=round(now - due, 1))
+            self._supervisor.stood_still(now, now - due)
         self._do(self._supervisor.tick(now, self._beats()))
         if now >= self._recycling.next_deadline():
             self._recycle(now)

@@ -158,6 +158,11 @@ class Supervisor:
             steps += self.succession.stop(now, self.rollout.committed)
         return steps
 
+    def stood_still(self, now: float, late_s: float) -> None:
+        """The master itself was not let run until `late_s` after a deadline: nobody is judged by that time."""
+        for worker in self.workers.values():
+            worker.forgive(now, late_s)
+
     def tick(self, now: float, beats: Mapping[int, float]) -> list[Step]:
         """Time has passed; `beats` tells by slot when each event loop last turned. Read every message before this."""
         self.judged = now

@@ -616,6 +616,26 @@ def test_a_master_that_was_stopped_harms_no_healthy_worker(build: Build):
     assert not house.log_events("worker signalled", "worker silent", "worker exited")
 
 
+def test_a_machine_that_stood_still_harms_no_healthy_worker(build: Build):
+    """All were stopped for longer than the heartbeat timeout, as in a paused container, the master goes on first."""
+    house = build("well", timeouts=IMPATIENT).start()
+    before = house.pids()
+    stopped = house.processes()
+    for process in stopped:
+        process.suspend()
+    until = time.monotonic() + 5
+    eventually(lambda: time.monotonic() > until)
+    house.signal("CONT")
+    house.turn()
+    for process in stopped:
+        process.resume()
+    house.turn()
+
+    assert house.pids() == before
+    assert house.logged("stood still")["late_s"] > 1
+    assert not house.log_events("worker signalled", "worker exited")
+
+
 def test_a_ready_that_waited_while_the_master_was_stopped_counts(build: Build, tmp_path: Path):
     """The boot timeout passed, but not for the worker: what it said is read before the time is judged."""
     house = build("boots_when_let", workers={"count": 1}, timeouts={"boot": "3s"})

@@ -71,6 +71,22 @@ def test_heartbeats_never_go_back():
     assert (it.beat, it.deadline) == (110.0, 140.0)
 
 
+def test_time_that_was_lost_to_all_is_given_again():
+    """One that boots or drains has at least as much; one that serves is heard of anew, and its silence begins anew."""
+    boots, serves, drains = worker(), worker(), worker()
+    for each in (serves, drains):
+        each.serve(110.0)
+    drains.drain(111.0, ExitReason.RELOAD)
+    assert drains.deadline < 200.0
+
+    for each in (boots, serves, drains):
+        each.forgive(1000.0, 50.0)
+
+    assert [1050.0, 1050.0] == [boots.deadline, drains.deadline]
+    assert (serves.beat, serves.falls_silent(1000.0)) == (1000.0, False)
+    assert serves.deadline >= 1030.0
+
+
 @pytest.mark.parametrize(
     ("state", "why"), [(State.BOOTING, ExitReason.BOOT_TIMEOUT), (State.SERVING, ExitReason.BLOCKED)]
 )
