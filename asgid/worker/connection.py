@@ -305,14 +305,20 @@ class Connection(asyncio.Protocol):
 
     def finish(self, *, hears_out: bool = False, is_open_ended: bool = False) -> None:
         """End once what was written has left; a client that is still sending, or may be, is heard out first."""
-        hears_out = hears_out or self._receiving is not None or self in self.service.unread
+        hears_out = (hears_out or self._receiving is not None or self in self.service.unread) and not self._is_ended
         self.is_deaf = True
         self.exchange = self._receiving = self._unstarted = None
-        self._reader.close()
-        self.resume_reading()
-        if self in self.service.connections and not self.transport.is_closing():  # else it has ended already
+        if self not in self.service.connections or self.transport.is_closing():  # it has ended already
+            return
+        self.writer.uncork()
+        if hears_out or self.writer.unsent:
+            self._reader.close()
+            self.resume_reading()
             self.service.connections.remove(self)
-            Farewell(self.service, self.writer, is_open_ended=is_open_ended).begin(hears_out and not self._is_ended)
+            Farewell(self.service, self.writer, is_open_ended=is_open_ended).begin(hears_out)
+        else:  # nearly always: there is nobody to wait for, and what a farewell takes would be a twentieth of it all
+            self.deadline = inf
+            self.transport.close()
 
     def close_if_idle(self) -> None:
         """Close a connection on which nothing is in hand, not even a part of a head."""
