@@ -1,7 +1,6 @@
 """Configuration -> what the master holds -> loop -> exit code: the master from its start to its end."""
 
 import ctypes
-import faulthandler
 import gc
 import os
 import socket
@@ -17,7 +16,7 @@ from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
 from asgid.log import Log
-from asgid.master import holdings, upgrade
+from asgid.master import faults, holdings, upgrade
 from asgid.master.cpus import usable_cpus
 from asgid.master.listeners import Listeners
 from asgid.master.loop import Loop
@@ -31,7 +30,7 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
     UnavailableError, before any worker exists. Where this program has taken another's place, its workers do.
     """
     _open_standard_streams()
-    faulthandler.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: then it says where
+    faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: its stack shows the place
     predecessor = upgrade.take(os.environ)
     held = holdings.taken_over(predecessor, os.environ) if predecessor else holdings.found(load(), os.environ)
     try:

@@ -1,8 +1,8 @@
 """Signals as facts: each becomes a byte in a pipe, and is acted on when the loop comes to it.
 
-They were blocked since the first line of the program, so none is lost and none kills before it can be acted on. A pipe
-holds 65536 of them; a socket was full with some 280, and in a flood of USR1 the TERM was not heard (a byte that finds
-no room is dropped). This file does not know what a signal asks for.
+The program blocks them in its first line, so none is lost and none kills before the loop can act on it. A pipe holds
+65536 bytes or more. A socket was full with some 280, and a flood of USR1 hid the TERM: a byte that finds no room is
+dropped. This file does not know the meaning of a signal.
 """
 
 import os
@@ -11,10 +11,10 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from fcntl import F_GETPIPE_SZ, fcntl
 
 from asgid.master.spawn import SIGNALS
 
-_PIPE_BYTES = 65536  # pipe(7)
 #: Those that ask for one more or one less each time. Of the others a thousand at once ask for no more than one.
 _COUNTED = (signal.SIGTTIN, signal.SIGTTOU)
 
@@ -27,6 +27,7 @@ class Signals:
     ) -> None:
         self._selector, self._actions = selector, actions
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._pipe_bytes = fcntl(self._reader, F_GETPIPE_SZ)
 
     def listen(self) -> None:
         """Put handlers in place, and let come what has waited."""
@@ -46,7 +47,8 @@ class Signals:
 
     def _act(self, _mask: int) -> None:
         with suppress(BlockingIOError):
-            for number, times in Counter(os.read(self._reader, _PIPE_BYTES)).items():
+            # One read of all that it can hold: 64 KiB with pages of 4 KiB, 1 MiB with pages of 64 KiB (arm64).
+            for number, times in Counter(os.read(self._reader, self._pipe_bytes)).items():
                 signum = signal.Signals(number)
                 if act := self._actions.get(signum):
                     for _ in range(times if signum in _COUNTED else 1):

@@ -6,7 +6,6 @@ sibling that held one open would keep a worker waiting for a master that is dead
 """
 
 import atexit
-import faulthandler
 import gc
 import logging
 import os
@@ -23,6 +22,7 @@ from typing import NoReturn
 from asgid.assignment import DUMP, Assignment, WorkerMain
 from asgid.commands import COMMANDS
 from asgid.errors import ExitCode
+from asgid.master import faults
 from asgid.wire import Decoder, FromWorker, from_worker
 
 #: The signals that mean something to the master; a worker ignores all but TERM.
@@ -107,7 +107,7 @@ def _live(assignment: Assignment, worker: WorkerMain) -> NoReturn:
     code = int(ExitCode.INTERNAL)
     try:
         _forget(assignment)
-        faulthandler.enable(assignment.last_words_fd)
+        faults.enable(assignment.last_words_fd)
         code = worker(assignment)
         atexit._run_exitfuncs()  # noqa: SLF001 - the application's; as multiprocessing does in its children
     except BaseException:  # noqa: BLE001 - the border of the process: what comes here is told, and ends here

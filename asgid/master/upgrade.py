@@ -10,6 +10,7 @@ import selectors
 from collections.abc import Mapping, MutableMapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from fcntl import F_GETPIPE_SZ, fcntl
 from typing import NoReturn
 
 from asgid import plugins
@@ -25,7 +26,6 @@ VARIABLE = "ASGID_HANDOVER"
 #: The trial's copy of it; the first that is not a standard stream.
 TRIAL_FD = 3
 _KEPT_BYTES = 16384  # of what the trial prints
-_PIPE_BYTES = 65536  # what a pipe holds (pipe(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Successor:
         """Return what was wrong with the trial, "" for nothing; None where it was another process that ended."""
         if death.pid != self._pid:
             return None
-        self._read(selectors.EVENT_READ)  # what it said last: no pipe holds more than is read at once
+        self._read(selectors.EVENT_READ)  # what it printed last; one read takes all that the pipe holds
         with suppress(KeyError):
             self._selector.unregister(self._reader)
         os.close(self._reader)
@@ -125,7 +125,7 @@ class Successor:
 
     def _read(self, _mask: int) -> None:
         try:
-            data = os.read(self._reader, _PIPE_BYTES)
+            data = os.read(self._reader, fcntl(self._reader, F_GETPIPE_SZ))
         except BlockingIOError:  # a program that it has started may hold the other end
             return
         if not data:  # it has closed its streams, and may go on: a pipe at its end stays readable

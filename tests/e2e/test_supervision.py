@@ -182,6 +182,30 @@ def test_a_worker_ignores_the_signals_of_its_master(start: Start, name: str) -> 
     assert daemon.workers() == [worker]
 
 
+def test_signals_that_are_all_pending_at_once_end_nobody(start: Start) -> None:
+    """Master and worker are stopped, and then get all their signals in one moment; the master obeys TERM at last."""
+    daemon = start("pid:application", workers={"count": 1})
+    worker = daemon.workers()[0]
+    for pid, names in (
+        (worker, ("HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "CHLD", "RTMIN")),
+        (daemon.pid, ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "CHLD")),
+    ):
+        os.kill(pid, signal.SIGSTOP)
+        eventually(partial(_is_stopped, pid))
+        for name in names:
+            os.kill(pid, getattr(signal, f"SIG{name}"))
+        os.kill(pid, signal.SIGCONT)
+        if pid == worker:
+            assert [worker] * 3 == [pid_of(daemon.address()) for _ in range(3)]
+
+    assert daemon.stop() == 0
+    assert "worker exited" not in {line["event"] for line in daemon.log_events() if line["level"] == "error"}
+
+
+def _is_stopped(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+
 # The end
 
 
