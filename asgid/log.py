@@ -11,6 +11,7 @@ import json
 import os
 import re
 import select
+import signal
 import stat
 import time
 from copy import copy
@@ -50,11 +51,8 @@ class Output:
         found = os.fstat(self.fd)
         self._identity = (found.st_dev, found.st_ino)
         self.is_file = stat.S_ISREG(found.st_mode)  #: it never makes a writer wait, and keeps large writes whole
+        self.is_terminal = os.isatty(self.fd)
         self._next_look = time.monotonic() + _LOOK_S
-
-    @property
-    def is_terminal(self) -> bool:
-        return os.isatty(self.fd)
 
     @property
     def is_journal(self) -> bool:
@@ -69,11 +67,17 @@ class Output:
             self._follow(self._path)
         rest = b"\n" + data if self._is_torn else data
         size = len(rest)
+        # Under `stty tostop` a terminal sends TTOU to a background process that writes, unless it blocks TTOU. With a
+        # handler for it the kernel begins write(2) again, forever.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,)) if self.is_terminal else None
         try:
             while rest and (self.is_file or self._poll.poll(0)):
                 rest = rest[os.write(self.fd, rest) :]
         except OSError:  # EAGAIN, EPIPE, ENOSPC, EIO: the line is lost, and that is counted below
             pass
+        finally:
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if not rest:
             self._is_torn = False
             return True

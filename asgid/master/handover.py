@@ -86,6 +86,7 @@ class Handover:
     endpoint_fd: int | None
     pid_file_fd: int | None
     inherited: Mapping[str, list[int]]  #: systemd's sockets, by name
+    outlives_terminal: bool = False  #: nohup(1) started the first program
     version: str = __version__
     format: int = FORMAT
     layout: Mapping[str, Any] = field(default_factory=lambda: board.LAYOUT)

@@ -23,7 +23,7 @@ from asgid import board as cells
 from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
-from asgid.master import steps
+from asgid.master import steps, terminal
 from asgid.master.crew import Crew
 from asgid.master.endpoint import Endpoint
 from asgid.master.handover import Handover, Notes
@@ -35,6 +35,7 @@ from asgid.master.signals import Signals
 from asgid.master.snapshot import Snapshot
 from asgid.master.spawn import Child, Death, reap
 from asgid.master.supervisor import Supervisor
+from asgid.master.terminal import Terminal
 from asgid.master.transition import Transitions
 from asgid.master.upgrade import Program, Successor
 from asgid.master.view import View
@@ -90,6 +91,9 @@ class Loop:
         self._was_ready = predecessor is not None
         self._gives_way = False
         self._stopped_at = 0.0
+        is_outlived = predecessor.outlives_terminal if predecessor else terminal.is_outlived()
+        self._terminal = Terminal(self._selector, is_outlived=is_outlived)
+        self._is_winch_explained = False
         self._watchdog_at = 0.0 if held.notifier.watchdog_s else float("inf")
         self._signals = Signals(
             self._selector,
@@ -140,6 +144,7 @@ class Loop:
                 self._give_way()
         if self._endpoint:
             self._endpoint.close()
+        self._terminal.close()
         self._selector.close()
         return self._code
 
@@ -213,8 +218,13 @@ class Loop:
         self._notifier.stopping(within_s)
         self._do(self._supervisor.stop(now))
 
-    def _hup(self, _: signal.Signals) -> None:
-        if not self._supervisor.is_stopping:
+    def _hup(self, signum: signal.Signals) -> None:
+        if self._supervisor.is_stopping:
+            return
+        if self._terminal.has_just_closed():  # not the wish of an operator: nobody is there any more to stop us later
+            self._log.warning("the terminal has closed")
+            self._stop(signum)
+        else:
             self._reload()
 
     def _reload(self) -> None:
@@ -231,6 +241,11 @@ class Loop:
         self._do(self._supervisor.scale(-1, time.monotonic()))
 
     def _pause(self, _: signal.Signals) -> None:
+        if terminal.is_there():
+            if not self._is_winch_explained:
+                self._is_winch_explained = True
+                self._log.info("WINCH ignored: a terminal sends it at each resize")
+            return
         if self._supervisor.rollout.committed is None:
             self._log.warning("WINCH ignored: nobody serves yet")
             return
@@ -360,6 +375,7 @@ class Loop:
             endpoint_fd=held.endpoint.fileno() if held.endpoint else None,
             pid_file_fd=held.pid_file.fd if held.pid_file else None,
             inherited=self._listeners.inherited,
+            outlives_terminal=self._terminal.is_outlived,
         )
 
     def _take_over(self, predecessor: Handover) -> None:

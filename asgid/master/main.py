@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from asgid.master import faults, holdings, upgrade
 from asgid.master.cpus import usable_cpus
 from asgid.master.listeners import Listeners
 from asgid.master.loop import Loop
+from asgid.master.spawn import SIGNALS
 from asgid.master.upgrade import Program
 
 
@@ -49,6 +51,8 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
         held.log.info("stopped", code=int(code))
         return code
     finally:
+        # If the loop has failed a traceback follows, and under `stty tostop` the handler of TTOU would hold that up.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         held.release()
 
 

@@ -22,12 +22,13 @@ from typing import NoReturn
 from asgid.assignment import DUMP, Assignment, WorkerMain
 from asgid.commands import COMMANDS
 from asgid.errors import ExitCode
-from asgid.master import faults
+from asgid.master import faults, terminal
 from asgid.wire import Decoder, FromWorker, from_worker
 
 #: The signals that mean something to the master; a worker ignores all but TERM.
 SIGNALS = (*COMMANDS, signal.SIGCHLD)
 _WORKER_IGNORES = (*(signum for signum in COMMANDS if signum != signal.SIGTERM), DUMP)
+_JOB_CONTROL = (signal.SIGTTIN, signal.SIGTTOU)
 #: In a stack of faulthandler's, innermost call first: the way to the fork, which is the master's and no worker's.
 _BENEATH = re.compile(rf'  File "{re.escape(__file__)}", line \d+ in _live\n(?:  File .*\n)*')
 
@@ -129,9 +130,12 @@ def _forget(assignment: Assignment) -> None:
     atexit._clear()  # noqa: SLF001 - as above
     atexit.register(logging.shutdown)  # which the application may count on
     signal.set_wakeup_fd(-1)
+    has_terminal = terminal.is_there()
     for signum in _WORKER_IGNORES:
         # Not SIG_IGN: that would pass to every program that the application starts, which then cannot be interrupted.
-        signal.signal(signum, _ignore)
+        # Except for what a terminal sends to a background group that reads, or writes under `stty tostop`: with a
+        # handler the kernel begins the call again and sends the signal again, forever (tcsetattr(3), setpgid(2)).
+        signal.signal(signum, signal.SIG_IGN if has_terminal and signum in _JOB_CONTROL else _ignore)
         signal.siginterrupt(signum, False)
     # While it boots, TERM ends a worker at once: it has accepted nothing that could be lost.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,14 @@
+"""Writes to the terminal of the environment's TERMINAL at each request, and then answers."""
+
+import os
+from typing import Any
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        raise NotImplementedError
+    fd = os.open(os.environ["TERMINAL"], os.O_WRONLY | os.O_NOCTTY)
+    os.write(fd, b"a request\r\n")
+    os.close(fd)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"written"})

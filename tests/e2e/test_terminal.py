@@ -1,0 +1,179 @@
+"""asgid in a terminal: what a terminal sends by itself changes nothing, except for its end."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Self
+
+import psutil
+import pytest
+
+from tests.client import get
+from tests.conftest import Start
+from tests.daemon import APPS, Daemon, eventually
+
+#: Makes a terminal the controlling one: asgid is in its foreground group, or in a group of its own in the background.
+_IN_TERMINAL = """
+import os, signal, sys, termios
+where, name, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+fd = os.open(name, os.O_RDWR)  # a session leader without a controlling terminal gets this one
+attributes = termios.tcgetattr(fd)
+attributes[3] |= termios.TOSTOP
+termios.tcsetattr(fd, termios.TCSANOW, attributes)
+os.close(fd)
+if where == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+if where != "background":
+    os.execv(command[0], command)
+child = os.fork()
+if child == 0:
+    os.setpgid(0, 0)  # as a shell does for `asgid ... &`
+    os.execv(command[0], command)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+class Terminal:
+    """A pseudo-terminal: the end of the emulator is here, asgid gets the other one."""
+
+    def __init__(self) -> None:
+        self._end, self._other = pty.openpty()
+        self.name = os.ttyname(self._other)
+        self._shown = b""
+        os.set_blocking(self._end, False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def around(self, daemon: Daemon, where: str) -> Daemon:
+        daemon.prefix = (sys.executable, "-c", _IN_TERMINAL, where, self.name)
+        return daemon
+
+    def resize(self, rows: int) -> None:
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the log lines of this event that the terminal shows."""
+        with suppress(BlockingIOError):
+            self._shown += os.read(self._end, 65536)
+        whole = self._shown.decode().rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in whole if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+    def close(self) -> None:
+        for fd in (self._other, self._end):
+            with suppress(OSError):
+                os.close(fd)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    with Terminal() as terminal:
+        yield terminal
+
+
+@pytest.fixture
+def prepare(launch: Start, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Launch a daemon in the terminal: `prepare("foreground", log={...})`."""
+
+    def start(where: str, target: str = "hello:application", **tables: Any) -> Daemon:
+        with monkeypatch.context() as patch:
+            before = Daemon.launch
+            patch.setattr(Daemon, "launch", lambda daemon: before(terminal.around(daemon, where)))
+            return launch(target, **tables)
+
+    return start
+
+
+def serves(daemon: Daemon) -> bool:
+    return daemon.is_running and len(daemon.log_events("worker ready")) == 2
+
+
+def test_a_resize_drains_nobody(prepare: Start, terminal: Terminal) -> None:
+    """The terminal sends WINCH at each; it is logged once that this is no wish."""
+    daemon = prepare("foreground")
+    eventually(lambda: serves(daemon))
+    terminal.resize(40)
+    eventually(lambda: daemon.log_events("WINCH ignored: a terminal sends it at each resize"))
+    terminal.resize(50)
+    daemon.signal("USR1")
+    eventually(lambda: daemon.log_events("log files reopened"))
+
+    assert len(daemon.log_events("WINCH ignored: a terminal sends it at each resize")) == 1
+    assert daemon.log_events("worker draining") == []
+    assert get(daemon.address()).status == 200
+    assert daemon.stop() == 0
+
+
+def test_a_background_group_may_write_to_its_terminal(prepare: Start, terminal: Terminal) -> None:
+    """Under `stty tostop` as without: nothing spins, the number of workers stays, and TERM is obeyed.
+
+    The master logs to the terminal, and the application writes to it.
+    """
+    daemon = prepare(
+        "background",
+        "prints:application",
+        log={"output": terminal.name, "format": "json"},
+        app={"directory": str(APPS), "env": {"TERMINAL": terminal.name}},
+    )
+    eventually(lambda: len(terminal.events("worker ready")) == 2)
+    master = psutil.Process(int(terminal.events("running")[0]["pid"]))
+    used = sum(master.cpu_times()[:2])
+    time.sleep(0.5)  # this is what is measured
+    used = sum(master.cpu_times()[:2]) - used
+    answer = get(str(terminal.events("listening")[0]["address"]))
+    master.send_signal(signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert (answer.status, answer.body) == (200, b"written")
+    assert used < 0.25
+    assert [line["reason"] for line in terminal.events("worker draining")] == ["shutdown"] * 2
+
+
+def test_a_terminal_that_closes_stops_the_server(prepare: Start, terminal: Terminal) -> None:
+    """Its port would be taken by a server that no terminal shows any more."""
+    daemon = prepare("foreground")
+    eventually(lambda: serves(daemon))
+    terminal.close()
+
+    assert daemon.wait() == 0
+    assert daemon.log_events("the terminal has closed")
+    assert daemon.log_events("stopping")[0]["signal"] == "SIGHUP"
+    assert daemon.log_events("reload begun") == []
+
+
+def test_nohup_outlives_its_terminal(prepare: Start, terminal: Terminal) -> None:
+    """HUP is a reload then, as everywhere else."""
+    daemon = prepare("nohup")
+    eventually(lambda: serves(daemon))
+    terminal.close()
+
+    assert daemon.reload()["event"] == "reload committed"
+    assert daemon.stop() == 0
+
+
+def test_a_job_that_was_left_behind_is_reloaded_by_hup(prepare: Start, terminal: Terminal) -> None:
+    """A terminal that closed long ago makes no HUP a stop: a shell leaves background jobs alone when it ends."""
+    daemon = prepare("background")
+    eventually(lambda: serves(daemon))
+    master = int(daemon.log_events("running")[0]["pid"])
+    terminal.close()
+    time.sleep(2.5)  # longer than a HUP belongs to the end of the terminal
+    os.kill(master, signal.SIGHUP)
+    verdict = eventually(lambda: daemon.log_events("reload committed", "stopping"))[0]
+    os.kill(master, signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert verdict["event"] == "reload committed"
