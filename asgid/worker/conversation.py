@@ -118,10 +118,9 @@ class Conversation:
     def feed(self, message: Message, size: int) -> bool:
         """Take a message; return whether the client should wait."""
         self._messages.append(message)
-        if self._exchange.wake():  # it is taken before anything more comes
-            return False
         self._queued_bytes += size + _MESSAGE_BYTES
-        return self.is_full
+        # It is taken before anything more comes, unless the application is cancelled in between.
+        return not self._exchange.wake() and self.is_full
 
     def ended(self, code: int, reason: str) -> None:
         """Take note that the WebSocket is closed, or lost; the first to say why is right."""
@@ -134,6 +133,7 @@ class Conversation:
     async def receive(self) -> Message:
         """Return websocket.connect, then what comes, then websocket.disconnect for ever."""
         exchange = self._exchange
+        has_waited = False
         while True:
             if self._messages:
                 message = self._messages.popleft()
@@ -145,12 +145,12 @@ class Conversation:
             if not self._is_connect_given:
                 self._is_connect_given = True
                 return {"type": "websocket.connect"}
-            if self._ended is not None:
-                code, reason = self._ended
+            if self._ended is not None or exchange.is_disconnected or exchange.is_hung_up or self._state is CLOSED:
+                await exchange.before_end(has_waited=has_waited)
+                code, reason = self._ended or (ABNORMAL, "")
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
-            if exchange.is_disconnected or exchange.is_hung_up or self._state is CLOSED:
-                return {"type": "websocket.disconnect", "code": ABNORMAL, "reason": ""}
             await exchange.news()
+            has_waited = True
 
     async def send(self, message: Message) -> None:
         """Take one message; returns when the transport can take another."""

@@ -5,6 +5,7 @@ client gets 500; after that the connection is aborted, so that nobody takes half
 does not know the parser; it pulls on its connection for everything that concerns the transport.
 """
 
+import asyncio
 import sys
 from asyncio import Future, Task
 from time import monotonic
@@ -38,12 +39,15 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 48
 #: In the access log, of a client that has left before an answer began: nginx's number, for HTTP has none.
 CLIENT_LEFT = 499
+#: How long each further `receive()` waits that asks again after the end, without a turn of the loop in between.
+_ASKED_AGAIN_S = 1.0
 #: What a client is told that finds no place: by then a queue of short requests has gone.
 RETRY_AFTER_S = 1
 
 # From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
 _EAGER = sys.version_info >= (3, 12)
 _NOTHING: list[bytes] = []  # shared by all that have received nothing; never changed
+_NO_WAITERS: list[Future[None]] = []  # the same for those that nothing waits in
 
 
 class Exchange:
@@ -53,8 +57,10 @@ class Exchange:
         "_buffered",
         "_cancelled_for",
         "_chunks",
+        "_end_given_in",
         "_is_body_given",
         "_service",
+        "_times_asked_again",
         "_waiters",
         "begun",
         "connection",
@@ -83,7 +89,9 @@ class Exchange:
         self._is_body_given = False  # to the application, to its end
         self._chunks = _NOTHING
         self._buffered = 0
-        self._waiters: tuple[Future[None], ...] = ()  # several tasks of the application may wait at once
+        self._waiters = _NO_WAITERS  # several tasks of the application may wait at once
+        self._end_given_in = -1  # the turn of the loop in which `receive()` last returned the end
+        self._times_asked_again = 0  # in that turn
         self.is_disconnected = False
         self.is_hung_up = False  # the client will send no more, and may be gone
         self.task: Task[None] | None = None
@@ -156,8 +164,7 @@ class Exchange:
         else:
             self._chunks = [chunk]
         self._buffered += len(chunk) + _CHUNK_BYTES
-        if self._waiters:  # it is taken before anything more comes: pausing would be two system calls for nothing
-            self.wake()
+        if self._waiters and self.wake():  # it is taken before more comes: a pause would be two system calls in vain
             return False
         return self.is_full
 
@@ -224,9 +231,10 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Return the next http.request, or http.disconnect once there is nothing more to come."""
+        has_waited = False
         while True:
             if self.is_disconnected or self.response.state is State.COMPLETE:
-                return {"type": "http.disconnect"}
+                break
             if not self._is_body_given:
                 if self._chunks or self.is_body_complete:
                     return self._next_body()
@@ -235,14 +243,42 @@ class Exchange:
                     if self.response.state <= HELD:
                         self.connection.write_continue()
             if self.is_hung_up:
-                return {"type": "http.disconnect"}
+                break
             await self.news()
+            has_waited = True
+        await self.before_end(has_waited=has_waited)
+        return {"type": "http.disconnect"}
 
     async def news(self) -> None:
         """Wait until something has come from the client, or it has gone."""
         waiter = self._service.loop.create_future()
-        self._waiters += (waiter,)
-        await waiter
+        if self._waiters:
+            self._waiters.append(waiter)
+        else:
+            self._waiters = [waiter]
+        try:
+            await waiter
+        except BaseException:
+            # Cancelled: an application may ask 20 times a second, for days, whether its client is still there.
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
+
+    async def before_end(self, *, has_waited: bool) -> None:
+        """Let the loop turn if `receive()`, which has not waited, returns the end a second time in one turn of it.
+
+        Such an application loops on `receive()` and does not look for the end. The second time takes a turn of the
+        loop, each further one a second: then it costs the other clients nothing, and can be cancelled. An application
+        that does something else in between is not made to wait: several parts of it may each ask once.
+        """
+        service = self._service
+        if not has_waited:
+            if self._end_given_in == service.turn:
+                self._times_asked_again += 1
+                await asyncio.sleep(0 if self._times_asked_again == 1 else _ASKED_AGAIN_S)
+            else:
+                self._times_asked_again = 0
+        self._end_given_in = service.this_turn()
 
     def _next_body(self) -> Message:
         chunks = self._chunks
@@ -397,12 +433,14 @@ class Exchange:
         self.complete(monotonic(), AT_ONCE)
 
     def wake(self) -> bool:
-        """Tell those who wait that there is news; return whether anybody did."""
-        waiters, self._waiters = self._waiters, ()
+        """Let all that wait for news go on; return whether one did. One that was cancelled does not wait any more."""
+        waiters, self._waiters = self._waiters, _NO_WAITERS
+        is_awaited = False
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        return bool(waiters)
+                is_awaited = True
+        return is_awaited
 
     @property
     def is_unanswered(self) -> bool:

@@ -1,0 +1,170 @@
+"""`receive()` that is given up, and `receive()` that is called again after the end: neither costs other clients."""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from asgid.worker import exchange
+from asgid.worker.service import Event, Receive, Send
+from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, turns, until
+from tests.worker.peer import handshake
+
+_Ask = Callable[[Receive], Awaitable[Any]]
+
+
+async def _ask_in_a_turn(receive: Receive) -> None:
+    """Ask as Starlette's `Request.is_disconnected()` does: it gives up in the same turn of the loop."""
+    asked = asyncio.ensure_future(receive())
+    await asyncio.sleep(0)
+    asked.cancel()
+    with suppress(asyncio.CancelledError):
+        await asked
+
+
+async def _ask_for_a_while(receive: Receive) -> None:
+    """Ask as a stream does that sends something when its client has been silent."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(receive(), 1e-6)
+
+
+async def _begin(scope: Event, receive: Receive, send: Send) -> None:
+    await receive()
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+    else:
+        await send({"type": "websocket.accept"})
+
+
+def _futures() -> int:
+    gc.collect()
+    return sum(type(found) is asyncio.Future for found in gc.get_objects())
+
+
+@pytest.mark.parametrize("ask", [_ask_in_a_turn, _ask_for_a_while])
+@pytest.mark.parametrize("head", [request(), handshake()], ids=["http", "websocket"])
+@on_a_loop
+async def test_a_receive_that_is_given_up_leaves_nothing(ask: _Ask, head: bytes) -> None:
+    """An application may ask for days whether its client is still there."""
+    grown: list[int] = []
+    end = asyncio.Event()
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        await _begin(scope, receive, send)
+        before = _futures()
+        for _ in range(300):
+            await ask(receive)
+        grown.append(_futures() - before)
+        await end.wait()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(head)
+        await until(lambda: grown)
+        client.close()
+        end.set()
+
+        assert grown[0] < 30
+
+
+@on_a_loop
+async def test_a_receive_that_was_given_up_does_not_count_as_one_that_takes_what_comes() -> None:
+    """A client waits if nothing takes what it sends; else an application that seldom asks would fill the memory."""
+    is_taken: list[bool] = []
+
+    async def app(_scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        await asyncio.sleep(0)
+        (ours,) = worker.service.running
+        asked = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        asked.cancel()
+        is_taken.append(ours.wake())
+        asked = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        is_taken.append(ours.wake())
+        asked.cancel()
+        await respond(send)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        assert 200 == (await client.get()).status
+
+        assert [False, True] == is_taken
+
+
+@pytest.mark.parametrize("head", [request(), handshake()], ids=["http", "websocket"])
+@on_a_loop
+async def test_an_application_that_loops_on_receive_does_not_hold_the_worker(head: bytes) -> None:
+    """It looks for no disconnect, so it never ends; others are served meanwhile, and a stop can cancel it."""
+    received: list[str] = []
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/other":
+            await tell(scope, receive, send)
+            return
+        await _begin(scope, receive, send)
+        while True:
+            received.append((await receive())["type"].partition(".")[2])
+
+    async with Worker(app) as worker:
+        client, other = await worker.connect(), await worker.connect()
+        client.push(head)
+        await until(lambda: worker.service.running)
+        await turns()
+        client.close()
+        await until(lambda: "disconnect" in received)
+        answer = await other.get("/other")
+        await turns()
+        (looping,) = worker.service.running
+        looping.cancel(503, "the server is stopping")
+        await until(lambda: not worker.service.running)
+
+        assert told("GET", "/other") == answer.body
+        assert ["disconnect", "disconnect"] == received[-2:]
+        assert received.count("disconnect") < 5
+
+
+@on_a_loop
+async def test_each_part_of_an_application_may_ask_for_the_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait have it at once, and those that ask in turns of their own."""
+    monkeypatch.setattr(exchange, "_ASKED_AGAIN_S", 1000.0)
+    received: list[Event] = []
+
+    async def app(_scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        await asyncio.gather(*(receive() for _ in range(5)))
+        for _ in range(5):
+            received.append(await receive())
+            await asyncio.sleep(0)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(request())
+        await until(lambda: worker.service.running)
+        await turns()
+        client.close()
+        await until(lambda: len(received) == 5)
+
+        assert [{"type": "http.disconnect"}] * 5 == received
+
+
+@on_a_loop
+async def test_the_end_is_returned_after_a_response_too() -> None:
+    """ASGI: `http.disconnect` is what `receive()` returns once the response has been sent."""
+    received: list[Event] = []
+
+    async def app(_scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        await respond(send)
+        received.extend([await receive(), await receive()])
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        assert 200 == (await client.get()).status
+        await until(lambda: received)
+
+        assert [{"type": "http.disconnect"}] * 2 == received
