@@ -121,6 +121,10 @@ def _check(arguments: Namespace) -> ExitCode:
         except BootError as error:
             print(f"{name}: {config.app.target} failed its trial: {error}", file=sys.stderr)
             return ExitCode.NO_WORKER
+    if arguments.takes_over is not None:  # last of all: a receipt says that nothing stands against this program
+        from asgid.master import upgrade
+
+        upgrade.give_receipt(arguments.takes_over)
     listeners = ", ".join(listen.bind for listen in config.listen)
     metrics = config.metrics.bind if config.metrics.enabled else "off"
     print(

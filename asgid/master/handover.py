@@ -100,6 +100,22 @@ class Handover:
         return [fd for fd in fixed if fd is not None] + children + sockets
 
 
+def receipt(left: Handover) -> str:
+    """Return what a trial answers that could read the handover: its version, and a part of what it read."""
+    workers = [worker.slot for worker in left.standing.workers]
+    read = {"generation": left.generation, "workers": workers, "descriptors": left.descriptors}
+    return json.dumps({"version": __version__, "read": read})
+
+
+def is_received(left: Handover, answer: str) -> bool:
+    """Whether the answer of a trial, of any version, is the receipt for this handover."""
+    try:
+        given = json.loads(answer)
+        return bool(given["version"]) and given["read"] == json.loads(receipt(left))["read"]
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def encode(handover: Handover) -> str:
     """Return the handover as one line of JSON (with `Infinity`, which is never a deadline)."""
     return json.dumps(asdict(handover), default=list)

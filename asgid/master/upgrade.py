@@ -1,8 +1,9 @@
 """Replacing the program in place: the trial of the new one, and the step into it. The only file that runs a program.
 
 The trial is `asgid check --boot` of whatever is on disk now: a process beside this one, which reads the file, boots the
-application once, and says whether it could read what it would be handed. Only then is the new program executed in this
-process: pid, parent, children and descriptors stay, and so do signals that wait. This file does not know when.
+application once, and answers with a receipt for what it would be handed. Exit code 0 alone proves nothing: any script
+can end with it. After the receipt the new program is executed in this process: pid, parent, children and descriptors
+stay, and so do signals that wait. This file does not know when.
 """
 
 import os
@@ -26,6 +27,7 @@ VARIABLE = "ASGID_HANDOVER"
 #: The trial's copy of it; the first that is not a standard stream.
 TRIAL_FD = 3
 _KEPT_BYTES = 16384  # of what the trial prints
+_RECEIPT_BYTES = 65536  # more than 500 workers and their descriptors take
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class Program:
     trial: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """A handover in a memory file of its own; the trial puts its receipt behind it."""
+
+    left: Handover
+    memory: int
+    size: int
+
+
 class Successor:
     """The new program: first beside this one, on trial, then in its place. Logs what becomes of it."""
 
@@ -43,6 +54,7 @@ class Successor:
         self._program, self._selector, self._log = program, selector, log
         self._pid: int | None = None  # of the trial that runs
         self._reader = -1
+        self._lent: _Lent | None = None  # to the trial that runs
         self._printed = b""
         self._told = ""  # what the last trial had printed, until it is logged
 
@@ -55,7 +67,7 @@ class Successor:
         """Run a trial of it, with a handover to read. Raises OSError where it cannot be run."""
         with ExitStack() as undo, ExitStack() as ours:
             memory = _memory(left)
-            ours.callback(os.close, memory)
+            undo.callback(os.close, memory)
             self._reader, writer = os.pipe()
             ours.callback(os.close, writer)
             undo.callback(os.close, self._reader)
@@ -73,6 +85,7 @@ class Successor:
                 setsigdef=SIGNALS,
             )
             undo.pop_all()
+        self._lent = _Lent(left, memory, os.fstat(memory).st_size)
         self._printed = b""
         os.set_blocking(self._reader, False)
         self._selector.register(self._reader, selectors.EVENT_READ, self._read)
@@ -93,8 +106,12 @@ class Successor:
             self._selector.unregister(self._reader)
         os.close(self._reader)
         self._pid = None
-        if not death.status:
+        is_received = self._take_back()
+        if not death.status and is_received:
             return ""
+        if not death.status:
+            self._told = self._printed.decode(errors="replace").strip()
+            return f"{self.name} ended its trial without a receipt for the handover: it is not an asgid that can go on"
         how = f"exited with code {death.status}" if death.status > 0 else f"was ended by signal {-death.status}"
         # A check says what is wrong in its first lines; a traceback, and argparse, in the last.
         self._told = self._printed.decode(errors="replace").strip()
@@ -122,6 +139,17 @@ class Successor:
             for fd in kept:
                 os.set_inheritable(fd, False)
             os.close(memory)
+
+    def _take_back(self) -> bool:
+        """Close the file of the handover; return whether the trial has put its receipt behind it."""
+        if self._lent is None:
+            raise AssertionError("a trial has ended that was lent no handover")
+        lent, self._lent = self._lent, None
+        try:
+            answer = os.pread(lent.memory, _RECEIPT_BYTES, lent.size)
+        finally:
+            os.close(lent.memory)
+        return handover.is_received(lent.left, answer.decode(errors="replace"))
 
     def _read(self, _mask: int) -> None:
         try:
@@ -153,9 +181,15 @@ def take(environ: MutableMapping[str, str]) -> Handover | None:
 
 def read(fd: int) -> Handover:
     """Return the handover in the memory file `fd`. Raises OSError, and ValueError with what cannot be taken over."""
-    text = os.pread(fd, os.fstat(fd).st_size, 0).decode()
+    text = os.pread(fd, os.fstat(fd).st_size, 0).decode().partition("\n")[0]
     with plugins.left_out():
         return handover.decode(text)
+
+
+def give_receipt(fd: int) -> None:
+    """Put the receipt behind the handover in the memory file `fd`, for the running program. Raises as `read` does."""
+    answer = handover.receipt(read(fd))
+    os.pwrite(fd, f"\n{answer}".encode(), os.fstat(fd).st_size)
 
 
 def _memory(left: Handover) -> int:

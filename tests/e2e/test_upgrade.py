@@ -282,6 +282,10 @@ def a_program_that_is_no_program(releases: Releases, daemon: Daemon) -> None:
     releases.program.write_text("#!/no/such/interpreter\n")
 
 
+def a_program_that_does_nothing(releases: Releases, daemon: Daemon) -> None:
+    releases.program.write_text("#!/bin/sh\nexit 0\n")
+
+
 def a_file_that_is_wrong(releases: Releases, daemon: Daemon) -> None:
     daemon.configure(workers={"cuont": 3})
 
@@ -301,6 +305,7 @@ REFUSED = [
     (a_program_that_knows_no_handover, "there is no --takes-over"),
     (a_program_that_is_not_there, "cannot be run: No such file or directory"),
     (a_program_that_is_no_program, "cannot be run: No such file or directory"),
+    (a_program_that_does_nothing, "without a receipt for the handover"),
     (a_file_that_is_wrong, "cuont"),
     (an_application_that_does_not_import, "the tables of this application were never made"),
     (an_application_that_does_not_start, "the database of this application is down"),

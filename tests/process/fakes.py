@@ -28,6 +28,8 @@ from asgid.master.spawn import SIGNALS
 from asgid.master.upgrade import VARIABLE, Program
 
 _TICK_S = 0.05
+#: A trial that does what the running program asks for.
+PROVES_ITSELF = "from asgid.master.upgrade import TRIAL_FD, give_receipt; give_receipt(TRIAL_FD)"
 
 
 class Fake:
@@ -221,7 +223,7 @@ def main(name: str, file: str) -> int:
         print("blocked", flush=True)
     path = Path(file).absolute()
     again = (os.environ.get("NEXT_PROGRAM", sys.executable), __file__, name, file)
-    program = Program(again, (sys.executable, "-c", os.environ.get("TRIAL", "")))
+    program = Program(again, (sys.executable, "-c", os.environ.get("TRIAL", PROVES_ITSELF)))
     try:
         return int(run(lambda: parse(path.read_text(), path.name), WORKERS[name], program))
     except UnavailableError as error:

@@ -602,6 +602,21 @@ def test_what_a_trial_prints_is_told(build: Build):
     assert refused["printed"] == "one\ntwo\nthree"
 
 
+def test_a_trial_that_ends_well_but_has_read_nothing_is_refused(build: Build):
+    """Any other program may lie where asgid lay, and exit code 0 is the answer of most: the same workers serve on."""
+    house = build("well", workers={"count": 1})
+    house.environment = {"TRIAL": "import os; os.write(3, b'ok'); print('done')"}
+    house.start()
+    old = house.pids()
+    house.signal("USR2")
+    refused = house.logged("upgrade refused")
+    house.turn()
+
+    assert "without a receipt for the handover" in refused["reason"]
+    assert house.pids() == old
+    assert house.log_events("replacing the program") == []
+
+
 def test_a_master_that_was_stopped_harms_no_healthy_worker(build: Build):
     """Longer than the heartbeat timeout: beats on the board are current when it goes on."""
     house = build("well", timeouts=IMPATIENT).start()

@@ -1,6 +1,7 @@
 """What one program leaves to the next comes through whole, and what cannot be taken over is said."""
 
 import json
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -17,6 +18,8 @@ from asgid.master.handover import (
     Standing,
     decode,
     encode,
+    is_received,
+    receipt,
 )
 from asgid.master.lifecycle import ExitReason, Plan, StartReason, State, Worker
 from asgid.master.snapshot import ReloadView
@@ -73,6 +76,15 @@ def test_what_was_left_is_what_is_found():
 def test_every_descriptor_is_named():
     """One that is not would be closed when the new program is executed."""
     assert sorted(HANDOVER.descriptors) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_a_receipt_is_for_one_handover():
+    """It names what was read; another handover, no answer and any other text are no receipt."""
+    assert is_received(HANDOVER, receipt(HANDOVER))
+    assert not is_received(replace(HANDOVER, generation=10), receipt(HANDOVER))
+    assert not is_received(replace(HANDOVER, board_fd=12), receipt(HANDOVER))
+    for answer in ("", "ok", "[]", "{}", "null", receipt(HANDOVER).replace("version", "name")):
+        assert not is_received(HANDOVER, answer)
 
 
 def test_a_later_version_may_say_more():
