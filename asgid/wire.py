@@ -13,6 +13,8 @@ from typing import Generic, TypeAlias, TypeVar
 MOST_BYTES = 65536
 #: As much of a reason is told: JSON writes a character in twelve bytes at most.
 REASON_CHARACTERS = 4096
+#: At a stop idle connections may bring a request for so long: each second more would delay the end by a second.
+STOP_LINGER_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,11 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """Worker to master: it got TERM, not from the master, and has begun to drain."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Master to worker: accept no more, finish what is begun, leave."""
 
@@ -42,7 +49,7 @@ class Reopen:
     """Master to worker: log files were rotated; open them by name again."""
 
 
-FromWorker: TypeAlias = Ready | Failed
+FromWorker: TypeAlias = Ready | Failed | Leaving
 FromMaster: TypeAlias = Drain | Reopen
 _Message = TypeVar("_Message", FromWorker, FromMaster)
 
@@ -54,7 +61,7 @@ def encode(message: FromWorker | FromMaster) -> bytes:
 
 def from_worker(half_read: str = "") -> "Decoder[FromWorker]":
     """Return the decoder of a master, which may have read the beginning of a message already."""
-    return Decoder((Ready, Failed), half_read)
+    return Decoder((Ready, Failed, Leaving), half_read)
 
 
 def from_master() -> "Decoder[FromMaster]":

@@ -24,7 +24,7 @@ from asgid.master.listeners import Listeners
 from asgid.master.spawn import Child, fork_worker
 
 #: How long idle connections may still bring a request. At a stop it delays the end, at a reload it costs only memory.
-LINGER_S = {ExitReason.SHUTDOWN: 1.0}
+LINGER_S = {ExitReason.SHUTDOWN: wire.STOP_LINGER_S}
 LONG_LINGER_S = 5.0
 
 _ORDERLY = frozenset({ExitReason.RELOAD, ExitReason.RECYCLE, ExitReason.SCALE, ExitReason.SHUTDOWN})

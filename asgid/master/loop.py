@@ -33,7 +33,7 @@ from asgid.master.processes import resident_bytes
 from asgid.master.recycling import Recycling
 from asgid.master.signals import Signals
 from asgid.master.snapshot import Snapshot
-from asgid.master.spawn import Child, Death, reap
+from asgid.master.spawn import Child, Death, is_any_dead, reap
 from asgid.master.supervisor import Supervisor
 from asgid.master.terminal import Terminal
 from asgid.master.transition import Transitions
@@ -156,6 +156,9 @@ class Loop:
         now = time.monotonic()
         for key, mask in self._selector.select(0):
             key.data(mask)
+        if is_any_dead():
+            # A TERM to the whole process group reached this process before it ended a child: it is a stop, not a crash.
+            self._signals.act()
         for death in reap():
             self._on_death(death)
         if now - due > STOOD_STILL_S:
@@ -269,6 +272,9 @@ class Loop:
                 self._do(self._supervisor.ready(child.slot, time.monotonic()))
             case wire.Failed(reason):
                 self._supervisor.failed(child.slot, reason)
+            case wire.Leaving():
+                self._signals.act()  # the TERM may have been for the whole process group, as above
+                self._do(self._supervisor.leaves(child.slot, time.monotonic()))
 
     def _on_death(self, death: Death) -> None:
         problem = self._successor.ended(death)

@@ -34,18 +34,19 @@ class Signals:
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for signum in SIGNALS:
             signal.signal(signum, _noted)
-        self._selector.register(self._reader, selectors.EVENT_READ, self._act)
+        self._selector.register(self._reader, selectors.EVENT_READ, lambda _: self.act())
         self.release()
 
     def hold(self) -> None:
         """Let none come any more, and act on those that have come."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        self._act(selectors.EVENT_READ)
+        self.act()
 
     def release(self) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-    def _act(self, _mask: int) -> None:
+    def act(self) -> None:
+        """Act on those that have come."""
         with suppress(BlockingIOError):
             # One read of all that it can hold: 64 KiB with pages of 4 KiB, 1 MiB with pages of 64 KiB (arm64).
             for number, times in Counter(os.read(self._reader, self._pipe_bytes)).items():

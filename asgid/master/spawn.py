@@ -15,7 +15,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -89,6 +89,13 @@ def fork_worker(slot: int, born: float, assign: Callable[[int, int], Assignment]
     theirs.close()
     ours.setblocking(False)
     return Child(slot, assignment.generation, pid, born, ours, last_words)
+
+
+def is_any_dead() -> bool:
+    """Return whether a child has ended that is not reaped yet."""
+    with suppress(ChildProcessError):
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    return False
 
 
 def reap() -> Iterator[Death]:

@@ -107,6 +107,20 @@ class Supervisor:
             self.owed.append(StartReason.RECYCLE)
         return self.reconcile(now)
 
+    def leaves(self, slot: int, now: float) -> list[Step]:
+        """A worker drains because an operator sent it TERM: that is a wish, so another one starts at once.
+
+        One that has not settled counts as failed when it is gone. An application that sends TERM to itself at its start
+        would else be started without a pause, forever.
+        """
+        worker = self.workers.get(slot)
+        if worker is None or not worker.has_settled(now):
+            return []
+        if self.rollout.committed and worker.is_fresh(self.rollout.committed):
+            self.owed.append(StartReason.RECYCLE)
+        worker.drain(now, ExitReason.RECYCLE)
+        return [_drain(worker, is_booting=False), *self.reconcile(now)]
+
     def scale(self, change: int, now: float) -> list[Step]:
         """More or fewer workers (at least one, MOST_WORKERS at most), until the next reload."""
         if self.rollout.is_paused:

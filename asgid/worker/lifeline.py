@@ -32,10 +32,12 @@ class Lifeline:
             signal.raise_signal(_MASTER_DIED)
 
     def send(self, message: wire.FromWorker) -> None:
-        """Tell the master; to a master that is gone there is nothing to tell."""
+        """Send a message to the master, if it is still there."""
+        is_blocking = self._socket.getblocking()
         self._socket.setblocking(True)
         with suppress(OSError):
             self._socket.sendall(wire.encode(message))
+        self._socket.setblocking(is_blocking)
 
     def listen(
         self,

@@ -136,6 +136,8 @@ class Worker:
         self._listen_to_master(service, drain)
         self._entitle("ready")
         self._lifeline.send(wire.Ready(loaded.interface))
+        if self._leave.is_set():  # TERM came since the startup
+            self._lifeline.send(wire.Leaving())
         await self._leave.wait()
         self._entitle("draining")
         await drain.run()
@@ -193,12 +195,17 @@ class Worker:
     # What comes from outside
 
     def _listen_to_master(self, service: Service, drain: Drain) -> None:
-        alone = wire.Drain(self._config.timeouts.graceful, 0.0)
+        alone = wire.Drain(self._config.timeouts.graceful, wire.STOP_LINGER_S)
 
         def leave_alone() -> None:
-            """TERM from somebody else, or the master is gone: nobody says how long to linger."""
+            """Drain without an order of the master, as at a stop: most often it is gone, or is about to send one."""
             drain.tell(alone)
             self._leave.set()
+
+        def on_term() -> None:
+            """Obey an operator, or a supervisor that signals the whole process group (dumb-init, systemd)."""
+            self._lifeline.send(wire.Leaving())
+            leave_alone()
 
         def on_message(message: wire.FromMaster) -> None:
             match message:
@@ -212,7 +219,7 @@ class Worker:
 
         if self._leave.is_set():  # since the startup ended
             drain.tell(alone)
-        service.loop.add_signal_handler(signal.SIGTERM, leave_alone)
+        service.loop.add_signal_handler(signal.SIGTERM, on_term)
         self._lifeline.listen(service.loop, on_message, leave_alone)
         # In this order: faulthandler writes the stack and then runs the handler that it found. It does so also where C
         # code keeps the interpreter, and no handler of ours can run before that returns.

@@ -59,6 +59,37 @@ def test_a_killed_worker_is_back_within_two_seconds(start: Start) -> None:
     assert daemon.metric("asgid_worker_starts_total", reason="crash") == 1
 
 
+def test_term_to_one_worker_is_a_wish(start: Start) -> None:
+    """The worker is replaced as one that is recycled: nothing is logged as an error, and no start is delayed."""
+    daemon = start("pid:application")
+    settle_s = 0.1
+    first, second = daemon.workers()
+    daemon.eventually(lambda: min(worker["age"] for worker in daemon.status()["workers"]) > settle_s + 1)
+    os.kill(first, signal.SIGTERM)
+    exited = eventually(lambda: daemon.log_events("worker exited", pid=first))[0]
+    daemon.eventually(lambda: len(ready(daemon)) == 2)
+
+    assert (exited["level"], exited["reason"], exited["code"]) == ("info", "recycle", 0)
+    assert second in ready(daemon)
+    assert daemon.log_events("waiting before the next start") == []
+    assert daemon.metric("asgid_worker_starts_total", reason="recycle") == 1
+    assert daemon.metric("asgid_worker_exits_total", reason="crash") == 0
+
+
+@pytest.mark.parametrize("target", ["pid:application", "slow_boot:application"])
+def test_term_to_the_whole_group_is_a_stop(launch: Start, target: str) -> None:
+    """Whichever of master and workers comes to it first, while they serve as while they boot: nobody has failed."""
+    daemon = launch(target, app={"env": {"SLOW_BOOT_S": "60"}}, workers={"count": 4})
+    is_up = partial(is_booting, daemon) if target.startswith("slow") else lambda: len(ready(daemon)) == 4
+    eventually(lambda: daemon.log_events("running"))
+    eventually(is_up)
+    os.killpg(daemon.pid, signal.SIGTERM)
+
+    assert daemon.wait() == 0
+    assert {line["reason"] for line in daemon.log_events("worker exited")} == {"shutdown"}
+    assert [line for line in daemon.log_events() if line["level"] == "error"] == []
+
+
 def test_a_request_in_a_killed_worker_is_the_only_one_that_suffers(start: Start) -> None:
     """Connections of the siblings never notice that a worker was killed."""
     daemon = start("pid:application")
@@ -428,14 +459,19 @@ def test_term_while_a_reload_imports_is_a_stop(start: Start) -> None:
     assert time.monotonic() - begun < 10
 
 
-@pytest.mark.parametrize("name", ["TERM", "HUP"])
+@pytest.mark.parametrize("name", ["TERM", "TERM to the group", "TERM to the worker", "HUP"])
 def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -> None:
     """A request that meets the stop or the reload on its way is answered, and told `Connection: close`."""
     daemon = start("pid:application", workers={"count": 1})
     clients = [Client(daemon.address()) for _ in range(6)]
     (mine,) = {client.get().body for client in clients}
 
-    daemon.signal(name)
+    if name == "TERM to the group":  # dumb-init, and KillMode=control-group, which is the default of systemd
+        os.killpg(daemon.pid, signal.SIGTERM)
+    elif name == "TERM to the worker":
+        os.kill(int(mine), signal.SIGTERM)
+    else:
+        daemon.signal(name)
     eventually(lambda: clients[0].get().closes)  # it was idle, too, when the signal came
     for client in clients[1:]:
         client.send(request("GET", "/"))

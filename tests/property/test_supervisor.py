@@ -180,6 +180,13 @@ class World(RuleBasedStateMachine):
         if worker := self.pick(number, State.SERVING):
             self.tell(self.supervisor.recycle(worker.slot, self.now))
 
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK)
+    def an_operator_sends_term_to_a_worker(self, number: int) -> None:
+        if (worker := self.pick(number, State.SERVING)) and (steps := self.supervisor.leaves(worker.slot, self.now)):
+            assert isinstance(steps[0], Drain), "it has begun to drain already, whatever that does to the number"
+            self.tell(steps[1:])
+
     @precondition(lambda self: not self.is_over() and not self.supervisor.is_stopping)
     @rule()
     def winch(self) -> None:

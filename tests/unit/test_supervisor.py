@@ -65,6 +65,37 @@ def earlier(time: float) -> float:
     return nextafter(time, -inf)
 
 
+# TERM to a worker, from an operator
+
+
+def test_a_worker_that_is_sent_term_is_replaced_at_once_and_no_failure():
+    """It drains by itself; another one starts beside it, and its end delays nothing."""
+    supervisor = serving(plan(1))
+    supervisor.tick(5.0, {0: 5.0, 1: 5.0})
+
+    assert supervisor.leaves(0, 5.0) == [drain(0, 1, ExitReason.RECYCLE), Spawn(2, 1, StartReason.RECYCLE)]
+    assert supervisor.leaves(0, 5.1) == []
+    assert supervisor.exited(0, 0, 6.0) == [Left(0, 1, ExitReason.RECYCLE, 0, "")]
+    assert supervisor.backoff.failures == 0
+
+
+def test_a_worker_that_sends_itself_term_as_soon_as_it_serves_fails():
+    """It has not settled: an application that does so at its start is started ever more slowly."""
+    supervisor = serving(plan(1))
+
+    assert supervisor.leaves(0, earlier(1.0)) == []
+    assert [Left, Waiting] == [type(step) for step in supervisor.exited(0, 0, 1.0)]
+
+
+def test_no_stop_is_changed_by_a_worker_that_was_sent_term_too():
+    """TERM to the whole process group: the master has begun the stop, and the worker says that it leaves."""
+    supervisor = serving(plan(1))
+    supervisor.stop(5.0)
+
+    assert supervisor.leaves(0, 5.0) == []
+    assert supervisor.workers[0].leaving is ExitReason.SHUTDOWN
+
+
 # The start
 
 
