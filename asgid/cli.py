@@ -119,7 +119,9 @@ def _check(arguments: Namespace) -> ExitCode:
         try:
             verdict = f"ok, boots as {asgid.master.trial.boot_once(config, asgid.worker.main.main)}"
         except BootError as error:
-            print(f"{name}: {config.app.target} failed its trial: {error}", file=sys.stderr)
+            print(f"{name}: {config.app.target} {asgid.master.trial.VERDICT} {error}", file=sys.stderr)
+            if error.story:
+                print(error.story, file=sys.stderr)
             return ExitCode.NO_WORKER
     if arguments.takes_over is not None:  # last of all: a receipt says that nothing stands against this program
         from asgid.master import upgrade

@@ -44,9 +44,15 @@ class UnavailableError(Exception):
 
 
 class BootError(Exception):
-    """The application's, before it serves: it cannot be imported, is no ASGI application, or its lifespan startup
-    failed.
+    """The application's, before it serves: it cannot be imported, is not one, or its lifespan startup failed.
+
+    The message is one line. `story` is shown below it: the calls and causes that led there, if the cause of this error
+    does not have them.
     """
+
+    def __init__(self, message: str, story: str = "") -> None:
+        super().__init__(message)
+        self.story = story
 
 
 class AppError(Exception):

@@ -15,6 +15,8 @@ MOST_BYTES = 65536
 REASON_CHARACTERS = 4096
 #: At a stop idle connections may bring a request for so long: each second more would delay the end by a second.
 STOP_LINGER_S = 1.0
+#: Exit code of a worker whose end of the wire the application has closed: it cannot send why it ends.
+CUT_OFF = 76  # EX_PROTOCOL of sysexits.h
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,12 +109,14 @@ class Crew:
         child = self.children[step.slot]
         self._log.info("worker ready", **_whose(child), boot_s=round(step.boot_s, 3), interface=child.interface)
 
-    def left(self, step: steps.Left) -> None:
-        """Take leave of a worker that was reaped, or that could not be forked."""
+    def left(self, step: steps.Left) -> str:
+        """Take leave of a worker that was reaped, or that could not be forked. Returns the stack that it left, which is
+        logged here unless a verdict follows that shows it.
+        """
         child = self.children.pop(step.slot, None)
         if child is None:
             self._log.error("worker not started", slot=step.slot, generation=step.generation, problem=step.failure)
-            return
+            return ""
         with suppress(KeyError):
             self._selector.unregister(child.lifeline)
         details: dict[str, object] = {"code": step.status}
@@ -122,7 +124,8 @@ class Crew:
             details = {"signal": signal_name(-step.status)}
         if step.failure:
             details["problem"] = step.failure
-        if stack := child.read_last_words():
+        stack = child.read_last_words()
+        if stack and not step.has_verdict:
             details["stack"] = stack
         # One that is told to leave while it boots has nothing to finish: TERM ends it.
         is_orderly = step.why in _ORDERLY and step.status in (0, -signal.SIGTERM)
@@ -131,6 +134,7 @@ class Crew:
         write("worker exited", **_whose(child), reason=step.why.value, served_s=served_s, **details)
         child.close()
         self._board.retire(step.slot)
+        return stack
 
     def spent(self, slot: int, why: str) -> None:
         self._log.info("worker spent", **_whose(self.children[slot]), reason=why)

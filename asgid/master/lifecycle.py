@@ -12,6 +12,8 @@ from enum import StrEnum
 from signal import SIGABRT, SIGKILL, Signals
 from typing import Self
 
+from asgid import wire
+
 
 class State(StrEnum):
     BOOTING = "booting"  #: forked; imports the application and runs its startup
@@ -165,5 +167,8 @@ class Worker:
 
     def problem(self, status: int) -> str:
         """Return what an operator is told of an end that nobody asked for: in its own words, where it said any."""
+        if status == wire.CUT_OFF and not self.failure:
+            why = "the application closed it, as os.closerange() does; its error is on standard error"
+            return f"worker {self.slot} lost its line to the master {LOST[self.state]}: {why}"
         how = f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"
         return self.failure or f"worker {self.slot} {how} {LOST[self.state]}"

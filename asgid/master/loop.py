@@ -94,6 +94,8 @@ class Loop:
         is_outlived = predecessor.outlives_terminal if predecessor else terminal.is_outlived()
         self._terminal = Terminal(self._selector, is_outlived=is_outlived)
         self._is_winch_explained = False
+        self._failure = ""  # of the start
+        self._stack = ""  # of the last worker whose end decided a start or a reload
         self._watchdog_at = 0.0 if held.notifier.watchdog_s else float("inf")
         self._signals = Signals(
             self._selector,
@@ -124,7 +126,7 @@ class Loop:
             steps.Waiting: self._waiting,
             steps.Began: self._transitions.began,
             steps.Committed: self._transitions.committed,
-            steps.RolledBack: self._transitions.rolled_back,
+            steps.RolledBack: self._rolled_back,
             steps.Superseded: self._transitions.superseded,
             steps.UpgradeRefused: self._successor.refused,
         }
@@ -146,6 +148,10 @@ class Loop:
             self._endpoint.close()
         self._terminal.close()
         self._selector.close()
+        self._log.info("stopped", code=int(self._code))
+        if self._code is ExitCode.NO_WORKER:  # last: a reader begins at the end
+            stack = {"stack": self._stack} if self._stack else {}
+            self._log.error("cannot start: no worker became ready", problem=self._failure, **stack)
         return self._code
 
     def _turn(self) -> None:
@@ -328,10 +334,19 @@ class Loop:
         )
 
     def _left(self, step: steps.Left) -> None:
-        self._crew.left(step)
+        stack = self._crew.left(step)
+        if step.has_verdict:
+            self._stack = stack or self._stack
         self._recycling.left(step.slot)
         if self._was_ready and not self._supervisor.is_stopping:
             self._notifier.status(self._view.status_line(self._supervisor))
+
+    def _rolled_back(self, step: steps.RolledBack) -> None:
+        if self._was_ready:
+            self._transitions.rolled_back(step, self._stack)
+            self._stack = ""
+        else:
+            self._failure = step.reason
 
     def _waiting(self, step: steps.Waiting) -> None:
         self._log.warning("waiting before the next start", delay_s=round(step.delay_s, 2), failures=step.failures)

@@ -47,9 +47,7 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
         with suppress(AttributeError):  # musl has no such function
             ctypes.CDLL(None).malloc_trim(0)
         gc.freeze()
-        code = loop.run()
-        held.log.info("stopped", code=int(code))
-        return code
+        return loop.run()
     finally:
         # If the loop has failed a traceback follows, and under `stty tostop` the handler of TTOU would hold that up.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

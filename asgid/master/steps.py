@@ -87,6 +87,7 @@ class Left:
     why: ExitReason
     status: int
     failure: str
+    has_verdict: bool = False  #: it decided a start or a reload: that report shows what led to the failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from asgid.master.steps import (
     Dump,
     Left,
     Quit,
+    RolledBack,
     Served,
     Signal,
     Spawn,
@@ -95,10 +96,10 @@ class Supervisor:
         worker = self.workers.pop(slot)
         why = worker.exit_reason(status)
         self.exits[why] += 1
-        steps: list[Step] = [Left(slot, worker.plan.generation, why, status, worker.failure)]
-        if worker.leaving is None:
-            steps += self._failure(worker, worker.problem(status), now)
-        return steps + self.reconcile(now)
+        failure = self._failure(worker, worker.problem(status), now) if worker.leaving is None else []
+        has_verdict = self.exit_code is ExitCode.NO_WORKER or any(isinstance(step, RolledBack) for step in failure)
+        left = Left(slot, worker.plan.generation, why, status, worker.failure, has_verdict)
+        return [left, *failure, *self.reconcile(now)]
 
     def recycle(self, slot: int, now: float) -> list[Step]:
         """A worker has served its time: replace it first, then let it go."""

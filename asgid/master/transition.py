@@ -99,8 +99,9 @@ class Transitions:
         if self.config.log != old.log:  # after the verdict, which the old log still says
             self._change_log()
 
-    def rolled_back(self, step: steps.RolledBack) -> None:
-        self._verdict("rolled_back", step.generation, step.reason)
+    def rolled_back(self, step: steps.RolledBack, stack: str) -> None:
+        """A reload has failed; `stack` is what led to that, "" if that is not known."""
+        self._verdict("rolled_back", step.generation, step.reason, stack)
 
     def superseded(self, step: steps.Superseded) -> None:
         self._verdict("superseded", step.generation, "a newer configuration, or a stop, came first")
@@ -121,14 +122,12 @@ class Transitions:
             self._log.info("listener closed", listener=str(address))
             self._listeners.close([address])
 
-    def _verdict(self, verdict: str, generation: int, reason: str) -> None:
-        """A transition has ended: say how, everywhere."""
-        if self._supervisor.rollout.committed is None and verdict == "rolled_back":
-            self._log.error("cannot start: no worker became ready", problem=reason)
-            return
+    def _verdict(self, verdict: str, generation: int, reason: str, stack: str = "") -> None:
+        """A reload has ended: report how, everywhere."""
         self._view.note_verdict(ReloadView(verdict, reason, generation, time.time()))
         event, write = _VERDICTS[verdict]
-        write(self._log, event, generation=generation, **({"reason": reason} if reason else {}))
+        details = {key: value for key, value in (("reason", reason), ("stack", stack)) if value}
+        write(self._log, event, generation=generation, **details)
         if not self._supervisor.is_stopping:
             self._notifier.ready(self._view.status_line(self._supervisor))
 

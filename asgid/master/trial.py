@@ -22,6 +22,8 @@ from asgid.master.spawn import Child, fork_worker
 
 #: What ends a tool in a terminal, a build or a shell. A worker ignores most of it, and one that is stuck all of it.
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+#: Begins the reason in the line that `asgid check --boot` prints.
+VERDICT = "failed its trial:"
 _LEAVING_S = 1.0  # for a worker that has failed, or was sent ABRT, to write what it has to say
 
 
@@ -89,10 +91,12 @@ class _Trial:
             patience_s = max(0.0, deadline - time.monotonic())
             readable, _, _ = select.select([lifeline, self._process], [], [], patience_s)
             if not readable:
-                raise BootError(f"it is not ready within timeouts.boot; it is here:\n{self._abort()}")
+                raise BootError("it is not ready within timeouts.boot; it is here:", self._abort())
             data = os.read(lifeline, 65536) if lifeline in readable else b""
             if not data:
-                raise BootError(f"the worker ended while it booted, {self._how_it_ended()}")
+                raise BootError(
+                    f"the worker ended while it booted, {self._how_it_ended()}", self._child.read_last_words()
+                )
             try:
                 messages = self._child.decoder.feed(data)
             except ValueError as error:  # an application has got hold of the descriptor
@@ -102,18 +106,19 @@ class _Trial:
                     case wire.Ready(interface=interface):
                         return interface
                     case wire.Failed(reason):
-                        raise BootError(reason)
+                        self._has_ended(_LEAVING_S)  # what led there are its last words
+                        raise BootError(reason, self._child.read_last_words())
 
     def leave(self, within_s: float) -> None:
         """Have the worker drain, its application shut down; raises BootError with what was wrong with that."""
         self._child.lifeline.close()
         if not self._has_ended(within_s):
             raise BootError(
-                f"it boots, but does not leave within timeouts.graceful and kill; it is here:\n{self._abort()}"
+                "it boots, but does not leave within timeouts.graceful and kill; it is here:", self._abort()
             )
         how = self._how_it_ended()
         if how != "with code 0":
-            raise BootError(f"it boots, but leaves {how}")
+            raise BootError(f"it boots, but leaves {how}", self._child.read_last_words())
 
     def end(self) -> None:
         """Reap the worker, which may take a moment to leave by itself."""
@@ -136,7 +141,8 @@ class _Trial:
         if not self._has_ended(_LEAVING_S):
             return "or closed its lifeline"
         end = os.waitid(os.P_PIDFD, self._process, os.WEXITED | os.WNOWAIT)
+        if end and end.si_code == os.CLD_EXITED and end.si_status == wire.CUT_OFF:
+            return "because the application closed its line to the master, as os.closerange() does"
         if end is None or end.si_code == os.CLD_EXITED:
             return f"with code {end.si_status if end else 'unknown'}"
-        words = self._child.read_last_words()
-        return f"by {signal.Signals(end.si_status).name}" + (f":\n{words}" if words else "")
+        return f"by {signal.Signals(end.si_status).name}"

@@ -21,6 +21,7 @@ from asgid.master import handover
 from asgid.master.handover import Handover
 from asgid.master.spawn import SIGNALS, Death
 from asgid.master.steps import EndTrial, UpgradeRefused
+from asgid.master.trial import VERDICT
 
 #: Names the descriptor of the handover to the program that is executed.
 VARIABLE = "ASGID_HANDOVER"
@@ -113,10 +114,11 @@ class Successor:
             self._told = self._printed.decode(errors="replace").strip()
             return f"{self.name} ended its trial without a receipt for the handover: it is not an asgid that can go on"
         how = f"exited with code {death.status}" if death.status > 0 else f"was ended by signal {-death.status}"
-        # A check says what is wrong in its first lines; a traceback, and argparse, in the last.
+        # A fault of the settings is named in the first lines, one of a boot beside the verdict, another in the last.
         self._told = self._printed.decode(errors="replace").strip()
         lines = self._told.splitlines()
-        gist = lines[:2] if death.status in (ExitCode.CONFIG, ExitCode.NO_WORKER) else lines[-1:]
+        verdict = [line for line in lines if VERDICT in line] if death.status == ExitCode.NO_WORKER else []
+        gist = verdict or (lines[:2] if death.status == ExitCode.CONFIG else lines[-1:])
         return ": ".join([f"its trial {how}", *map(str.strip, gist)])
 
     def refused(self, step: UpgradeRefused) -> None:

@@ -1,12 +1,17 @@
-""" "module:attr" -> an application, ready to be served. What is missing is said by part, as BootError."""
+""" "module:attr" -> an application, ready to be served. BootError names the part that is missing.
+
+A hint in a message works when it is typed as printed.
+"""
 
 import importlib
 import inspect
 import os
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
@@ -14,12 +19,9 @@ from types import ModuleType
 
 from asgid.config import Config
 from asgid.errors import BootError
-from asgid.worker.failure import said
-from asgid.worker.interface import Loaded, adapted, named
-
-#: What stands in each traceback of an import, and is nobody's fault.
-_MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__), __file__)
-_STANDARD_LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
+from asgid.guess import Guess, application_in, is_factory_name
+from asgid.worker.failure import Home, frames_of, place_of, said
+from asgid.worker.interface import FACTORY, Loaded, adapted, is_application, named
 
 
 def load(config: Config) -> Loaded:
@@ -35,10 +37,11 @@ def load(config: Config) -> Loaded:
         sys.path.insert(0, os.getcwd())  # "." may be a directory that was removed since the start, and has no name
     except OSError as error:
         raise BootError(f"app.directory: {settings.directory!r}: {error.strerror}") from error
+    home = Home.of(settings.target)
     module_name, _, path = settings.target.partition(":")
-    found = _attribute(_module(module_name), path)
+    found = _attribute(_module(module_name, path, home), path, home)
     if settings.factory:
-        found = _made(found, settings.target)
+        found = _made(found, settings.target, home)
     if not callable(found):
         name = named(settings.target, config)
         raise BootError(f"app.target: {name} is {_kind(found)}, which cannot be called{_inside(found)}")
@@ -48,22 +51,63 @@ def load(config: Config) -> Loaded:
 # The module
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str, path: str, home: Home) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise BootError(f"app.target: {_no_module(error.name, error)}") from error
-        is_own = name.partition(".")[0] == str(error.name).partition(".")[0]
-        fault = "does not exist" if is_own else "is not installed"
-        raise BootError(
-            f'app.target: "{name}" imports "{error.name}", which {fault} ({_where(error)}){_unread(str(error.name))}'
-        ) from error
+        missing = _missing(error)
+        if not missing:
+            raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
+        if name == missing or name.startswith(f"{missing}."):
+            raise BootError(f"app.target: {_no_module(missing, path, error, home)}") from error
+        raise BootError(f'app.target: "{name}" {_needs(name, missing, error, home)}') from error
     except BaseException as error:  # whatever an import may do
-        place = _where(error, f'in "{_unfinished(name)}"')
-        raise BootError(
-            f'app.target: importing "{name}" failed: {said(error)} ({place}){_package(name, error)}'
-        ) from error
+        raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
+
+
+def _failed(name: str, path: str, error: BaseException, home: Home) -> str:
+    place = _where(error, home, f'in "{_unfinished(name)}"')
+    return f'importing "{name}" failed: {said(error)} ({place}){_package(name, path, error)}'
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """Return the module that Python did not find, "" if the error has other words than Python's: those are shown."""
+    with suppress(BaseException):  # it may be of the application's own class, and fail at anything
+        if isinstance(error.name, str) and str(error).startswith(f"No module named {error.name!r}"):
+            return error.name
+    return ""
+
+
+def _needs(name: str, missing: str, error: ModuleNotFoundError, home: Home) -> str:
+    """Describe a module that is imported by the application, or by a library: the name may be in its settings then."""
+    is_own = name.partition(".")[0] == missing.partition(".")[0]
+    fault = "does not exist" if is_own else "is not installed"
+    hint = _unread(missing)
+    importer, place = next(reversed(frames_of(error)), None), place_of(error, home)
+    if importer is None or place is None or (importer.filename, importer.lineno) == (place.filename, place.lineno):
+        return f'imports "{missing}", which {fault} ({_where(error, home)}){_near_module(missing) or hint}'
+    if naming := _naming(missing, error, home):
+        return f'needs "{missing}", which {fault} ({naming} names it){_near_module(missing) or hint}'
+    way = f"{_at(importer)} imports it, called from {_at(place)}"
+    return f'needs "{missing}", which {fault} ({way}){hint}'
+
+
+def _naming(missing: str, error: BaseException, home: Home) -> str:
+    """Return the place that gives a library the name to import: a line of the application, or the environment."""
+    files = [frame.filename for frame in frames_of(error)]
+    files += [file for module in [*sys.modules.values()] if isinstance(file := _file(module), str)]
+    quoted = re.compile(rf"""["']{re.escape(missing)}(?:[.:][\w.:]*)?["']""")
+    for file in dict.fromkeys(filter(home.holds, files)):
+        with suppress(OSError, UnicodeDecodeError):
+            for number, line in enumerate(Path(file).read_text().splitlines(), 1):
+                if quoted.search(line):
+                    return f"{file}:{number}"
+    variable = next((key for key, value in os.environ.items() if f"{value}.".startswith(f"{missing}.")), "")
+    return f"{variable} in the environment" if variable else ""
+
+
+def _file(module: object) -> object:
+    return vars(module).get("__file__") if isinstance(module, ModuleType) else None
 
 
 def _unfinished(name: str) -> str:
@@ -72,19 +116,29 @@ def _unfinished(name: str) -> str:
     return next((each for each in parts if each not in sys.modules), name)
 
 
-def _no_module(name: str, error: ModuleNotFoundError) -> str:
-    """Say where it was looked for; a module that is no package has nothing in it."""
-    parent, _, last = name.rpartition(".")
+def _no_module(name: str, path: str, error: ModuleNotFoundError, home: Home) -> str:
+    """Describe where it was looked for; a module that is not a package has nothing in it."""
+    parent = name.rpartition(".")[0]
     if not parent:
-        near = _meant(last, (each.name for each in pkgutil.iter_modules([os.getcwd()])))
-        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{near or _unread(name)}'
+        hint = _near_module(name, path) or _unread(name)
+        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{hint}'
     package = sys.modules.get(parent)
     if package is None:  # it was the package itself that asked for it, and failed with it
-        return f'there is no module "{name}" ({_where(error)})'
+        return f'there is no module "{name}" ({_where(error, home)})'
     if not hasattr(package, "__path__"):
-        return f'there is no module "{name}": "{parent}" is {_place(package)}, and no package'
-    near = _meant(last, (each.name for each in pkgutil.iter_modules(package.__path__)), f"{parent}.")
-    return f'there is no module "{name}" in {", ".join(package.__path__)}{near or _unread(name)}'
+        return f'there is no module "{name}": "{parent}" is {_place(package)}, not a package'
+    return f'there is no module "{name}" in {", ".join(package.__path__)}{_near_module(name, path) or _unread(name)}'
+
+
+def _near_module(name: str, path: str = "") -> str:
+    """Return a question for a module with a name like it, of the application's directory or of the same package; `path`
+    is what a target names in it.
+    """
+    parent, _, last = name.rpartition(".")
+    places = getattr(sys.modules.get(parent), "__path__", None) if parent else [os.getcwd()]
+    near = _near(last, (each.name for each in pkgutil.iter_modules(places)), 0.7) if places else ""
+    whole = f"{parent}.{near}" if parent else near
+    return f'; did you mean "{f"{whole}:{path}" if path else whole}"?' if near else ""
 
 
 def _unread(name: str) -> str:
@@ -107,55 +161,93 @@ def _barrier(place: str) -> str:
     return ""
 
 
-def _package(name: str, error: BaseException) -> str:
+def _package(name: str, path: str, error: BaseException) -> str:
     """Return a hint where a module was taken out of its package: then its relative imports lead nowhere."""
     if not (isinstance(error, ImportError) and "no known parent package" in said(error)):
         return ""
     above, package = os.path.split(os.getcwd())
-    return f'; it is part of a package: write target = "{package}.{name}:..." and directory = "{above}" in [app]'
+    return f'; it is part of a package: write target = "{package}.{name}:{path}" and directory = "{above}" in [app]'
 
 
 # The attribute
 
 
-def _attribute(module: ModuleType, path: str) -> object:
+def _attribute(module: ModuleType, path: str, home: Home) -> object:
     found, known = module, module.__name__
     for number, name in enumerate(path.split(".")):
         try:
             found = getattr(found, name)
         except AttributeError as error:
-            raise BootError(f"app.target: {_no_attribute(found, known, name)}") from error
+            rest = ".".join(path.split(".")[number + 1 :])
+            raise BootError(f"app.target: {_no_attribute(found, known, name, rest)}") from error
         except BaseException as error:  # a property, or a module's own __getattr__, may do anything
-            raise BootError(f'app.target: reading "{name}" failed: {said(error)} ({_where(error)})') from error
+            raise BootError(f'app.target: reading "{name}" failed: {said(error)} ({_where(error, home)})') from error
         known += f"{'.' if number else ':'}{name}"
     return found
 
 
-def _no_attribute(found: object, known: str, name: str) -> str:
-    """Say what there is instead: a module of that name, a name like it, or nothing at all in a plain directory."""
+def _no_attribute(found: object, known: str, name: str, rest: str) -> str:
+    """Describe what there is instead: a module of that name, the only application, a name like it, or nothing at all in
+    a plain directory. `rest` is what follows the name in the target.
+    """
     if not isinstance(found, ModuleType):
-        return f'there is no "{name}" in "{known}"{_meant(name, dir(found))}'
-    if hasattr(found, "__path__") and find_spec(f"{found.__name__}.{name}"):
-        return f'"{name}" is a module of the package "{known}": write "{known}.{name}:..."'
+        near = _near(name, dir(found))
+        return f'there is no "{name}" in "{known}"' + (f'; did you mean "{known}.{near}"?' if near else "")
+    spec = find_spec(f"{found.__name__}.{name}") if hasattr(found, "__path__") else None
+    if spec:
+        file = Path(spec.origin) if spec.origin else None
+        return f'"{name}" is a module of the package "{known}"; {_written(f"{known}.{name}", file, rest)}'
     if hasattr(found, "__path__") and found.__file__ is None:
-        return (
-            f'there is no "{name}" in {", ".join(found.__path__)}, a folder without __init__.py: '
-            f'name a module in it, as "{known}.module:{name}"'
-        )
-    return f'there is no "{name}" in {_place(found)}{_meant(name, dir(found))}'
+        folders = ", ".join(found.__path__)
+        modules = [
+            each.name for each in pkgutil.iter_modules(found.__path__) if each.name in ("asgi", "app", "main", name)
+        ]
+        guesses = [(each, _guess(folders, each)) for each in modules]
+        meant = next((f'; did you mean "{known}.{each}:{guess}"?' for each, guess in guesses if guess), "")
+        return f'there is no "{name}" in {folders}, a folder without __init__.py{meant or ": name a module in it"}'
+    return f'there is no "{name}" in {_place(found)}{_other(found, name)}'
+
+
+def _guess(folder: str, module: str) -> str:
+    guess = application_in(Path(folder, f"{module}.py"))
+    return guess.attribute if guess and not guess.is_factory else ""
+
+
+def _written(module: str, file: Path | None, attribute: str = "") -> str:
+    """Return how to name the application in a module that may not be imported yet."""
+    guess = Guess(attribute) if attribute else application_in(file) if file else None
+    if guess is None:
+        return f'name what is in it, after "{module}:"'
+    return f'write "{module}:{guess.attribute}"' + (f" and {FACTORY}" if guess.is_factory else "")
+
+
+def _other(module: ModuleType, name: str) -> str:
+    """Return a question for what was meant in a module: (1) an application with a name like it, (2) its only
+    application, (3) its only factory, (4) anything with a name like it.
+    """
+    there = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+    served = [key for key, value in there.items() if is_application(value, module.__name__)]
+    made = [key for key, value in there.items() if is_factory_name(key) and inspect.isfunction(value)]
+    if meant := _near(name, served) or (served[0] if len(served) == 1 else ""):
+        return f'; did you mean "{module.__name__}:{meant}"?'
+    if not served and len(made) == 1:
+        return f'; did you mean "{module.__name__}:{made[0]}" and {FACTORY}?'
+    near = _near(name, dir(module))
+    return f'; did you mean "{module.__name__}:{near}"?' if near else ""
 
 
 def _inside(found: object) -> str:
     if not isinstance(found, ModuleType):
         return ""
-    name = next((each for each in ("application", "app") if callable(getattr(found, each, None))), "...")
-    return f': name what is in it, as "{found.__name__}:{name}"'
+    file = _file(found)
+    name = next((each for each in ("application", "app") if callable(getattr(found, each, None))), "")
+    return f"; {_written(found.__name__, Path(file) if isinstance(file, str) else None, name)}"
 
 
 # The factory
 
 
-def _made(factory: object, target: str) -> object:
+def _made(factory: object, target: str, home: Home) -> object:
     if not callable(factory):
         raise BootError(
             f'app.target: "{target}" is {_kind(factory)}, which cannot be called, '
@@ -165,7 +257,7 @@ def _made(factory: object, target: str) -> object:
     try:
         return factory()
     except BaseException as error:
-        raise BootError(f'app.target: the factory "{target}" failed: {said(error)} ({_where(error)})') from error
+        raise BootError(f'app.target: the factory "{target}" failed: {said(error)} ({_where(error, home)})') from error
 
 
 def _check_factory(factory: Callable[..., object], target: str) -> None:
@@ -174,7 +266,7 @@ def _check_factory(factory: Callable[..., object], target: str) -> None:
     except TypeError as error:  # async or not: an application is mostly async
         raise BootError(
             f'app.target: the factory "{target}" takes arguments, and is called without any ({error}); '
-            "is it the application? then remove app.factory"
+            "is it the application? then leave app.factory out"
         ) from error
     except ValueError:  # of C code
         return
@@ -196,29 +288,22 @@ def _kind(found: object) -> str:
     return "None" if found is None else f"of type {type(found).__name__}"
 
 
-def _meant(name: str, there: Iterable[str], prefix: str = "") -> str:
+def _near(name: str, there: Iterable[str], likeness: float = 0.6) -> str:
+    """Return the name that is most like it, "" if there is none."""
     try:
         from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
     except ImportError:  # it lies in a Python that `process.user` may not read
         return ""
-    near = get_close_matches(name, there, n=1)
-    return f'; did you mean "{prefix}{near[0]}"?' if near else ""
+    return next(iter(get_close_matches(name, there, 1, likeness)), "")
 
 
-def _where(error: BaseException, unknown: str = "no place known") -> str:
-    """Return the last line of the application's own that led to the error, which a library may have raised: (1) in the
-    working directory, (2) in what is no library, (3) in anything.
-    """
+def _where(error: BaseException, home: Home, unknown: str = "no place known") -> str:
+    """Return the last line of the application's own that led to the error, or the line that is not Python."""
     if isinstance(error, SyntaxError) and isinstance(file := error.filename, str) and file and file[0] != "<":
         return f"{file}:{error.lineno}"
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(_MACHINERY)]
-    own = [each for each in frames if not _is_library(each.filename)]
-    here = [each for each in own if each.filename.startswith(os.path.join(os.getcwd(), ""))]
-    known = here or own or frames
-    return f"{known[-1].filename}:{known[-1].lineno}" if known else unknown
+    place = place_of(error, home)
+    return _at(place) if place else unknown
 
 
-def _is_library(file: str) -> bool:
-    """Whether others wrote it. An environment may lie in the working directory, and a frozen module has no file."""
-    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
-    return is_installed or file.startswith(("<", _STANDARD_LIBRARY))
+def _at(place: traceback.FrameSummary) -> str:
+    return f"{place.filename}:{place.lineno}"

@@ -4,8 +4,12 @@ Its objects are its own, and to show one may fail like all that it does. So noth
 named by its type, and by what showing it raised.
 """
 
+import importlib
+import os
 import traceback
 from asyncio import CancelledError, current_task
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import takewhile
 from types import FrameType
 
@@ -14,6 +18,14 @@ _OURS = __file__.removesuffix("worker/failure.py")
 
 #: How much of an error's message is shown: pydantic's names a field in its second line, and may name all of them.
 _SAID_CHARACTERS = 300
+#: How much of a traceback is shown. The first cause is at its start and the last error at its end: the middle is cut.
+_FIRST_CHARACTERS, _LAST_CHARACTERS = 3000, 9000
+#: How many calls of libraries are shown after the application's last call: they name the fault more precisely.
+_LIBRARY_CALLS = 3
+#: What stands in each traceback of an import, and is not at fault.
+_MACHINERY = ("<frozen importlib", os.path.dirname(importlib.__file__), _OURS)
+_SKIPPED = "<skipped>"
+_STANDARD_LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
 #: Calls within calls that are looked at: as many as Python lets wait for each other, and a __getattr__ may invent more.
 _DEEPEST = 1000
 
@@ -39,6 +51,114 @@ def stack_of(error: BaseException, ours: int = 0) -> str:
     except BaseException as unreadable:  # noqa: BLE001 - a SyntaxError whose offset is no number, a __dir__ that exits
         name, why = type(error).__name__, type(unreadable).__name__
         return "".join([*traceback.format_tb(trace), f"{name}, which cannot be shown: {why}"])
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the files of an application are: below a directory, or in a package that may be installed as a library."""
+
+    directory: str
+    package: str = ""
+
+    @classmethod
+    def of(cls, target: str) -> "Home":
+        """Return the home of the application "module:attribute" in the working directory."""
+        try:
+            directory = os.getcwd()
+        except OSError:  # it was removed
+            directory = ""
+        return cls(directory, target.partition(":")[0].partition(".")[0])
+
+    def holds(self, file: str) -> bool:
+        """Whether a file is in the directory, and not in an environment there, or in the package."""
+        is_here = bool(self.directory) and file.startswith(os.path.join(self.directory, ""))
+        return self._has_in_package(file) or (is_here and not is_library(file))
+
+    def owns(self, file: str) -> bool:
+        """Whether a file is the application's own: in its package, or not a library's."""
+        return self._has_in_package(file) or not is_library(file)
+
+    def _has_in_package(self, file: str) -> bool:
+        _, installed, rest = file.replace("dist-packages", "site-packages").rpartition(f"site-packages{os.sep}")
+        return bool(installed and self.package) and rest.partition(os.sep)[0].removesuffix(".py") == self.package
+
+
+def is_library(file: str) -> bool:
+    """Whether others wrote it. An environment may lie in the working directory, and a frozen module has no file."""
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(file.split(os.sep))
+    return is_installed or file.startswith(("<", _STANDARD_LIBRARY))
+
+
+def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the frames of an error's traceback without those of asgid and of Python's import."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
+
+
+def place_of(error: BaseException, home: Home) -> traceback.FrameSummary | None:
+    """Return the last call of the application's own that led to the error, which a library may have raised: (1) in its
+    directory, (2) in what is not a library, (3) in anything.
+    """
+    frames = frames_of(error)
+    own = [frame for frame in frames if home.owns(frame.filename)]
+    here = [frame for frame in own if home.holds(frame.filename)]
+    return next(reversed(here or own or frames), None)
+
+
+def story_of(error: BaseException, home: Home) -> str:
+    """Return an error with all its causes: of each the application's own calls, and the last calls of libraries.
+
+    Returns "" if there is nothing beyond the error's own words. A long text is cut in its middle.
+    """
+    try:
+        story = traceback.TracebackException.from_exception(error, lookup_lines=False)
+        parts = [*_parts(story)]
+        for part in parts:
+            part.stack = _Shortened.of(part.stack, home)
+        is_known = not any(part.stack for part in parts) and len(parts) == 1 and not isinstance(error, SyntaxError)
+        return "" if is_known else shortened("".join(story.format()).rstrip())
+    except BaseException:  # noqa: BLE001 - as in stack_of, which shows what can be shown
+        return shortened(stack_of(error))
+
+
+def shortened(text: str, first: int = _FIRST_CHARACTERS, last: int = _LAST_CHARACTERS, around: str = "\n") -> str:
+    """Return the first and the last characters of a text, and how many are left out between them."""
+    over = len(text) - first - last
+    return text if over <= 0 else f"{text[:first]}{around}... {over} characters are left out ...{around}{text[-last:]}"
+
+
+def _parts(story: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    """Yield an error, and what `format()` shows with it: its cause or else its context, and the errors of a group."""
+    yield story
+    above = story.__cause__ or (None if story.__suppress_context__ else story.__context__)
+    for each in (above, *(story.exceptions or ())):
+        if each is not None:
+            yield from _parts(each)
+
+
+class _Shortened(traceback.StackSummary):
+    """The frames of one error that are shown, each run of others as one line."""
+
+    @classmethod
+    def of(cls, frames: traceback.StackSummary, home: Home) -> "_Shortened":
+        told = [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
+        last_own = max((index for index, frame in enumerate(told) if home.owns(frame.filename)), default=-1)
+        shown = cls()
+        skipped = 0
+        for index, frame in enumerate(told):
+            if home.owns(frame.filename) or index > max(last_own, len(told) - 1 - _LIBRARY_CALLS):
+                if skipped:
+                    shown.append(traceback.FrameSummary(_SKIPPED, skipped, "", lookup_line=False, line=""))
+                shown.append(frame)
+                skipped = 0
+            else:
+                skipped += 1
+        return shown
+
+    def format_frame_summary(self, frame_summary: traceback.FrameSummary, **options: object) -> str:
+        if frame_summary.filename == _SKIPPED:
+            return f"  ... {frame_summary.lineno} calls in libraries\n"
+        return super().format_frame_summary(frame_summary, **options)
 
 
 def stack_inside(frame: FrameType) -> str:

@@ -64,6 +64,8 @@ _NAMED: Mapping[str, tuple[Interface, ...]] = {
 }
 #: A name of either in the call of a class's objects: they speak WSGI, and the class is none of an ASGI 2 application.
 _OF_WSGI = frozenset({"environ", "start_response"})
+#: How a hint names the setting, in a file and on the command line.
+FACTORY = "factory = true in [app] (--set app.factory=true)"
 #: How many arguments a message shows: a framework's class takes dozens.
 _SHOWN = 5
 
@@ -157,6 +159,24 @@ class _Shape:
         )
 
 
+def is_application(found: object, module: str) -> bool:
+    """Whether an object of a module is surely an application, so that a hint may name it.
+
+    A function has to be defined in that module. A class is not served itself, and one argument could mean anything.
+    """
+    try:
+        if not callable(found) or inspect.isclass(found):
+            return False
+        signature = _signature(found)
+        if signature is None or (getattr(found, "__module__", module) != module and inspect.isroutine(found)):
+            return False
+        shape = _Shape(found, signature)
+        fits = [each for each in shape.fits if each in _NAMED.get(shape.first, ("asgi3",) if shape.is_async else ())]
+    except BaseException:  # noqa: BLE001 - the object is the application's, and may fail at anything
+        return False
+    return bool(fits)
+
+
 def named(target: str, config: Config) -> str:
     """Return what messages call that which is to be served."""
     return f'what the factory "{target}" returned' if config.app.factory else f'"{target}"'
@@ -175,7 +195,7 @@ def adapted(found: Callable[..., object], target: str, config: Config) -> Loaded
         interface = _spoken(shape, name, is_made) if wanted == "auto" else _believed(wanted, shape, name, is_made)
     loaded = Loaded(ADAPTERS[interface](found, config), interface)
     if loaded.is_http_only and config.app.lifespan == "on":
-        raise BootError(f"app.lifespan: {name} speaks {interface}, which has no lifespan; remove the line")
+        raise BootError(f"app.lifespan: {name} speaks {interface}, which has no lifespan; leave app.lifespan out")
     return loaded
 
 
@@ -191,10 +211,11 @@ def _spoken(shape: _Shape, name: str, is_made: bool) -> Interface:
     is_three = fits[0] == "asgi3" and not shape.has_settings
     if shape.first in _NAMED or is_three or "consumer" not in fits:
         return fits[0]
-    choices = [f'interface = "{each}" if it takes {_TAKES[each]}' for each in fits]
+    choices = [(f'interface = "{each}"', f"interface={each}", f"takes {_TAKES[each]}") for each in fits]
     if shape.takes(0) and not shape.is_async and not is_made:
-        choices.append("factory = true if it makes the application")
-    raise BootError(f"app.target: {name} {shape}, which could mean anything: write in [app] {', or '.join(choices)}")
+        choices.append(("factory = true", "factory=true", "makes the application"))
+    ways = ", or ".join(f"{line} (--set app.{option}) if it {means}" for line, option, means in choices)
+    raise BootError(f"app.target: {name} {shape}, which could mean anything: write in [app] {ways}")
 
 
 def _believed(wanted: Interface, shape: _Shape, name: str, is_made: bool) -> Interface:
@@ -209,9 +230,9 @@ def _hint(shape: _Shape, is_made: bool) -> str:
     if is_made:
         return "; let the factory return an object of it" if shape.is_class else ""
     if shape.is_class:
-        made = ", or set app.factory = true to have one made" if shape.takes(0) else ", or a factory"
+        made = f", or write {FACTORY} to have one made" if shape.takes(0) else ", or a factory"
         return f"; name an object of it{made}"
-    return "; is it a factory? then set app.factory = true" if shape.takes(0) else ""
+    return f"; is it a factory? then write {FACTORY}" if shape.takes(0) else ""
 
 
 def _signature(found: Callable[..., object]) -> inspect.Signature | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -18,6 +19,7 @@ class Lifeline:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._inode = os.fstat(fd).st_ino
         self._decoder = wire.from_master()
 
     def end_with_master(self, within_s: float) -> None:
@@ -31,13 +33,23 @@ class Lifeline:
         if self._is_cut():  # the master died before the kernel was asked, and no signal comes any more
             signal.raise_signal(_MASTER_DIED)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the application has closed this end: the number may be another file's by now."""
+        try:
+            return os.fstat(self._socket.fileno()).st_ino != self._inode
+        except OSError:
+            return True
+
     def send(self, message: wire.FromWorker) -> None:
         """Send a message to the master, if it is still there."""
-        is_blocking = self._socket.getblocking()
-        self._socket.setblocking(True)
         with suppress(OSError):
-            self._socket.sendall(wire.encode(message))
-        self._socket.setblocking(is_blocking)
+            is_blocking = self._socket.getblocking()
+            self._socket.setblocking(True)
+            try:
+                self._socket.sendall(wire.encode(message))
+            finally:
+                self._socket.setblocking(is_blocking)
 
     def listen(
         self,

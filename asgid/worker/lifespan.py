@@ -16,6 +16,8 @@ from asgid.worker.service import Application, Event
 
 #: The version of the lifespan specification, which is counted by itself.
 SPEC_VERSION = "2.0"
+#: How long an application that sent why its startup failed may take to raise it, too.
+_RAISES_WITHIN_S = 0.1
 
 
 class _Phase(Enum):
@@ -39,6 +41,7 @@ class Lifespan:
         self._stop = asyncio.Event()
         self._answered = asyncio.Event()
         self._failure: str | None = None
+        self._error: BaseException | None = None  # what the application raised in its startup
         self._task: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
@@ -48,7 +51,12 @@ class Lifespan:
         self._task = asyncio.create_task(self._run(), name="lifespan")
         await self._answered.wait()
         if self._failure is not None:
-            raise BootError(f"lifespan startup failed: {self._failure}")
+            # Frameworks send why they failed and then raise it: the exception has the causes.
+            await asyncio.wait([self._task], timeout=_RAISES_WITHIN_S)
+            # Starlette gives a whole traceback as its reason, whose last line names the fault.
+            *above, reason = str(self._failure).strip().splitlines() or [""]
+            story = failure.shortened(str(self._failure)) if above else ""
+            raise BootError(f"lifespan startup failed: {reason.strip()}", story) from self._error
 
     async def shutdown(self, within: float) -> None:
         """Let the application end, in at most `within` seconds; what goes wrong is logged and holds nothing up."""
@@ -88,6 +96,9 @@ class Lifespan:
             self._answered.set()
 
     def _on_error(self, error: BaseException) -> None:
+        is_starting = self._phase in (_Phase.SILENT, _Phase.STARTING)
+        if is_starting:  # it is shown by the border of the process, below why the worker does not boot
+            self._error = error
         if self._failure is not None:  # it has said so already, and then raised it again
             return
         said = failure.said(error)
@@ -96,7 +107,8 @@ class Lifespan:
             return
         if self._phase is not _Phase.STOPPED:
             self._failure = said
-        self._log.error("application failed in its lifespan", stack=failure.stack_of(error, ours=1))
+        if not is_starting:
+            self._log.error("application failed in its lifespan", stack=failure.stack_of(error, ours=1))
 
     def _unsupported(self, why: str) -> None:
         self._is_supported, self.state = False, None

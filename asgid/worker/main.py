@@ -5,7 +5,9 @@ import faulthandler
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from time import monotonic
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 #: What asyncio's own loop says when it accepts nobody for a second, and uvloop does not: it sends them away.
 _NO_DESCRIPTOR = "socket.accept() out of system resource"
 
+#: Modules that replace threads, sockets and signals of the standard library, on which the event loop is built.
+_PATCHERS = ("gevent.monkey", "eventlet.patcher")
+
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
@@ -61,9 +66,30 @@ def main(assignment: Assignment) -> int:
             worker.boot(runner.get_loop())
             runner.run(worker.live())
     except BootError as error:
-        lifeline.send(wire.Failed(str(error)[: wire.REASON_CHARACTERS]))
-        return int(ExitCode.NO_WORKER)
+        cause = error.__cause__
+        story = failure.story_of(cause, failure.Home.of(assignment.config.app.target)) if cause else ""
+        return _tell(assignment, lifeline, str(error), story or error.story, ExitCode.NO_WORKER)
+    except BaseException as error:  # noqa: BLE001 - the border of the process
+        patched = next(
+            (f"; {name} has patched what asgid uses: serve without it" for name in _PATCHERS if name in sys.modules), ""
+        )
+        reason, stack = f"the worker failed: {failure.said(error)}{patched}", failure.stack_of(error)
+        return _tell(assignment, lifeline, reason, failure.shortened(stack), ExitCode.INTERNAL)
     return int(ExitCode.OK)
+
+
+def _tell(assignment: Assignment, lifeline: Lifeline, reason: str, story: str, code: int) -> int:
+    """Give the master the reason in one line, and as the last words what led to it. Returns the exit code."""
+    if lifeline.is_closed:
+        print(f"{reason}\n{story}", file=sys.stderr)  # noqa: T201 - nothing else is left
+        return wire.CUT_OFF
+    half = wire.REASON_CHARACTERS // 2 - 50
+    lifeline.send(wire.Failed(failure.shortened(reason, half, half, around=" ")))
+    with suppress(OSError):  # the application may have closed it, or have the number for a file of its own
+        if os.readlink(f"/proc/self/fd/{assignment.last_words_fd}").startswith("/memfd:asgid-"):
+            os.ftruncate(assignment.last_words_fd, 0)
+            os.pwrite(assignment.last_words_fd, story.encode("utf-8", "backslashreplace"), 0)
+    return code
 
 
 class Worker:
@@ -100,6 +126,9 @@ class Worker:
         loop.set_exception_handler(self._on_loop_error)
         asyncio.set_event_loop(loop)
         self._loaded = self._load()
+        if self._lifeline.is_closed:
+            target = self._config.app.target
+            raise BootError(f"app.target: importing {target!r} closed descriptors of asgid, as os.closerange() does")
 
     async def live(self) -> None:
         """Start what has booted, serve until told to leave, drain. Raises BootError."""

@@ -205,6 +205,124 @@ def test_a_missing_module_inside_the_application_shows_where(file: Path, tmp_pat
     assert "incomplete.py" in done.stderr
 
 
+# What led to a failed start
+
+CHAIN = """
+def connect():
+    open("/no/such/database")
+
+def setup():
+    try:
+        connect()
+    except OSError as error:
+        raise RuntimeError("the shop is closed") from error
+"""
+AT_IMPORT = f"{CHAIN}\nsetup()\n"
+IN_STARTUP = f"""{CHAIN}
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        setup()
+"""
+#: As Starlette does: the reason is a whole traceback.
+IN_ITS_REASON = f"""{CHAIN}
+import traceback
+async def application(scope, receive, send):
+    await receive()
+    try:
+        setup()
+    except RuntimeError:
+        await send({{"type": "lifespan.startup.failed", "message": traceback.format_exc()}})
+        raise
+"""
+IN_A_FACTORY = f"{CHAIN}\ndef application(): setup()\n"
+STORY = [
+    "Traceback (most recent call last):",
+    "in connect",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/database'",
+    "The above exception was the direct cause of the following exception:",
+    "RuntimeError: the shop is closed",
+]
+FAILS = {
+    "at import": (AT_IMPORT, {}, 'importing "broken" failed: RuntimeError: the shop is closed ('),
+    "in the startup": (IN_STARTUP, {"lifespan": "on"}, "lifespan startup failed: RuntimeError: the shop is closed"),
+    "in the startup, with a traceback for a reason": (
+        IN_ITS_REASON,
+        {},
+        "lifespan startup failed: RuntimeError: the shop is closed",
+    ),
+    "in the factory": (
+        IN_A_FACTORY,
+        {"factory": True},
+        'the factory "broken:application" failed: RuntimeError: the shop is closed (',
+    ),
+}
+
+
+def assert_is_told_last(text: str, sentence: str) -> None:
+    """The sentence, then the application's calls and all causes, once, and nothing after them."""
+    story = text[text.rindex(sentence) + len(sentence) :]
+    places = [story.find(line) for line in STORY]
+
+    assert -1 not in places, text
+    assert places == sorted(places), text
+    assert text.rstrip().endswith(STORY[-1]), text
+    assert text.count(STORY[2]) == 1, text
+    assert "asgid/worker" not in text
+
+
+@pytest.mark.parametrize(("source", "app", "sentence"), FAILS.values(), ids=FAILS.keys())
+def test_what_led_to_a_failed_start_comes_last_and_once(
+    file: Path, tmp_path: Path, source: str, app: dict[str, object], sentence: str
+) -> None:
+    """At a start, as text and as JSON, and in a check: what a reader of a terminal sees is the end."""
+    (tmp_path / "broken.py").write_text(source)
+    app = {"target": "broken:application", "directory": str(tmp_path), **app}
+    file.write_text(toml(merged(DEFAULTS, {"app": app, "log": {"format": "text"}})))
+
+    started = asgid("-c", str(file))
+    checked = asgid("check", "-c", str(file), "--boot")
+    told = json.loads(asgid("-c", str(file), "--set", "log.format=json").stderr.splitlines()[-1])
+
+    assert (started.returncode, checked.returncode) == (3, 3)
+    assert_is_told_last(started.stderr, sentence.replace('"', '\\"'))
+    assert_is_told_last(checked.stderr, sentence)
+    assert told["event"] == "cannot start: no worker became ready"
+    assert_is_told_last(f"{told['problem']}\n{told['stack']}", sentence)
+
+
+CHANGES_WHAT_ASGID_NEEDS = {
+    "all descriptors are closed": (
+        "import os\nos.closerange(3, 4096)\n",
+        "as os.closerange() does",
+    ),
+    "threads and signals are replaced": (
+        """
+import sys, types
+from asgid.worker import pulse
+sys.modules["gevent.monkey"] = types.ModuleType("gevent.monkey")
+def start(_): raise ValueError("only from the main thread")
+pulse.Pulse.start = start
+""",
+        "the worker failed: ValueError: only from the main thread; gevent.monkey has patched what asgid uses",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "words"), CHANGES_WHAT_ASGID_NEEDS.values(), ids=CHANGES_WHAT_ASGID_NEEDS.keys())
+def test_a_boot_that_fails_in_asgid_names_what_failed(file: Path, tmp_path: Path, source: str, words: str) -> None:
+    """An import that changes the process may let asgid itself fail: an exit code would not help."""
+    (tmp_path / "changes.py").write_text(f"{source}async def application(scope, receive, send): ...\n")
+    app = {"target": "changes:application", "directory": str(tmp_path)}
+    file.write_text(toml(merged(DEFAULTS, {"app": app})))
+
+    started = asgid("-c", str(file))
+
+    assert started.returncode == 3
+    assert words in json.loads(started.stderr.splitlines()[-1])["problem"]
+    assert words in asgid("check", "-c", str(file), "--boot").stderr
+
+
 # The commands
 
 

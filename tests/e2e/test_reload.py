@@ -100,6 +100,26 @@ def test_a_reload_takes_the_new_settings(start: Start) -> None:
     assert daemon.status()["generation"] == verdict["generation"]
 
 
+def test_a_failed_reload_shows_once_what_led_to_it(start: Start, tmp_path: Path) -> None:
+    """With its verdict: the application's calls and all causes. The endpoint shows the one line only."""
+    (tmp_path / "broken.py").write_text(
+        "def connect():\n    try:\n        open('/no/such/database')\n"
+        "    except OSError as error:\n        raise RuntimeError('the shop is closed') from error\n\nconnect()\n"
+    )
+    daemon = start(workers={"count": 1})
+
+    daemon.configure(app={"target": "broken:application", "directory": str(tmp_path)})
+    verdict = daemon.reload()
+
+    assert verdict["event"] == "reload rolled back"
+    assert "the shop is closed" in verdict["reason"]
+    assert "No such file or directory: '/no/such/database'" in verdict["stack"]
+    assert 'broken.py", line 7, in <module>\n    connect()' in verdict["stack"]
+    assert verdict["stack"].endswith("\nRuntimeError: the shop is closed")
+    assert daemon.log_text().count("/no/such/database") == 2  # the line of the source, and the error
+    assert "/no/such/database" not in daemon.probe("/status")[2]
+
+
 def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
     """After the commit nobody listens on an address that the file no longer names."""
     daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}])

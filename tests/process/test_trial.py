@@ -44,10 +44,10 @@ def trial(worker: WorkerMain, boot: str = PATIENT) -> str:
 
 
 def fault(worker: WorkerMain, boot: str = PATIENT) -> str:
-    """Return what the trial says is wrong."""
+    """Return what the trial says is wrong, and what led there."""
     with pytest.raises(BootError) as caught:
         trial(worker, boot)
-    return str(caught.value)
+    return f"{caught.value}\n{caught.value.story}".strip()
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,29 @@ FILES = {
         "import sys\nsys.path.append('environment/lib/site-packages')\n"
         "import installed_for_tests\ninstalled_for_tests.fail()\n"
     ),
+    "has_its_own_words.py": "raise ModuleNotFoundError('pip install shop[pdf]', name='weasyprint')\n",
+    "has_no_name.py": "raise ModuleNotFoundError('No module named shop')\n",
+    "reads_settings.py": "import configured, sys\nsys.path.append('environment/lib/site-packages')\n"
+    "import imports_by_name\nimports_by_name.all_of(configured.PARTS)\n",
+    "reads_the_environment.py": "import os, sys\nsys.path.append('environment/lib/site-packages')\n"
+    "import imports_by_name\nimports_by_name.all_of([os.environ['SHOP_SETTINGS']])\n",
+    "configured.py": "PARTS = [\n    'pakage.parts',\n]\n",
+    "environment/lib/site-packages/imports_by_name.py": (
+        "import importlib\ndef all_of(names): return [importlib.import_module(each) for each in names]\n"
+    ),
+    "environment/lib/site-packages/needs_another.py": "import not_installed_anywhere\n",
+    "uses_a_broken_library.py": (
+        "import sys\nsys.path.append('environment/lib/site-packages')\nimport needs_another\n"
+    ),
+    "one_of_a_kind.py": (
+        "import os\nfrom site_of_tests import Made, factory\ndef add(a, b, c): ...\nserver = Made()\nlimit = 5\n"
+    ),
+    "one_function.py": "async def handler(scope, receive, send): ...\ndef add(a, b, c): ...\n",
+    "one_of_wsgi.py": "def server(environ, start_response): ...\n",
+    "one_factory.py": "def create_app(debug=False): ...\ndef helper(): ...\n",
+    "two_of_a_kind.py": "from site_of_tests import Made\nfirst = Made()\nsecond = Made()\n",
+    f"broken_extension{EXTENSION_SUFFIXES[0]}": "not a shared object",
+    "uses_an_extension.py": "import os\nimport broken_extension\n",
     "package/__init__.py": "",
     "package/asgi.py": f"from . import parts\nfrom .parts import name\n{APPLICATION}",
     "package/parts.py": "name = 'parts'\n",
@@ -172,15 +196,15 @@ def test_the_directory_and_the_environment_are_there_before_the_import(directory
 FACTORY = {"factory": True}
 MISSING = {
     "no module": ("no_such_module:app", {}, r'no module "no_such_module" in /.* or on sys\.path$'),
-    "no module, but one like it": ("pakage:app", {}, r'did you mean "package"\?$'),
+    "no module, but one like it": ("pakage:app", {}, r'did you mean "package:app"\?$'),
     "no module in a package": (
         "package.agsi:app",
         {},
-        r'no module "package\.agsi" in /.*/package; did you mean "package\.asgi"\?$',
+        r'no module "package\.agsi" in /.*/package; did you mean "package\.asgi:app"\?$',
     ),
     "no module in a plain directory": ("plain.xyz:app", {}, r'no module "plain\.xyz" in /.*/plain$'),
-    "no package": ("site_of_tests.sub:app", {}, r'"site_of_tests" is /.*/site_of_tests\.py, and no package'),
-    "no package, but Python itself": ("sys.sub:app", {}, r'"sys" is a module of Python itself, and no package$'),
+    "no package": ("site_of_tests.sub:app", {}, r'"site_of_tests" is /.*/site_of_tests\.py, not a package'),
+    "no package, but Python itself": ("sys.sub:app", {}, r'"sys" is a module of Python itself, not a package$'),
     "a module that its own package asks for": (
         "asks_for_itself.parts:app",
         {},
@@ -195,6 +219,54 @@ MISSING = {
         "imports_by_the_way:app",
         {},
         r'"imports_by_the_way" imports "not_installed_anywhere", .* \(.*imports_what_is_missing\.py:2\)',
+    ),
+    "words of its own": (
+        "has_its_own_words:app",
+        {},
+        r'importing "has_its_own_words" failed: ModuleNotFoundError: pip install shop\[pdf\] \(.*_words\.py:1\)$',
+    ),
+    "a module without a name": (
+        "has_no_name:app",
+        {},
+        r'importing "has_no_name" failed: ModuleNotFoundError: No module named shop \(.*/has_no_name\.py:1\)$',
+    ),
+    "what a library imports by the application's settings": (
+        "reads_settings:app",
+        {},
+        r'"reads_settings" needs "pakage", which is not installed \(/.*/configured\.py:2 names it\); .* "package"\?$',
+    ),
+    "what a library imports by the environment": (
+        "reads_the_environment:app",
+        {"env": {"SHOP_SETTINGS": "shop.production"}},
+        r'needs "shop", which is not installed \(SHOP_SETTINGS in the environment names it\)$',
+    ),
+    "what a library imports": (
+        "uses_a_broken_library:app",
+        {},
+        r'needs "not_installed_anywhere", .* \(.*/needs_another\.py:1 imports it, called from /.*/uses_a_brok.*:3\)$',
+    ),
+    "the only object that can be served": (
+        "one_of_a_kind:app",
+        {},
+        r'there is no "app" in /.*/one_of_a_kind\.py; did you mean "one_of_a_kind:server"\?$',
+    ),
+    "the only function that can be served": ("one_function:app", {}, r'; did you mean "one_function:handler"\?$'),
+    "the only function that can be served, of WSGI": (
+        "one_of_wsgi:app",
+        {},
+        r'; did you mean "one_of_wsgi:server"\?$',
+    ),
+    "the only factory": (
+        "one_factory:app",
+        {},
+        r'; did you mean "one_factory:create_app" and factory = true in \[app\] \(--set app\.factory=true\)\?$',
+    ),
+    "one of two that can be served": ("two_of_a_kind:app", {}, r'there is no "app" in /.*/two_of_a_kind\.py$'),
+    "one of two that can be served, almost": ("two_of_a_kind:firs", {}, r'did you mean "two_of_a_kind:first"\?$'),
+    "an extension that cannot be loaded": (
+        "uses_an_extension:app",
+        {},
+        r'importing "uses_an_extension" failed: ImportError: .*broken_extension.* \(/.*/uses_an_extension\.py:2\)$',
     ),
     "a module of its own package": (
         "package.wrong:app",
@@ -219,7 +291,7 @@ MISSING = {
     "an error of an import that cannot be shown": (
         "cannot_say_what_it_imports:app",
         {},
-        r'imports "5", which is not installed \(.*/cannot_say_what_it_imports\.py:3\)$',
+        r"failed: Broken: it cannot be shown: TypeError \(.*/cannot_say_what_it_imports\.py:3\)$",
     ),
     "an error that cannot say where": (
         "cannot_say_where:app",
@@ -254,18 +326,22 @@ MISSING = {
     "no attribute": (
         "site_of_tests:aplication",
         {},
-        r'no "aplication" in /.*/site_of_tests\.py; did you mean "application"\?$',
+        r'no "aplication" in /.*/site_of_tests\.py; did you mean "site_of_tests:application"\?$',
     ),
     "no attribute like it": ("site_of_tests:xyz", {}, r'there is no "xyz" in /.*/site_of_tests\.py$'),
     "no attribute of Python itself": ("sys:app", {}, r'there is no "app" in a module of Python itself$'),
     "no attribute of an attribute": (
         "site_of_tests:holder.iner",
         {},
-        r'no "iner" in "site_of_tests:holder"; did you mean "inner"\?$',
+        r'no "iner" in "site_of_tests:holder"; did you mean "site_of_tests:holder\.inner"\?$',
     ),
-    "a module for an attribute": ("package:asgi", {}, r'"asgi" is a module .*: write "package\.asgi:\.\.\."$'),
-    "a dot for a colon": ("package:asgi.application", {}, r'write "package\.asgi:\.\.\."$'),
-    "a plain directory": ("plain:application", {}, r'/plain, a folder without __init__\.py: name .*"plain\.module:app'),
+    "a module for an attribute": ("package:asgi", {}, r'"asgi" is a module .*; write "package\.asgi:application"$'),
+    "a dot for a colon": ("package:asgi.application", {}, r'write "package\.asgi:application"$'),
+    "a plain directory": (
+        "plain:application",
+        {},
+        r'/plain, a folder without __init__\.py; did you mean "plain\.asgi:application"\?$',
+    ),
     "a property that fails": ("site_of_tests:instance.broken", {}, r'reading "broken" failed: KeyError: .*:\d+\)$'),
     "a property that interrupts": (
         "site_of_tests:interrupted.reading",
@@ -274,14 +350,22 @@ MISSING = {
     ),
     "not callable": ("site_of_tests:number", {}, r'"site_of_tests:number" is of type int, which cannot be called$'),
     "nothing": ("site_of_tests:nothing", {}, r'"site_of_tests:nothing" is None, which cannot be called$'),
-    "a module": ("package.asgi:parts", {}, r'is of type module, .*: name what is in it, as "package\.parts:\.\.\."$'),
+    "a module": (
+        "package.asgi:parts",
+        {},
+        r'is of type module, which cannot be called; name what is in it, after "package\.parts:"$',
+    ),
     "a method without its object": ("site_of_tests:Made.method", {}, r"a method without its object: name an instance"),
     "a class that makes applications": (
         "site_of_tests:Made",
         {},
-        r"; name an object of it, or set app\.factory = true to have one made$",
+        r"; name an object of it, or write factory = true in \[app\] \(--set app\.factory=true\) to have one made$",
     ),
-    "a factory not said to be one": ("site_of_tests:factory", {}, r"is it a factory\? then set app\.factory = true"),
+    "a factory not said to be one": (
+        "site_of_tests:factory",
+        {},
+        r"is it a factory\? then write factory = true in \[app\] \(--set app\.factory=true\)$",
+    ),
     "a factory that fails": ("site_of_tests:broken_factory", FACTORY, r"failed: ValueError: no settings \(.*:\d+\)"),
     "a factory that leaves": ("site_of_tests:leaving_factory", FACTORY, r"failed: SystemExit: 2"),
     "a factory that is interrupted": ("site_of_tests:interrupted_factory", FACTORY, r"failed: KeyboardInterrupt \("),
@@ -298,7 +382,7 @@ MISSING = {
     "a factory of what is in doubt": (
         "site_of_tests:factory_in_doubt",
         FACTORY,
-        r'returned takes request=None, which could .* interface = "consumer" if it takes message$',
+        r'returned takes request=None, which could .* interface = "consumer" .* if it takes message$',
     ),
     "a factory of a number": (
         "site_of_tests:strange_factory",
@@ -319,7 +403,7 @@ MISSING = {
     "an application said to be a factory": (
         "site_of_tests:application",
         FACTORY,
-        r"takes arguments, .* \(missing .*'scope'\); is it the application\? then remove app\.factory$",
+        r"takes arguments, .* \(missing .*'scope'\); is it the application\? then leave app\.factory out$",
     ),
     "an async factory of something": (
         "site_of_tests:async_factory_with_arguments",
@@ -373,7 +457,9 @@ def test_a_module_taken_out_of_its_package_is_told_where_it_belongs(directory):
     with pytest.raises(BootError, match=r"failed: ImportError: .*no known parent package") as caught:
         load(settings("asgi:application", directory / "package"))
 
-    assert str(caught.value).endswith(f'write target = "package.asgi:..." and directory = "{directory}" in [app]')
+    assert str(caught.value).endswith(
+        f'write target = "package.asgi:application" and directory = "{directory}" in [app]'
+    )
 
 
 @pytest.mark.parametrize("module", ["asks_what_is_frozen", "asks_the_standard_library"])
@@ -396,7 +482,7 @@ def test_the_directory_comes_before_what_else_may_be_a_library(directory, tmp_pa
 
 
 def test_where_only_a_library_is_the_place_is_in_it(directory):
-    """As for an application that is installed."""
+    """As for an application that is installed, whose package is its home."""
     sys.path.insert(0, str(directory / "environment/lib/site-packages"))
 
     with pytest.raises(BootError, match=r"of a library \(.*/site-packages/installed_for_tests\.py:1\)$"):

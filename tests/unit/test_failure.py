@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from asgid import address
-from asgid.worker.failure import said, stack_inside, stack_of, stack_within, stems_from_disconnect
+from asgid.worker.failure import (
+    Home,
+    said,
+    shortened,
+    stack_inside,
+    stack_of,
+    stack_within,
+    stems_from_disconnect,
+    story_of,
+)
 
 #: Of a SyntaxError: traceback computes with the column, which is no number here.
 NO_COLUMN: Any = ("no", ("page.html", 1, "x", "x"))
@@ -191,3 +200,157 @@ STEMS = {
 def test_what_became_of_a_disconnect_is_known(error, stems):
     """However it was wrapped, and also where errors lead to each other."""
     assert stems is stems_from_disconnect(error)
+
+
+# The story of an error
+
+
+APPLICATION = """
+def fails():
+    raise ValueError("no database")
+def with_a_cause():
+    try:
+        fails()
+    except ValueError as error:
+        raise RuntimeError("no shop") from error
+def with_a_context():
+    try:
+        fails()
+    except ValueError:
+        raise RuntimeError("no shop")
+def without_its_context():
+    try:
+        fails()
+    except ValueError:
+        raise RuntimeError("no shop") from None
+def with_a_group():
+    try:
+        fails()
+    except ValueError as error:
+        raise ExceptionGroup("two tasks", [error, KeyError("name")])
+def with_long_words():
+    try:
+        fails()
+    except ValueError as error:
+        raise RuntimeError("word " * 5000 + "end") from error
+def by_a_library():
+    import json
+    json.loads("{", parse_float=None)
+def by_deep_calls(depth=0):
+    import functools
+    library = functools.partial(by_deep_calls, depth + 1)
+    import contextlib
+    with contextlib.ExitStack() as stack:
+        stack.callback(fails)
+def no_python():
+    compile("x = (", "shop/models.py", "exec")
+def mute():
+    class MuteError(Exception):
+        def __str__(self): raise SystemExit
+    raise MuteError
+def exits():
+    raise SystemExit(3)
+def with_a_note():
+    error = ValueError("no database")
+    error.add_note("is the tunnel up?")
+    raise error
+"""
+FAILS = 'in fails\n    raise ValueError("no database")\nValueError: no database\n'
+STORIES = {
+    # the function that fails: (what the story holds, in this order; its last line)
+    "fails": ([], "ValueError: no database"),
+    "with_a_cause": ([FAILS, "was the direct cause", "line 8, in with_a_cause\n"], "RuntimeError: no shop"),
+    "with_a_context": ([FAILS, "another exception occurred", "line 13, in with_a_context\n"], "RuntimeError: no shop"),
+    "without_its_context": (["in without_its_context\n"], "RuntimeError: no shop"),
+    "with_a_group": ([FAILS, "ExceptionGroup: two tasks", "KeyError: 'name'"], "    +----"),
+    "with_long_words": ([FAILS, "line 28, in with_long_words\n", " characters are left out "], "word word end"),
+    "by_a_library": (["in by_a_library\n", "/json/decoder.py"], "json.decoder.JSONDecodeError: "),
+    "by_deep_calls": (["in by_deep_calls\n", "calls in libraries\n", FAILS[:-1]], "ValueError: no database"),
+    "no_python": (["in no_python\n", 'File "shop/models.py", line 1'], "SyntaxError: '(' was never closed"),
+    "mute": (["in mute\n"], "MuteError: <exception str() failed>"),
+    "exits": (["in exits\n"], "SystemExit: 3"),
+    "with_a_note": (["in with_a_note\n", "ValueError: no database\n"], "is the tunnel up?"),
+}
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory) -> tuple[Home, dict[str, Any]]:
+    """The functions of a module of the application's, and its home."""
+    directory = tmp_path_factory.mktemp("shop")
+    (directory / "shop.py").write_text(APPLICATION)
+    functions: dict[str, Any] = {"__name__": "shop"}
+    exec(compile(APPLICATION, str(directory / "shop.py"), "exec"), functions)
+    return Home(str(directory)), functions
+
+
+def story(home: Home, call: Any) -> str:
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001 - it is one of the application's
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        return story_of(error, home)
+    raise AssertionError("it did not fail")
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_story_of_an_error_has_its_calls_and_all_its_causes(application, name):
+    """In Python's own order, in which the last line is the error that arrived."""
+    home, functions = application
+    told = story(home, functions[name])
+    parts, last = STORIES[name]
+    places = [told.find(part) for part in parts]
+
+    assert -1 not in places, told
+    assert places == sorted(places), told
+    assert last in told.splitlines()[-1]
+    assert len(told) < 13_000
+
+
+def test_a_context_that_was_suppressed_is_not_shown(application):
+    """`raise ... from None` is the application's wish."""
+    home, functions = application
+
+    assert "no database" not in story(home, functions["without_its_context"])
+
+
+def test_of_many_calls_in_libraries_only_the_last_are_shown(application):
+    """They name the fault more precisely than the application's own line; those before them do not."""
+    home, _ = application
+    source = "def call(depth):\n    if depth: call(depth - 1)\n    else: raise KeyError('missing')\n"
+    library: dict[str, Any] = {}
+    exec(compile(source, "/opt/venv/lib/site-packages/library.py", "exec"), library)
+    own = compile("library['call'](20)\n", f"{home.directory}/shop.py", "exec")
+    told = story(home, lambda: exec(own, {"library": library}))
+
+    assert f'{home.directory}/shop.py", line 1' in told
+    assert "  ... 18 calls in libraries\n" in told
+    assert 3 == told.count("/site-packages/library.py")
+    assert told.endswith("KeyError: 'missing'")
+
+
+def test_an_application_that_is_installed_is_not_a_library():
+    """Its own calls are shown, wherever its package is."""
+    source = "def call(depth):\n    if depth: call(depth - 1)\n    else: raise KeyError('missing')\n"
+    own: dict[str, Any] = {}
+    exec(compile(source, "/opt/venv/lib/site-packages/shop/models.py", "exec"), own)
+    told = story(Home("/srv", "shop"), lambda: own["call"](5))
+
+    assert 4 == told.count('/site-packages/shop/models.py", line ')
+    assert "[Previous line repeated 2 more times]" in told  # Python shows three of the same calls
+    assert "calls in libraries" not in told
+
+
+def test_there_is_no_story_where_the_words_are_all():
+    """A module that is not there has no calls of the application's."""
+    assert "" == story_of(ModuleNotFoundError("No module named 'shop'"), Home("/srv"))
+
+
+def test_a_story_that_cannot_be_written_is_the_way_that_led_to_the_error():
+    """As of a SyntaxError whose column is not a number."""
+    assert "in raised\n" in story_of(raised(SyntaxError(*NO_COLUMN)), Home("/srv"))
+
+
+def test_a_text_that_is_too_long_keeps_both_ends():
+    """And tells how much it has lost."""
+    assert "ab\n... 22 characters are left out ...\nyz" == shortened("abcdefghijklmnopqrstuvwxyz", 2, 2)
+    assert "abcd" == shortened("abcd", 2, 2)

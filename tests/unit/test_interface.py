@@ -183,9 +183,12 @@ def test_what_is_in_doubt_says_which_lines_end_it(found, choices):
     with pytest.raises(BootError, match=r'^app\.target: "site:app" takes .*, which could mean anything') as caught:
         spoken(found)
 
-    lines = [f'interface = "{interface}" if it takes ' for interface in ("asgi3", "asgi2", "consumer", "wsgi")]
+    lines = [
+        f'interface = "{interface}" (--set app.interface={interface}) if it takes '
+        for interface in ("asgi3", "asgi2", "consumer", "wsgi")
+    ]
     assert [line for line in lines if line in str(caught.value)] == [
-        f'interface = "{choice}" if it takes ' for choice in choices
+        f'interface = "{choice}" (--set app.interface={choice}) if it takes ' for choice in choices
     ]
     assert list(choices) == [spoken(found, choice).interface for choice in choices]
 
@@ -204,7 +207,9 @@ def test_what_is_in_doubt_may_be_a_factory_where_it_needs_no_argument(found, is_
     with pytest.raises(BootError, match="which could mean anything") as caught:
         spoken(found)
 
-    assert is_said == str(caught.value).endswith(", or factory = true if it makes the application")
+    assert is_said == str(caught.value).endswith(
+        ", or factory = true (--set app.factory=true) if it makes the application"
+    )
 
 
 async def _handler(request): ...
@@ -212,7 +217,10 @@ async def _handler(request): ...
 
 def test_a_handler_of_a_framework_is_not_taken_for_a_consumer():
     """It would fail at each request; only a consumer that says so has an argument of such a name."""
-    with pytest.raises(BootError, match=r'is async and takes request, .* \[app\] interface = "consumer" if it takes'):
+    with pytest.raises(
+        BootError,
+        match=r'is async and takes request, .* interface = "consumer" \(--set app\.interface=consumer\) if it',
+    ):
         spoken(_handler)
 
     assert "consumer" == spoken(_handler, "consumer").interface
@@ -295,7 +303,7 @@ WRONG = {
     "a middleware's class of WSGI": (_OtherWsgiMiddleware, r"takes app, whose objects do not take receive, send: it"),
     "a class of ASGI applications": (
         _AsgiFramework,
-        r"objects do not take .*; name an object of it, or set app\.factory = true to have one made$",
+        r"; name an object of it, or write factory = true in \[app\] \(--set app\.factory=true\) to have one made$",
     ),
     "a class of what cannot be iterated": (_Pair, r"takes first, second, whose objects cannot be iterated: it is no"),
     "a class of many settings": (_Settings, r"class that takes a=1, b=None, \*, c='c', d=\(\), e=5, \.\.\., whose"),

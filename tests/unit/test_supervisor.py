@@ -118,7 +118,7 @@ def test_a_start_whose_first_worker_dies_is_the_end():
     steps = supervisor.exited(0, 1, 0.5)
 
     assert steps == [
-        Left(0, 1, ExitReason.BOOT_FAILED, 1, ""),
+        Left(0, 1, ExitReason.BOOT_FAILED, 1, "", has_verdict=True),
         RolledBack(1, "worker 0 exited with code 1 while it booted"),
         Quit(ExitCode.NO_WORKER),
     ]
@@ -132,7 +132,7 @@ def test_a_worker_that_says_why_it_cannot_boot_is_quoted():
     steps = supervisor.exited(0, 3, 0.5)
 
     assert steps == [
-        Left(0, 1, ExitReason.BOOT_FAILED, 3, "no module named shop"),
+        Left(0, 1, ExitReason.BOOT_FAILED, 3, "no module named shop", has_verdict=True),
         RolledBack(1, "no module named shop"),
         Quit(ExitCode.NO_WORKER),
     ]
@@ -147,7 +147,7 @@ def test_a_start_whose_first_worker_never_gets_ready_is_the_end_after_it_has_gon
     assert supervisor.tick(59.9, {}) == []
     assert supervisor.tick(60.0, {}) == [Signal(0, 1, SIGABRT, why), RolledBack(1, f"worker 0 was {why}")]
     assert supervisor.exited(0, -6, 60.1) == [
-        Left(0, 1, ExitReason.BOOT_TIMEOUT, -6, ""),
+        Left(0, 1, ExitReason.BOOT_TIMEOUT, -6, "", has_verdict=True),
         Quit(ExitCode.NO_WORKER),
     ]
 
@@ -254,7 +254,7 @@ def test_with_room_for_all_no_old_worker_goes_before_all_new_ones_serve():
     assert supervisor.tick(11.0, {}) == [Spawn(4, 2, RELOAD), Spawn(5, 2, RELOAD)]
     assert supervisor.ready(4, 11.5) == [Served(4, 2, 0.5)]
     assert supervisor.exited(5, 3, 12.0) == [
-        Left(5, 2, ExitReason.BOOT_FAILED, 3, ""),
+        Left(5, 2, ExitReason.BOOT_FAILED, 3, "", has_verdict=True),
         RolledBack(2, "worker 5 exited with code 3 while it booted"),
         drain(3, 2, ExitReason.RELOAD),
         drain(4, 2, ExitReason.RELOAD),
@@ -292,7 +292,7 @@ def test_a_canary_that_dies_is_the_end_of_the_reload_and_of_nothing_else():
     supervisor.failed(2, "no module named shop")
 
     assert supervisor.exited(2, 3, 10.5) == [
-        Left(2, 2, ExitReason.BOOT_FAILED, 3, "no module named shop"),
+        Left(2, 2, ExitReason.BOOT_FAILED, 3, "no module named shop", has_verdict=True),
         RolledBack(2, "no module named shop"),
     ]
     assert supervisor.tick(20.0, {0: 20.0, 1: 20.0}) == []
@@ -320,7 +320,7 @@ def test_a_canary_that_dies_before_it_has_settled_is_rolled_back():
     supervisor.ready(2, 10.5)
 
     assert supervisor.exited(2, -11, 11.25) == [
-        Left(2, 2, ExitReason.SIGNAL, -11, ""),
+        Left(2, 2, ExitReason.SIGNAL, -11, "", has_verdict=True),
         RolledBack(2, "worker 2 was ended by signal 11 while it served"),
     ]
     assert supervisor.tick(12.0, {}) == []
@@ -343,7 +343,7 @@ def test_a_worker_that_dies_during_the_roll_brings_the_old_generation_back():
     steps = supervisor.exited(3, 1, 11.5)
 
     assert steps[:2] == [
-        Left(3, 2, ExitReason.BOOT_FAILED, 1, ""),
+        Left(3, 2, ExitReason.BOOT_FAILED, 1, "", has_verdict=True),
         RolledBack(2, "worker 3 exited with code 1 while it booted"),
     ]
     assert [type(step) for step in steps[2:]] == [Spawn]
@@ -583,7 +583,7 @@ def test_a_reload_that_fails_after_a_pause_leaves_the_house_empty():
     supervisor.reload(plan(2, 1), 11.0)
 
     assert supervisor.exited(0, 1, 11.5) == [
-        Left(0, 2, ExitReason.BOOT_FAILED, 1, ""),
+        Left(0, 2, ExitReason.BOOT_FAILED, 1, "", has_verdict=True),
         RolledBack(2, "worker 0 exited with code 1 while it booted"),
     ]
     assert supervisor.reload(plan(3, 1), 12.0) == [Began(3), Spawn(0, 3, RELOAD)]

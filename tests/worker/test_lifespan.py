@@ -141,10 +141,22 @@ async def test_who_says_that_it_failed_and_raises_is_quoted_once():
         raise ValueError("no database")
 
     lifespan, log = life(app)
-    with pytest.raises(BootError, match="no database"):
+    with pytest.raises(BootError, match="no database") as caught:
         await lifespan.startup()
 
+    assert isinstance(caught.value.__cause__, ValueError)
     assert not [line for line in log.lines if line.level == "error"]
+
+
+@on_a_loop
+async def test_of_a_reason_that_is_a_traceback_the_last_line_is_the_fault():
+    """Starlette sends a whole traceback; the other lines are the story below that line."""
+    reason = "Traceback (most recent call last):\n  File ...\nValueError: no database\n"
+    lifespan, _ = life(speaks({"type": "lifespan.startup.failed", "message": reason}))
+    with pytest.raises(BootError, match=r"^lifespan startup failed: ValueError: no database$") as caught:
+        await lifespan.startup()
+
+    assert caught.value.story == reason
 
 
 FAILS_TO_STOP = {
