@@ -41,7 +41,7 @@ answer.
 {table}
 
 {exceptions}
-asgid {asgid} on websockets {websockets}, autobahntestsuite {autobahntestsuite}.
+asgid {asgid}, autobahntestsuite {autobahntestsuite}.
 
 `make system` runs all of it again. It fails where a case fails, or differs from the record, `docs/conformance.json`, by
 more than strictness. `make conformance` writes the record and this page anew.

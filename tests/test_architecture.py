@@ -43,6 +43,7 @@ PURE = (
         "worker.handshake",
         "worker.deflate",
         "worker.fragments",
+        "worker.decoder",
         "worker.frames",
     ),
 )

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker import deflate, handshake
-from asgid.worker.frames import WHOLE_BINARY, WHOLE_TEXT
+from asgid.worker.frames import (
+    ABNORMAL,
+    CLOSE_CODES,
+    INTERNAL_ERROR,
+    MAX_REASON,
+    NORMAL,
+    WHOLE_BINARY,
+    WHOLE_TEXT,
+)
 from asgid.worker.handshake import Offer
 from asgid.worker.request_head import Field
 from asgid.worker.response import COMPLETE, Message
@@ -25,10 +33,6 @@ if TYPE_CHECKING:
 
 #: What a message takes beside its content.
 _MESSAGE_BYTES = 300
-NORMAL, ABNORMAL, INTERNAL_ERROR = 1000, 1006, 1011  # RFC 6455 section 7.4.1
-#: What an application may close with: what is registered for an endpoint to say, and what is left to applications.
-_SAYABLE = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
-_LONGEST_REASON = 123  # bytes: a control frame holds 125, and two are the code
 
 
 class State(Enum):
@@ -207,16 +211,15 @@ class Conversation:
         if exchange.is_disconnected or connection.transport.is_closing():
             raise ClientDisconnectedError("the client has disconnected")
         agreed = deflate.agree(self._offer.extensions) if service.config.websocket.compression else None
-        answered, extension = agreed or (b"", None)
         head = handshake.accept(
             self._offer,
             message.get("subprotocol"),
             message.get("headers") or (),
-            answered,
+            agreed.answer if agreed else b"",
             service.common_lines,
         )
         self._state = OPEN
-        self._socket = WebSocket(service, exchange, self, extension)
+        self._socket = WebSocket(service, exchange, self, agreed)
         exchange.upgraded(monotonic())
         connection.upgrade(self._socket, head)
 
@@ -247,8 +250,8 @@ def _bytes(data: object) -> bytes:
 def _code_and_reason(message: Message) -> tuple[int, str]:
     code, reason = message.get("code"), message.get("reason")
     code, reason = NORMAL if code is None else code, "" if reason is None else reason
-    if not isinstance(code, int) or code not in _SAYABLE:  # 1000.0 would be found: it is the same as 1000
+    if not isinstance(code, int) or code not in CLOSE_CODES:  # 1000.0 would be found: it is the same as 1000
         raise AppError(f"websocket.close: {code!r} is not a code that may be sent (RFC 6455 section 7.4)")
-    if not isinstance(reason, str) or len(_encoded(reason)) > _LONGEST_REASON:
-        raise AppError(f"websocket.close: the reason is text of at most {_LONGEST_REASON} bytes in UTF-8")
+    if not isinstance(reason, str) or len(_encoded(reason)) > MAX_REASON:
+        raise AppError(f"websocket.close: the reason is text of at most {MAX_REASON} bytes in UTF-8")
     return code, reason

@@ -1,150 +1,144 @@
-"""permessage-deflate (RFC 7692) as the frames of one WebSocket pass through it: negotiated, bounded, made when needed.
+"""permessage-deflate (RFC 7692): what is agreed of a client's offers, and the two directions of one WebSocket.
 
-`websockets` compresses, and inflates to no more than a message may have. What is added here: nothing is allocated
-before the first message that needs it, for two zlib contexts are more than all else that an idle WebSocket takes; a
-short message is not worth compressing; and a final block is not the end of what a client says.
+Nothing is allocated before the first message that needs it: two contexts of zlib take more memory than all else of an
+idle WebSocket. Inflating goes in steps, so that a caller can stop between them. Frames are unknown here.
 """
 
+import re
 import zlib
-from collections.abc import Callable
-from functools import partial
-from math import inf
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from websockets.exceptions import InvalidHeaderFormat, NegotiationError, ProtocolError
-from websockets.extensions.base import Extension
-from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
-from websockets.frames import CTRL_OPCODES, Frame
-from websockets.headers import build_extension, parse_extension
-from websockets.typing import ExtensionName
-
-#: Of a message below this compression saves no packet, and it may go without (RFC 7692 section 6).
+#: Compression of a message below this saves no packet, and it may go without (RFC 7692 section 6).
 WORTH_BYTES = 256
 # A window of 4 KiB instead of 32 costs a tenth of the gain and a ninth of the memory; zlib's level 1, a third of the
 # time of its default 6.
-_FACTORY = ServerPerMessageDeflateFactory(
-    server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5, "level": 1}
-)
+_BITS, _MAX_BITS, _LEVEL, _MEMORY_LEVEL = 12, 15, 1, 5
+#: zlib deflates with no smaller window, and takes 8 for 9 in other programs (zlib's manual, deflateInit2).
+_MIN_BITS = 9
+
+_NAME = "permessage-deflate"
+_NUMBER = re.compile(r"[89]|1[0-5]")
+#: parameter -> whether a value, None without one, is lawful in an offer (RFC 7692 section 7.1).
+_LAWFUL: Mapping[str, Callable[[str | None], object]] = {
+    "server_no_context_takeover": lambda value: value is None,
+    "client_no_context_takeover": lambda value: value is None,
+    "server_max_window_bits": lambda value: value is not None and _NUMBER.fullmatch(value),
+    "client_max_window_bits": lambda value: value is None or _NUMBER.fullmatch(value),
+}
 
 #: What a sender takes off each message, and the receiver appends to it (RFC 7692 section 7.2.2).
-_TAIL_BYTES = 4
-#: Final blocks in a frame. All that is behind one is copied, and two bytes are enough for one.
-_MOST_FINAL = 16
+TAIL = b"\0\0\xff\xff"
 
-#: What is answered to the client, and the extension.
-Agreed: TypeAlias = tuple[bytes, "Deflate"]
+
+class Agreed(NamedTuple):
+    """The outcome of the negotiation; `answer` is the value of Sec-WebSocket-Extensions."""
+
+    answer: bytes
+    client_bits: int
+    server_bits: int
+    client_forgets: bool  #: its context, after each message
+    server_forgets: bool
 
 
 def agree(offers: str) -> Agreed | None:
-    """Return what is spoken of `offers`, the value of Sec-WebSocket-Extensions; None where nothing is.
+    """Return the agreement on `offers`, the value of Sec-WebSocket-Extensions; None if there is none.
 
     An offer that cannot be met, or read, is declined (RFC 7692 section 5): the WebSocket then does without.
     """
-    try:
-        offered = parse_extension(offers)
-    except InvalidHeaderFormat:
-        return None
-    for name, params in offered:
-        if name == _FACTORY.name:
-            try:
-                answered, extension = _FACTORY.process_request_params(params, [])
-            except NegotiationError:
-                continue
-            return build_extension([(name, answered)]).encode(), Deflate(extension)
+    for offer in offers.split(","):
+        name, *parameters = (part.strip(" \t") for part in offer.split(";"))
+        if name == _NAME and (agreed := _agree(parameters)):
+            return agreed
     return None
 
 
-def _again(agreed: PerMessageDeflate) -> Callable[[], PerMessageDeflate]:
-    """Return what makes the same extension, with contexts of its own; those of `agreed` go with it. That the client's
-    is to be forgotten after each message is not said: the inflater does that.
+def _agree(parameters: list[str]) -> Agreed | None:
+    offered: dict[str, str | None] = {}
+    for parameter in parameters:
+        name, equals, value = (part.strip(" \t") for part in parameter.partition("="))
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            value = value[1:-1]
+        given = value if equals else None
+        if name in offered or name not in _LAWFUL or not _LAWFUL[name](given):
+            return None
+        offered[name] = given
+    server_bits = min(_BITS, int(offered.get("server_max_window_bits") or _MAX_BITS))
+    if server_bits < _MIN_BITS:
+        return None
+    answer = [_NAME, *(name for name in _FORGETTING if name in offered), f"server_max_window_bits={server_bits}"]
+    client_bits = _MAX_BITS
+    if "client_max_window_bits" in offered:  # else the client need not understand it (section 7.1.2.2)
+        client_bits = min(_BITS, int(offered["client_max_window_bits"] or _MAX_BITS))
+        answer.append(f"client_max_window_bits={client_bits}")
+    server_forgets, client_forgets = (name in offered for name in _FORGETTING)
+    return Agreed("; ".join(answer).encode(), client_bits, server_bits, client_forgets, server_forgets)
+
+
+_FORGETTING = ("server_no_context_takeover", "client_no_context_takeover")
+
+
+class Inflater:
+    """What a client compressed. Feed it a part of a message, and inflate until it `is_dry`; zlib.error if it cannot.
+
+    To zlib a final block is the end of all. Here the next block begins at the byte behind it, as RFC 7692 section
+    7.2.1 lets a client go on, in the same message and in the next.
     """
-    return partial(
-        PerMessageDeflate,
-        False,
-        agreed.local_no_context_takeover,
-        agreed.remote_max_window_bits,
-        agreed.local_max_window_bits,
-        agreed.compress_settings,
-    )
 
+    __slots__ = ("_bits", "_forgets", "_is_fresh", "_rest", "_zlib", "is_dry")
 
-class _Inflater:
-    """What the library takes for zlib's own object. To that a final block is the end of all; here the next block begins
-    at the byte behind it, as RFC 7692 section 7.2.1 lets a client go on, in the same message and in the next.
-    """
+    def __init__(self, agreed: Agreed) -> None:
+        self._bits = -max(agreed.client_bits, _MIN_BITS)
+        self._forgets = agreed.client_forgets
+        self._zlib: zlib._Decompress | None = None
+        self._is_fresh = True  # nothing was given to zlib since it began, or began anew
+        self._rest = b""
+        self.is_dry = True
 
-    def __init__(self, window_bits: int) -> None:
-        self._window_bits = window_bits
-        self.unconsumed_tail = b""
-        self.forget()
+    def feed(self, data: bytes) -> None:
+        """Take a part of a message; TAIL ends the last one."""
+        self._rest, self.is_dry = data, False
 
-    def forget(self) -> None:
-        """Begin anew, as for a first message."""
-        self._zlib = zlib.decompressobj(wbits=-self._window_bits)
-        self._behind_final: float = inf  # bytes; inf where there was no final block
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Inflate at most `max_length` bytes, and one for each final block; what is left is the `unconsumed_tail`."""
-        self._behind_final += len(data)
-        inflated = self._zlib.decompress(data, max_length)
-        if self._zlib.eof:
-            inflated += self._go_on(max_length - len(inflated))
-        self.unconsumed_tail = self._zlib.unconsumed_tail
+    def inflate(self, max_bytes: int) -> bytes:
+        """Return the next bytes of what was fed, at most `max_bytes`, and none behind a final block."""
+        # Behind a final block TAIL belongs to a block that the client has left out. Section 7.2.1 wants that one, and
+        # `ws` of Node.js reads messages without it. Elsewhere an empty block at the beginning changes nothing.
+        if self._is_fresh and self._rest in (b"", TAIL):
+            self._rest, self.is_dry = b"", True
+            return b""
+        inflater = self._zlib = self._zlib or zlib.decompressobj(self._bits)
+        inflated = inflater.decompress(self._rest, max_bytes)
+        self._is_fresh = False
+        if inflater.eof:
+            self._rest = inflater.unused_data
+            self._forget()
+        else:
+            self._rest = inflater.unconsumed_tail
+            # zlib may hold more where all is read and the last byte that it may give is given.
+            self.is_dry = not self._rest and len(inflated) < max_bytes
         return inflated
-
-    def _go_on(self, left: int) -> bytes:
-        """Inflate what is behind a final block, and behind another."""
-        inflated = b""
-        for _ in range(_MOST_FINAL):
-            data = self._zlib.unused_data
-            self.forget()
-            self._behind_final = len(data)
-            inflated += self._zlib.decompress(data, max(1, left - len(inflated)))  # 0 would mean without limit
-            if not self._zlib.eof:
-                return inflated
-        raise ProtocolError(f"a frame has more than {_MOST_FINAL} final blocks")
 
     def end_message(self) -> None:
-        """Let go of a final block behind which came nothing but the tail, which belongs to a block that the client has
-        left out. Section 7.2.1 wants that one, and `ws` of Node.js reads messages without it.
-        """
-        if self._behind_final == _TAIL_BYTES:
-            self.forget()
+        """Forget the context, if that was agreed."""
+        if self._forgets:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._zlib, self._is_fresh = None, True
 
 
-class Deflate(Extension):
-    """The extension, as `websockets` calls it for each frame; the library's own is made when there is work for it."""
+class Deflater:
+    """What the server compresses."""
 
-    name = ExtensionName("permessage-deflate")
+    __slots__ = ("_bits", "_forgets", "_zlib")
 
-    def __init__(self, agreed: PerMessageDeflate) -> None:
-        self._make = _again(agreed)
-        self._forgets = agreed.remote_no_context_takeover
-        self._made: PerMessageDeflate | None = None
-        self._inflater: _Inflater
+    def __init__(self, agreed: Agreed) -> None:
+        self._bits = -agreed.server_bits
+        self._forgets = agreed.server_forgets
+        self._zlib: zlib._Compress | None = None
 
-    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
-        """Inflate a frame to at most `max_size` bytes; raises PayloadTooBig beyond."""
-        if self._made is None and not frame.rsv1:
-            return frame
-        made = self._working()
-        inflated = made.decode(frame, max_size=max_size)
-        if frame.fin and inflated is not frame:  # which it is where nothing was compressed
-            if self._forgets:
-                self._inflater.forget()
-            else:
-                self._inflater.end_message()
-        return inflated
-
-    def encode(self, frame: Frame) -> Frame:
-        """Compress a frame."""
-        if frame.opcode in CTRL_OPCODES:
-            return frame
-        return self._working().encode(frame)
-
-    def _working(self) -> PerMessageDeflate:
-        if self._made is None:
-            self._made = self._make()
-            self._inflater = _Inflater(self._made.remote_max_window_bits)
-            self._made.decoder = self._inflater  # type: ignore[assignment] # zlib's class cannot be made, nor inherited
-        return self._made
+    def deflate(self, message: bytes) -> bytes:
+        """Return a message as the payload of its frame."""
+        deflater = self._zlib or zlib.compressobj(_LEVEL, zlib.DEFLATED, self._bits, _MEMORY_LEVEL)
+        self._zlib = None if self._forgets else deflater
+        return (deflater.compress(message) + deflater.flush(zlib.Z_SYNC_FLUSH))[: -len(TAIL)]

@@ -1,21 +1,104 @@
-"""The frame of a whole message from a server (RFC 6455 section 5.2): what goes before its payload.
+"""The frames of a WebSocket as bytes (RFC 6455 section 5): heads, masks, closes, and the faults of a first byte.
 
-`websockets` writes frames of every kind; the one kind that makes up nearly all of what a server sends needs three
-lines, and costs a fifth of an echo there (measured: 21,000 of 101,500 instructions).
+Functions and tables only. The order in which frames may come is in the tables; their content is the decoder's.
 """
 
+from collections.abc import Mapping, Sequence
 from struct import Struct
 
-WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  #: a message in one frame, not compressed
+CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10  #: opcodes (section 5.2)
+FIN, RSV1, OPCODE = 0x80, 0x40, 0x0F  #: bits of a first byte
+IS_CONTROL = 0x08  #: the bit of an opcode that tells a control frame
+WHOLE_TEXT, WHOLE_BINARY = FIN | TEXT, FIN | BINARY  #: a message in one frame
+MAX_CONTROL = 125  #: bytes that a control frame may hold (section 5.5)
+MAX_REASON = MAX_CONTROL - 2  #: bytes of a close's reason: two are its code
+
+# Close codes (section 7.4.1, and the registry of IANA).
+NORMAL, PROTOCOL_ERROR, NO_CODE, ABNORMAL = 1000, 1002, 1005, 1006
+INVALID_PAYLOAD, TOO_BIG, INTERNAL_ERROR, SERVICE_RESTART = 1007, 1009, 1011, 1012
+#: The codes that an endpoint may send: the registered ones, and those of applications.
+CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
 _SHORT, _MEDIUM, _LONG = Struct("!BB").pack, Struct("!BBH").pack, Struct("!BBQ").pack
+_CODE = Struct("!H")
+#: A mask is laid over so many bytes at a time. An int of 4 KiB stays in the processor's first cache: the whole of
+#: 64 KiB at once takes twice as long (238 and 109 µs).
+_BLOCK = 4096
+_ONES = int.from_bytes(b"\1\0\0\0" * (_BLOCK // 4), "little")
+
+
+class FrameError(Exception):
+    """The client's: its frames break the protocol, and the WebSocket fails with `code` (section 7.1.7)."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
 
 
 def frame_head(first: int, size: int) -> bytes:
-    """Return the bytes before a payload of `size` bytes; `first` is WHOLE_TEXT or WHOLE_BINARY.
+    """Return the bytes before a payload of `size` bytes from a server; `first` has the bits and the opcode.
 
     A length has one form, the shortest.
     """
     if size < 126:
         return _SHORT(first, size)
     return _MEDIUM(first, 126, size) if size < 65536 else _LONG(first, 127, size)
+
+
+def close_payload(code: int, reason: str) -> bytes:
+    """Return the payload of a close frame."""
+    return _CODE.pack(code) + reason.encode()
+
+
+def read_close(payload: bytes) -> tuple[int, str]:
+    """Return the code and the reason of a client's close, NO_CODE for an empty one; raises FrameError."""
+    if not payload:
+        return NO_CODE, ""
+    if len(payload) < _CODE.size:
+        raise FrameError(PROTOCOL_ERROR, "a close frame holds half a code")
+    (code,) = _CODE.unpack_from(payload)
+    if code not in CLOSE_CODES:
+        raise FrameError(PROTOCOL_ERROR, "a close frame holds a code that no endpoint may send")
+    try:
+        return code, payload[_CODE.size :].decode()
+    except UnicodeDecodeError:
+        raise FrameError(INVALID_PAYLOAD, "the reason of a close frame is not UTF-8") from None
+
+
+def unmask(data: bytes, mask: bytes) -> bytes:
+    """Return `data` without the mask that a client laid over it (section 5.3)."""
+    size = len(data)
+    if size < _BLOCK:
+        key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+        return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
+    key = int.from_bytes(mask, "little") * _ONES
+    blocks = [
+        (int.from_bytes(data[at : at + _BLOCK], "little") ^ key).to_bytes(_BLOCK, "little")
+        for at in range(0, size - _BLOCK + 1, _BLOCK)
+    ]
+    blocks.append(unmask(data[size - size % _BLOCK :], mask))
+    return b"".join(blocks)
+
+
+def _fault(first: int, *, is_deflated: bool, is_in_message: bool) -> str:
+    """Return the fault of a frame's first byte, "" if it has none."""
+    opcode = first & OPCODE
+    if first & 0x30 or (first & RSV1 and not (is_deflated and opcode in (TEXT, BINARY))):
+        return "a reserved bit is set"  # section 5.2; RFC 7692 section 6: RSV1 is the first frame's of a message
+    if opcode not in (CONT, TEXT, BINARY, CLOSE, PING, PONG):
+        return "an opcode is reserved"
+    if opcode & IS_CONTROL:
+        return "" if first & FIN else "a control frame is fragmented"
+    if is_in_message and opcode != CONT:
+        return "a message begins within another"
+    return "" if is_in_message or opcode != CONT else "a fragment belongs to no message"
+
+
+#: (whether compression is agreed, whether a message is begun) -> first byte -> its fault, or "".
+FAULTS: Mapping[tuple[bool, bool], Sequence[str]] = {
+    (is_deflated, is_in_message): [
+        _fault(first, is_deflated=is_deflated, is_in_message=is_in_message) for first in range(256)
+    ]
+    for is_deflated in (False, True)
+    for is_in_message in (False, True)
+}

@@ -111,9 +111,8 @@ class Worker:
         The loop does not turn meanwhile: a module may run one of its own (`asyncio.run`), and Django answers no query
         at import where one runs. Who asks for the loop is given the one that will serve.
         """
-        # Not before the fork: in the master it would take 3 MB, a third of them for a library's own version number. And
-        # not later: the user may have no access to the Python that root runs, and a websockets.py of the application's,
-        # on sys.path, would be found first.
+        # Not before the fork: the master needs none of it. Not later: the user may have no access to the Python that
+        # root runs, and a module of the application, on sys.path, may have the name of one that is imported here.
         from asgid.worker.conversation import converse  # noqa: PLC0415
         from asgid.worker.wsgi import stack_of  # noqa: PLC0415
 

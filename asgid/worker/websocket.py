@@ -1,42 +1,59 @@
-"""asyncio.Protocol: a WebSocket from its handshake to its end: frames, pings, limits, the close, and one deadline.
+"""asyncio.Protocol: a WebSocket from its handshake to its end: pings, the close, fairness, and one deadline.
 
-The frames are read and written by `websockets`, without I/O (RFC 6455, RFC 7692). The bytes come here from a connection
-that has answered the handshake, with its transport. Messages go to the conversation; where that is full, or the client
-does not read, nothing more is read from it.
+The bytes come here from a connection that has answered the handshake, with its transport. The decoder makes messages of
+them, which go to the conversation. If that is full, or the client does not read, nothing more is read from it.
 """
 
 import asyncio
+from enum import Enum, auto
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from websockets.frames import DATA_OPCODES, Frame
-from websockets.protocol import OPEN
-
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
-from asgid.worker.core import Core
-from asgid.worker.deflate import WORTH_BYTES, Deflate
+from asgid.worker.decoder import Decoder
+from asgid.worker.deflate import WORTH_BYTES, Agreed, Deflater, Inflater
 from asgid.worker.farewell import Farewell
-from asgid.worker.frames import WHOLE_TEXT, frame_head
+from asgid.worker.frames import (
+    ABNORMAL,
+    BINARY,
+    CLOSE,
+    FIN,
+    INTERNAL_ERROR,
+    PING,
+    PONG,
+    RSV1,
+    SERVICE_RESTART,
+    TEXT,
+    FrameError,
+    close_payload,
+    frame_head,
+    read_close,
+)
 from asgid.worker.service import Event, Service
 from asgid.worker.writing import Writer
 
 if TYPE_CHECKING:
-    from websockets.typing import BytesLike
-
     from asgid.worker.conversation import Conversation
     from asgid.worker.exchange import Exchange
 
-ABNORMAL, INTERNAL_ERROR, SERVICE_RESTART = 1006, 1011, 1012  # RFC 6455 section 7.4.1, IANA
 #: How long the client has to answer our close.
 CLOSE_S = 5.0
-#: So much of one read is parsed at a time, for all messages in it are made before the queue can say that it is full:
-#: empty ones of six bytes take 50 times as much memory, compressed ones up to a thousand times. A slice for itself
-#: costs 0.1 to 0.4 ms a MiB.
-_SLICE = 4096
-#: Frames in a slice after which it is the others' turn. Pings and fragments never fill the application's queue, so a
+#: Steps of one client after which it is the others' turn. Pings and fragments never fill the application's queue, so a
 #: client that sent nothing else, tiny ones, kept the loop for seconds, and eight of them until the worker was replaced.
 _MANY = 128
+_MESSAGES = frozenset((TEXT, BINARY))
+
+
+class Phase(Enum):
+    """How far a WebSocket has come."""
+
+    OPEN = auto()
+    CLOSING = auto()  # our close is sent, and the client's is awaited
+    OVER = auto()
+
+
+OPEN, CLOSING, OVER = Phase
 
 
 class WebSocket(asyncio.Protocol):
@@ -44,14 +61,14 @@ class WebSocket(asyncio.Protocol):
 
     __slots__ = (
         "_code",
-        "_compressed_from",
         "_conversation",
-        "_held",
+        "_decoder",
+        "_deflated_from",
+        "_deflater",
         "_is_others_turn",
         "_is_pinged",
         "_phase",
         "_ping_interval",
-        "_protocol",
         "_row",
         "deadline",
         "exchange",
@@ -61,23 +78,21 @@ class WebSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, service: Service, exchange: "Exchange", conversation: "Conversation", extension: Deflate | None
+        self, service: Service, exchange: "Exchange", conversation: "Conversation", agreed: Agreed | None
     ) -> None:
         self.service, self.exchange, self._conversation = service, exchange, conversation
         self._row = service.row
-        self._protocol = Core(service.config.websocket.max_message)
-        self._compressed_from: float = inf  # bytes; what is shorter is not given to the extension
-        if extension:
-            self._protocol.extensions, self._compressed_from = [extension], WORTH_BYTES
+        self._decoder = Decoder(service.config.websocket.max_message, Inflater(agreed) if agreed else None)
+        self._deflater = Deflater(agreed) if agreed else None
+        self._deflated_from: float = WORTH_BYTES if agreed else inf  # bytes
         self.transport: asyncio.Transport
         self.writer: Writer
         self.deadline = inf
-        self._phase = "open"
+        self._phase = OPEN
         self._code = 0  # with which it is closed, once that is known
         self._ping_interval = service.config.websocket.ping_interval
         self._is_pinged = False
-        self._is_others_turn = False  # of the loop: what is held is read in the next one
-        self._held = b""  # received, and not to be read before the application has caught up
+        self._is_others_turn = False  # of the loop: what has been received is read in the next one
 
     # The connection's side
 
@@ -97,18 +112,14 @@ class WebSocket(asyncio.Protocol):
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:
-        if self._phase == "open":  # whatever it sends shows that it is there
+        if self._phase is OPEN:  # any byte shows that the client is there
             self._is_pinged = False
             self.deadline = monotonic() + self._ping_interval
-        if self in self.service.unread:
-            self._held += data
-        elif len(data) > _SLICE:
-            self._read_slices(data)
-        else:
-            self._read(data)
+        self._decoder.feed(data)
+        if self not in self.service.unread:
+            self._read()
 
     def eof_received(self) -> None:
-        self._protocol.receive_eof()
         self._end(ABNORMAL, "")
         self._part(hears_out=False)
 
@@ -120,73 +131,62 @@ class WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writer.pause()
-        self.service.pause_reading(self)  # it would be answered: pongs, and whatever the application sends
-        if self._phase == "open":
+        self.service.pause_reading(self)  # it would be answered: pongs, and what the application sends
+        if self._phase is OPEN:
             self._await_reader()
 
     def resume_writing(self) -> None:
         self.writer.release()
-        if self._phase == "open":
+        if self._phase is OPEN:
             self._listen()
         self.resume_reading()
 
     # Frames in
 
-    def _read_slices(self, data: bytes) -> None:
-        for at in range(0, len(data), _SLICE):
-            if self._phase == "over":
+    def _read(self) -> None:
+        """Take what has been received, until the application, the client or the others make it wait."""
+        decoder, unread = self._decoder, self.service.unread
+        steps = 0
+        while True:
+            try:
+                event = decoder.step()
+                if event is not None:
+                    self._take(*event)
+            except FrameError as error:
+                self._fail(error.code, error.reason)
                 return
-            if self._is_others_turn:
-                self.service.pause_reading(self)
-            if self in self.service.unread:
-                self._held = data[at:]
+            if not decoder.has_rest or self._phase is OVER or self in unread:
                 return
-            if self._read(data[at : at + _SLICE]) > _MANY:
+            steps += 1
+            if steps == _MANY:
                 self._is_others_turn = True
+                self.service.pause_reading(self)
                 self.service.loop.call_soon(self._go_on)
+                return
 
     def _go_on(self) -> None:
         self._is_others_turn = False
         self.resume_reading()
 
-    def _read(self, data: bytes) -> int:
-        """Take what was received; return how many frames it has ended."""
-        protocol = self._protocol
-        protocol.receive_data(data)
-        frames: list[Frame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
-        for frame in frames:
-            if frame.opcode in DATA_OPCODES and frame.fin:
-                self._take(frame.data)
-        if protocol.writes:
-            self._write_out()
-        if protocol.state is not OPEN:
-            self._follow()
-        return len(frames)
-
-    def _take(self, content: "str | BytesLike") -> None:
-        """Take a message."""
-        if self._phase != "open":  # we have closed: nobody listens any more
-            return
-        self._row[WEBSOCKET_RECEIVED] += 1
-        if isinstance(content, str):
-            message: Event = {"type": "websocket.receive", "text": content}
-        else:
-            message = {"type": "websocket.receive", "bytes": bytes(content)}
-        if self._conversation.feed(message, len(content)):
-            self.service.pause_reading(self)
-
-    def _follow(self) -> None:
-        """Go the way of the protocol, which has begun to close."""
-        protocol = self._protocol
-        if not protocol.eof_sent:  # the client's answer to our close is to come
-            return
-        if protocol.close_rcvd and not protocol.parser_exc:
-            self._end(protocol.close_rcvd.code, protocol.close_rcvd.reason)
+    def _take(self, opcode: int, content: str | bytes) -> None:
+        """Take a message, or a control frame."""
+        if opcode in _MESSAGES:
+            if self._phase is not OPEN:  # we have closed: the application receives nothing more
+                return
+            self._row[WEBSOCKET_RECEIVED] += 1
+            message: Event = {"type": "websocket.receive", "text" if opcode == TEXT else "bytes": content}
+            if self._conversation.feed(message, len(content)):
+                self.service.pause_reading(self)
+        elif isinstance(content, str):
+            raise AssertionError((opcode, content))
+        elif opcode == PING:  # also while we close (RFC 6455 section 5.5.2)
+            self._send_control(PONG, content)
+        elif opcode == CLOSE:
+            code, reason = read_close(content)
+            if self._phase is OPEN:
+                self._send_control(CLOSE, content)
+            self._end(code, reason)
             self._part(hears_out=False)
-        else:
-            sent = protocol.close_sent
-            self._end(sent.code if sent else ABNORMAL, sent.reason if sent else "")
-            self._part(hears_out=True)
 
     # Frames out
 
@@ -195,26 +195,23 @@ class WebSocket(asyncio.Protocol):
         self._row[WEBSOCKET_SENT] += 1
         size = len(payload)
         self.exchange.response_bytes += size
-        if size < self._compressed_from:
-            self.writer.put(frame_head(kind, size), payload)
-        else:
-            (self._protocol.send_text if kind == WHOLE_TEXT else self._protocol.send_binary)(payload)
-            self._write_out()
+        if size >= self._deflated_from and self._deflater:
+            payload, kind = self._deflater.deflate(payload), kind | RSV1
+            size = len(payload)
+        self.writer.put(frame_head(kind, size), payload)
 
-    def _write_out(self) -> None:
-        if data := b"".join(self._protocol.data_to_send()):  # the library's sign for the end is an empty one
-            self.writer.put(data)
+    def _send_control(self, opcode: int, payload: bytes) -> None:
+        self.writer.put(frame_head(FIN | opcode, len(payload)) + payload)
 
     # Ends
 
     def close(self, code: int, reason: str) -> None:
         """Begin to close, and wait for the client's answer; what it sends until then is thrown away."""
-        if self._phase != "open":
+        if self._phase is not OPEN:
             return
-        self._protocol.send_close(code, reason)
+        self._send_control(CLOSE, close_payload(code, reason))
         self._end(code, reason)
-        self._write_out()
-        self._phase = "closing"
+        self._phase = CLOSING
         self._await_close()
         self.resume_reading()
 
@@ -223,10 +220,11 @@ class WebSocket(asyncio.Protocol):
         self.close(SERVICE_RESTART, "service restart")
 
     def _fail(self, code: int, reason: str) -> None:
-        """End because of what the client did not send (RFC 6455 section 7.1.7)."""
-        self._protocol.fail(code, reason)
-        self._write_out()
-        self._follow()
+        """End because of what the client sent, or did not send (RFC 6455 section 7.1.7)."""
+        if self._phase is OPEN:
+            self._send_control(CLOSE, close_payload(code, reason))
+        self._end(code, reason)
+        self._part(hears_out=True)
 
     def _end(self, code: int, reason: str) -> None:
         """Settle with which code it is closed: the first that is known counts."""
@@ -245,8 +243,7 @@ class WebSocket(asyncio.Protocol):
 
     def _count_out(self) -> None:
         service, exchange = self.service, self.exchange
-        self._phase, self.deadline, self._held = "over", inf, b""
-        self._protocol.parser.close()  # it and the library's protocol hold each other
+        self._phase, self.deadline = OVER, inf
         service.row[WEBSOCKETS] -= 1
         service.row[WEBSOCKET_CLOSE_CELL[self._code]] += 1
         if service.access:
@@ -257,7 +254,7 @@ class WebSocket(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The deadline has passed: end what it was for, or ask whether the client is still there."""
-        if self._phase != "open":
+        if self._phase is not OPEN:
             if self.writer.is_moving:  # slow is not silent
                 self._await_close()
             else:
@@ -273,8 +270,7 @@ class WebSocket(asyncio.Protocol):
         elif self._is_pinged:
             self._fail(INTERNAL_ERROR, "a ping was not answered")
         else:
-            self._protocol.send_ping(b"")
-            self._write_out()
+            self._send_control(PING, b"")
             timeout = self.service.config.websocket.ping_timeout
             self._is_pinged = timeout < inf
             self.deadline = monotonic() + (timeout if self._is_pinged else self._ping_interval)
@@ -295,13 +291,13 @@ class WebSocket(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Read on, where neither the application nor the client is behind; first what was held."""
-        is_full = self._phase == "open" and self._conversation.is_full
+        is_full = self._phase is OPEN and self._conversation.is_full
         unread = self.service.unread
         if self not in unread or self.writer.is_paused or self._is_others_turn or is_full:
             return
         unread.remove(self)
-        held, self._held = self._held, b""
-        self._read_slices(held)
+        if self._decoder.has_rest:
+            self._read()
         if not (self in unread or self.transport.is_closing()):
             self.transport.resume_reading()
 

@@ -185,8 +185,8 @@ def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
     assert 50 == sum(served.metric("asgid_websocket_closes_total", code=code) for code in closed)
 
 
-def test_a_module_of_the_applications_may_be_called_as_the_library_is(start: Start, tmp_path: Path) -> None:
-    """Its directory comes first on sys.path, and holds what its author likes; the library was there before."""
+def test_a_module_of_the_applications_may_be_called_as_a_library_is(start: Start, tmp_path: Path) -> None:
+    """asgid imports no library for WebSockets. An application may bring any version of one, or a module like this."""
     (tmp_path / "websockets.py").write_text("raise RuntimeError('this is no library')\n")
     (tmp_path / "mine.py").write_text((APPS / "echoes.py").read_text())
     daemon = start("mine:application", app={"directory": str(tmp_path)}, workers={"count": 1})

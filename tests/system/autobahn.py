@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 
 import asgid
@@ -83,7 +82,6 @@ def main() -> None:
     versions = {
         "asgid": asgid.__version__,
         "autobahntestsuite": suite.partition("==")[2],
-        "websockets": version("websockets"),
     }
     conformance.write(versions, found)
     generate.main()

@@ -1,16 +1,27 @@
-"""Frames that a server sends, read by another."""
+"""Frames that a server sends, read by others; masks and closes of a client."""
+
+import random
 
 import pytest
 from websockets.frames import BINARY, TEXT, Frame
 from websockets.protocol import CLIENT, Protocol
 
-from asgid.worker.frames import WHOLE_BINARY, WHOLE_TEXT, frame_head
+from asgid.worker.frames import (
+    CLOSE_CODES,
+    WHOLE_BINARY,
+    WHOLE_TEXT,
+    FrameError,
+    close_payload,
+    frame_head,
+    read_close,
+    unmask,
+)
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 1_000_000])
 @pytest.mark.parametrize(("first", "opcode"), [(WHOLE_TEXT, TEXT), (WHOLE_BINARY, BINARY)])
 def test_a_frame_is_read_as_the_message_that_it_is(size, first, opcode):
-    """Whole, and in the very bytes that the library writes."""
+    """Whole, and in the very bytes that `websockets` writes."""
     payload = b"x" * size
     frame = frame_head(first, size) + payload
     client = Protocol(CLIENT, max_size=None)
@@ -18,3 +29,44 @@ def test_a_frame_is_read_as_the_message_that_it_is(size, first, opcode):
 
     assert [Frame(opcode, payload)] == client.events_received()
     assert frame == Frame(opcode, payload).serialize(mask=False)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 4095, 4096, 4097, 8192, 65_537])
+@pytest.mark.parametrize("mask", [b"\0\0\0\0", b"\x01\x02\x03\x04", b"\xff\0\xa5\x5a"])
+def test_a_mask_is_taken_off_byte_by_byte(size, mask):
+    """Also where the payload is no multiple of the mask, or of the blocks."""
+    payload = random.Random(size).randbytes(size)
+
+    assert payload == unmask(bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload)), mask)
+
+
+@pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
+@pytest.mark.parametrize("reason", ["", "tschüß", "x" * 123])
+def test_a_close_is_read_as_it_was_written(code, reason):
+    """Every code that an endpoint may send, with a reason in UTF-8."""
+    assert (code, reason) == read_close(close_payload(code, reason))
+
+
+def test_a_close_may_hold_no_code():
+    """1005 stands for that, and is never sent itself (RFC 6455 section 7.1.5)."""
+    assert (1005, "") == read_close(b"")
+    assert not {999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000} & CLOSE_CODES
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"\x03", 1002),
+        (close_payload(1004, ""), 1002),
+        (close_payload(1005, ""), 1002),
+        (close_payload(2999, "\u20ac"), 1002),
+        (close_payload(5000, ""), 1002),
+        (b"\x03\xe8\xff", 1007),
+    ],
+)
+def test_a_close_that_no_endpoint_may_send_is_a_fault(payload, code):
+    """Half a code, a code of nobody's, a reason that is not UTF-8."""
+    with pytest.raises(FrameError) as raised:
+        read_close(payload)
+
+    assert code == raised.value.code

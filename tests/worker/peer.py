@@ -1,7 +1,6 @@
 """A WebSocket's client over the harness: frames by the sans-I/O core of `websockets`, which refuses what is wrong.
 
-Its core is the server's too; what the server must refuse is sent as bytes that a test wrote down, and the Autobahn test
-suite is another judge of both.
+It shares no line with the server's codec. Frames that the server must refuse are sent as bytes that a test wrote down.
 """
 
 import asyncio

@@ -181,6 +181,7 @@ DEFLATED: Mapping[str, bytes] = {
     "no text": frame(FIN | RSV1 | TEXT, deflated(b"\xff")),
     "what does not inflate": frame(FIN | RSV1 | TEXT, b"\xff\xff\xff"),
     "a window that is too far": frame(FIN | RSV1 | TEXT, b"\x02\x00\x00\xff\xff\x00\x11"),
+    "too long, and garbage just behind the limit": b"\xc2\x88\x01\x02\x03\x04\xab\xaa\x1b\x01E\x01\x03\x7f",
     "a compressed ping": frame(FIN | RSV1 | PING, _HELLO),
     "a fragment that says so again": frame(RSV1 | TEXT, _HELLO[:3]) + frame(FIN | RSV1 | CONT, _HELLO[3:]),
     "a close between fragments": frame(RSV1 | TEXT, _HELLO[:3]) + close(),

@@ -1,9 +1,10 @@
-"""The same bytes read by wsproto, which shares no line with the core that asgid uses.
+"""The same bytes read by wsproto, and what is written by the client of `websockets` too: second readers of the codec.
 
 `read` is what a server may make of a client's frames; where asgid and wsproto part ways, and both may, the place says
 so. `answered` is what a client makes of the server's, read by the client of `websockets` as well. Neither knows asgid.
 """
 
+import codecs
 import zlib
 from dataclasses import dataclass, field
 from math import inf
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from websockets.extensions.permessage_deflate import PerMessageDeflate as Websockets
 from websockets.frames import CLOSE, DATA_OPCODES, PONG, TEXT
 from websockets.frames import Frame as TheirFrame
-from websockets.protocol import CLIENT, Protocol
+from websockets.protocol import CLIENT, SERVER, Protocol
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import Frame, FrameProtocol, Opcode, ParseFailed
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ABNORMAL, PROTOCOL_ERROR, NO_TEXT, TOO_BIG = 1006, 1002, 1007, 1009
-_BITS, _CONTROL_BYTES, _TAIL_BYTES = 12, 125, 4
+_BITS, _TAIL_BYTES = 12, 4
+_MIN_MASKED = 6  # bytes of a head with a mask
 
 
 @dataclass(slots=True)
@@ -44,7 +46,7 @@ def read(frames: bytes, *, is_deflated: bool, max_message: int) -> Heard:
 
 
 class _Reading:
-    """A frame at a time, and only where it is whole: asgid looks at nothing else but its head."""
+    """A frame at a time. wsproto reads whole ones; of the part of a last one the content is judged here."""
 
     def __init__(self, frames: bytes, max_message: int, *, is_deflated: bool) -> None:
         self._extension = _deflate() if is_deflated else None
@@ -53,7 +55,7 @@ class _Reading:
         self._max_message = max_message
         self._heard = Heard()
         self._parts: list[str | bytes] = []
-        self._size = 0
+        self._content = b""  # of the message that has begun
         self._behind_final: float = inf  # bytes; inf where there was no final block
 
     def heard(self) -> Heard:
@@ -61,25 +63,33 @@ class _Reading:
             self._heard.ends = self._next()
         return self._heard
 
-    def _next(self) -> frozenset[int]:  # noqa: C901 - each branch is a difference, and stands in the order of reading
+    def _next(self) -> frozenset[int]:
         """Read a frame; return with what it may end, or nothing."""
         decoder, extension = self._protocol._frame_decoder, self._extension
         buffer = decoder.buffer
-        length, size = _declared(buffer.buffer)
-        # asgid judges by the head what is longer than the rest of the limit; within a message there is room for a ping.
-        is_within = self._protocol._message_decoder.opcode is not None
-        room = self._max_message - self._size + (_CONTROL_BYTES if is_within else 0)
-        of_head = frozenset({TOO_BIG} if length > room else ())
-        compressed = extension._inbound_compressed if extension else None
+        length, head, size = _declared(buffer.buffer)
         is_control = bool(buffer.buffer) and bool(buffer.buffer[0] & 8)
-        if size > len(buffer.buffer):  # wsproto sees faults in a head before asgid does, which waits for the rest
-            return (of_head or frozenset({ABNORMAL})) | self._fault_in_head()
+        of_head = frozenset({TOO_BIG} if length > self._max_message - len(self._content) and not is_control else ())
+        compressed = extension._inbound_compressed if extension else None
+        is_fragment = len(buffer.buffer) > 1 and buffer.buffer[0] & 15 == Opcode.CONTINUATION
+        is_begun = self._protocol._message_decoder.opcode is not None
+        if len(buffer.buffer) > 1 and not is_control and is_fragment != is_begun:  # wsproto inflates before it looks
+            return frozenset({PROTOCOL_ERROR})
+        if size > len(buffer.buffer):
+            part = (
+                self._fault_in_part(bytes(buffer.buffer), head)
+                if head >= _MIN_MASKED and not is_control
+                else frozenset()
+            )
+            return (of_head or part or frozenset({ABNORMAL})) | self._fault_in_head()
         try:
             frame = decoder.process_buffer()
         except ParseFailed as error:
-            if str(error) == "error in extension":  # what cannot be inflated: 1007 to wsproto; and ours inflates no
-                return of_head | {PROTOCOL_ERROR, *([TOO_BIG] if not is_control else [])}  # further than the limit
-            return of_head | {int(error.code)}
+            inflates = str(error) == "error in extension" and not is_control
+            return of_head | {
+                int(error.code),
+                *([TOO_BIG] if inflates else []),
+            }  # ours inflates no further than the limit
         assert frame is not None
         if is_control:
             if extension:  # wsproto forgets over a ping that the message around it is compressed
@@ -90,26 +100,42 @@ class _Reading:
             try:
                 frame = frame._replace(payload=bytes(frame.payload) + self._inflated_behind_final(extension))  # type: ignore[arg-type] # not decoded yet
             except zlib.error:
-                return of_head | {PROTOCOL_ERROR, TOO_BIG}  # ours inflates no further than the limit
+                return of_head | {NO_TEXT, TOO_BIG}
             if frame.message_finished and self._behind_final == _TAIL_BYTES:  # of a block that the client has left out
                 extension._decompressor, self._behind_final = zlib.decompressobj(-_BITS), inf
-        self._size += len(frame.payload)
-        # A message in the middle of another, and no text: either is a fault.
-        of_text = frozenset({NO_TEXT} if frame.opcode is Opcode.TEXT and not _is_text(bytes(frame.payload)) else ())  # type: ignore[arg-type] # not decoded yet
-        is_too_big = self._size > self._max_message
+        self._content += bytes(frame.payload)  # type: ignore[arg-type] # the same
+        return self._message(frame) or of_head  # that is compressed, and longer than what it holds
+
+    def _message(self, frame: Frame) -> frozenset[int]:
+        """Take a frame of a message."""
+        of_size = frozenset({TOO_BIG} if len(self._content) > self._max_message else ())
         try:
             frame = self._protocol._message_decoder.process_frame(frame)
         except ParseFailed as error:
-            return of_head | of_text | {int(error.code)} | ({TOO_BIG} if is_too_big else set())
-        if is_too_big:
-            return frozenset({TOO_BIG})
-        if of_head:  # compressed, and longer than what it holds
-            return of_head
+            return of_size | {int(error.code)}
         self._parts.append(frame.payload)  # type: ignore[arg-type] # a close has another way
-        if frame.message_finished:
+        if frame.message_finished and not of_size:
             self._heard.messages.append(_joined(self._parts))
-            self._parts, self._size = [], 0
-        return frozenset()
+            self._parts, self._content = [], b""
+        return of_size
+
+    def _fault_in_part(self, frame: bytes, head: int) -> frozenset[int]:
+        """Return the faults of the content that is here of a frame that is not whole."""
+        opcode, extension = frame[0] & 15, self._extension
+        content = _unmasked(frame[head:], frame[head - 4 : head])
+        is_compressed = extension is not None and (
+            extension._inbound_compressed if opcode == Opcode.CONTINUATION else bool(frame[0] & 0x40)
+        )
+        if is_compressed and extension:
+            try:
+                content = _inflated(extension._decompressor, content)
+            except zlib.error:
+                return frozenset({NO_TEXT, TOO_BIG})
+        whole = self._content + content
+        of_size = frozenset({TOO_BIG} if len(whole) > self._max_message else ())
+        begun = self._protocol._message_decoder.opcode or opcode
+        is_text = begun != Opcode.TEXT or _begins_text(whole)
+        return of_size if is_text else of_size | {NO_TEXT}
 
     def _inflated_behind_final(self, extension: PerMessageDeflate) -> bytes:
         """Return what is behind a final block. It begins anew (RFC 7692 section 7.2.1), and to wsproto is nothing."""
@@ -161,22 +187,60 @@ def _joined(parts: "Sequence[str | bytes]") -> str | bytes:
     return b"".join(part for part in parts if isinstance(part, bytes))
 
 
-def _declared(buffer: bytearray) -> tuple[int, int]:
-    """Return the length that the next frame declares, and how many bytes it is in all; too many if it is not here."""
+def _begins_text(data: bytes) -> bool:
+    try:
+        codecs.utf_8_decode(data, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _unmasked(data: bytes, mask: bytes) -> bytes:
+    return bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+
+
+def _inflated(inflater: "zlib._Decompress | None", data: bytes) -> bytes:
+    """Return the content of a part of a message, all that is behind final blocks with it."""
+    inflater = inflater.copy() if inflater else zlib.decompressobj(-_BITS)
+    inflated = inflater.decompress(data)
+    while inflater.eof:
+        data, inflater = inflater.unused_data, zlib.decompressobj(-_BITS)
+        inflated += inflater.decompress(data)
+    return inflated
+
+
+def _declared(buffer: bytearray) -> tuple[int, int, int]:
+    """Return the length that the next frame declares, the bytes of its head, and of all; no head if it is not here."""
     if len(buffer) < 2:
-        return 0, 2
+        return 0, 0, 2
     short = buffer[1] & 127
     more = {126: 2, 127: 8}.get(short, 0)
     if len(buffer) < 2 + more:
-        return 0, 2 + more
+        return 0, 0, 2 + more
     length = int.from_bytes(buffer[2 : 2 + more]) if more else short
-    return length, 2 + more + (4 if buffer[1] & 128 else 0) + length
+    head = 2 + more + (4 if buffer[1] & 128 else 0)
+    return length, head if head <= len(buffer) else 0, head + length
 
 
 def _deflate() -> PerMessageDeflate:
     extension = PerMessageDeflate(client_max_window_bits=_BITS, server_max_window_bits=_BITS)
     extension._enabled = True
     return extension
+
+
+def messages_by_websockets(frames: bytes) -> list[bytes]:
+    """Return what the server of `websockets` reads up to the first fault. It takes longer lengths, and any text."""
+    protocol = Protocol(SERVER, max_size=None)
+    protocol.receive_data(frames)
+    received: Sequence[TheirFrame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
+    messages, parts = list[bytes](), b""
+    for one in received:
+        if one.opcode in DATA_OPCODES:
+            parts += bytes(one.data)
+            if one.fin:
+                messages.append(parts)
+                parts = b""
+    return messages
 
 
 # -- the client's side -------------------------------------------------------------------------------------------------

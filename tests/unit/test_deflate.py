@@ -1,0 +1,113 @@
+"""permessage-deflate: what is agreed of an offer, and messages that others inflate."""
+
+import zlib
+
+import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import BINARY, Frame
+from wsproto.extensions import PerMessageDeflate as Wsproto
+from wsproto.frame_protocol import FrameProtocol
+
+from asgid.worker import deflate
+from asgid.worker.deflate import Agreed, Deflater, Inflater
+from asgid.worker.frames import RSV1, WHOLE_BINARY, frame_head
+
+_NAME = "permessage-deflate"
+
+
+@pytest.mark.parametrize(
+    ("offers", "answer"),
+    [
+        (_NAME, "server_max_window_bits=12"),
+        (f"{_NAME}; client_max_window_bits", "server_max_window_bits=12; client_max_window_bits=12"),
+        (f"{_NAME};client_max_window_bits = 10", "server_max_window_bits=12; client_max_window_bits=10"),
+        (f'{_NAME}; client_max_window_bits="8"', "server_max_window_bits=12; client_max_window_bits=8"),
+        (f"{_NAME}; server_max_window_bits=9", "server_max_window_bits=9"),
+        (f"{_NAME}; server_max_window_bits=15", "server_max_window_bits=12"),
+        (f"{_NAME}; server_no_context_takeover", "server_no_context_takeover; server_max_window_bits=12"),
+        (f"{_NAME}; client_no_context_takeover", "client_no_context_takeover; server_max_window_bits=12"),
+        (f"x-other, {_NAME}; nonsense, ,{_NAME}", "server_max_window_bits=12"),
+        (f"{_NAME}; server_max_window_bits=8, {_NAME}", "server_max_window_bits=12"),
+    ],
+)
+def test_the_first_offer_that_can_be_met_is_answered(offers, answer):
+    """With what it asks for, and with a bounded window."""
+    agreed = deflate.agree(offers)
+
+    assert agreed
+    assert f"{_NAME}; {answer}" == agreed.answer.decode()
+
+
+@pytest.mark.parametrize(
+    "offers",
+    [
+        "",
+        "x-webkit-deflate-frame",
+        "a;;=",
+        f"{_NAME}x",
+        f"{_NAME};",
+        f"{_NAME}; nonsense",
+        f"{_NAME}; server_no_context_takeover=1",
+        f"{_NAME}; client_no_context_takeover=",
+        f"{_NAME}; server_max_window_bits",
+        f"{_NAME}; server_max_window_bits=",
+        f"{_NAME}; server_max_window_bits=7",
+        f"{_NAME}; server_max_window_bits=08",
+        f"{_NAME}; server_max_window_bits=16",
+        f"{_NAME}; server_max_window_bits=8",
+        f"{_NAME}; client_max_window_bits=99",
+        f'{_NAME}; client_max_window_bits="10',
+        f"{_NAME}; client_max_window_bits; client_max_window_bits",
+        f"{_NAME}; client_max_window_bits=\N{SUPERSCRIPT NINE}",
+    ],
+)
+def test_an_offer_that_cannot_be_met_or_read_is_declined(offers):
+    """RFC 7692 section 5.1. A window of 256 bytes is one of them: zlib does not deflate with it."""
+    assert deflate.agree(offers) is None
+
+
+def _agreed(offer: str) -> Agreed:
+    agreed = deflate.agree(offer)
+    assert agreed
+    return agreed
+
+
+@pytest.mark.parametrize("bits", range(9, 16))
+@pytest.mark.parametrize("forgets", [False, True])
+def test_what_is_deflated_is_inflated_by_others(bits, forgets):
+    """Two messages alike: only with a context is the second one shorter."""
+    message = bytes(range(200))
+    deflater = Deflater(_agreed(f"{_NAME}; server_max_window_bits={bits}" + "; server_no_context_takeover" * forgets))
+    payloads = deflater.deflate(message), deflater.deflate(message)
+    client = PerMessageDeflate(forgets, False, bits, 15)
+    wsproto = Wsproto(server_max_window_bits=bits, server_no_context_takeover=forgets)
+    wsproto._enabled = True
+    protocol = FrameProtocol(client=True, extensions=[wsproto])
+    for payload in payloads:
+        protocol.receive_bytes(frame_head(WHOLE_BINARY | RSV1, len(payload)) + payload)
+
+    assert (len(payloads[0]) == len(payloads[1])) == forgets
+    assert [message] * 2 == [client.decode(Frame(BINARY, payload, rsv1=True)).data for payload in payloads]
+    assert [message] * 2 == [bytes(frame.payload) for frame in protocol.received_frames()]  # type: ignore[arg-type] # no close
+
+
+@pytest.mark.parametrize("bits", [8, 9, 12, 15])
+def test_a_client_may_use_the_window_that_is_agreed(bits):
+    """A program that asks zlib for 8 gets 9 there, so 9 is understood."""
+    content = bytes(range(256)) * 2
+    compressor = zlib.compressobj(wbits=-max(9, min(12, bits)))
+    inflater = Inflater(_agreed(f"{_NAME}; client_max_window_bits={bits}"))
+    inflater.feed(compressor.compress(content) + compressor.flush(zlib.Z_SYNC_FLUSH))
+    inflated = b""
+    while not inflater.is_dry:
+        inflated += inflater.inflate(7)
+
+    assert content == inflated
+
+
+def test_nothing_is_allocated_before_the_first_message():
+    """Ten thousand idle browsers cost no zlib."""
+    agreed = _agreed(_NAME)
+
+    assert Inflater(agreed)._zlib is None
+    assert Deflater(agreed)._zlib is None
