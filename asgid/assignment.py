@@ -45,3 +45,6 @@ WorkerMain: TypeAlias = Callable[[Assignment], int]
 
 #: Asks a worker that serves for the stack of what it is doing. Real-time signals are used by no application.
 DUMP = signal.SIGRTMIN
+
+#: Begins the last words of a worker that was ended while its startup awaited something.
+WAITS = "the startup waits here:"

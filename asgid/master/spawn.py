@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from asgid.assignment import DUMP, Assignment, WorkerMain
+from asgid.assignment import DUMP, WAITS, Assignment, WorkerMain
 from asgid.commands import COMMANDS
 from asgid.errors import ExitCode
 from asgid.master import faults, terminal
@@ -31,6 +31,11 @@ _WORKER_IGNORES = (*(signum for signum in COMMANDS if signum != signal.SIGTERM),
 _JOB_CONTROL = (signal.SIGTTIN, signal.SIGTTOU)
 #: In a stack of faulthandler's, innermost call first: the way to the fork, which is the master's and no worker's.
 _BENEATH = re.compile(rf'  File "{re.escape(__file__)}", line \d+ in _live\n(?:  File .*\n)*')
+
+#: Begins what faulthandler writes at ABRT.
+_DUMP = "Fatal Python error: Aborted"
+#: In the stack of a thread that waits for work.
+_IDLE = re.compile(r'\(most recent call first\):\n  File ".*/concurrent/futures/thread\.py", line \d+ in _worker')
 
 
 @dataclass(slots=True)
@@ -48,8 +53,12 @@ class Child:
 
     def read_last_words(self) -> str:
         """Return the stacks that the worker wrote when a signal ended it; "" where it wrote none."""
-        words = os.pread(self.last_words, 65536, 0).decode(errors="replace")
-        return _BENEATH.sub("", words).strip()
+        words = _BENEATH.sub("", os.pread(self.last_words, 65536, 0).decode(errors="replace"))
+        if words.startswith(WAITS):  # then the thread of the event loop shows only that this waits
+            where, _, dump = words.partition(_DUMP)
+            threads = [part for part in dump.split("\n\n") if part.startswith("Thread ") and not _IDLE.search(part)]
+            words = "\n\n".join([where.strip(), *threads])
+        return words.strip()
 
     def close(self) -> None:
         self.lifeline.close()

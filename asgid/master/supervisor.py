@@ -97,7 +97,8 @@ class Supervisor:
         why = worker.exit_reason(status)
         self.exits[why] += 1
         failure = self._failure(worker, worker.problem(status), now) if worker.leaving is None else []
-        has_verdict = self.exit_code is ExitCode.NO_WORKER or any(isinstance(step, RolledBack) for step in failure)
+        # What a signal ended has its stack in the line of its end, for its verdict may have come before that.
+        has_verdict = status >= 0 and any(isinstance(step, RolledBack) for step in failure)
         left = Left(slot, worker.plan.generation, why, status, worker.failure, has_verdict)
         return [left, *failure, *self.reconcile(now)]
 

@@ -4,14 +4,16 @@ Its objects are its own, and to show one may fail like all that it does. So noth
 named by its type, and by what showing it raised.
 """
 
+import asyncio
+import gc
 import importlib
 import os
 import traceback
-from asyncio import CancelledError, current_task
-from collections.abc import Iterator
+from asyncio import CancelledError, Future, Task, current_task
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from types import FrameType
+from types import AsyncGeneratorType, CoroutineType, FrameType
 
 #: Where the files of asgid are.
 _OURS = __file__.removesuffix("worker/failure.py")
@@ -28,6 +30,17 @@ _SKIPPED = "<skipped>"
 _STANDARD_LIBRARY = os.path.join(os.path.dirname(os.__file__), "")
 #: Calls within calls that are looked at: as many as Python lets wait for each other, and a __getattr__ may invent more.
 _DEEPEST = 1000
+#: How many of the tasks that a call waits for are shown.
+_MOST_TASKS = 5
+#: The type of an object that is awaited -> the type of what is behind it.
+_BEHIND: Mapping[str, type] = {
+    "async_generator_asend": AsyncGeneratorType,
+    "async_generator_athrow": AsyncGeneratorType,
+    "coroutine_wrapper": CoroutineType,
+    "FutureIter": Future,
+}
+#: Whose frames hold the tasks that they wait for.
+_TASK_GROUPS = os.path.join(os.path.dirname(asyncio.__file__), "")
 
 
 def said(error: BaseException) -> str:
@@ -173,19 +186,58 @@ def stack_inside(frame: FrameType) -> str:
 
 
 def stack_within(call: object) -> str:
-    """Return where a coroutine waits, from what it awaits inwards."""
+    """Return where a coroutine waits, from what it awaits inwards, also in the tasks that it waits for."""
     lines: list[str] = []
     try:
-        for _ in range(_DEEPEST):
-            # Task.get_stack() ends at the first frame, which is ours.
-            call = getattr(call, "cr_await", None) or getattr(call, "gi_yieldfrom", None)
-            if not call:
-                break
-            if frame := getattr(call, "cr_frame", None) or getattr(call, "gi_frame", None):
-                lines += traceback.format_stack(frame, 1)
+        _follow(call, lines, set())
     except BaseException as unreadable:  # noqa: BLE001 - what is awaited is the application's: its __getattr__, its length
         lines.append(f"  what is awaited there cannot be shown: {type(unreadable).__name__}\n")
     return "".join(lines)
+
+
+def _follow(call: object, lines: list[str], seen: set[int]) -> None:
+    """Append the frames of all that `call` awaits; `seen` are the tasks that were shown."""
+    frame = None
+    for _ in range(_DEEPEST):
+        call = _awaited_by(call)
+        if not call or isinstance(call, Future):
+            break
+        frame = getattr(call, "cr_frame", None) or getattr(call, "gi_frame", None) or getattr(call, "ag_frame", None)
+        if frame:
+            lines += traceback.format_stack(frame, 1)
+    for task in _tasks_of(call, frame):
+        coroutine = task.get_coro()
+        if id(task) in seen or not isinstance(coroutine, CoroutineType) or coroutine.cr_frame is None:
+            continue
+        seen.add(id(task))
+        lines.append(f"  in the task {task.get_name()}:\n")
+        lines += traceback.format_stack(coroutine.cr_frame, 1)
+        _follow(coroutine, lines, seen)
+
+
+def _awaited_by(call: object) -> object:
+    """Return what a coroutine or a generator awaits: Task.get_stack() ends at the first frame, which is ours."""
+    found = getattr(call, "cr_await", None) or getattr(call, "gi_yieldfrom", None) or getattr(call, "ag_await", None)
+    # An async generator, as in `async with`, and a future are awaited by an object of C, from which only gc leads on.
+    kind = _BEHIND.get(type(found).__name__)
+    return next((each for each in gc.get_referents(found) if isinstance(each, kind)), None) if kind else found
+
+
+def _tasks_of(future: object, frame: FrameType | None) -> list[Task[object]]:
+    """Return the tasks that are waited for, and have not ended: the future itself, those of a gather(), or those that a
+    task group or wait() holds, whose `frame` is the innermost.
+    """
+    if isinstance(future, Task):
+        found: Iterable[object] = [future]
+    elif isinstance(future, Future) and (children := getattr(future, "_children", None)):
+        found = children
+    elif frame and frame.f_code.co_filename.startswith(_TASK_GROUPS):
+        held = frame.f_locals
+        found = held.get("fs") or getattr(held.get("self"), "_tasks", None) or ()
+    else:
+        found = ()
+    tasks = [task for task in found if isinstance(task, Task) and not task.done()]
+    return sorted(tasks, key=Task.get_name)[:_MOST_TASKS]
 
 
 def is_from_outside(error: BaseException) -> bool:

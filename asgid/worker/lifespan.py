@@ -58,6 +58,12 @@ class Lifespan:
             story = failure.shortened(str(self._failure)) if above else ""
             raise BootError(f"lifespan startup failed: {reason.strip()}", story) from self._error
 
+    def stack(self) -> str:
+        """Return where the application waits, "" if it was not called or has ended."""
+        if self._task is None or self._task.done():
+            return ""
+        return failure.stack_within(self._task.get_coro())
+
     async def shutdown(self, within: float) -> None:
         """Let the application end, in at most `within` seconds; what goes wrong is logged and holds nothing up."""
         if self._task is None or self._task.done() or not self._is_supported:
@@ -68,7 +74,7 @@ class Lifespan:
             async with asyncio.timeout(within):
                 await self._answered.wait()
         except TimeoutError:
-            self._log.warning("lifespan shutdown did not end in time", within_s=round(within, 2))
+            self._log.warning("lifespan shutdown did not end in time", within_s=round(within, 2), stack=self.stack())
         if self._failure is not None:
             self._log.error("lifespan shutdown failed", problem=self._failure)
         self._task.cancel()

@@ -21,7 +21,7 @@ from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import failure, privileges
+from asgid.worker import failure, privileges, waiting
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
@@ -212,8 +212,11 @@ class Worker:
         """Run the application's startup; return whether it is still wanted afterwards."""
         startup = asyncio.ensure_future(lifespan.startup())
         unwanted = asyncio.ensure_future(self._leave.wait())
+        words_fd, boot_s = self._assignment.last_words_fd, self._config.timeouts.boot
+        watch = asyncio.ensure_future(waiting.watch(lifespan.stack, self._log, words_fd, boot_s))
         await asyncio.wait((startup, unwanted), return_when=asyncio.FIRST_COMPLETED)
         unwanted.cancel()
+        watch.cancel()
         if startup.done():
             startup.result()
             return not self._leave.is_set()

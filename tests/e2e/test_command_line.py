@@ -431,6 +431,43 @@ def test_check_boot_shows_where_an_application_is_stuck(stuck: Path) -> None:
     assert 'stuck_at_import.py", line 7 in waits_for_a_database' in done.stderr
 
 
+AWAITS = """
+import asyncio
+import contextlib
+
+async def waits_for_a_database():
+    await asyncio.Event().wait()
+
+@contextlib.asynccontextmanager
+async def resources():
+    await waits_for_a_database()
+    yield
+
+async def application(scope, receive, send):
+    await receive()
+    async with resources():
+        pass
+"""
+
+
+def test_a_startup_that_awaits_for_ever_is_shown_down_to_what_it_awaits(file: Path, tmp_path: Path) -> None:
+    """At a start and in a check: faulthandler would see an event loop that waits, and nothing of the application."""
+    (tmp_path / "awaits.py").write_text(AWAITS)
+    app = {"target": "awaits:application", "directory": str(tmp_path)}
+    file.write_text(toml(merged(DEFAULTS, {"app": app, "timeouts": {"boot": "2s"}})))
+
+    checked = asgid("check", "-c", str(file), "--boot")
+    started = asgid("-c", str(file))
+
+    (left,) = [event for line in started.stderr.splitlines() if (event := json.loads(line))["event"] == "worker exited"]
+    assert (checked.returncode, started.returncode) == (3, 3)
+    for stack in (checked.stderr, left["stack"]):
+        calls = [stack.find(f"in {name}\n") for name in ("application", "resources", "waits_for_a_database")]
+        assert -1 not in calls, stack
+        assert calls == sorted(calls), stack
+        assert "asgid/worker/" not in stack
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_what_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: signal.Signals) -> None:
     """Ctrl-C during a boot that hangs: the check ends as the shell expects, and nothing goes on behind it."""

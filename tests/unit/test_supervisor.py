@@ -147,7 +147,7 @@ def test_a_start_whose_first_worker_never_gets_ready_is_the_end_after_it_has_gon
     assert supervisor.tick(59.9, {}) == []
     assert supervisor.tick(60.0, {}) == [Signal(0, 1, SIGABRT, why), RolledBack(1, f"worker 0 was {why}")]
     assert supervisor.exited(0, -6, 60.1) == [
-        Left(0, 1, ExitReason.BOOT_TIMEOUT, -6, "", has_verdict=True),
+        Left(0, 1, ExitReason.BOOT_TIMEOUT, -6, ""),
         Quit(ExitCode.NO_WORKER),
     ]
 
@@ -320,7 +320,7 @@ def test_a_canary_that_dies_before_it_has_settled_is_rolled_back():
     supervisor.ready(2, 10.5)
 
     assert supervisor.exited(2, -11, 11.25) == [
-        Left(2, 2, ExitReason.SIGNAL, -11, "", has_verdict=True),
+        Left(2, 2, ExitReason.SIGNAL, -11, ""),
         RolledBack(2, "worker 2 was ended by signal 11 while it served"),
     ]
     assert supervisor.tick(12.0, {}) == []

@@ -1,12 +1,16 @@
 """Startup and shutdown with applications that speak the lifespan protocol, do not, or do it wrong."""
 
 import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
 
 from asgid.errors import BootError
 from asgid.log import Log
+from asgid.worker import waiting
 from asgid.worker.lifespan import Lifespan
 from tests.worker.harness import Recorder, on_a_loop, until
 
@@ -159,6 +163,109 @@ async def test_of_a_reason_that_is_a_traceback_the_last_line_is_the_fault():
     assert caught.value.story == reason
 
 
+# Where a startup waits
+
+
+async def connects() -> None:
+    await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def resources() -> AsyncIterator[None]:
+    await connects()
+    yield
+
+
+async def in_itself() -> None:
+    await connects()
+
+
+async def in_a_context() -> None:
+    async with resources():
+        pass
+
+
+async def in_a_task() -> None:
+    await asyncio.create_task(connects())
+
+
+async def in_gathered_tasks() -> None:
+    await asyncio.gather(asyncio.sleep(0), in_a_context())
+
+
+async def in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(in_a_task())
+
+
+async def in_a_wait() -> None:
+    await asyncio.wait([asyncio.create_task(connects())])
+
+
+async def in_a_timeout() -> None:
+    await asyncio.wait_for(connects(), 60)
+
+
+@pytest.mark.parametrize(
+    "wait", [in_itself, in_a_context, in_a_task, in_gathered_tasks, in_a_group, in_a_wait, in_a_timeout]
+)
+@on_a_loop
+async def test_a_startup_that_waits_has_a_stack_down_to_what_it_awaits(wait):
+    """Through async generators and the tasks that it waits for."""
+
+    async def app(scope, receive, send):
+        await receive()
+        await wait()
+
+    lifespan, _ = life(app)
+    starting = asyncio.create_task(lifespan.startup())
+    await until(lambda: "await asyncio.Event().wait()" in lifespan.stack())
+    stack = lifespan.stack()
+    starting.cancel()
+
+    assert f"in {wait.__name__}\n" in stack
+    assert stack.index(f"in {wait.__name__}\n") < stack.index("in connects\n    await asyncio.Event().wait()\n")
+    assert "asgid/worker/" not in stack
+
+
+@on_a_loop
+async def test_a_startup_that_takes_long_is_logged_once_and_leaves_its_stack(monkeypatch):
+    """The log states what it awaits, and the last words are that until it goes on."""
+    monkeypatch.setattr(waiting, "TELLS_AFTER_S", 0.02)
+    log = Recorder()
+    words = os.memfd_create("asgid-last-words")
+    stacks = [f'  File "app.py", line {number}, in app\n' for number in range(1, 6)]
+    watch = asyncio.create_task(waiting.watch(lambda: stacks[0], cast("Log", log), words, boot_s=0.04))
+    await until(lambda: log.lines)
+    first, stacks[0] = stacks[0], "  File of another line\n"
+    await until(lambda: stacks[0].encode() in os.pread(words, 1000, 0))
+    kept = os.pread(words, 1000, 0)
+    os.write(words, b"Fatal Python error: Aborted")
+    after = os.pread(words, 1000, 0)
+    watch.cancel()
+    await asyncio.wait([watch])
+    left = os.pread(words, 1000, 0)
+    os.close(words)
+
+    assert [("startup waits", first)] == [(line.event, line.fields["stack"]) for line in log.lines]
+    assert kept.startswith(b"the startup waits here:\n  File of another line\n")
+    assert after.endswith(b"another line\n\nFatal Python error: Aborted")
+    assert b"" == left
+
+
+@on_a_loop
+async def test_of_a_number_that_is_the_applications_by_now_nothing_is_written(monkeypatch, tmp_path):
+    """It may have closed the file of the last words, and opened one of its own."""
+    (tmp_path / "its.txt").write_text("its own words")
+    with (tmp_path / "its.txt").open("r+") as file:
+        watch = asyncio.create_task(waiting.watch(lambda: "stack", cast("Log", Recorder()), file.fileno(), boot_s=0.01))
+        await asyncio.sleep(0.05)
+        watch.cancel()
+        await asyncio.wait([watch])
+
+    assert "its own words" == (tmp_path / "its.txt").read_text()
+
+
 FAILS_TO_STOP = {
     "says so": ({"type": "lifespan.shutdown.failed", "message": "lost a file"}, "lost a file"),
     "raises": (ValueError("lost a file"), "ValueError: lost a file"),
@@ -199,6 +306,7 @@ async def test_a_shutdown_that_does_not_end_is_cancelled():
 
     assert [True] == cancelled
     assert ["lifespan shutdown did not end in time"] == [line.event for line in log.lines]
+    assert "await asyncio.Event().wait()" in str(log.lines[0].fields["stack"])
 
 
 @on_a_loop
