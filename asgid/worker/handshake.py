@@ -73,7 +73,8 @@ def accept(
         b64encode(sha1(offer.key + _GUID, usedforsecurity=False).digest()),
         b"\r\n",
     ]
-    if subprotocol is not None:
+    # "" stands for none: Starlette, among others, passes on what a client did not offer.
+    if subprotocol not in (None, ""):
         if not isinstance(subprotocol, str) or subprotocol not in offer.subprotocols:
             raise AppError(_not_offered(subprotocol, offer.subprotocols))
         lines.append(b"sec-websocket-protocol: %s\r\n" % subprotocol.encode())

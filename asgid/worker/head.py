@@ -185,7 +185,10 @@ def _line(name: bytes, value: bytes) -> tuple[bytes, _Role]:
     role = _ROLES.get(name.lower(), _Role.PLAIN)
     if role is _Role.LENGTH and not _DIGITS.fullmatch(value):
         raise AppError(f"content-length {value!r} is not a number")
-    entry = b"%s: %s\r\n" % (name, value.strip(b" \t")), role
+    line = b"%s: %s\r\n" % (name, value.strip(b" \t"))
+    if name.lower() == b"upgrade":  # its sender must send the option too (RFC 9110 section 7.8)
+        line += b"connection: upgrade\r\n"
+    entry = line, role
     if len(entry[0]) <= _LONGEST_LINE:
         if len(_LINES) >= _MOST_LINES:
             _LINES.clear()

@@ -24,6 +24,10 @@ OK = b"HTTP/1.1 200 OK\r\n"
             Head(OK, None, False, (), False),
         ),
         (
+            [(b"Upgrade", b"h2c"), (b"connection", b"upgrade, close")],
+            Head(OK + b"Upgrade: h2c\r\nconnection: upgrade\r\n", None, True, (), False),
+        ),
+        (
             [(b"date", b"now"), (b"Server", b"me")],
             Head(OK + b"date: now\r\nServer: me\r\n", None, False, (b"date:", b"server:"), False),
         ),

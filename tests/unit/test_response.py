@@ -90,6 +90,13 @@ WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
         OK + b"content-length: 0\r\n" + COMMON + b"\r\n",
         True,
     ),
+    "an upgrade": (
+        {"bodies": [b""], "status": 426, "headers": [(b"upgrade", b"h2c"), (b"connection", b"upgrade")]},
+        b"HTTP/1.1 426 Upgrade Required\r\nupgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 0\r\n"
+        + COMMON
+        + b"\r\n",
+        True,
+    ),
     "a date of its own": (
         {"bodies": [b""], "headers": [(b"Date", b"now")]},
         OK + b"Date: now\r\ncontent-length: 0\r\nserver: asgid\r\n\r\n",

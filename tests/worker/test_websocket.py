@@ -109,6 +109,17 @@ async def test_accept_brings_a_subprotocol_and_headers():
         assert "date" in peer.headers
 
 
+@on_a_loop
+async def test_an_empty_subprotocol_is_none():
+    """An application may pass on what a client did not offer. An empty one is not a token (RFC 6455 section 4.2.2)."""
+    headers = [(b"upgrade", b"h2c")]
+    async with Worker(Listener(subprotocol="", headers=headers)) as worker:
+        peer = await connect(worker)
+
+        assert (101, None) == (peer.status, peer.headers.get("sec-websocket-protocol"))
+        assert ("websocket", "Upgrade") == (peer.headers["upgrade"], peer.headers["connection"])
+
+
 @pytest.mark.parametrize(
     ("accept", "said"),
     [
