@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from asgid.board import Board, Row
+from asgid.board import Board, Row, counting
 from asgid.config import Config
 
 
@@ -33,11 +33,11 @@ class Assignment:
     listeners: tuple[Listener, ...]
     lifeline_fd: int  #: the worker's end of the wire; its end of stream means that the master is gone
     last_words_fd: int  #: a memory file for stacks; the master reads it when the worker has ended
-    board: Board  #: the slot's row is the worker's to write; the others tell it how its siblings fare
+    board: Board  #: the slot's row is the worker's to write, and no other; those show how its siblings fare
 
     @property
     def row(self) -> Row:
-        return self.board.row(self.slot)
+        return counting(self.board.row(self.slot))
 
 
 #: Runs one worker to its end and returns the exit code of its process.

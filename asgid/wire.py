@@ -7,6 +7,7 @@ side is gone is not a message: it is the end of the stream.
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from typing import Generic, TypeAlias, TypeVar
 
 #: A longer line is no message. It bounds what a reader holds of one that has no end.
@@ -17,6 +18,8 @@ REASON_CHARACTERS = 4096
 STOP_LINGER_S = 1.0
 #: Exit code of a worker whose end of the wire the application has closed: it cannot send why it ends.
 CUT_OFF = 76  # EX_PROTOCOL of sysexits.h
+#: A worker sends each of its messages once at most. More of them are a flood, which would keep its master busy.
+MOST_MESSAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def encode(message: FromWorker | FromMaster) -> bytes:
 
 def from_worker(half_read: str = "") -> "Decoder[FromWorker]":
     """Return the decoder of a master, which may have read the beginning of a message already."""
-    return Decoder((Ready, Failed, Leaving), half_read)
+    return Decoder((Ready, Failed, Leaving), half_read, MOST_MESSAGES)
 
 
 def from_master() -> "Decoder[FromMaster]":
@@ -77,8 +80,10 @@ class Decoder(Generic[_Message]):
     Where anything else has come, the stream is garbled and stays so: what was read is kept, and fails again.
     """
 
-    def __init__(self, kinds: Iterable[type[_Message]], half_read: str = "") -> None:
+    def __init__(self, kinds: Iterable[type[_Message]], half_read: str = "", most: float = inf) -> None:
+        """`most` is how many messages may come."""
         self._kinds: dict[str, type[_Message]] = {_name(kind): kind for kind in kinds}
+        self._left = most
         self._rest = half_read.encode("latin-1")
 
     @property
@@ -93,8 +98,10 @@ class Decoder(Generic[_Message]):
         for line in (*lines, rest):
             if len(line) > MOST_BYTES:
                 raise ValueError(f"no message on the wire is so long: {line[:80]!r}...")
+        if len(lines) > self._left:
+            raise ValueError(f"no more than {MOST_MESSAGES} messages come from a worker: {lines[-1][:80]!r}")
         messages = [self._decode(line) for line in lines]
-        self._rest = rest
+        self._rest, self._left = rest, self._left - len(lines)
         return messages
 
     def _decode(self, line: bytes) -> _Message:
@@ -113,5 +120,6 @@ def _name(kind: type) -> str:
 
 
 def _is_typed(message: FromWorker | FromMaster) -> bool:
-    """Whether every field holds what it is to hold: neither JSON nor a dataclass asks."""
-    return all(type(getattr(message, field.name)) is field.type for field in fields(message))
+    """Whether every field has its type, and no text is longer than a reason: neither JSON nor a dataclass asks."""
+    values = [(getattr(message, field.name), field.type) for field in fields(message)]
+    return all(type(value) is kind and len(str(value)) <= REASON_CHARACTERS for value, kind in values)

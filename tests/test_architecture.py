@@ -24,6 +24,7 @@ PURE = (
     *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.exposition"),
     *(
         "master.metrics",
+        "master.ledger",
         "master.steps",
         "master.rollout",
         "master.succession",

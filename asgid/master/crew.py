@@ -14,13 +14,14 @@ from contextlib import suppress
 
 from asgid import wire
 from asgid.assignment import DUMP, Assignment, WorkerMain
-from asgid.board import Board
 from asgid.log import Log
 from asgid.master import steps
 from asgid.master.generations import Generation
 from asgid.master.handover import ChildPart
+from asgid.master.ledger import Ledger
 from asgid.master.lifecycle import ExitReason
 from asgid.master.listeners import Listeners
+from asgid.master.memory import Memory
 from asgid.master.spawn import Child, fork_worker
 
 #: How long idle connections may still bring a request. At a stop it delays the end, at a reload it costs only memory.
@@ -31,33 +32,38 @@ _ORDERLY = frozenset({ExitReason.RELOAD, ExitReason.RECYCLE, ExitReason.SCALE, E
 
 
 class Crew:
-    """Every process that was not reaped yet. `hear` is called with what a worker says."""
+    """Every process that was not reaped yet. `hear` is called with each message of a worker, and `garbled` once when
+    something else comes.
+    """
 
     def __init__(
         self,
         *,
         worker: WorkerMain,
         log: Log,
-        board: Board,
+        memory: Memory,
+        ledger: Ledger,
         listeners: Listeners,
         selector: selectors.BaseSelector,
         hear: Callable[[Child, wire.FromWorker], None],
+        garbled: Callable[[Child], None],
     ) -> None:
-        self._worker, self._log, self._board, self._listeners = worker, log, board, listeners
-        self._selector, self._hear = selector, hear
+        self._worker, self._log, self._listeners = worker, log, listeners
+        self._memory, self._ledger = memory, ledger
+        self._selector, self._hear, self._garbled = selector, hear, garbled
         self.children: dict[int, Child] = {}
 
     def spawn(self, step: steps.Spawn, generation: Generation) -> None:
         """Fork a worker; raises OSError where the kernel has no memory or process left."""
         config, born = generation.config, time.monotonic()
-        listeners = self._listeners.of(config.listen)
+        listeners, board = self._listeners.of(config.listen), self._memory.board
+        self._ledger.open(step.slot)  # before the worker can write there
 
         def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
-            return Assignment(step.slot, step.generation, config, listeners, lifeline_fd, last_words_fd, self._board)
+            return Assignment(step.slot, step.generation, config, listeners, lifeline_fd, last_words_fd, board)
 
-        child = fork_worker(step.slot, born, assign, self._worker)
+        child = fork_worker(step.slot, born, assign, self._worker, self._memory.confine)
         self._hold(child)
-        self._board.use(step.slot)
         self._log.info("worker started", **_whose(child), reason=step.why.value)
 
     def adopt(self, parts: Iterable[ChildPart]) -> None:
@@ -90,7 +96,7 @@ class Crew:
     def drain(self, step: steps.Drain) -> None:
         child = self.children[step.slot]
         self._log.info("worker draining", **_whose(child), reason=step.why.value)
-        if step.is_booting:
+        if step.is_booting or child.is_garbled:  # who writes on its lifeline may read there, too
             self._kill(child, signal.SIGTERM)
         else:
             self._tell(child, wire.Drain(step.grace_s, LINGER_S.get(step.why, LONG_LINGER_S)))
@@ -133,11 +139,17 @@ class Crew:
         served_s = round(time.monotonic() - child.born, 3)
         write("worker exited", **_whose(child), reason=step.why.value, served_s=served_s, **details)
         child.close()
-        self._board.retire(step.slot)
+        self._ledger.retire(step.slot)
         return stack
 
     def spent(self, slot: int, why: str) -> None:
         self._log.info("worker spent", **_whose(self.children[slot]), reason=why)
+
+    def distrust(self, slot: int, cell: str, content: int) -> None:
+        """Report a number on the board that cannot be; the ledger reports one for each worker."""
+        child = self.children.get(slot)
+        whose = _whose(child) if child else {"slot": slot}
+        self._log.error("impossible number", **whose, cell=cell.lower(), number=content)
 
     def dead(self, pid: int) -> Child | None:
         """Return whose process has ended, None for an orphan that PID 1 inherited; what it said last has been heard."""
@@ -165,9 +177,11 @@ class Crew:
         try:
             messages = child.decoder.feed(data)
         except ValueError as error:
-            # An application has got hold of the descriptor: nothing more that comes here is believed.
+            # An application has got hold of the descriptor: nothing more that comes here is read or believed.
             self._log.error("lifeline garbled", **_whose(child), problem=str(error))
             self._selector.unregister(child.lifeline)
+            child.is_garbled = True
+            self._garbled(child)
             return
         for message in messages:
             self._hear(child, message)

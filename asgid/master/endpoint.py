@@ -4,7 +4,7 @@ Nothing here waits for a client: one that never sends and one that never reads c
 at most, and the oldest makes room where many come. So the probes answer while every worker is stuck. Each connection
 carries one request.
 
-This file does not know what is measured, nor how a worker lives; it reads the snapshot and the board. A snapshot
+This file does not know what is measured, nor how a worker lives; it reads the snapshot and the ledger. A snapshot
 asks the kernel about every worker, so the probes, which come often, do without one.
 """
 
@@ -20,10 +20,11 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import Any, TypeAlias
 
 import asgid
-from asgid.board import CONNECTIONS, Board, in_flight
+from asgid.board import CONNECTIONS, in_flight
 from asgid.date import http_date
 from asgid.log import Log
 from asgid.master.exposition import render
+from asgid.master.ledger import Ledger
 from asgid.master.metrics import heartbeat_age_s, metrics
 from asgid.master.snapshot import Snapshot, WorkerView
 
@@ -54,7 +55,7 @@ class Endpoint:
         selector: BaseSelector,
         unready: Callable[[], str],
         snapshot: Callable[[], Snapshot],
-        board: Board,
+        ledger: Ledger,
         log: Log,
     ) -> None:
         """`unready` says why nobody should be sent here, "" where all is well; it is asked often, and costs nothing."""
@@ -62,7 +63,7 @@ class Endpoint:
         self._selector = selector
         self._unready = unready
         self._snapshot = snapshot
-        self._board = board
+        self._ledger = ledger
         self._log = log
         self._clients: dict[_Client, None] = {}  # by age, the oldest first
         self._resume: float | None = None  # when accepting goes on
@@ -141,7 +142,7 @@ class Endpoint:
             return _text(HTTPStatus.INTERNAL_SERVER_ERROR, "this page failed; the log of asgid says why")
 
     def _metrics(self, accept: str) -> _Answer:
-        return HTTPStatus.OK, *render(metrics(self._snapshot(), self._board), accept)
+        return HTTPStatus.OK, *render(metrics(self._snapshot(), self._ledger), accept)
 
     def _livez(self, _accept: str) -> _Answer:
         return _text(HTTPStatus.OK, "the master's loop turns")
@@ -152,7 +153,7 @@ class Endpoint:
         return _text(HTTPStatus.OK, "ready")
 
     def _status(self, _accept: str) -> _Answer:
-        page = json.dumps(status(self._snapshot(), self._board), indent=2)
+        page = json.dumps(status(self._snapshot(), self._ledger), indent=2)
         return HTTPStatus.OK, "application/json", page.encode() + b"\n"
 
 
@@ -253,7 +254,7 @@ def _response(answer: _Answer, *, has_body: bool = True) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + (body if has_body else b"")
 
 
-def status(snapshot: Snapshot, board: Board) -> dict[str, Any]:
+def status(snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
     """Return the page of /status, ready for JSON; times are seconds, memory is bytes."""
     last = snapshot.last_reload
     return {
@@ -272,12 +273,12 @@ def status(snapshot: Snapshot, board: Board) -> dict[str, Any]:
             {"name": listener.name, "backlog": listener.backlog, "backlog_limit": listener.backlog_limit}
             for listener in snapshot.listeners
         ],
-        "workers": [_worker(worker, snapshot, board) for worker in snapshot.workers],
+        "workers": [_worker(worker, snapshot, ledger) for worker in snapshot.workers],
     }
 
 
-def _worker(worker: WorkerView, snapshot: Snapshot, board: Board) -> dict[str, Any]:
-    row = board.row(worker.slot).tolist()
+def _worker(worker: WorkerView, snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
+    row = ledger.row(worker.slot)
     age_s = heartbeat_age_s(row, snapshot.now_ns)
     process = snapshot.processes.get(worker.slot)
     return {

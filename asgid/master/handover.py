@@ -70,6 +70,8 @@ class Notes:
     boots: list[int] = field(default_factory=lambda: [0] * (len(BOOT_BUCKETS_S) + 1))
     boots_sum_s: float = 0.0
     cpu_s: dict[int, float] = field(default_factory=dict)  #: by slot, of workers that are gone
+    #: By slot and cell of the board: what is added to the cell, see `asgid/master/ledger.py`.
+    corrections: dict[int, dict[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ It is found at a start, taken over from a program that this one replaces, and le
 workers.
 """
 
-import mmap
-import os
 import resource
 import socket
 from collections.abc import MutableMapping
@@ -14,13 +12,13 @@ from dataclasses import dataclass
 
 from asgid import address, config
 from asgid.address import Tcp
-from asgid.board import BYTES, Board
 from asgid.config import Config
 from asgid.errors import UnavailableError
 from asgid.log import Log
 from asgid.master import generations
 from asgid.master.handover import Handover
 from asgid.master.listeners import Listeners, open_tcp, unavailable
+from asgid.master.memory import Memory
 from asgid.master.pidfile import PidFile
 from asgid.master.systemd import Notifier, take_listen_fds
 from asgid.user import user_of
@@ -36,8 +34,7 @@ class Holdings:
     log: Log
     pid_file: PidFile | None
     listeners: Listeners
-    board: Board
-    board_fd: int  #: the memory that the board is laid over, shared with the workers
+    memory: Memory  #: that the board is laid over, shared with the workers
     endpoint: socket.socket | None  #: where the metrics are asked for
     notifier: Notifier
 
@@ -62,9 +59,7 @@ def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
         endpoint = _open_endpoint(settings, log)
         undo.pop_all()
     _raise_open_files(settings, log)
-    fd = os.memfd_create("asgid-board")
-    os.ftruncate(fd, BYTES)
-    return Holdings(settings, log, pid_file, listeners, _board(fd), fd, endpoint, Notifier(environ))
+    return Holdings(settings, log, pid_file, listeners, Memory.made(), endpoint, Notifier(environ))
 
 
 def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
@@ -75,8 +70,7 @@ def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
         _log_or_stderr(settings),
         None if left.pid_file_fd is None else PidFile(settings.process.pid_file, left.pid_file_fd),
         Listeners(left.inherited, left.listeners),
-        _board(left.board_fd),
-        left.board_fd,
+        Memory(left.board_fd),
         None if left.endpoint_fd is None else socket.socket(fileno=left.endpoint_fd),
         Notifier(environ),
     )
@@ -94,10 +88,6 @@ def _log_or_stderr(settings: Config) -> Log:
         log = Log(settings.log.level, settings.log.format, "stderr")
         log.warning("log.output cannot be opened; standard error takes its place", problem=str(error))
         return log
-
-
-def _board(fd: int) -> Board:
-    return Board(memoryview(mmap.mmap(fd, BYTES)))
 
 
 def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:

@@ -130,6 +130,12 @@ class Worker:
         self.state, self.leaving = State.DRAINING, self.leaving or why
         self.deadline = now + self.plan.graceful + self.plan.kill / 2
 
+    def abort(self, now: float, why: ExitReason) -> Signals:
+        """Give it up in any state; return the signal to send. From there to KILL it has half of the kill timeout."""
+        self.state, self.leaving = State.ABORTED, why
+        self.deadline = now + self.plan.kill / 2
+        return SIGABRT
+
     def outlive(self, now: float) -> tuple[Signals, str]:
         """Move an overdue worker on; return the signal to send, and why.
 

@@ -28,6 +28,7 @@ from asgid.master.crew import Crew
 from asgid.master.endpoint import Endpoint
 from asgid.master.handover import Handover, Notes
 from asgid.master.holdings import Holdings
+from asgid.master.ledger import Ledger
 from asgid.master.lifecycle import Plan, State
 from asgid.master.processes import resident_bytes
 from asgid.master.recycling import Recycling
@@ -65,10 +66,13 @@ class Loop:
     ) -> None:
         """`predecessor` is what the program before this one has left, where this one has taken its place."""
         self._held = held
-        self._log, self._listeners, self._board, self._notifier = held.log, held.listeners, held.board, held.notifier
+        self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
         self._selector = selectors.DefaultSelector()
+        self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time(), time.time()))
+        board, corrections = held.memory.board, self._view.notes.corrections
+        self._ledger = Ledger(board, corrections, time.monotonic_ns, self._on_impossible)
         self._endpoint = (
-            Endpoint(held.endpoint, self._selector, self._unready, self._snapshot, held.board, held.log)
+            Endpoint(held.endpoint, self._selector, self._unready, self._snapshot, self._ledger, held.log)
             if held.endpoint
             else None
         )
@@ -76,16 +80,17 @@ class Loop:
         self._crew = Crew(
             worker=worker,
             log=held.log,
-            board=held.board,
+            memory=held.memory,
+            ledger=self._ledger,
             listeners=held.listeners,
             selector=self._selector,
             hear=self._hear,
+            garbled=self._on_garbled,
         )
         self._successor = Successor(program, self._selector, held.log)
         self._predecessor = predecessor
         self._agenda: deque[steps.Step] = deque()
         self._code: ExitCode | None = None
-        self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time(), time.time()))
         self._transitions = Transitions(held, self._supervisor, self._view, load, cpus)
         self._recycling = Recycling()
         self._was_ready = predecessor is not None
@@ -170,7 +175,7 @@ class Loop:
         if now - due > STOOD_STILL_S:
             self._log.warning("stood still", late_s=round(now - due, 1))
             self._supervisor.stood_still(now, now - due)
-        self._do(self._supervisor.tick(now, self._beats()))
+        self._do(self._supervisor.tick(now, self._ledger.beats(self._crew.children)))
         if now >= self._recycling.next_deadline():
             self._recycle(now)
         if self._endpoint:
@@ -197,17 +202,13 @@ class Loop:
         found = self._recycling.spent(
             now,
             [] if any(worker.is_retiring for worker in serving) else [worker.slot for worker in serving],
-            lambda slot: self._board.row(slot)[cells.STARTED],
+            lambda slot: self._ledger.counter(slot, cells.STARTED),
             lambda slot: resident_bytes(self._crew.children[slot].pid),
         )
         if found:
             slot, why = found
             self._crew.spent(slot, why)
             self._do(supervisor.recycle(slot, now))
-
-    def _beats(self) -> dict[int, float]:
-        """Return when each event loop last turned, in seconds of the monotonic clock."""
-        return {slot: self._board.row(slot)[cells.HEARTBEAT_NS] / 1e9 for slot in self._crew.children}
 
     # Facts: signals
 
@@ -282,6 +283,13 @@ class Loop:
                 self._signals.act()  # the TERM may have been for the whole process group, as above
                 self._do(self._supervisor.leaves(child.slot, time.monotonic()))
 
+    def _on_garbled(self, child: Child) -> None:
+        self._do(self._supervisor.garbled(child.slot, time.monotonic()))
+
+    def _on_impossible(self, slot: int, cell: str, content: int) -> None:
+        """A worker's row holds what cannot be: the ledger does without it."""
+        self._crew.distrust(slot, cell, content)
+
     def _on_death(self, death: Death) -> None:
         problem = self._successor.ended(death)
         if problem is not None:
@@ -310,6 +318,7 @@ class Loop:
             self._do(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
         else:
             self._view.note_start(step.slot)
+            self._held.memory.board.use(max(self._view.notes.slots) + 1)
 
     def _quit(self, step: steps.Quit) -> None:
         self._code = step.code
@@ -328,7 +337,7 @@ class Loop:
         self._recycling.serves(
             slot,
             self._transitions.of(self._supervisor.workers[slot].plan.generation).config.workers,
-            self._board.row(slot)[cells.STARTED],
+            self._ledger.counter(slot, cells.STARTED),
             now,
             random.random(),  # noqa: S311 - it spreads replacements, and guards nothing
         )
@@ -392,7 +401,7 @@ class Loop:
             children=self._crew.parts(),
             listeners=self._listeners.parts(),
             notes=self._view.notes,
-            board_fd=held.board_fd,
+            board_fd=held.memory.fd,
             endpoint_fd=held.endpoint.fileno() if held.endpoint else None,
             pid_file_fd=held.pid_file.fd if held.pid_file else None,
             inherited=self._listeners.inherited,

@@ -1,4 +1,4 @@
-"""Every series that a scrape shows: the snapshot and the board in, metrics out.
+"""Every series that a scrape shows: the snapshot and the ledger in, metrics out.
 
 One table names each family once: its samples, its help and its row in docs/metrics.md come from the same line. A
 counter that is read from the board is a sum over every slot that ever held a worker, so it never goes backwards,
@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import asgid
 from asgid import board
-from asgid.board import Board, Row
 from asgid.master.exposition import Metric, Sample, histogram
+from asgid.master.ledger import Ledger
 from asgid.master.lifecycle import ExitReason, StartReason
 from asgid.master.snapshot import BOOT_BUCKETS_S, ProcessView, Snapshot
 
@@ -67,7 +67,7 @@ class _Histogram:
         return histogram(self.name, self.text, self.bounds, counts, sum_s)
 
 
-def heartbeat_age_s(row: "Row | list[int]", now_ns: int) -> float | None:
+def heartbeat_age_s(row: list[int], now_ns: int) -> float | None:
     """Return how long the slot's event loop has been silent, in seconds; None before it first turned."""
     return max(0, now_ns - row[board.HEARTBEAT_NS]) / 1e9 if row[board.HEARTBEAT_NS] else None
 
@@ -336,9 +336,10 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
 )
 
 
-def metrics(snapshot: Snapshot, board: Board) -> Iterator[Metric]:
+def metrics(snapshot: Snapshot, ledger: Ledger) -> Iterator[Metric]:
     """Yield every metric of the master and its workers, in the order of the reference."""
-    rows = {slot: board.row(slot).tolist() for slot in snapshot.slots}
-    scrape = _Scrape(snapshot, rows, board.totals(snapshot.slots))
+    rows = {slot: ledger.row(slot) for slot in snapshot.slots}
+    totals = [sum(cells) for cells in zip([0] * board.CELLS, *rows.values(), strict=True)]
+    scrape = _Scrape(snapshot, rows, totals)
     for family in FAMILIES:
         yield family.metric(scrape)

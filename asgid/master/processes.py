@@ -6,7 +6,7 @@ from asgid.master.snapshot import ProcessView
 
 
 def look(pid: int) -> ProcessView | None:
-    """Return what is known of a process now (90 µs); None for one that is gone."""
+    """Return what is known of a process now (90 µs); None for one that is gone, or if no descriptor is left to look."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -18,7 +18,7 @@ def look(pid: int) -> ProcessView | None:
                 resident_bytes=memory.rss,
                 open_fds=_open_fds(process),
             )
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return None
 
 
@@ -32,5 +32,5 @@ def _open_fds(process: psutil.Process) -> int | None:
     """Count them where the kernel lets us: it hides those of a process that has ended, and of one with more rights."""
     try:
         return int(process.num_fds())
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return None

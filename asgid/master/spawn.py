@@ -16,10 +16,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from asgid.assignment import DUMP, WAITS, Assignment, WorkerMain
+from asgid.board import Board
 from asgid.commands import COMMANDS
 from asgid.errors import ExitCode
 from asgid.master import faults, terminal
@@ -50,6 +51,7 @@ class Child:
     last_words: int  #: a memory file that faulthandler writes to
     decoder: Decoder[FromWorker] = field(default_factory=from_worker)
     interface: str = ""  #: what its application speaks; known once it is ready
+    is_garbled: bool = False  #: something came on the lifeline that no worker sends
 
     def read_last_words(self) -> str:
         """Return the stacks that the worker wrote when a signal ended it; "" where it wrote none."""
@@ -74,9 +76,16 @@ class Death:
     cpu_s: float
 
 
-def fork_worker(slot: int, born: float, assign: Callable[[int, int], Assignment], worker: WorkerMain) -> Child:
+def fork_worker(
+    slot: int,
+    born: float,
+    assign: Callable[[int, int], Assignment],
+    worker: WorkerMain,
+    confine: Callable[[int], Board] | None = None,
+) -> Child:
     """Fork a worker for the assignment that `assign` makes of the descriptors of its lifeline and its last words.
 
+    `confine` is called in the child, and returns the board that it may write to; None if it has one of its own.
     Returns in the master only. Raises OSError where the system has no process or descriptor left; then nothing is left
     open.
     """
@@ -91,7 +100,7 @@ def fork_worker(slot: int, born: float, assign: Callable[[int, int], Assignment]
         try:
             pid = os.fork()
             if pid == 0:
-                _live(assignment, worker)
+                _live(assignment, worker, confine)
         finally:  # where the fork failed, too: a master that stays deaf cannot be stopped
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         undo.pop_all()
@@ -119,10 +128,12 @@ def reap() -> Iterator[Death]:
         yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
 
 
-def _live(assignment: Assignment, worker: WorkerMain) -> NoReturn:
+def _live(assignment: Assignment, worker: WorkerMain, confine: Callable[[int], Board] | None) -> NoReturn:
     """Be the worker, from the fork to the exit. Nothing that the master had on its stack is ever returned to."""
     code = int(ExitCode.INTERNAL)
     try:
+        if confine:
+            assignment = replace(assignment, board=confine(assignment.slot))
         _forget(assignment)
         faults.enable(assignment.last_words_fd)
         code = worker(assignment)

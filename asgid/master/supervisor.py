@@ -37,6 +37,9 @@ from asgid.master.steps import (
 )
 from asgid.master.succession import Succession
 
+#: Why a worker is not trusted any more.
+GARBLED = "something else than its messages came on its lifeline"
+
 
 class Supervisor:
     """The decisions of the master. `workers` holds every process that was not reaped yet, by slot."""
@@ -90,6 +93,21 @@ class Supervisor:
         """A worker says why it cannot boot; that it is gone follows."""
         if worker := self.workers.get(slot):
             worker.failure = reason
+
+    def garbled(self, slot: int, now: float) -> list[Step]:
+        """A worker's lifeline carries what no worker sends: no message passes there for certain any more.
+
+        A worker that serves is replaced first, and then told to leave; one that boots could never say that it is ready.
+        """
+        worker = self.workers.get(slot)
+        if worker is None or not worker.is_live or worker.leaving:
+            return []
+        steps: list[Step] = []
+        if worker.state is State.SERVING:
+            worker.is_retiring, worker.leaving = True, ExitReason.CRASH
+        else:
+            steps.append(Signal(slot, worker.plan.generation, worker.abort(now, ExitReason.BOOT_FAILED), GARBLED))
+        return [*steps, *self._failure(worker, f"worker {slot} was replaced: {GARBLED}", now), *self.reconcile(now)]
 
     def exited(self, slot: int, status: int, now: float) -> list[Step]:
         """A worker was reaped: `status` is its exit code, or minus the signal that ended it."""

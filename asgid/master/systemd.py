@@ -8,6 +8,7 @@ Source: sd_notify(3), sd_listen_fds_with_names(3), sd_watchdog_enabled(3).
 """
 
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping, MutableMapping
@@ -15,6 +16,8 @@ from collections.abc import Mapping, MutableMapping
 _NOTIFY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
+_MOST_FDS = 65536
+_NUMBER = re.compile(r"[0-9]{1,20}")  # an unsigned number of 64 bits; a number of 400 digits is too large for a float
 _SLACK_S = 5.0  # for what comes after the deadline of the last worker
 
 
@@ -79,7 +82,7 @@ def take_listen_fds(environ: MutableMapping[str, str]) -> dict[str, list[int]]:
     count = variables.get("LISTEN_FDS", "")
     names = variables.get("LISTEN_FDNAMES", "").split(":")
     sockets: dict[str, list[int]] = {}
-    for index in range(int(count) if count.isdecimal() else 0):
+    for index in range(min(int(count), _MOST_FDS) if _NUMBER.fullmatch(count) else 0):
         fd = _FIRST_FD + index
         try:
             os.set_inheritable(fd, False)
@@ -97,7 +100,7 @@ def _take(environ: MutableMapping[str, str], names: tuple[str, ...]) -> dict[str
 def _watchdog_s(variables: Mapping[str, str]) -> float | None:
     period_us = variables.get("WATCHDOG_USEC", "")
     is_ours = variables.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    return int(period_us) / 1e6 if is_ours and period_us.isdecimal() and int(period_us) > 0 else None
+    return int(period_us) / 1e6 if is_ours and _NUMBER.fullmatch(period_us) and int(period_us) > 0 else None
 
 
 def _extension(within_s: float) -> str:

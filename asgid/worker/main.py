@@ -204,7 +204,7 @@ class Worker:
         if loaded.interface == "wsgi":
             service.elsewhere = self._stack_of
         board, slot = self._assignment.board, self._assignment.slot
-        service.look_for_siblings = lambda since_ns: board.siblings(slot, since_ns)
+        service.look_for_siblings = lambda since_ns, now_ns: board.siblings(slot, since_ns, now_ns)
         service.state = lifespan.state
         return service
 
@@ -235,7 +235,8 @@ class Worker:
 
         def on_term() -> None:
             """Obey an operator, or a supervisor that signals the whole process group (dumb-init, systemd)."""
-            self._lifeline.send(wire.Leaving())
+            if not self._leave.is_set():  # the master may have sent it away already, or a second TERM came
+                self._lifeline.send(wire.Leaving())
             leave_alone()
 
         def on_message(message: wire.FromMaster) -> None:

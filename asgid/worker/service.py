@@ -85,8 +85,8 @@ class Service:
         self.unread: set[Connection | WebSocket] = set()  #: those on which reading is paused
         self.running: set[Exchange] = set()  #: whose application's call has not returned
         self.on_left: Callable[[], None] = _nothing  #: a connection is closed, or an application's call has returned
-        self.look_for_siblings: Callable[[int], list[Row]] = _nobody
-        self._siblings: list[Row] = []
+        self.look_for_siblings: Callable[[int, int], list[memoryview[int]]] = _nobody
+        self._siblings: list[memoryview[int]] = []
         self._looked_ns = 0
         self.turn = 0  #: of the loop, as far as anybody asked
         self._is_turn_told = False
@@ -118,7 +118,7 @@ class Service:
         """Return what the emptiest of the other workers that accept connections holds; `inf` without others."""
         now_ns = monotonic_ns()
         if now_ns - self._looked_ns > _LOOK_NS:
-            self._siblings, self._looked_ns = self.look_for_siblings(now_ns - _SILENT_NS), now_ns
+            self._siblings, self._looked_ns = self.look_for_siblings(now_ns - _SILENT_NS, now_ns), now_ns
         if not self._siblings:
             return inf
         return min((row[CONNECTIONS] for row in self._siblings if row[ACCEPTING]), default=inf)
@@ -146,7 +146,7 @@ def _nowhere(_task: "asyncio.Task[None]") -> str:
     return ""
 
 
-def _nobody(_since_ns: int) -> list[Row]:
+def _nobody(_since_ns: int, _now_ns: int) -> "list[memoryview[int]]":
     return []
 
 

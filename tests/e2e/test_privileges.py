@@ -380,3 +380,32 @@ def test_a_worker_that_would_keep_a_capability_does_not_boot(setpriv) -> None:
     left = ", ".join(f"{name}: {1 << 10 | 1 << 2:016x}" for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
 
     assert run.stdout == f"process.user: the worker keeps capabilities ({left}); capset: Operation not permitted\n"
+
+
+# The board
+
+
+def test_a_worker_that_writes_anything_into_its_row_harms_nobody_else(start: Start, public: Path) -> None:
+    """Its own requests go on, its siblings count on, the master lives; and a worker that seems silent is replaced."""
+    shutil.copy(APPS / "vandal.py", public)
+    daemon = start(
+        "vandal:application",
+        app={"directory": str(public)},
+        process={"user": "nobody"},
+        workers={"count": 2},
+        timeouts={"heartbeat": "3s", "graceful": "1s", "kill": "1s"},
+    )
+    vandal = int(get(daemon.address(), "/vandalize").body)
+    found = daemon.eventually(lambda: daemon.log_events("impossible number"))[0]
+    answers = {int(get(daemon.address()).body) for _ in range(40)}
+    left = daemon.eventually(lambda: daemon.log_events("worker exited"))[0]
+
+    assert (found["pid"], found["level"]) == (vandal, "error")
+    assert answers <= set(daemon.workers()) | {vandal}
+    assert (left["pid"], left["reason"]) == (vandal, "blocked")
+    daemon.eventually(lambda: len(daemon.workers()) == 2)
+    assert [get(daemon.address()).status for _ in range(40)] == [200] * 40
+    assert daemon.probe("/readyz")[0] == 200
+    assert all(value < 2**53 for value in daemon.metrics().values())
+    assert len(daemon.log_events("impossible number")) == 1
+    assert daemon.stop() == 0

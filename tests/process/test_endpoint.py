@@ -22,6 +22,7 @@ from asgid.board import BYTES, Board
 from asgid.log import Log
 from asgid.master import endpoint as endpoint_module
 from asgid.master.endpoint import MOST_CLIENTS, Endpoint
+from asgid.master.ledger import Ledger
 from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
 from tests.daemon import WITHIN_S
 
@@ -29,6 +30,7 @@ _BOARD = Board(bytearray(BYTES))
 _BOARD.row(0)[board.HEARTBEAT_NS] = 1
 _BOARD.row(0)[board.CONNECTIONS] = 4
 _BOARD.row(0)[board.STARTED] = 1
+_LEDGER = Ledger(_BOARD, {}, time.monotonic_ns, lambda *_: None)
 _SNAPSHOT = Snapshot(
     now_ns=500_000_001,
     started=1_699_999_940.0,
@@ -75,7 +77,7 @@ class _House:
     def start(self, listening: Any = None) -> None:
         self.selector.register(self._wake, selectors.EVENT_READ, lambda _mask: self._wake.recv(1))
         self.endpoint = Endpoint(
-            listening or self.listening, self.selector, lambda: self.unready, self._snapshot, _BOARD, self._log
+            listening or self.listening, self.selector, lambda: self.unready, self._snapshot, _LEDGER, self._log
         )
         self._thread.start()
 
@@ -329,7 +331,7 @@ def test_a_client_that_makes_room_in_the_turn_in_which_it_speaks_harms_nobody():
     with ExitStack() as stack:
         selector = stack.enter_context(closing(selectors.DefaultSelector()))
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256))
-        stack.enter_context(closing(Endpoint(listening, selector, str, lambda: _SNAPSHOT, _BOARD, Log())))
+        stack.enter_context(closing(Endpoint(listening, selector, str, lambda: _SNAPSHOT, _LEDGER, Log())))
         clients = []
 
         def connect() -> socket.socket:

@@ -350,12 +350,13 @@ def test_a_killed_worker_is_replaced_and_its_sibling_stays(build: Build):
         r'{"is": "failed", "reason": {"a": [1]}}\n',
         "[" * 60000 + r"\n",
         "x" * 100000,
+        r'{"is": "ready", "interface": "asgi3"}\n' * 100,
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_worker_that_writes_garbage_harms_nobody_else(build: Build, garbage):
-    """An application that gets hold of the lifeline ends neither the master nor its siblings; it is said once, and
-    nothing more that comes there is believed.
+    """An application that gets hold of the lifeline ends neither the master nor its siblings. That is logged once,
+    nothing more that comes there is believed, and the worker is replaced.
     """
     house = build("writes_garbage")
     house.environment["GARBAGE"] = garbage
@@ -366,6 +367,9 @@ def test_a_worker_that_writes_garbage_harms_nobody_else(build: Build, garbage):
     house.signal("USR1")
 
     assert (garbled["slot"], garbled["level"]) == (1, "error")
+    left = house.logged("worker exited")
+
+    assert (left["pid"], left["reason"]) == (before[1], "crash")
     assert before[0] in house.pids()
     assert house.stop() == 0
     assert len(house.log_events("lifeline garbled")) == 1

@@ -1,6 +1,7 @@
 """What is told of a process agrees with /proc, whatever the process is called and however far it is gone."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -108,3 +109,15 @@ def test_what_the_kernel_keeps_to_itself_hides_nothing_else(monkeypatch):
     assert seen
     assert seen.open_fds is None
     assert seen.resident_bytes > 2**20
+
+
+def test_without_a_descriptor_nothing_is_known_and_nothing_raised():
+    """A look at memory, which decides on a replacement, must not end a master that has none left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        found = look(os.getpid()), resident_bytes(os.getpid())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert found == (None, 0)

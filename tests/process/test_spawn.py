@@ -4,9 +4,9 @@ The workers here are functions in this file, forked from the test itself.
 """
 
 import atexit
+import ctypes
 import errno
 import json
-import mmap
 import os
 import signal
 import socket
@@ -15,13 +15,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asgid.assignment import DUMP, Assignment, Listener
-from asgid.board import BYTES, HEARTBEAT_NS, Board
+from asgid.board import BYTES, HEARTBEAT_NS, STRIDE, Board
 from asgid.config import Config, parse
+from asgid.master.memory import Memory
 from asgid.master.spawn import SIGNALS, Child, Death, fork_worker, reap
 from tests.daemon import eventually
 
@@ -35,20 +37,27 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarni
 
 
 @pytest.fixture
-def board() -> Board:
-    return Board(memoryview(mmap.mmap(-1, BYTES)))
+def memory() -> Iterator[Memory]:
+    memory = Memory.made()
+    yield memory
+    os.close(memory.fd)
 
 
 @pytest.fixture
-def fork(board) -> Iterator[Fork]:
+def board(memory: Memory) -> Board:
+    return memory.board
+
+
+@pytest.fixture
+def fork(memory) -> Iterator[Fork]:
     """Fork a worker into slot 0; it and what the master holds of it go with the test."""
     with ExitStack() as stack:
 
         def make(worker: Callable[[Assignment], int], *listeners: Listener) -> Child:
             def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
-                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, last_words_fd, board)
+                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, last_words_fd, memory.board)
 
-            child = fork_worker(0, 17.0, assign, worker)
+            child = fork_worker(0, 17.0, assign, worker, memory.confine)
             stack.callback(child.close)
             return child
 
@@ -316,3 +325,61 @@ def test_the_masters_signals_are_as_they_were_after_a_fork(fork):
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     end_of(child)
+
+
+# The board
+
+
+def test_a_worker_can_write_in_its_own_row_and_in_no_other(fork, memory):
+    """Neither with the mapping that the master has, nor by mprotect(2), nor through a descriptor: nothing is left."""
+
+    board, file = memory.board, str(os.fstat(memory.fd).st_ino)
+
+    def attacks(assignment: Assignment) -> int:
+        assignment.row[HEARTBEAT_NS] = 5
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+        ranges = [(*line[0].split("-"), line[1]) for line in maps if line[4] == file]
+        with pytest.raises(TypeError):
+            assignment.board.row(1)[HEARTBEAT_NS] = 5
+        sizes = [int(end, 16) - int(start, 16) for start, end, _ in ranges]
+        refused = [
+            libc.mprotect(int(start, 16), size, 3)
+            for (start, _, rights), size in zip(ranges, sizes, strict=True)
+            if "w" not in rights
+        ]
+        links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd != "3"]
+        return tell(
+            assignment,
+            {
+                "writable": sum(size for (*_, rights), size in zip(ranges, sizes, strict=True) if "w" in rights),
+                "refused": refused,
+                "descriptors": [link for link in links if "asgid-board" in link],
+                "sibling": assignment.board.row(1)[HEARTBEAT_NS],
+            },
+        )
+
+    board.row(1)[HEARTBEAT_NS] = 17
+    child = fork(attacks)
+    told = told_by(child)
+
+    assert end_of(child).status == 0
+    assert told == {"writable": STRIDE * 8, "refused": [-1], "descriptors": [], "sibling": 17}
+    assert (board.row(0)[HEARTBEAT_NS], board.row(1)[HEARTBEAT_NS]) == (5, 17)
+
+
+def test_nobody_can_shorten_the_memory_of_the_board(memory):
+    """A read beyond the end of a file that is mapped ends the process that reads: that would be the master."""
+    with pytest.raises(PermissionError):
+        os.ftruncate(memory.fd, 0)
+
+
+def test_memory_that_is_too_short_for_a_board_is_not_taken_over():
+    """A program before this one may have had another idea of it."""
+    fd = os.memfd_create("short")
+    try:
+        with pytest.raises(OSError, match=f"a board has {BYTES}"):
+            Memory(fd)
+    finally:
+        os.close(fd)

@@ -152,6 +152,12 @@ class World(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.is_over())
     @rule(number=PICK)
+    def a_worker_writes_garbage(self, number: int) -> None:
+        if worker := self.pick(number, *State):
+            self.tell(self.supervisor.garbled(worker.slot, self.now))
+
+    @precondition(lambda self: not self.is_over())
+    @rule(number=PICK)
     def a_worker_leaves_as_told(self, number: int) -> None:
         if worker := self.pick(number, State.DRAINING, State.ABORTED, State.KILLED):
             self.gone(worker, 0)

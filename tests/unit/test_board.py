@@ -1,6 +1,9 @@
 """The board's cells do not overlap, and what was counted once stays counted."""
 
 import json
+import mmap
+import subprocess
+import sys
 from http import HTTPStatus
 from itertools import pairwise
 
@@ -9,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid import board
-from asgid.board import BUCKETS, BYTES, CLOSE_CODES, CODES, METHODS, REQUEST_CELL, Board, histogram, observe
+from asgid.board import (
+    BUCKETS,
+    BYTES,
+    CLOSE_CODES,
+    CODES,
+    METHODS,
+    REQUEST_CELL,
+    Board,
+    counting,
+    histogram,
+    observe,
+)
 
 _NAMES = (
     "HEARTBEAT_NS",
@@ -156,24 +170,6 @@ def test_a_slot_outside_the_board_is_a_fault_that_names_it(rows, slot):
         rows.row(slot)
 
 
-def test_retiring_a_slot_ends_its_gauges_and_keeps_its_counts(rows):
-    """What was in flight when a worker died has ended with it; nothing it had counted is lost."""
-    row = rows.row(2)
-    for gauge in range(board.STARTED):
-        row[gauge] = 7
-    row[board.STARTED], row[board.ABANDONED], row[board.ACCEPTED] = 9, 3, 8
-    observe(row, board.DURATION, 1.0)
-    observe(row, board.AT_ONCE, 1.0)
-
-    assert board.in_flight(row) == 4
-
-    rows.retire(2)
-
-    assert board.in_flight(row) == 0
-    assert row[: board.STARTED].tolist() == [0] * board.STARTED
-    assert row[board.STARTED : board.ACCEPTED + 1].tolist() == [9, 7, 8]
-
-
 def test_what_is_begun_and_ended_at_once_is_a_start_and_a_duration(rows):
     """One observation for both: the request path pays once."""
     row = rows.row(1)
@@ -186,10 +182,46 @@ def test_what_is_begun_and_ended_at_once_is_a_start_and_a_duration(rows):
     assert histogram(row, board.START)[1] == pytest.approx(0.007)
 
 
-def test_totals_are_sums_over_the_slots_asked_for(rows):
-    """Every slot that ever held a worker counts, and no other."""
-    for slot, count in ((0, 1), (1, 10), (2, 100)):
-        rows.row(slot)[board.SLOW] = count
+@pytest.mark.parametrize(("size", "stride"), [(4096, 1024), (16384, 2048), (65536, 8192)])
+def test_each_row_begins_at_a_page_of_this_machine(size, stride):
+    """A worker maps its own row writable, and memory is mapped by pages: x86 has 4 KiB, Arm and POWER up to 64."""
+    program = "import mmap; mmap.PAGESIZE = {}; from asgid import board; print(board.STRIDE, board.BYTES % 8)"
+    found = subprocess.run([sys.executable, "-c", program.format(size)], capture_output=True, text=True, check=True)
 
-    assert rows.totals((0, 2))[board.SLOW] == 101
-    assert rows.totals(()) == [0] * board.CELLS
+    assert found.stdout.split() == [str(stride), "0"]
+    assert board.STRIDE * 8 % mmap.PAGESIZE == 0
+
+
+def test_a_worker_counts_past_the_end_of_a_cell_without_an_error(rows):
+    """A sum of nanoseconds is full after 292 years of requests, and a request must not fail by that."""
+    row = counting(rows.row(3))
+    row[board.DURATION + board.SUM] = 2**64 - 1
+    row[board.CONNECTIONS] = 0
+    observe(row, board.DURATION, 1e-8)
+    row[board.CONNECTIONS] -= 1
+
+    assert rows.row(3)[board.DURATION + board.SUM] == 9
+    assert rows.row(3)[board.CONNECTIONS] == 2**64 - 1
+
+
+def test_no_sibling_of_the_past_or_of_the_future_is_reckoned_with(rows):
+    """A row that another worker has filled with anything does not change whom this worker leaves connections to."""
+    now_ns = 10**12
+    beats = {0: now_ns, 1: now_ns, 2: 1, 3: 2**64 - 1, 4: now_ns + 1000}
+    for slot, beat in beats.items():
+        rows.row(slot)[board.HEARTBEAT_NS] = beat
+        rows.row(slot)[board.ACCEPTED] = slot
+    rows.use(2**64 - 1)
+    found = rows.siblings(0, now_ns - 10**9, now_ns)
+    rows.use(0)
+
+    assert [row[board.ACCEPTED] for row in found] == [1, 4]
+    assert rows.siblings(0, now_ns - 10**9, now_ns) == []
+
+
+@pytest.mark.parametrize("name", sorted(board.LAYOUT["cells"]))
+def test_a_cell_has_the_name_of_its_block(name):
+    """The log names a cell that holds what cannot be."""
+    offset, width = board.LAYOUT["cells"][name]
+
+    assert name == board.name_of(offset) == board.name_of(offset + width - 1)

@@ -16,6 +16,7 @@ import asgid
 from asgid import board
 from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
 from asgid.master.exposition import render
+from asgid.master.ledger import Ledger
 from asgid.master.metrics import metrics
 from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
 
@@ -125,7 +126,12 @@ def rows() -> Board:
 
 
 def _values(snapshot: Snapshot, rows: Board) -> dict[tuple[str, ...], float]:
-    return _by_labels(metrics(snapshot, rows))
+    return _by_labels(metrics(snapshot, _ledger(rows)))
+
+
+def _ledger(rows: Board) -> Ledger:
+    """The ledger of a master that looks at the board a moment after the snapshot."""
+    return Ledger(rows, {}, lambda: _NOW_NS + 10_000, lambda *_: None)
 
 
 def _by_labels(families: Iterable[Any]) -> dict[tuple[str, ...], float]:
@@ -141,7 +147,7 @@ def test_every_series_of_the_contract_is_there_and_no_other(rows):
     """Names, types and labels are what users' dashboards depend on."""
     found = {
         metric.name: (metric.kind, {label for sample in metric.samples for label in sample.labels} - {"le"})
-        for metric in metrics(_SNAPSHOT, rows)
+        for metric in metrics(_SNAPSHOT, _ledger(rows))
     }
 
     assert found == _CONTRACT
@@ -209,7 +215,7 @@ def test_what_the_kernel_does_not_say_is_not_shown(rows):
 
 def test_a_worker_that_has_not_beaten_yet_shows_no_age(rows):
     """An age since the machine was started would wake someone at every boot of a worker."""
-    rows.retire(0)
+    _ledger(rows).retire(0)
     values = _values(_SNAPSHOT, rows)
 
     assert ("asgid_worker_heartbeat_age_seconds", "0") not in values
@@ -241,7 +247,7 @@ def test_histograms_are_cumulative_and_end_with_their_count(rows):
 def test_gauges_end_with_their_worker_and_counters_stay(rows):
     """A killed worker takes nothing with it that was counted, and leaves nothing that was only true of it."""
     before = _values(_SNAPSHOT, rows)
-    rows.retire(0)
+    _ledger(rows).retire(0)
     without = replace(_SNAPSHOT, workers=_SNAPSHOT.workers[1:], processes={2: _SNAPSHOT.processes[2]})
     after = _values(without, rows)
     gone = {key[0] for key in before.keys() - after.keys()}
@@ -268,16 +274,17 @@ _CELL = st.integers(board.STARTED, board.CELLS - 1)
 def test_no_counter_ever_goes_backwards(facts):
     """Workers count and die in any order; an amount of 0 stands for a death."""
     rows = Board(bytearray(BYTES))
-    counters = {metric.name for metric in metrics(_SNAPSHOT, rows) if metric.kind != "gauge"}
+    ledger = _ledger(rows)
+    counters = {metric.name for metric in metrics(_SNAPSHOT, ledger) if metric.kind != "gauge"}
     last: dict[tuple[str, ...], float] = {}
     for slot, cell, amount in facts:
         if amount:
             rows.row(slot)[cell] += amount
         else:
-            rows.retire(slot)
+            ledger.retire(slot)
         values = {
             key: value
-            for key, value in _values(_SNAPSHOT, rows).items()
+            for key, value in _by_labels(metrics(_SNAPSHOT, ledger)).items()
             if key[0] in counters or key[0].endswith(("_bucket", "_count", "_sum"))
         }
 

@@ -169,6 +169,45 @@ def test_a_worker_that_goes_untold_is_replaced_after_a_moment(status, why):
     assert supervisor.exits[why] == 1
 
 
+def test_a_worker_whose_lifeline_is_garbled_is_replaced_before_it_goes():
+    """No message passes there for certain any more. It serves until its replacement does, and counts as a failure."""
+    supervisor = serving(plan(1))
+
+    assert supervisor.garbled(0, 10.0) == [waiting(10.0)]
+    assert supervisor.garbled(0, 10.0) == []
+    assert supervisor.tick(10.1, {0: 10.1, 1: 10.1}) == [Spawn(2, 1, CRASH)]
+    assert supervisor.ready(2, 10.5) == [Served(2, 1, 10.5 - 10.1), drain(0, 1, ExitReason.CRASH)]
+    assert supervisor.exited(0, 0, 11.0) == [Left(0, 1, ExitReason.CRASH, 0, "")]
+    assert supervisor.exits[ExitReason.CRASH] == 1
+    assert supervisor.tick(12.0, {1: 12.0, 2: 12.0}) == []
+
+
+def test_a_worker_whose_lifeline_is_garbled_while_it_boots_is_aborted():
+    """It could not say that it is ready."""
+    supervisor = Supervisor()
+    supervisor.reload(plan(1), 0.0)
+    why = "something else than its messages came on its lifeline"
+
+    assert supervisor.garbled(0, 1.0) == [
+        Signal(0, 1, SIGABRT, why),
+        RolledBack(1, f"worker 0 was replaced: {why}"),
+    ]
+    assert supervisor.exited(0, -6, 1.5) == [
+        Left(0, 1, ExitReason.BOOT_FAILED, -6, ""),
+        Quit(ExitCode.NO_WORKER),
+    ]
+
+
+def test_a_canary_whose_lifeline_is_garbled_is_rolled_back():
+    """What was committed serves on."""
+    supervisor = serving(plan(1))
+    supervisor.reload(plan(2), 10.0)
+    supervisor.ready(2, 10.5)
+    why = "worker 2 was replaced: something else than its messages came on its lifeline"
+
+    assert supervisor.garbled(2, 10.6) == [RolledBack(2, why), drain(2, 2, ExitReason.CRASH)]
+
+
 def test_simultaneous_crashes_are_one_failure():
     """Three workers killed in one instant are one event: one delay, not three."""
     supervisor = serving(plan(1, 3))

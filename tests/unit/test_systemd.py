@@ -163,3 +163,13 @@ def test_sockets_of_another_process_are_left_alone(handed_in, variables):
     assert take_listen_fds(environ) == {}
     assert environ == {}
     assert all(os.get_inheritable(fd) for fd in handed_in)
+
+
+@pytest.mark.parametrize("number", ["9" * 20, "9" * 5000, "-1", "1e3", "²", ""])
+def test_a_number_in_the_environment_that_cannot_be_is_no_reason_to_wait_or_to_raise(number):
+    """Who starts asgid may leave anything there."""
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": number, "WATCHDOG_USEC": number}
+    sockets = take_listen_fds({**environ, "LISTEN_PID": "0"} if _is_open(3) else environ)
+
+    assert all(sockets.values())
+    assert Notifier(environ).watchdog_s in (None, float("9" * 20) / 1e6)

@@ -23,11 +23,11 @@ _FROM_WORKER: st.SearchStrategy[FromWorker] = st.builds(Ready, st.text()) | st.b
 _FROM_MASTER: st.SearchStrategy[FromMaster] = st.builds(Drain, _SECONDS, _SECONDS) | st.builds(Reopen)
 
 
-@pytest.mark.parametrize(("decoding", "said"), [(from_worker, _FROM_WORKER), (from_master, _FROM_MASTER)])
+@pytest.mark.parametrize(("decoding", "said", "most"), [(from_worker, _FROM_WORKER, 3), (from_master, _FROM_MASTER, 5)])
 @given(data=st.data())
-def test_messages_come_back_the_same_however_the_stream_is_cut(decoding, said, data):
+def test_messages_come_back_the_same_however_the_stream_is_cut(decoding, said, most, data):
     """A socket keeps order and no borders."""
-    messages = data.draw(st.lists(said, max_size=5))
+    messages = data.draw(st.lists(said, max_size=most))
     stream = b"".join(encode(message) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     decoder = decoding()
@@ -66,8 +66,9 @@ def test_a_message_is_one_line_whatever_it_says(reason):
         b"\xff\n",
         b"[" * (MOST_BYTES - 1) + b"\n",
         encode(Failed("a" * MOST_BYTES)),
+        encode(Ready("a" * (REASON_CHARACTERS + 1))),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_what_asgid_does_not_write_is_refused(line):
     """An application that writes into its worker's lifeline must not pass for a worker that is ready."""
@@ -80,6 +81,16 @@ def test_what_no_master_writes_is_refused(line):
     """A worker is as strict as its master."""
     with pytest.raises(ValueError):
         from_master().feed(line)
+
+
+def test_more_messages_than_a_worker_has_are_a_flood():
+    """It would keep the master busy; a worker is ready once, or fails once."""
+    decoder = from_worker()
+
+    assert [Ready("wsgi")] == decoder.feed(encode(Ready("wsgi")))
+    assert [Failed("no")] * 2 == decoder.feed(encode(Failed("no")) * 2)
+    with pytest.raises(ValueError, match="no more than 3 messages"):
+        decoder.feed(encode(Ready("wsgi")))
 
 
 def test_a_line_without_an_end_is_not_held():

@@ -1,0 +1,80 @@
+"""The memory of the board: made at a start, taken over from the program before, confined to one row in a worker.
+
+The master maps all of it writable. A worker keeps a writable mapping of its own row, and reads the others through a
+descriptor that was opened for reading, so that mprotect(2) cannot make them writable either. The size is sealed: if
+somebody could shorten the file, the next read of the master would end it (SIGBUS, mmap(2)). The mappings are made by
+mmap(2) itself, because Python's `mmap` keeps a duplicate of the descriptor, which a worker would inherit.
+"""
+
+import ctypes
+import fcntl
+import os
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE
+
+from asgid.board import BYTES, CELLS, STRIDE, Board
+
+_ROW_BYTES = STRIDE * 8
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_FAILED = ctypes.c_void_p(-1).value
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_mmap, _munmap = _libc.mmap, _libc.munmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class Memory:
+    """A memory file of BYTES bytes, and the board over it. Raises OSError if there is no memory for it."""
+
+    def __init__(self, fd: int) -> None:
+        """`fd` is the file, which the program before this one may have made."""
+        self.fd = fd
+        if os.fstat(fd).st_size < BYTES:
+            raise OSError(f"descriptor {fd} holds {os.fstat(fd).st_size} bytes, a board has {BYTES}")
+        self._start = _mapped(fd, BYTES, PROT_READ | PROT_WRITE)
+        self.board = Board(_bytes_at(self._start, BYTES))
+
+    @classmethod
+    def made(cls) -> "Memory":
+        """Return new memory, all zero."""
+        fd = os.memfd_create("asgid-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, BYTES)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        return cls(fd)
+
+    def confine(self, slot: int) -> Board:
+        """Return the board of a worker, where only the row of `slot` can be written; for the child of a fork to call.
+
+        What the child inherited is given up: the mapping that could write everywhere, and the descriptor that could
+        make another one. The board of the master may not be touched any more.
+        """
+        own = _mapped(self.fd, _ROW_BYTES, PROT_READ | PROT_WRITE, slot * _ROW_BYTES)
+        others = self._others()
+        _munmap(self._start, BYTES)
+        os.close(self.fd)
+        return Board(others, {slot: _bytes_at(own, _ROW_BYTES).cast("Q")[:CELLS]})
+
+    def _others(self) -> "memoryview | bytes":
+        """Return all rows for reading; without /proc nothing but zeros, as if this worker were alone."""
+        try:
+            reader = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return bytes(BYTES)
+        try:
+            return _bytes_at(_mapped(reader, BYTES, PROT_READ), BYTES).toreadonly()
+        finally:
+            os.close(reader)
+
+
+def _mapped(fd: int, size: int, protection: int, offset: int = 0) -> int:
+    """Return the address of a part of the file."""
+    address: int = _mmap(None, size, protection, MAP_SHARED, fd, offset)
+    if address == _FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, f"the board cannot be mapped: {os.strerror(number)}")
+    return address
+
+
+def _bytes_at(address: int, size: int) -> memoryview:
+    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
