@@ -155,12 +155,20 @@ class Listeners:
         return opened
 
     def refresh(self, listens: Iterable[Listen]) -> list[str]:
-        """Give sockets that are kept name, backlog and a file's rights of a new configuration; return what failed."""
+        """Give sockets that are kept name, backlog and a file's rights of a new configuration; return what failed.
+
+        A socket serves on as it did before if that fails: the configuration is in force already.
+        """
         problems: list[str] = []
         for listen in listens:
             for held in self._held[parse(listen.bind)]:
-                held.name, held.backlog = listen.label, listen.backlog
-                held.socket.listen(listen.backlog)
+                held.name = listen.label
+                try:
+                    # EADDRINUSE if the application has shut the socket down (shutdown(2)) and taken its port.
+                    held.socket.listen(listen.backlog)
+                    held.backlog = listen.backlog
+                except OSError as error:
+                    problems.append(str(unavailable(held.address, error)))
                 if held.file:
                     try:
                         held.file.give(listen)

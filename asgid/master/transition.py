@@ -92,7 +92,7 @@ class Transitions:
     def committed(self, step: steps.Committed) -> None:
         old, self.config = self.config, self._generations[step.generation].config
         for problem in self._listeners.refresh(self.config.listen):
-            self._log.warning("socket file not changed", problem=problem)
+            self._log.warning("listener not changed", problem=problem)
         self._entitle(step.generation)
         if step.generation > 1:
             self._verdict("committed", step.generation, "")

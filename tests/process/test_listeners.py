@@ -436,6 +436,26 @@ def test_a_kept_socket_takes_the_name_and_the_backlog_of_the_new_configuration(d
         assert (held.name, held.queue()) == ("127.0.0.1:0", (1, 4))
 
 
+def test_a_kept_socket_whose_port_was_taken_is_one_problem(door):
+    """An application can shut the socket down and listen on its port: the reload names that, and goes on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        bind = f"127.0.0.1:{free.getsockname()[1]}"
+    held = door.one(bind, backlog=3)
+    other = door.one("unix:@asgid-test-kept", backlog=3)
+    where = held.socket.getsockname()
+    held.socket.shutdown(socket.SHUT_RD)
+    with closing(socket.socket()) as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(where)
+        thief.listen()
+        wanted = [Listen(bind=bind, name="new", backlog=9), Listen(bind="unix:@asgid-test-kept", backlog=9)]
+        (problem,) = door.refresh(wanted)
+
+    assert problem.startswith(f"cannot listen on {bind}: the address is in use")
+    assert (held.name, held.backlog, other.backlog) == ("new", 3, 9)
+    assert accepts(other)
+
+
 def test_a_kept_socket_file_takes_the_rights_of_the_new_configuration(door, tmp_path: Path):
     """It is the same file, and what cannot be done is said and changes nothing."""
     file = tmp_path / "shop.sock"
