@@ -21,6 +21,7 @@ from asgid.config.kinds import (
     UNLIMITED,
     AccessFormat,
     Bind,
+    Blocked,
     Count,
     CountOrOff,
     Duration,
@@ -30,6 +31,7 @@ from asgid.config.kinds import (
     FilePath,
     Filled,
     HeaderValue,
+    Heartbeat,
     Line,
     Octal,
     OptionalPath,
@@ -154,10 +156,11 @@ class Timeouts(Table):
     """How long asgid waits for workers, for clients and for the application."""
 
     boot: Duration = Field(60.0, description="for a new worker to import the application and finish its startup")
-    heartbeat: DurationOrOff = Field(
-        30.0, description="a worker whose event loop is silent this long has its stacks logged and is replaced"
+    heartbeat: Heartbeat = Field(
+        30.0,
+        description="a worker whose event loop is silent this long has its stacks logged and is replaced",
     )
-    blocked: DurationOrOff = Field(2.0, description="an event loop silent this long gets its stack logged, and goes on")
+    blocked: Blocked = Field(2.0, description="an event loop silent this long gets its stack logged, and goes on")
     graceful: DurationOrZero = Field(
         30.0, description="for requests to finish at stop, reload and replacement; 0 cuts them off at once"
     )

@@ -31,7 +31,7 @@ _SIZES: Final[Mapping[str, int]] = {
     "GB": 10**9,
     "B": 1,
 }
-_LONGEST_S = 366 * 86400.0  # what poll() and nanoseconds in 64 bits take with ease, and longer than anybody waits
+_LONGEST_S = 366 * 86400.0  # nanoseconds in 64 bits hold a hundred times as much; a test serves with it everywhere
 _NUMBER = r"\d+(?:\.\d+)?"
 _DURATION = re.compile(rf"({_NUMBER})\s*({'|'.join(_DURATIONS)})", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*({'|'.join(_SIZES)})", re.ASCII)
@@ -66,8 +66,8 @@ def shown(value: object) -> str:
 # -- numbers -----------------------------------------------------------------------------------------------------------
 
 
-def _duration(*, zero: bool = False, off: bool = False) -> Kind:
-    """Seconds; with `off`, 0 and "off" are math.inf; with `zero`, 0 is 0."""
+def _duration(*, zero: bool = False, off: bool = False, least: float = 0.0) -> Kind:
+    """Seconds; with `off`, 0 and "off" are math.inf; with `zero`, 0 is 0; with `least`, no shorter one is taken."""
     ways = ', a number of seconds or "off"' if off else " or a number of seconds above zero"
     if zero:
         ways = ', a number of seconds, or 0, which means "at once"'
@@ -89,11 +89,15 @@ def _duration(*, zero: bool = False, off: bool = False) -> Kind:
         if seconds > _LONGEST_S:
             longest = '"366d" or "off"' if off else '"366d"'
             raise ValueError(f"expected a duration of at most {longest}, not {shown(value)}")
+        if seconds < least:
+            shortest = f'"{_write_duration(least)}"' + (' or "off"' if off else "")
+            raise ValueError(f"expected a duration of at least {shortest}, not {shown(value)}")
         return seconds
 
     texts = {"type": "string", "pattern": f"^{_DURATION.pattern}$" + ("|^off$" if off else "")}
     numbers = {"type": "number", "minimum" if off or zero else "exclusiveMinimum": 0, "maximum": _LONGEST_S}
-    return Kind("duration" + (' or "off"' if off else ""), read, {"anyOf": [texts, numbers]}, _write_duration)
+    name = "duration" + (f' from "{_write_duration(least)}"' if least else "") + (' or "off"' if off else "")
+    return Kind(name, read, {"anyOf": [texts, numbers]}, _write_duration)
 
 
 def _write_duration(seconds: float) -> str | float:
@@ -172,6 +176,10 @@ _OCTAL_TEXT = Kind(
 Duration: TypeAlias = Annotated[float, _duration()]
 DurationOrZero: TypeAlias = Annotated[float, _duration(zero=True)]
 DurationOrOff: TypeAlias = Annotated[float, _duration(off=True)]
+#: Shorter ones judge a worker by what the kernel and the garbage collector take: healthy ones are ended in a loop.
+Heartbeat: TypeAlias = Annotated[float, _duration(off=True, least=0.5)]
+#: Shorter ones cost the worker more in beats than its requests.
+Blocked: TypeAlias = Annotated[float, _duration(off=True, least=0.1)]
 Size: TypeAlias = Annotated[int, _size()]
 SizeOrOff: TypeAlias = Annotated[int, _size(off=True)]
 Count: TypeAlias = Annotated[int, whole(1, 1_000_000)]

@@ -43,9 +43,9 @@ _NOTES: Mapping[str, str] = {
 }
 
 _ABOUT_VALUES = (
-    'A duration is "30s", "500ms", "2m", "1h", "1d" or a number of seconds. A size is "16KiB", "16MB" or a number of '
-    'bytes. "off" or 0 switches off what can be switched off. Relative paths start from the directory in which asgid '
-    "was started, not from the one this file is in."
+    'A duration is "30s", "500ms", "2m", "1h", "1d" or a number of seconds, "366d" at most. A size is "16KiB", "16MB" '
+    'or a number of bytes. "off" or 0 switches off what can be switched off. Relative paths start from the directory '
+    "in which asgid was started, not from the one this file is in."
 )
 
 

@@ -41,6 +41,8 @@ from asgid.master.transition import Transitions
 from asgid.master.upgrade import Program, Successor
 from asgid.master.view import View
 
+#: epoll_wait(2) takes 2**31 milliseconds, 24.8 days, and Python raises OverflowError above that.
+LONGEST_WAIT_S = 86400.0
 #: TERM said again within this time is the same wish.
 SAME_WISH_S = 0.1
 #: So late the master is only where it was not let run, and then most likely nobody was: in a container that was paused,
@@ -193,7 +195,7 @@ class Loop:
             endpoint_at or float("inf"),
             self._watchdog_at,
         )
-        return None if deadline == float("inf") else max(0.0, deadline - now)
+        return None if deadline == float("inf") else min(max(0.0, deadline - now), LONGEST_WAIT_S)
 
     def _recycle(self, now: float) -> None:
         """Let one worker go that has served its time; the next has its turn when that one has been replaced."""

@@ -104,6 +104,8 @@ DURATIONS = st.floats(0.000_1, 366 * 86400.0) | st.integers(1, 10**6).map(lambda
 SIZES = st.integers(1, UNLIMITED - 1) | st.sampled_from([2**10, 2**20, 3 * 2**30, 10**6, 5 * 10**9])
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "duration": DURATIONS,
+    'duration from "500ms" or "off"': st.floats(0.5, 366 * 86400.0) | st.just(math.inf) | st.sampled_from(["off", 0]),
+    'duration from "100ms" or "off"': st.floats(0.1, 366 * 86400.0) | st.just(math.inf) | st.sampled_from(["off", 0]),
     'duration or "off"': DURATIONS | st.just(math.inf) | st.sampled_from(["off", 0, "90s", "1.5h", "250 ms"]),
     "size": SIZES | st.sampled_from(["16KiB", "1.5MiB", "16MB"]),
     'size or "off"': SIZES | st.just("off"),
