@@ -226,7 +226,8 @@ class Loop:
         self._stopped_at = now
         timeouts = self._transitions.config.timeouts
         within_s = timeouts.graceful + timeouts.kill
-        self._log.info("stopping", signal=signum.name, within_s=within_s)
+        again = "press Ctrl-C again" if terminal.is_there() else f"kill -INT {os.getpid()}"
+        self._log.info("stopping", signal=signum.name, within_s=within_s, at_once=again)
         self._notifier.stopping(within_s)
         self._do(self._supervisor.stop(now))
 

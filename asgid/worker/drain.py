@@ -7,6 +7,7 @@ them. Nothing here decides when to leave.
 """
 
 import asyncio
+from itertools import islice
 from math import inf
 from time import monotonic
 
@@ -21,6 +22,7 @@ _CANCELLED_SHARE = 0.25
 #: WebSockets that are closed in one go, and the pause after them: ten thousand clients that come back in one moment
 #: would find nobody ready; so they come over a second.
 _CLOSED_AT_ONCE, _PAUSE_S = 100, 0.01
+_NAMED = 20  # of the requests that a drain waits for
 
 
 class Drain:
@@ -68,6 +70,12 @@ class Drain:
     def _close_idle(self) -> None:
         for connection in list(self._service.connections):
             connection.close_if_idle()
+        if running := self._service.running:
+            requests = [f"{exchange.method} {exchange.path}" for exchange in islice(running, _NAMED)]
+            left_s = round(max(0.0, self.deadline - monotonic()), 1)
+            self._service.log.info(
+                "waiting for requests", count=len(running), requests=", ".join(requests), left_s=left_s
+            )
 
     async def _cancel(self) -> None:
         service = self._service

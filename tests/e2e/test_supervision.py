@@ -387,7 +387,7 @@ def test_the_grace_is_kept(start: Start, tmp_path: Path) -> None:
 
 
 def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
-    """Who presses Ctrl-C twice does not wait for requests in flight."""
+    """The first says what the stop waits for, and how to end it at once; the second waits for no request in flight."""
     daemon = start(
         "gate:application",
         timeouts={"graceful": "5m"},
@@ -398,13 +398,16 @@ def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
         assert client.head().status == 200
 
         daemon.signal("INT")
-        daemon.eventually(lambda: daemon.log_events("stopping"))
+        waiting = daemon.eventually(lambda: daemon.log_events("waiting for requests"))[0]
         assert daemon.is_running
         begun = time.monotonic()
         daemon.signal("INT")
 
         assert daemon.wait() == 0
         assert time.monotonic() - begun < 15
+    assert daemon.log_events("stopping")[0]["at_once"] == f"kill -INT {daemon.pid}"
+    assert (waiting["count"], waiting["requests"]) == (1, "GET /")
+    assert 250 < waiting["left_s"] < 300
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "USR1"])

@@ -115,6 +115,7 @@ def test_a_resize_drains_nobody(prepare: Start, terminal: Terminal) -> None:
     assert daemon.log_events("worker draining") == []
     assert get(daemon.address()).status == 200
     assert daemon.stop() == 0
+    assert daemon.log_events("stopping")[0]["at_once"] == "press Ctrl-C again"
 
 
 def test_a_background_group_may_write_to_its_terminal(prepare: Start, terminal: Terminal) -> None:
