@@ -70,12 +70,10 @@ class Drain:
     def _close_idle(self) -> None:
         for connection in list(self._service.connections):
             connection.close_if_idle()
-        if running := self._service.running:
-            requests = [f"{exchange.method} {exchange.path}" for exchange in islice(running, _NAMED)]
-            left_s = round(max(0.0, self.deadline - monotonic()), 1)
-            self._service.log.info(
-                "waiting for requests", count=len(running), requests=", ".join(requests), left_s=left_s
-            )
+        running, left_s = self._service.running, round(self.deadline - monotonic(), 1)
+        if running and left_s > 0:
+            requests = ", ".join(f"{exchange.method} {exchange.path}" for exchange in islice(running, _NAMED))
+            self._service.log.info("waiting for requests", count=len(running), requests=requests, left_s=left_s)
 
     async def _cancel(self) -> None:
         service = self._service
