@@ -126,6 +126,11 @@ class Places(Generic[Waiting]):
         """Strike out who does not wait any more."""
         self._waiting.pop(who, None)
 
+    def postpone(self, seconds: float) -> None:
+        """Let those that wait have so much more patience."""
+        for who in self._waiting:
+            self._waiting[who] += seconds
+
     def overdue(self, now: float) -> list[Waiting]:
         """Strike out and return those whose patience has ended."""
         gone: list[Waiting] = []

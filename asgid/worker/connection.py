@@ -18,7 +18,7 @@ from asgid.worker.admission import Entry, Places
 from asgid.worker.ends import Ends
 from asgid.worker.exchange import Exchange
 from asgid.worker.farewell import Farewell
-from asgid.worker.reading import EnoughError, Reader
+from asgid.worker.reading import SLICE, EnoughError, Reader
 from asgid.worker.request_head import Field
 from asgid.worker.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.scope import request_scope, template
@@ -42,6 +42,8 @@ class Connection(asyncio.Protocol):
         "_has_begun",
         "_has_said_last",
         "_is_ended",
+        "_is_in_line",
+        "_is_turn_spent",
         "_phase",
         "_reader",
         "_receiving",
@@ -59,6 +61,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.writer: Writer
         self._has_begun = False  # a request, in this read
+        self._is_turn_spent = False  # no other is to begin in it
+        self._is_in_line = False  # what was received is read on in a later turn of the loop
         self._has_said_last = False  # the client: it sends no request after the one that came last
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
@@ -97,20 +101,35 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.is_deaf:
             return
-        self._has_begun = False
+        reader = self._reader
+        if len(data) > SLICE and self.service.turns.is_spent(monotonic()):
+            reader.keep(data)
+            self._hold_rest()
+            return
+        self._has_begun = self._is_turn_spent = False
         try:
-            self._reader.feed(data)
+            reader.feed(data)
+            while reader.is_cut and not (self._is_turn_spent or self.service.turns.is_spent(monotonic())):
+                reader.feed(b"")
         except ClientError as error:
             self._fail(error)
             return
         if self._unstarted:
             self._start(self._unstarted)
+        if reader.has_rest:
+            self._hold_rest()
+        elif self._is_turn_spent and self.exchange is None and not self.writer.is_paused:
+            reader.is_stopped = False
         if self._receiving:
             self._await_body(self._receiving)
-        elif self._reader.is_in_head:
+        elif reader.is_in_head:
             self._await_head()
-        elif self._reader.has_rest:
-            self.service.pause_reading(self)
+
+    def _hold_rest(self) -> None:
+        """Take no more of the client. Read what is here when its turn comes, or in a later turn of the loop."""
+        self.service.pause_reading(self)
+        if self.exchange is None or self._receiving is not None:
+            self._read_later()
 
     def eof_received(self) -> bool:
         # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
@@ -155,6 +174,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         if self._has_begun:
             self.writer.hold_back()
+            self._is_turn_spent = self.service.turns.is_spent(monotonic())
         self._has_begun = True
         self._has_said_last = not keep_alive
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
@@ -194,7 +214,7 @@ class Connection(asyncio.Protocol):
             self._await_answer(exchange)
         if self.is_deaf:  # its answer is here, and the last
             raise EnoughError
-        if self.exchange is not None:
+        if self.exchange is not None or self._is_turn_spent:
             self._reader.is_stopped = True
 
     # Requests in turn
@@ -250,8 +270,7 @@ class Connection(asyncio.Protocol):
             self.service.pause_reading(self)  # until what was asked for is taken
         elif reader.has_rest:
             self._phase, self.deadline = "", inf
-            # Not from within the last one's stack: a hundred of them would be as deep.
-            self.service.loop.call_soon(self._read_rest)
+            self._read_later()  # not from within the last one's stack: a hundred of them would be as deep
         else:
             reader.is_stopped = False
             if reader.is_in_head:
@@ -263,18 +282,34 @@ class Connection(asyncio.Protocol):
             if self in self.service.unread:
                 self.resume_reading()
 
+    def _read_later(self) -> None:
+        if not self._is_in_line:
+            self._is_in_line = True
+            self.service.turns.later(self._read_rest)
+
     def _read_rest(self) -> None:
-        """Read what came while the last request had its turn."""
+        """Read what came while the last request had its turn, or the loop no time."""
+        self._is_in_line = False
+        if not self._can_read_rest:
+            return
         reader = self._reader
-        if self.is_deaf or self.exchange or self.writer.is_paused or not reader.has_rest:
-            return  # meanwhile it was lost, or the client does not take what is written
-        reader.is_stopped = False
+        if self._receiving is None:
+            reader.is_stopped = False
         self.data_received(b"")
+        if self.is_deaf or reader.has_rest:
+            return
         if self.exchange:
             if not self.exchange.is_full:
                 self.resume_reading()
-        elif not self.is_deaf and not reader.is_stopped:
+        elif not reader.is_stopped:
             self._next(monotonic())  # of that no request was whole
+
+    @property
+    def _can_read_rest(self) -> bool:
+        """Not where the connection is lost, another request has its turn, or the client takes nothing of its answer."""
+        if self.is_deaf or not self._reader.has_rest:
+            return False
+        return self._receiving is not None or not (self.exchange or self.writer.is_paused)
 
     def upgrade(self, websocket: "WebSocket", head: bytes) -> None:
         """Accept the handshake with `head`: from here on the transport is the WebSocket's."""
@@ -333,10 +368,14 @@ class Connection(asyncio.Protocol):
 
     def overdue(self) -> None:
         """The deadline has passed: end what it was for."""
-        phase, self.deadline = self._phase, inf
-        exchange = self.exchange
-        if exchange and exchange.begun and monotonic() >= exchange.begun + self.service.timeouts.request:
+        exchange, phase = self.exchange, self._phase
+        if exchange and monotonic() >= exchange.answer_by:
             phase = "request"
+        elif self._is_in_line:
+            return  # it is we who have not read: the next beat looks again
+        self.deadline = inf
+        if phase == "request":
+            pass
         elif phase == "write" and self.writer.is_moving:
             self._await_reader()  # slow is not silent
             return
@@ -380,8 +419,8 @@ class Connection(asyncio.Protocol):
     def _expect(self, phase: str) -> None:
         """Wait for what one of the `timeouts` is for; the application's own limit is absolute."""
         self._phase, self.deadline = phase, monotonic() + getattr(self.service.timeouts, phase)
-        if self.exchange and self.exchange.begun:
-            self.deadline = min(self.deadline, self.exchange.begun + self.service.timeouts.request)
+        if self.exchange:
+            self.deadline = min(self.deadline, self.exchange.answer_by)
 
     def _await_head(self) -> None:
         """The client is to send the rest of a head, within a time from its first byte; its turn comes first."""
@@ -401,4 +440,4 @@ class Connection(asyncio.Protocol):
     def _await_answer(self, exchange: Exchange) -> None:
         """Nothing is expected of the client; of the application, once it is called: before, its place is awaited."""
         self._phase = "request"
-        self.deadline = exchange.begun + self.service.timeouts.request if exchange.begun else inf
+        self.deadline = exchange.answer_by

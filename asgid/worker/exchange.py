@@ -8,6 +8,7 @@ does not know the parser; it pulls on its connection for everything that concern
 import asyncio
 import sys
 from asyncio import Future, Task
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,7 @@ class Exchange:
         "response",
         "response_bytes",
         "scope",
+        "stalled_s",
         "task",
     )
 
@@ -96,12 +98,18 @@ class Exchange:
         self.is_hung_up = False  # the client will send no more, and may be gone
         self.task: Task[None] | None = None
         self.begun = 0.0  # when the application was called, time.monotonic()
+        self.stalled_s = 0.0  # since then, in which the worker did not run
         self.response_bytes = 0
         self.is_slow_logged = False
         self._cancelled_for: tuple[int, str] | None = None
         self.conversation: Conversation | None = None  # in place of ours, where a WebSocket is asked for
 
     # The connection's side
+
+    @property
+    def answer_by(self) -> float:
+        """When `timeouts.request` ends, time.monotonic(); inf before the application is called."""
+        return self.begun + self._service.timeouts.request + self.stalled_s if self.begun else inf
 
     def start(self, now: float) -> None:
         """Call the application. On Python 3.12+ it runs at once, up to where it first has to wait: often to its end."""
@@ -271,14 +279,14 @@ class Exchange:
         loop, each further one a second: then it costs the other clients nothing, and can be cancelled. An application
         that does something else in between is not made to wait: several parts of it may each ask once.
         """
-        service = self._service
+        turns = self._service.turns
         if not has_waited:
-            if self._end_given_in == service.turn:
+            if self._end_given_in == turns.number:
                 self._times_asked_again += 1
                 await asyncio.sleep(0 if self._times_asked_again == 1 else _ASKED_AGAIN_S)
             else:
                 self._times_asked_again = 0
-        self._end_given_in = service.this_turn()
+        self._end_given_in = turns.notice()
 
     def _next_body(self) -> Message:
         chunks = self._chunks

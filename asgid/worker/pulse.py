@@ -1,15 +1,23 @@
-"""The worker's clock: heartbeat, Date and Server lines, connections past their deadline, slow requests, the loop's lag.
+"""The worker's clock: heartbeat, Date and Server lines, overdue connections, slow requests, the lag of the loop.
 
-The heartbeat comes from the loop that is judged by it, so a loop that stands still cannot seem alive.
+The heartbeat comes from the loop that is judged by it, so a loop that stands still cannot seem alive. No client pays
+for such a loop: after it every deadline is moved, and none is judged before the worker has read what has arrived.
 """
 
 import asyncio  # noqa: TC003 - it is loaded anyway; hiding it gains nothing
 import select
+from functools import partial
 from time import monotonic, monotonic_ns, time
 
 from asgid.board import HEARTBEAT_NS, LAG_NS, QUEUED, SLOW, TIMEOUT_CELL
 from asgid.date import http_date
 from asgid.worker.service import Service
+
+#: A beat that comes so late follows a loop that stood still (or SIGSTOP), and its lateness counts against no client.
+#: Shorter ones do count: a deadline is up to a second late in any case, and a loop that is always a little late would
+#: give a client that sends its head byte by byte, on purpose, more and more time for it. This way a client has at most
+#: one second and the lateness of a beat where it should have one second.
+STALL_S = 1.0
 
 
 class Pulse:
@@ -34,12 +42,21 @@ class Pulse:
     def _beat(self) -> None:
         service, now = self._service, monotonic()
         service.row[HEARTBEAT_NS] = monotonic_ns()
-        service.row[LAG_NS] = max(0, int((now - self._due) * 1e9))
+        late = now - self._due
+        service.row[LAG_NS] = max(0, int(late * 1e9))
         # First of all: what follows touches what is the application's, and a beat that fails must not be the last one.
         self._due = now + self._interval
         self._timer = service.loop.call_later(self._interval, self._beat)
         service.admission.second_passed()
         service.common_lines = _common_lines(service)
+        if late >= STALL_S:
+            service.stood_still(late)
+        # By the time of this beat: in the turn that reads a handler may hold the loop again.
+        service.turns.after_reading(partial(self._judge, now))
+
+    def _judge(self, now: float) -> None:
+        """End what was overdue at `now`, and still is after what has arrived was read."""
+        service = self._service
         # Closing one takes it out of the set: look at a copy.
         for connection in [one for one in service.connections if one.deadline <= now]:
             connection.overdue()

@@ -16,6 +16,7 @@ from asgid.log import Log
 from asgid.worker.access import AccessLog
 from asgid.worker.proxy import Forwarding, Trust
 from asgid.worker.refusals import Refusals
+from asgid.worker.turns import Turns
 
 if TYPE_CHECKING:
     from asgid.worker.admission import Admission, Places
@@ -88,8 +89,7 @@ class Service:
         self.look_for_siblings: Callable[[int, int], list[memoryview[int]]] = _nobody
         self._siblings: list[memoryview[int]] = []
         self._looked_ns = 0
-        self.turn = 0  #: of the loop, as far as anybody asked
-        self._is_turn_told = False
+        self.turns = Turns(loop)  #: of the loop, and what waits for a later one
         self.is_draining = False  #: each response is the last of its connection
 
     def entered(self, connection: "Connection | Preamble") -> None:
@@ -123,16 +123,14 @@ class Service:
             return inf
         return min((row[CONNECTIONS] for row in self._siblings if row[ACCEPTING]), default=inf)
 
-    def this_turn(self) -> int:
-        """Return the number of this turn of the loop; in the next one `turn` is another."""
-        if not self._is_turn_told:
-            self._is_turn_told = True
-            self.loop.call_soon(self._next_turn)
-        return self.turn
-
-    def _next_turn(self) -> None:
-        self.turn += 1
-        self._is_turn_told = False
+    def stood_still(self, seconds: float) -> None:
+        """Move every deadline: the worker did not run for so long, and no client is judged by that time."""
+        for connection in self.connections:
+            connection.deadline += seconds
+        for exchange in self.running:
+            exchange.stalled_s += seconds
+        if self.places is not None:
+            self.places.postpone(seconds)
 
     def free_place(self) -> None:
         """A request is over: whoever waited longest begins, in a turn of its own."""

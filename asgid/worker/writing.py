@@ -35,12 +35,12 @@ class Writer:
     def put(self, head: bytes, payload: bytes = b"") -> None:
         """Write at once what comes first in a turn of the loop; what else comes leaves at its end, in one write."""
         service = self._service
-        if self._turn == service.turn and self.cork is None:
+        if self._turn == service.turns.number and self.cork is None:
             self.hold_back()
         if self.cork:
             self.cork.writelines((head, payload))
         elif not self.transport.is_closing():
-            self._turn = service.this_turn()
+            self._turn = service.turns.notice()
             if len(payload) <= service.most_joined:
                 self.transport.write(head + payload)
             else:

@@ -6,6 +6,7 @@ ended on the board, and nothing may have failed unseen in the loop. It does not 
 """
 
 import asyncio
+import contextlib
 import functools
 import json
 import socket
@@ -34,7 +35,7 @@ from asgid.worker.service import Application, Event, Receive, Send, Service
 Scope: TypeAlias = Event
 
 WITHIN_S = 30.0  #: how long anything may take; it only ends tests that would hang
-_CLOCKS = ("connection", "conversation", "exchange", "farewell", "preamble", "pulse", "refusals", "websocket")
+_CLOCKS = ("connection", "conversation", "exchange", "farewell", "preamble", "pulse", "refusals", "turns", "websocket")
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -179,6 +180,7 @@ class Worker:
         self._clients: list[Client] = []
         self._now = 1000.0
         self._unseen: list[dict[str, Any]] = []
+        self.look_s = 0.0  #: how long each look at the clock takes
         self.paused = 0  #: how often accepting was paused, less how often it was resumed
 
     async def __aenter__(self) -> Self:
@@ -221,13 +223,33 @@ class Worker:
             assert self.row[board.CONNECTIONS] == self.row[board.WEBSOCKETS] == 0
 
     def now(self) -> float:
+        self._now += self.look_s
         return self._now
 
     def pass_time(self, seconds: float) -> None:
-        """Let `seconds` pass at once, and the pulse beat."""
+        """Let `seconds` pass at once as if the loop had turned all the time, and the pulse beat."""
+        self._now += seconds
+        self._pulse.stop()
+        self._pulse._due = self._now
+        self._pulse._beat()
+        self._pulse._judge(self._now)
+
+    def stand_still(self, seconds: float) -> None:
+        """Let `seconds` pass at once in which the loop did not turn, and the late beat come, as it does, before what
+        has arrived is read.
+        """
         self._now += seconds
         self._pulse.stop()
         self._pulse._beat()
+
+    @property
+    def beat_s(self) -> float:
+        """How long after a beat the next one is due."""
+        return self._pulse._interval
+
+    def work(self, seconds: float) -> None:
+        """Let `seconds` pass within the turn of the loop; the pulse beats when it can."""
+        self._now += seconds
 
     async def connect(self, *, send_buffer: int | None = None) -> "Client":
         """Return the client's end of a new connection; `send_buffer` bounds what the kernel takes of the answers."""
@@ -352,6 +374,14 @@ class Client:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
+
+    def take(self) -> int:
+        """Read and drop what the kernel holds; return how much that was."""
+        size = 0
+        with contextlib.suppress(BlockingIOError):
+            while part := self._socket.recv(1 << 18):
+                size += len(part)
+        return size
 
     @property
     def address(self) -> str:

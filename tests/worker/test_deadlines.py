@@ -8,7 +8,19 @@ import pytest
 
 from asgid.board import HEARTBEAT_NS
 from asgid.worker.admission import Places
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, until
+from tests.worker.harness import (
+    Client,
+    Worker,
+    body_of,
+    on_a_loop,
+    request,
+    respond,
+    tell,
+    tell_later,
+    told,
+    turns,
+    until,
+)
 
 
 @on_a_loop
@@ -446,3 +458,177 @@ async def test_an_application_that_lets_nobody_cancel_it_is_answered_for():
         assert 1 == worker.counts["EXCEPTIONS"]
         waits.set_result(None)
         await until(lambda: not worker.service.running)
+
+
+# -- a worker that did not run -----------------------------------------------------------------------------------------
+
+
+async def _begin_nothing(_client: Client) -> None:
+    """It has connected."""
+
+
+async def _begin_again(client: Client) -> None:
+    await client.get()
+
+
+async def _begin_a_head(client: Client) -> None:
+    await client.send(b"GET / HTTP/1.1\r\n")
+
+
+async def _begin_a_body(client: Client) -> None:
+    await client.send(request("POST", "/", "Content-Length: 2") + b"a")
+
+
+@pytest.mark.parametrize("seconds", [1.5, 11.0, 1000.0])
+@pytest.mark.parametrize(
+    ("begin", "rest", "body"),
+    [
+        (_begin_nothing, request(), b""),
+        (_begin_again, request(), b""),
+        (_begin_a_head, b"Host: a\r\n\r\n", b""),
+        (_begin_a_body, b"b", b"ab"),
+    ],
+    ids=["a first request", "the next request", "the rest of a head", "the rest of a body"],
+)
+@on_a_loop
+async def test_what_has_come_while_the_worker_stood_still_is_answered(begin, rest, body, seconds):
+    """Its client sent it in time. The worker reads it before it looks at the deadline, also after a short stall."""
+    async with Worker(tell, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as worker:
+        client = await worker.connect()
+        await begin(client)
+        client.push(rest)
+        worker.stand_still(seconds)
+        answer = await client.answer()
+
+        assert (200, body) == (answer.status, answer.body.split(b" ", 2)[2])
+        assert not [name for name in worker.counts if name.startswith("timeout")]
+
+
+@pytest.mark.parametrize(
+    ("begin", "phase", "seconds"),
+    [
+        (_begin_nothing, "header", 10),
+        (_begin_a_head, "header", 10),
+        (_begin_a_body, "body", 60),
+        (_begin_again, "keep_alive", 75),
+    ],
+    ids=["a first request", "a head", "a body", "keep-alive"],
+)
+@on_a_loop
+async def test_time_in_which_the_worker_stood_still_is_given_back(begin, phase, seconds):
+    """The client may have waited for the worker; it has its own time after that, and no more."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await begin(client)
+        worker.pass_time(seconds - 2)
+        worker.stand_still(1000)
+        await turns()
+        assert client.server in worker.service.connections
+        assert not worker.counts.get(f"timeout {phase}")
+
+        worker.pass_time(4)
+        assert 1 == worker.counts[f"timeout {phase}"]
+
+
+@on_a_loop
+async def test_short_stalls_do_not_let_a_client_go_on_for_ever():
+    """One that sends its head byte by byte gains nothing from a loop that is late by less than a second, each time."""
+    async with Worker(tell, timeouts={"header": "10s"}) as worker:
+        client = await worker.connect()
+        await _begin_a_head(client)
+        for _ in range(7):
+            await client.send(b"a")
+            worker.stand_still(worker.beat_s + 0.9)
+        await turns()
+
+        assert 1 == worker.counts["timeout header"]
+
+
+@on_a_loop
+async def test_long_stalls_let_a_client_go_on_for_a_bounded_time():
+    """Of each stall the time up to the beat that was due still counts."""
+    async with Worker(tell, timeouts={"header": "10s"}) as worker:
+        client = await worker.connect()
+        await _begin_a_head(client)
+        for _ in range(int(10 / worker.beat_s) + 2):
+            await client.send(b"a")
+            worker.stand_still(30)
+        await turns()
+
+        assert 1 == worker.counts["timeout header"]
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+@on_a_loop
+async def test_an_application_has_its_time_beside_that_in_which_another_held_the_loop(stalls):
+    """`timeouts.request` is for the application; while the worker stood still it could not run."""
+
+    async def app(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async with Worker(app, timeouts={"request": "30s"}) as worker:
+        client = await worker.connect()
+        await client.send(request())
+        await until(lambda: worker.service.running)
+        worker.pass_time(28)
+        if stalls:
+            worker.stand_still(1000)
+            await turns()
+        assert not worker.counts.get("timeout request")
+        worker.pass_time(3)
+
+        assert 504 == (await client.answer()).status
+
+
+@on_a_loop
+async def test_a_request_waits_for_its_place_beside_the_time_in_which_the_worker_stood_still():
+    """Nothing left its place meanwhile."""
+    go = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await go.wait()
+        await respond(send)
+
+    async with Worker(app) as worker:
+        worker.service.places = Places(1, 1, 10.0)
+        first, second = await worker.connect(), await worker.connect()
+        await first.send(request())
+        await second.send(request())
+        worker.stand_still(1000)
+        await turns()
+        go.set()
+
+        assert [200, 200] == [(await client.answer()).status for client in (first, second)]
+
+
+@on_a_loop
+async def test_a_client_that_took_what_was_written_while_the_worker_stood_still_is_not_cut_off():
+    """The worker writes on before it looks at the deadline."""
+
+    async def app(scope, receive, send):
+        await respond(send, b"x" * 3_000_000)
+
+    async with Worker(app) as worker:
+        client = await worker.connect(send_buffer=4096)
+        await client.send(request())
+        await until(lambda: client.server.writer.is_paused)
+        worker.pass_time(59)
+        client.take()
+        worker.stand_still(1.9)
+        await turns()
+
+        assert not worker.counts.get("timeout write")
+        assert client.server in worker.service.connections
+
+
+@on_a_loop
+async def test_a_client_that_ended_while_the_worker_stood_still_is_not_reset():
+    """Its end has arrived before its moment to end was over."""
+    async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
+        client = await worker.connect_tcp()
+        await client.send(request())
+        await until(lambda: client.server.is_deaf)
+        await client.rest()
+        client.close()
+        worker.stand_still(2.5)
+        await until(lambda: not worker.service.connections)

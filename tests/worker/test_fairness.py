@@ -1,0 +1,104 @@
+"""Clients that send as much as they can hold the loop only for a moment, whatever they send."""
+
+import asyncio
+import sys
+
+import pytest
+
+from asgid import board
+from asgid.worker.reading import SLICE
+from asgid.worker.turns import SHARE_S
+from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, until
+
+_EAGER = pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="before Python 3.12 an application takes a turn to begin"
+)
+#: What one read brings of each kind: pieces of a few bytes, or requests that are dear to read.
+_CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+_FLOODS = {
+    "requests": request() * 4000,
+    "long query strings": (b"GET /?" + b"%41" * 2600 + b" HTTP/1.1\r\nHost: a\r\n\r\n") * 20,
+    "empty lines": (b"\r\n" * 4000 + request()) * 20,
+    "fields": (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 90 + b"\r\n") * 400,
+    "chunks": _CHUNKED + b"1\r\na\r\n" * 30_000 + b"0\r\n\r\n",
+    "trailers": (_CHUNKED + b"0\r\n" + b"a:\r\n" * 90 + b"\r\n") * 400,
+}
+
+
+@_EAGER
+@on_a_loop
+async def test_others_wait_a_moment_behind_clients_that_pipeline():
+    """Eight send thousands of requests at once, and each takes a millisecond: their time is that of all together."""
+
+    served: dict[str, float] = {}
+
+    async def app(scope, receive, send):
+        served[scope["path"]] = worker.now()
+        worker.work(0.001)
+        await respond(send, scope["path"].encode())
+
+    async with Worker(app) as worker:
+        flooders = [await worker.connect() for _ in range(8)]
+        other = await worker.connect()
+        for flooder in flooders:
+            flooder.push(b"".join(request("GET", f"/{n}") for n in range(1000)))
+        began = worker.now()
+        other.push(request("GET", "/other"))
+        assert 200 == (await other.answer()).status
+        waited = served["/other"] - began
+        answers = [(await flooders[0].answer()).body for _ in range(1000)]
+
+        assert waited < 0.1
+        assert [f"/{n}".encode() for n in range(1000)] == answers
+        await until(lambda: worker.counts["GET 200"] == 8 * 1000 + 1)
+
+
+@pytest.mark.parametrize("flood", _FLOODS.values(), ids=_FLOODS.keys())
+@_EAGER
+@on_a_loop
+async def test_one_read_is_read_in_several_turns(flood):
+    """Each look at the clock takes a quarter of what a turn has, so all of it takes many turns."""
+    turns, seen = 0, []
+
+    async def app(scope, receive, send):
+        seen.append(turns)
+        await body_of(receive)
+        await respond(send)
+        seen.append(turns)
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        counting = asyncio.ensure_future(count())
+        worker.look_s = SHARE_S / 4
+        last = request("GET", "/last", "Connection: close")
+        sending = asyncio.ensure_future(client.send(flood + last))
+        taking = asyncio.ensure_future(client.rest())
+        answers = await taking
+        counting.cancel()
+        await sending
+
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == worker.row[board.STARTED]
+        assert b"connection: close" in answers
+        assert seen[-1] - seen[0] > 5
+
+
+@pytest.mark.parametrize("size", [SLICE, 4 * SLICE])
+@on_a_loop
+async def test_what_waits_for_its_turn_is_read_before_its_deadline_is_judged(size):
+    """It is the worker that is late, and not the client."""
+    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+        client = await worker.connect()
+        worker.service.turns.is_spent(worker.now())
+        worker.work(SHARE_S)
+        client.server.data_received(request("GET", "/", f"x: {'y' * size}"))
+        worker.pass_time(1000)
+
+        assert "STARTED" not in worker.counts
+        assert 200 == (await client.answer()).status
+        assert 200 == (await client.get()).status
