@@ -68,6 +68,7 @@ class Conversation:
         "_queued_bytes",
         "_socket",
         "_state",
+        "is_accepted",
     )
 
     def __init__(self, exchange: "Exchange", offer: Offer) -> None:
@@ -78,11 +79,8 @@ class Conversation:
         self._messages: deque[Message] = deque()
         self._queued_bytes = 0
         self._ended: tuple[int, str] | None = None  # the WebSocket: code and reason
-        self._socket: WebSocket | None = None
-
-    @property
-    def is_accepted(self) -> bool:
-        return self._socket is not None
+        self._socket: WebSocket | None = None  # from the handshake to the end of the call
+        self.is_accepted = False
 
     @property
     def is_over(self) -> bool:
@@ -113,8 +111,9 @@ class Conversation:
 
     def _finish(self, code: int) -> None:
         """The call is over; whoever still holds `send` is told that the WebSocket is."""
-        if self._socket:
-            self._socket.close(code, "")
+        socket, self._socket = self._socket, None  # each would keep the other, and 50 KB of zlib
+        if socket:
+            socket.close(code, "")
             self._messages.clear()
 
     # The WebSocket's side
@@ -159,12 +158,12 @@ class Conversation:
     async def send(self, message: Message) -> None:
         """Take one message; returns when the transport can take another."""
         kind = message.get("type")
-        socket = self._socket
-        if socket is None or self._state is CLOSED:
+        if self._state is not OPEN:
             await self._answer(kind, message)
             return
-        if self._ended is not None:
-            raise ClientDisconnectedError(f"the WebSocket is closed, with code {self._ended[0]}")
+        socket = self._socket
+        if self._ended is not None or socket is None:
+            raise self._closed()
         if kind == "websocket.send":
             text = message.get("text")
             if text is None:
@@ -176,7 +175,7 @@ class Conversation:
             if writer.is_paused or (writer.cork and writer.cork.is_passed):
                 await writer.taken()
                 if self._ended is not None:
-                    raise ClientDisconnectedError(f"the WebSocket is closed, with code {self._ended[0]}")
+                    raise self._closed()
         elif kind == "websocket.close":
             socket.close(*_code_and_reason(message))
             self._state = CLOSED
@@ -218,7 +217,7 @@ class Conversation:
             agreed.answer if agreed else b"",
             service.common_lines,
         )
-        self._state = OPEN
+        self._state, self.is_accepted = OPEN, True
         self._socket = WebSocket(service, exchange, self, agreed)
         exchange.upgraded(monotonic())
         connection.upgrade(self._socket, head)
@@ -227,6 +226,10 @@ class Conversation:
         self._state = CLOSED
         await self._exchange.send({"type": "http.response.start", "status": status})
         await self._exchange.send({"type": "http.response.body"})
+
+    def _closed(self) -> ClientDisconnectedError:
+        code, _ = self._ended or (ABNORMAL, "")
+        return ClientDisconnectedError(f"the WebSocket is closed, with code {code}")
 
     def _unexpected(self, kind: object) -> AppError:
         return AppError(f"send() of {kind!r} is not expected; the WebSocket is {self._state.name.lower()}")

@@ -125,7 +125,7 @@ class Exchange:
         if not task.done():
             self._service.running.add(self)
             task.add_done_callback(self._ended)
-        elif self._service.places is not None:
+        elif self._service.places is not None or self.conversation is not None:
             self._free_place()
 
     def _ended(self, task: "Task[None]") -> None:
@@ -136,7 +136,9 @@ class Exchange:
         self._service.on_left()
 
     def _free_place(self) -> None:
-        if self.conversation is None or not self.conversation.is_accepted:  # an open WebSocket has left its place
+        """The call has ended: give its place back. An accepted WebSocket has left the place before."""
+        conversation, self.conversation = self.conversation, None  # each would keep the other
+        if conversation is None or not conversation.is_accepted:
             self._service.free_place()
 
     def begin(self) -> None:

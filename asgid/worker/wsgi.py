@@ -13,8 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, cast
 
 from asgid.errors import AppError, BootError, ClientDisconnectedError
 from asgid.worker.service import Application, Event, Receive, Send
@@ -30,13 +29,13 @@ _AHEAD = 1
 #: Under this key the scope that a2wsgi hands through holds the call.
 _CALL = "asgid.call"
 
-
-#: By the task of its request, for whoever wants to know what it is doing.
-_CALLS: WeakKeyDictionary["asyncio.Task[Any]", "_Call"] = WeakKeyDictionary()
+#: The call of each request that is in hand, by the request's task. A call leads to its task, by `receive()` and the
+#: exchange: a table that is only weak in its keys would keep both forever.
+_CALLS: dict["asyncio.Task[Any]", "_Call"] = {}
 
 
 def stack_of(task: "asyncio.Task[Any]") -> str:
-    """Return where the thread of a request stands, in the application; "" where it has none now."""
+    """Return the application's stack in the thread of a request; "" if the request has no thread now."""
     call = _CALLS.get(task)
     frame = sys._current_frames().get(call.thread) if call and call.thread else None  # noqa: SLF001 - it is documented
     if frame is None:
@@ -67,15 +66,15 @@ def adapt(app: "WSGIApplication", threads: int) -> Application:
 
     async def application(scope: Event, receive: Receive, send: Send) -> None:
         call = _Call(app, scope, receive, send)
-        if task := asyncio.current_task():
-            _CALLS[task] = call
+        task = cast("asyncio.Task[Any]", asyncio.current_task())  # asyncio's types also know code outside of a task
+        _CALLS[task] = call
         try:
-            # No thread can be cancelled: one that nobody waits for any more goes on, and what it says finds no taker.
+            # No thread can be cancelled: after a cancellation it goes on, and what it sends is dropped.
             await asyncio.shield(bridge({**_plain(scope), _CALL: call}, receive, call.send))
         finally:
             call.is_over = True
-        if call.failure:
-            raise call.failure
+            del _CALLS[task]
+        call.raise_failure()
 
     return application
 
@@ -126,6 +125,15 @@ class _Call:
                 return bytes(message["body"])
         return b""
 
+    def raise_failure(self) -> None:
+        """Raise what has failed, if anything has. From here on the error is the task's: its traceback leads to us."""
+        failure, self.failure = self.failure, None
+        try:
+            if failure:
+                raise failure
+        finally:
+            del failure  # and to this frame
+
     # In the thread
 
     def begin(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> None:
@@ -136,6 +144,7 @@ class _Call:
         self.thread = get_ident()
         try:
             environ = _environ(self._environ, self._scope, self._read)
+            del self._environ  # it leads back to the call: the two would wait for the garbage collector
             self._parts = parts = self._app(environ, self._start_response)
             if isinstance(parts, list | tuple) and len(parts) == 1:
                 self._last, parts = parts[0], ()

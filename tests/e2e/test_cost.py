@@ -9,14 +9,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.client import Client, get
+from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import Daemon
 
@@ -119,6 +119,46 @@ def test_an_idle_connection_takes_less_than_12_kb_and_no_time(start: Start, desc
         daemon.eventually(lambda: daemon.metric("asgid_connections", state="idle") == number)
         assert each < 12_000
         assert ticks_while_idle(worker) <= 1
+
+
+def ask(daemon: Daemon, number: int) -> None:
+    """Send so many requests on one connection, fifty at a time."""
+    with Client(daemon.address()) as client:
+        for at in range(0, number, 50):
+            client.send(b"".join(request("GET", f"/{at + each}", {"Cookie": "x" * 2000}) for each in range(50)))
+            for _ in range(50):
+                assert client.answer().body == b"hello"
+
+
+def open_sockets(daemon: Daemon, number: int) -> None:
+    """Open so many WebSockets, one after the other, and read each to its end."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Cookie": "x" * 2000}
+    headers |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions": "permessage-deflate"}
+    for each in range(number):
+        with Client(daemon.address()) as client:
+            client.send(request("GET", f"/{each}", headers))
+            assert client.head().status == 101
+            client.send(b"\x88\x80\0\0\0\0")  # else the server waits for the answer to its close
+            client.rest()
+
+
+@pytest.mark.parametrize(
+    ("target", "use"),
+    [("asgi3", ask), ("asgi2", ask), ("asgi1", ask), ("wsgi", ask), ("asgi3", open_sockets)],
+    ids=["asgi3", "asgi2", "asgi1", "wsgi", "websocket"],
+)
+def test_a_worker_does_not_grow_with_its_requests(
+    start: Start, target: str, use: Callable[[Daemon, int], None]
+) -> None:
+    """Two thousand take less than the two kilobytes that each of them has sent."""
+    daemon = start(f"interfaces:{target}", workers={"count": 1}, log={"access": {"enabled": False}})
+    use(daemon, 500)  # what is made once, and remembered within bounds
+    before = daemon.metric("asgid_worker_resident_memory_bytes")
+    use(daemon, 2000)
+    each = (daemon.metric("asgid_worker_resident_memory_bytes") - before) / 2000
+    print(f"each of 2,000: {each:.0f} bytes")
+
+    assert each < 2000
 
 
 def test_a_master_that_nobody_asks_does_nearly_nothing(start: Start) -> None:

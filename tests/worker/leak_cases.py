@@ -1,0 +1,911 @@
+"""Ways to use a worker and to leave it, as rounds: after a thousand of them it holds no more than after the first few.
+
+A case is an application and a dialog: an async generator that yields after each round. Each round sends a path, a query
+and two kilobytes of cookie that no other round has, so that whatever keeps a request grows. `made` is a method of
+asgid that each round calls: `test_leaks.py` keeps its arguments to prove that the case sees a leak.
+"""
+
+import asyncio
+import threading
+import zlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from asgid.config import parse
+from asgid.errors import BootError
+from asgid.log import Log
+from asgid.worker import consumer, wsgi
+from asgid.worker.admission import Places
+from asgid.worker.connection import Connection
+from asgid.worker.conversation import Conversation
+from asgid.worker.exchange import Exchange
+from asgid.worker.farewell import Farewell
+from asgid.worker.interface import ADAPTERS
+from asgid.worker.lifespan import Lifespan
+from asgid.worker.preamble import Preamble
+from asgid.worker.service import Application
+from asgid.worker.websocket import WebSocket
+from asgid.worker.writing import Writer
+from tests.worker.harness import Client, Recorder, Worker, body_of, request, respond, turns, until
+from tests.worker.peer import handshake
+
+Rounds: TypeAlias = AsyncGenerator[None, None]
+Dialog: TypeAlias = Callable[[Worker], Rounds]
+
+FILL = "x" * 2000
+PIECE = bytes(65536)
+LARGE = Path(__file__)  # more than is read to leave with its head
+SMALL = LARGE.with_name("peer.py")
+END, LAST_CHUNK = b"<end>", b"0\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An application, the dialog with it, and the method of asgid that every round calls."""
+
+    app: Any
+    dialog: Dialog
+    made: tuple[type, str] = (Exchange, "__init__")
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+# -- the client's part -------------------------------------------------------------------------------------------------
+
+
+def asked(number: int, method: str = "GET", *headers: str, body: bytes = b"") -> bytes:
+    return request(method, f"/{number}?n={number}", f"Cookie: n={number}{FILL}", *headers, body=body)
+
+
+def upgrade(number: int, *headers: str) -> bytes:
+    return handshake(f"/{number}?n={number}", f"Cookie: n={number}{FILL}", *headers)
+
+
+def chunked(number: int, trailers: bytes = b"") -> bytes:
+    chunk = b"%d%s" % (number, FILL.encode())
+    return asked(number, "POST", "Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n%s\r\n" % (
+        len(chunk),
+        chunk,
+        trailers,
+    )
+
+
+async def read(client: Client, mark: bytes = END, times: int = 1) -> None:
+    """Read until `mark` has come so often; AssertionError if the stream ends before."""
+    data = b""
+    while data.count(mark) < times:
+        more = await client._more()
+        assert more, f"the stream ended after {data[-300:]!r}"
+        data += more
+
+
+def kept(
+    make: Callable[[int], bytes] = asked, mark: bytes = END, times: int = 1, late: Callable[[int], bytes] | None = None
+) -> Dialog:
+    """Rounds on one connection: send, and read the answer; `late` is sent when `mark` has come, and answered, too."""
+
+    async def dialog(worker: Worker) -> Rounds:
+        client = await worker.connect()
+        number = 0
+        while True:
+            client.push(make(number))
+            await read(client, mark, times)
+            if late:
+                client.push(late(number))
+                await read(client)
+            number += 1
+            yield
+
+    return dialog
+
+
+async def gone(worker: Worker) -> None:
+    await until(lambda: not worker.service.connections and not worker.service.running, "all of the round has gone")
+
+
+def closes(client: Client) -> None:
+    client.close()
+
+
+def resets(client: Client) -> None:
+    client.reset()
+
+
+def half_closes(client: Client) -> None:
+    client.end()
+
+
+def each(
+    make: Callable[[int], bytes],
+    then: Callable[[Worker, Client], Awaitable[object]],
+    end: Callable[[Client], None] = closes,
+    *,
+    tcp: bool = False,
+) -> Dialog:
+    """Rounds of one connection each: send, then `then`, then `end`; the next begins when all of it has gone."""
+
+    async def dialog(worker: Worker) -> Rounds:
+        number = 0
+        while True:
+            client = await (worker.connect_tcp() if tcp else worker.connect())
+            client.push(make(number))
+            await then(worker, client)
+            end(client)
+            await gone(worker)
+            client.close()
+            number += 1
+            yield
+
+    return dialog
+
+
+async def reads_all(worker: Worker, client: Client) -> None:
+    await client.rest()
+
+
+async def reads_answer(worker: Worker, client: Client) -> None:
+    await read(client)
+
+
+async def reads_head(worker: Worker, client: Client) -> None:
+    await read(client, b"\r\n\r\n")
+
+
+async def waits_for_call(worker: Worker, client: Client) -> None:
+    await until(lambda: worker.service.running, "the application is called")
+
+
+async def waits_for_connection(worker: Worker, client: Client) -> None:
+    await until(lambda: worker.service.connections, "it is accepted")
+
+
+async def half_closes_and_reads(worker: Worker, client: Client) -> None:
+    client.end()
+    await client.rest()
+
+
+def passes(seconds: float, *, after: Callable[[Worker, Client], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
+    async def then(worker: Worker, client: Client) -> None:
+        await after(worker, client)
+        await turns(3)
+        worker.pass_time(seconds)
+        with suppress(ConnectionError):
+            await client.rest()
+
+    return then
+
+
+def closing(number: int) -> bytes:
+    return asked(number, "GET", "Connection: close")
+
+
+# -- ASGI 3 ------------------------------------------------------------------------------------------------------------
+
+
+async def answers(scope, receive, send):
+    await body_of(receive)
+    await respond(send, scope["path"].encode() + END)
+
+
+async def streams(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-path", scope["path"].encode())]})
+    for _ in range(3):
+        await send({"type": "http.response.body", "body": scope["path"].encode(), "more_body": True})
+    await send({"type": "http.response.body", "body": END})
+
+
+async def streams_forever(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+
+
+async def waits(scope, receive, send):
+    while (await receive())["type"] == "http.request":
+        pass
+
+
+async def waits_in_two_tasks(scope, receive, send):
+    await asyncio.gather(waits(scope, receive, send), waits(scope, receive, send))
+
+
+async def never_returns(scope, receive, send):
+    await asyncio.Event().wait()
+
+
+async def begins_and_waits(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": END, "more_body": True})
+    await waits(scope, receive, send)
+
+
+async def goes_on_behind(scope, receive, send):
+    """As a background task of Starlette."""
+    await respond(send, END)
+    await asyncio.sleep(0)
+    while (await receive())["type"] == "http.request":
+        pass
+
+
+async def answers_at_once(scope, receive, send):
+    await respond(send, END)
+
+
+async def sends_trailers(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+    await send({"type": "http.response.body", "body": END})
+    await send({"type": "http.response.trailers", "headers": [(b"x-path", scope["path"].encode())]})
+
+
+async def sends_hints(scope, receive, send):
+    await send({"type": "http.response.early_hint", "links": [b"<%s>; rel=preload" % scope["raw_path"]]})
+    await respond(send, END)
+
+
+def sends_file(path: Path) -> Application:
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.pathsend", "path": str(path)})
+
+    return app
+
+
+def hands_over(opened: Callable[[], Any]) -> Application:
+    async def app(scope, receive, send):
+        with opened() as file:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.zerocopysend", "file": file})
+
+    return app
+
+
+def status(code: int) -> Application:
+    async def app(scope, receive, send):
+        await respond(send, status=code)
+
+    return app
+
+
+async def fails(scope, receive, send):
+    raise ValueError(scope["path"])
+
+
+async def fails_late(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"half", "more_body": True})
+    raise ValueError(scope["path"])
+
+
+async def answers_nothing(scope, receive, send):
+    return
+
+
+async def is_cancelled(scope, receive, send):
+    raise asyncio.CancelledError
+
+
+async def polls(scope, receive, send):
+    """As `request.is_disconnected()` of Starlette does: ask, and give up in the same turn of the loop."""
+    await body_of(receive)
+    question = asyncio.ensure_future(receive())
+    await asyncio.sleep(0)
+    question.cancel()
+    with suppress(asyncio.CancelledError):
+        await question
+    await respond(send, END)
+
+
+async def polls_in_one_request(scope, receive, send):
+    """Each round is a part of the answer."""
+    await body_of(receive)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await receive()
+        await send({"type": "http.response.body", "body": END, "more_body": True})
+
+
+async def one_request(worker: Worker) -> Rounds:
+    client = await worker.connect()
+    client.push(asked(0))
+    while True:
+        await read(client)
+        yield
+
+
+class GivesUpWriting:
+    """Each round is a `send()` that waits for the client, and is given up."""
+
+    async def app(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await self._given_up(send, PIECE * 9)
+        while await self.rounds.get():
+            await self._given_up(send, b"")
+            self.rounds.task_done()
+
+    async def _given_up(self, send, body):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def dialog(self, worker: Worker) -> Rounds:
+        self.rounds = asyncio.Queue[bool]()
+        client = await worker.connect(send_buffer=4096)
+        client.push(asked(0))
+        await until(lambda: client.server.writer.is_paused)
+        try:
+            while True:
+                self.rounds.put_nowait(True)
+                await self.rounds.join()
+                yield
+        finally:
+            self.rounds.put_nowait(False)
+
+
+WRITES = GivesUpWriting()
+
+
+# -- WebSockets --------------------------------------------------------------------------------------------------------
+
+
+def frame(opcode: int, payload: bytes = b"", *, rsv1: bool = False, fin: bool = True) -> bytes:
+    """Return a frame of a client; its mask is zero."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
+    return bytes([fin << 7 | rsv1 << 6 | opcode]) + length + bytes(4) + payload
+
+
+def told(number: int) -> bytes:
+    return b"%d%s" % (number, FILL.encode()) + END
+
+
+def deflated(data: bytes) -> bytes:
+    deflate = zlib.compressobj(wbits=-15)
+    return (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9
+COMPRESSED = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+LEAVE = frame(CLOSE, (1000).to_bytes(2))
+GOING = (1012).to_bytes(2) + b"service restart"
+
+
+async def echoes(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept", "headers": [(b"x-path", scope["path"].encode())]})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+async def takes(scope, receive, send):
+    """Answer each message shortly: the answer to a compressed one is legible."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "bytes": END})
+
+
+async def floods(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        await send({"type": "websocket.send", "bytes": PIECE})
+
+
+async def hears_nothing(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.Event().wait()
+
+
+def closing_socket(*messages: dict[str, Any]) -> Application:
+    async def app(scope, receive, send):
+        await receive()
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+async def fails_open(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    raise ValueError(scope["path"])
+
+
+async def polls_socket(scope, receive, send):
+    """Each message follows a `receive()` that was given up."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while True:
+        question = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)
+        question.cancel()
+        with suppress(asyncio.CancelledError):
+            await question
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        await send({"type": "websocket.send", "bytes": END})
+
+
+DENIAL = (
+    {"type": "websocket.http.response.start", "status": 401, "headers": []},
+    {"type": "websocket.http.response.body", "body": END},
+)
+
+
+def messages(make: Callable[[int], bytes], mark: bytes = END, *headers: str) -> Dialog:
+    """Rounds of one message each, over one WebSocket."""
+
+    async def dialog(worker: Worker) -> Rounds:
+        client = await worker.connect()
+        client.push(upgrade(0, *headers))
+        await client.head()
+        number = 0
+        while True:
+            client.push(make(number))
+            await read(client, mark)
+            number += 1
+            yield
+
+    return dialog
+
+
+def sockets(*steps: bytes | Callable[[Worker, Client], Awaitable[object]], headers: tuple[str, ...] = ()) -> Dialog:
+    """Rounds of one WebSocket each: bytes are sent, a function does what it does."""
+
+    async def dialog(worker: Worker) -> Rounds:
+        number = 0
+        while True:
+            client = await worker.connect()
+            client.push(upgrade(number, *headers))
+            await client.head()
+            for step in steps:
+                if isinstance(step, bytes):
+                    client.push(step)
+                else:
+                    await step(worker, client)
+            client.close()
+            await gone(worker)
+            number += 1
+            yield
+
+    return dialog
+
+
+async def reads_anything(worker: Worker, client: Client) -> None:
+    await client._more()
+
+
+async def cancels(worker: Worker, client: Client) -> None:
+    for exchange in list(worker.service.running):
+        exchange.cancel(500, "")
+
+
+async def drains(worker: Worker, client: Client) -> None:
+    await until(lambda: worker.service.websockets)
+    for websocket in list(worker.service.websockets):
+        websocket.go_away()
+    await read(client, GOING)
+
+
+def lets_pass(*seconds: float) -> Callable[[Worker, Client], Awaitable[None]]:
+    async def then(worker: Worker, client: Client) -> None:
+        await until(lambda: worker.service.websockets)
+        await turns(3)
+        for each_s in seconds:
+            worker.pass_time(each_s)
+            await turns(3)
+
+    return then
+
+
+# -- the other interfaces ----------------------------------------------------------------------------------------------
+
+
+def asgi2(app: Application) -> Application:
+    def twice(scope):
+        async def instance(receive, send):
+            await app(scope, receive, send)
+
+        return instance
+
+    return ADAPTERS["asgi2"](twice, parse('app.target = "a:b"', ""))
+
+
+def replies(message):
+    message["reply_channel"].send({"status": 200, "content": message["path"].encode() + END})
+
+
+async def replies_as_a_coroutine(message):
+    await message["reply_channel"].send({"status": 200, "content": b"one", "more_content": True})
+    message["reply_channel"].send({"content": END})
+
+
+def replies_later(message):
+    channel = message["reply_channel"]
+    asyncio.get_running_loop().call_soon(channel.send, {"status": 200, "content": END})
+
+
+def replies_from_a_thread(message):
+    channel = message["reply_channel"]
+    threading.Thread(target=channel.send, args=({"status": 200, "content": END},)).start()
+
+
+def never_replies(message):
+    return
+
+
+def fails_to_reply(message):
+    raise ValueError(message["path"])
+
+
+async def reads_a_channel(message):
+    more = "body_channel" in message
+    while more:
+        more = (await message["body_channel"].receive())["more_content"]
+    message["reply_channel"].send({"status": 200, "content": END})
+
+
+async def replies_forever(message):
+    channel = message["reply_channel"]
+    await channel.send({"status": 200, "content": PIECE, "more_content": True})
+    while True:
+        await channel.send({"content": PIECE, "more_content": True})
+
+
+def large_upload(number: int) -> bytes:
+    return asked(number, "POST", f"Content-Length: {(1 << 20) + 1}")
+
+
+async def sends_large(worker: Worker, client: Client) -> None:
+    await client.send(bytes((1 << 20) + 1))
+    await read(client)
+
+
+def in_threads(app: Any) -> Application:
+    return wsgi.adapt(app, 2)
+
+
+def says(parts: Callable[[str], Iterable[bytes]]) -> Application:
+    def app(environ, start_response):
+        start_response("200 OK", [("X-Path", environ["PATH_INFO"])])
+        return parts(environ["PATH_INFO"])
+
+    return in_threads(app)
+
+
+def echo_body(environ, start_response):
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [])
+    return [body, END]
+
+
+def writes(environ, start_response):
+    write = start_response("200 OK", [])
+    write(environ["PATH_INFO"].encode())
+    return [END]
+
+
+def fails_in_a_thread(environ, start_response):
+    raise ValueError(environ["PATH_INFO"])
+
+
+def fails_late_in_a_thread(environ, start_response):
+    start_response("200 OK", [])
+    yield b"half"
+    raise ValueError(environ["PATH_INFO"])
+
+
+class Endless:
+    """A body without an end; `close` says that its thread is about to be free."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> bytes:
+        return PIECE
+
+
+class Slow:
+    """An application in a thread that waits until its client has been told that it took too long."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.ended = threading.Semaphore(0)
+
+    def __call__(self, environ, start_response):
+        self.begun.release()
+        try:
+            self.go.acquire(timeout=30)
+            start_response("200 OK", [])
+            return [END]
+        finally:
+            self.ended.release()
+
+
+def given_up_in_a_thread(slow: Slow) -> Dialog:
+    async def then(worker: Worker, client: Client) -> None:
+        await until(lambda: slow.begun.acquire(blocking=False), "it has a thread")
+        worker.pass_time(4)
+        await client.rest()
+        slow.go.release()
+        await until(lambda: slow.ended.acquire(blocking=False), "its thread is free")
+
+    return each(asked, then)
+
+
+SLOW = Slow()
+
+
+# -- other dialogs -----------------------------------------------------------------------------------------------------
+
+
+def overloaded(places: Callable[[], Places[Exchange]], rounds: Dialog) -> Dialog:
+    """One request holds the only place all the while."""
+
+    async def dialog(worker: Worker) -> Rounds:
+        worker.service.places = places()
+        first = await worker.connect()
+        first.push(asked(0))
+        await waits_for_call(worker, first)
+        async for _ in rounds(worker):
+            yield
+
+    return dialog
+
+
+def beside_the_first(make: Callable[[int], bytes], then: Callable[[Worker, Client], Awaitable[object]]) -> Dialog:
+    """As `each`, beside a connection that stays."""
+
+    async def dialog(worker: Worker) -> Rounds:
+        number = 0
+        while True:
+            client = await worker.connect()
+            client.push(make(number))
+            await then(worker, client)
+            client.close()
+            await until(lambda: len(worker.service.connections) == 1, "only the first is left")
+            number += 1
+            yield
+
+    return dialog
+
+
+async def waits_in_the_queue(worker: Worker, client: Client) -> None:
+    await until(lambda: worker.service.places and len(worker.service.places))
+
+
+async def waits_too_long(worker: Worker, client: Client) -> None:
+    await waits_in_the_queue(worker, client)
+    worker.pass_time(2)
+    await client.rest()
+
+
+def behind(header: bytes, rest: Callable[[int], bytes], then: Callable[[Worker, Client], Awaitable[object]]) -> Dialog:
+    async def dialog(worker: Worker) -> Rounds:
+        number = 0
+        while True:
+            client = await worker.connect_behind(tcp=False)
+            client.push(header + rest(number))
+            await then(worker, client)
+            client.close()
+            await gone(worker)
+            number += 1
+            yield
+
+    return dialog
+
+
+async def starts_and_stops(scope, receive, send):
+    await receive()
+    scope["state"]["fill"] = FILL + str(id(scope))
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def fails_to_start(scope, receive, send):
+    await receive()
+    raise ValueError(FILL)
+
+
+def lifespans(app: Application) -> Dialog:
+    async def dialog(worker: Worker) -> Rounds:
+        while True:
+            lifespan = Lifespan(app, "auto", cast("Log", Recorder()))
+            with suppress(BootError):
+                await lifespan.startup()
+            await lifespan.shutdown(10)
+            yield
+
+    return dialog
+
+
+def nothing(number: int) -> bytes:
+    return b""
+
+
+def half_a_head(number: int) -> bytes:
+    return asked(number)[:-2]
+
+
+def half_a_body(number: int) -> bytes:
+    return asked(number, "POST", "Content-Length: 100") + b"half"
+
+
+def refused(number: int) -> bytes:
+    return asked(number, "GET", "Host: another")
+
+
+def too_large(number: int) -> bytes:
+    return asked(number, "POST", "Content-Length: 1000")
+
+
+def too_large_in_chunks(number: int) -> bytes:
+    return asked(number, "POST", "Transfer-Encoding: chunked") + b"200\r\n" + bytes(512) + b"\r\n0\r\n\r\n"
+
+
+def three(number: int) -> bytes:
+    return asked(number) + asked(number, "POST", body=b"body") + asked(number)
+
+
+def expects(number: int) -> bytes:
+    return asked(number, "POST", "Expect: 100-continue", "Content-Length: 4")
+
+
+_CONN, _SOCKET = (Connection, "__init__"), (WebSocket, "__init__")
+_CALL, _ANSWER = (wsgi._Call, "__init__"), (consumer._Answer, "__init__")
+_FAREWELL, _NEWS = (Farewell, "__init__"), (Exchange, "news")
+_LIMITS = {"limits": {"body": 500}}
+_V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
+
+CASES: dict[str, Case] = {
+    # requests on a connection that is kept
+    "GET": Case(answers, kept()),
+    "HEAD": Case(answers, kept(lambda number: asked(number, "HEAD"), b"\r\n\r\n")),
+    "POST": Case(answers, kept(lambda number: asked(number, "POST", body=told(number)))),
+    "POST in chunks": Case(answers, kept(chunked)),
+    "POST with trailers": Case(answers, kept(lambda number: chunked(number, b"X-N: %d\r\n" % number))),
+    "pipelined": Case(answers, kept(three, times=3)),
+    "Expect": Case(answers, kept(expects, b"100 Continue\r\n\r\n", late=lambda number: b"body")),
+    "a body that is not read": Case(answers_at_once, kept(lambda number: asked(number, "POST", body=told(number)))),
+    "a stream": Case(streams, kept()),
+    "trailers": Case(sends_trailers, kept(lambda number: asked(number, "GET", "TE: trailers"), b"\r\n\r\n", 2)),
+    "early hints": Case(sends_hints, kept()),
+    "a small file by path": Case(sends_file(SMALL), kept(mark=SMALL.read_bytes()[-40:])),
+    "a large file by path": Case(sends_file(LARGE), kept(mark=LARGE.read_bytes()[-40:])),
+    "an open file": Case(hands_over(lambda: LARGE.open("rb")), kept(mark=LARGE.read_bytes()[-40:])),
+    "a file in memory": Case(hands_over(lambda: BytesIO(told(1))), kept(mark=LAST_CHUNK)),
+    "204": Case(status(204), kept(mark=b"\r\n\r\n")),
+    "work behind the answer": Case(goes_on_behind, kept()),
+    "an empty application": Case(answers_nothing, each(asked, reads_all)),
+    # receive() that is given up
+    "receive() polled": Case(polls, kept(), _NEWS),
+    "receive() polled within one request": Case(polls_in_one_request, one_request, (Exchange, "receive")),
+    "receive() polled on a WebSocket": Case(polls_socket, messages(lambda number: frame(TEXT, told(number))), _NEWS),
+    "send() given up": Case(WRITES.app, WRITES.dialog, (Writer, "taken")),
+    # how a connection ends
+    "Connection: close": Case(answers, each(closing, reads_all)),
+    "close after the answer": Case(answers, each(asked, reads_answer)),
+    "close before the answer": Case(waits, each(asked, waits_for_call)),
+    "close before the answer, two tasks": Case(waits_in_two_tasks, each(asked, waits_for_call)),
+    "close within the answer": Case(begins_and_waits, each(asked, reads_answer)),
+    "close within an endless answer": Case(streams_forever, each(asked, reads_head)),
+    "close within a file": Case(sends_file(LARGE), each(asked, reads_head)),
+    "close within a body": Case(waits, each(half_a_body, waits_for_call)),
+    "close within a head": Case(answers, each(half_a_head, waits_for_connection), _CONN),
+    "half-close": Case(answers, each(asked, half_closes_and_reads)),
+    "half-close before the answer": Case(waits, each(asked, waits_for_call, half_closes)),
+    "half-close within the answer": Case(begins_and_waits, each(asked, reads_answer, half_closes)),
+    "reset after the answer": Case(answers, each(asked, reads_answer, resets, tcp=True)),
+    "reset before the answer": Case(waits, each(asked, waits_for_call, resets, tcp=True)),
+    "reset within the answer": Case(streams_forever, each(asked, reads_head, resets, tcp=True)),
+    "400": Case(answers, each(refused, reads_all), _FAREWELL),
+    "413": Case(answers, each(too_large, reads_all), _FAREWELL, _LIMITS),
+    "413 within chunks": Case(waits, each(too_large_in_chunks, reads_all), tables=_LIMITS),
+    "header timeout": Case(answers, each(nothing, passes(11, after=waits_for_connection)), _CONN),
+    "header timeout within a head": Case(answers, each(half_a_head, passes(11, after=waits_for_connection)), _CONN),
+    "keep-alive timeout": Case(answers, each(asked, passes(100, after=reads_answer))),
+    "body timeout": Case(waits, each(half_a_body, passes(100, after=waits_for_call))),
+    "write timeout": Case(streams_forever, each(asked, passes(100, after=reads_head))),
+    "request timeout": Case(
+        never_returns, each(asked, passes(5, after=waits_for_call)), tables={"timeouts": {"request": "4s"}}
+    ),
+    "an error before the start": Case(fails, each(asked, reads_all)),
+    "an error after the start": Case(fails_late, each(asked, reads_all)),
+    "a cancelled application": Case(is_cancelled, each(asked, reads_all)),
+    "503, no room": Case(
+        waits,
+        overloaded(lambda: Places(1, 0, 1.0), beside_the_first(asked, reads_all)),
+    ),
+    "503, waited too long": Case(waits, overloaded(lambda: Places(1, 9, 1.0), beside_the_first(asked, waits_too_long))),
+    "close in the queue": Case(
+        waits, overloaded(lambda: Places(1, 9, 1.0), beside_the_first(asked, waits_in_the_queue))
+    ),
+    # before the request
+    "a PROXY header": Case(answers, behind(_V1, asked, reads_answer), (Preamble, "__init__")),
+    "no PROXY header": Case(answers, behind(b"", asked, reads_all), (Preamble, "__init__")),
+    "half a PROXY header": Case(answers, behind(_V1[:9], nothing, waits_for_connection), (Preamble, "__init__")),
+    # WebSockets
+    "messages": Case(echoes, messages(lambda number: frame(TEXT, told(number))), (Conversation, "feed")),
+    "compressed messages": Case(
+        takes,
+        messages(lambda number: frame(TEXT, deflated(told(number)), rsv1=True), END, COMPRESSED),
+        (Conversation, "feed"),
+    ),
+    "fragments": Case(
+        echoes,
+        messages(lambda number: frame(BINARY, told(number)[:9], fin=False) + frame(0, told(number)[9:])),
+        (Conversation, "feed"),
+    ),
+    "pings": Case(
+        echoes,
+        messages(lambda number: frame(PING, b"ping") + frame(TEXT, told(number))),
+        (Conversation, "feed"),
+    ),
+    "a WebSocket that its client closes": Case(echoes, sockets(frame(TEXT, told(0)), reads_answer, LEAVE), _SOCKET),
+    "a compressed WebSocket": Case(
+        echoes,
+        sockets(frame(TEXT, deflated(told(0)), rsv1=True), reads_anything, LEAVE, headers=(COMPRESSED,)),
+        _SOCKET,
+    ),
+    "a WebSocket whose client vanishes": Case(echoes, sockets(waits_for_call), _SOCKET),
+    "a WebSocket whose client reads nothing": Case(floods, sockets(waits_for_call, lets_pass(100)), _SOCKET),
+    "a WebSocket that is not taken from": Case(
+        hears_nothing, sockets(frame(TEXT, told(0)) * 40, waits_for_call, cancels), _SOCKET
+    ),
+    "a WebSocket that the application closes": Case(
+        closing_socket({"type": "websocket.accept"}, {"type": "websocket.close"}),
+        sockets(LEAVE, reads_all),
+        _SOCKET,
+    ),
+    "a WebSocket whose application returns": Case(
+        closing_socket({"type": "websocket.accept"}), sockets(LEAVE, reads_all), _SOCKET
+    ),
+    "a WebSocket whose application fails": Case(fails_open, sockets(LEAVE, reads_all), _SOCKET),
+    "a WebSocket that breaks the rules": Case(echoes, sockets(frame(3), reads_all), _SOCKET),
+    "a message that is too long": Case(
+        echoes, sockets(frame(TEXT, told(0)), reads_all), _SOCKET, {"websocket": {"max_message": 1024}}
+    ),
+    "a ping that is not answered": Case(echoes, sockets(lets_pass(21, 21), reads_all), _SOCKET),
+    "a WebSocket of a worker that drains": Case(echoes, sockets(drains), _SOCKET),
+    "a denied handshake": Case(closing_socket({"type": "websocket.close"}), each(upgrade, reads_all)),
+    "a denial with a response": Case(closing_socket(*DENIAL), each(upgrade, reads_all)),
+    "a handshake that is none": Case(echoes, each(lambda n: upgrade(n, "Sec-WebSocket-Version: 12"), reads_all)),
+    # the other interfaces
+    "ASGI 2": Case(asgi2(answers), kept()),
+    "ASGI 2, an error": Case(asgi2(fails), each(asked, reads_all)),
+    "ASGI 2, close before the answer": Case(asgi2(waits), each(asked, waits_for_call)),
+    "ASGI 2, a WebSocket": Case(asgi2(echoes), sockets(frame(TEXT, told(0)), reads_answer, LEAVE), _SOCKET),
+    "ASGI 1": Case(consumer.adapt(replies), kept(), _ANSWER),
+    "ASGI 1, POST": Case(consumer.adapt(replies), kept(lambda n: asked(n, "POST", body=told(n))), _ANSWER),
+    "ASGI 1, a coroutine": Case(consumer.adapt(replies_as_a_coroutine), kept(), _ANSWER),
+    "ASGI 1, later": Case(consumer.adapt(replies_later), kept(), _ANSWER),
+    "ASGI 1, from a thread": Case(consumer.adapt(replies_from_a_thread), kept(), _ANSWER),
+    "ASGI 1, never": Case(consumer.adapt(never_replies), each(asked, reads_all), _ANSWER),
+    "ASGI 1, an error": Case(consumer.adapt(fails_to_reply), each(asked, reads_all), _ANSWER),
+    "ASGI 1, a body channel": Case(consumer.adapt(reads_a_channel), each(large_upload, sends_large), _ANSWER),
+    "ASGI 1, close within the answer": Case(consumer.adapt(replies_forever), each(asked, reads_head), _ANSWER),
+    "WSGI": Case(says(lambda path: [path.encode() + END]), kept(), _CALL),
+    "WSGI, HEAD": Case(says(lambda path: [END]), kept(lambda n: asked(n, "HEAD"), b"\r\n\r\n"), _CALL),
+    "WSGI, POST": Case(in_threads(echo_body), kept(lambda n: asked(n, "POST", body=told(n))), _CALL),
+    "WSGI, a stream": Case(says(lambda path: iter([path.encode(), END])), kept(mark=LAST_CHUNK), _CALL),
+    "WSGI, write()": Case(in_threads(writes), kept(mark=LAST_CHUNK), _CALL),
+    "WSGI, an error": Case(in_threads(fails_in_a_thread), each(asked, reads_all), _CALL),
+    "WSGI, an error after the start": Case(in_threads(fails_late_in_a_thread), each(asked, reads_all), _CALL),
+    "WSGI, close within the answer": Case(says(Endless), each(asked, reads_head), _CALL),
+    "WSGI, request timeout": Case(in_threads(SLOW), given_up_in_a_thread(SLOW), _CALL, {"timeouts": {"request": "3s"}}),
+    # the application's life
+    "a lifespan": Case(answers, lifespans(starts_and_stops), (Lifespan, "__init__")),
+    "a lifespan that fails": Case(answers, lifespans(fails_to_start), (Lifespan, "__init__")),
+}
