@@ -17,6 +17,7 @@ import time
 from copy import copy
 from pathlib import Path
 
+from asgid import descriptors
 from asgid.logfile import open_for
 from asgid.user import User
 
@@ -31,23 +32,29 @@ _BARE = re.compile(r'[^\s"=\\]+')
 class Output:
     """Where lines go: "stderr", "stdout" or a path, which is followed across rotation.
 
-    `fd` keeps its number for life, so it can be handed to faulthandler; `lost` counts the lines that could not go out.
-    `user` is whom the workers will be: a root that opens files opens what that user has a hand in with his rights.
-    Raises OSError where the path cannot be opened. One process writes through one Output: make it after the fork.
+    `lost` counts the lines that could not go out. `user` is the user of the workers: a root that opens files opens with
+    the rights of that user what the user can change. Raises OSError if the path cannot be opened. One process writes
+    through one Output: make it after the fork, and before the application can close a standard stream.
+
+    If other code closes `fd` and opens something else under its number, nothing is written there: a path is opened
+    again, and the lines for a stream are lost.
     """
 
     def __init__(self, name: str, user: User | None = None) -> None:
         self.lost = 0
         self._user = user
         self._path = None if name in _STREAMS else Path(name).absolute()  # the application may change the directory
-        self.fd = _own(_STREAMS[name]) if self._path is None else open_for(user, self._path)
+        self._use(_copy(_STREAMS[name]) if self._path is None else open_for(user, self._path))
+
+    def _use(self, fd: int) -> None:
+        self.fd = descriptors.own(fd)
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)
-        self._is_torn = False  # the last line went out in part
-        self._is_missing = False  # there was no file under the path at the last look
         self._look()
 
     def _look(self) -> None:
+        self._is_torn = False  # the last line went out in part
+        self._is_missing = False  # there was no file under the path at the last look
         found = os.fstat(self.fd)
         self._identity = (found.st_dev, found.st_ino)
         self.is_file = stat.S_ISREG(found.st_mode)  #: it never makes a writer wait, and keeps large writes whole
@@ -65,6 +72,9 @@ class Output:
         """Append whole lines; False, and `lost` grows by `lines`, where not all of them could go out now."""
         if self._path is not None:
             self._follow(self._path)
+        if not self._is_intact() and (self._path is None or self.reopen()):
+            self.lost += lines
+            return False
         rest = b"\n" + data if self._is_torn else data
         size = len(rest)
         # Under `stty tostop` a terminal sends TTOU to a background process that writes, unless it blocks TTOU. With a
@@ -86,22 +96,28 @@ class Output:
         return False
 
     def reopen(self) -> str:
-        """Open the path again by name, under the same `fd`. Returns "" or why not: then the old file goes on."""
+        """Open the path again by name. Returns "" or why not: then the old file goes on."""
         if self._path is None:
             return ""
         try:
             fd = open_for(self._user, self._path)
         except OSError as error:
             return f"{self._path}: {error.strerror}"
-        os.dup2(fd, self.fd, inheritable=False)
-        os.close(fd)
-        self._is_torn = self._is_missing = False
-        self._look()
+        if self._is_intact():
+            os.dup2(fd, self.fd, inheritable=False)
+            os.close(fd)
+            self._look()
+        else:
+            self._use(fd)
         return ""
 
     def close(self) -> None:
-        if self.fd > max(_STREAMS.values()):
+        """Let go of the descriptor, if it is still ours; the standard stream that it is a copy of stays open."""
+        if self._is_intact():
             os.close(self.fd)
+
+    def _is_intact(self) -> bool:
+        return descriptors.identity(self.fd) == self._identity
 
     def _follow(self, path: Path) -> None:
         now = time.monotonic()
@@ -147,7 +163,7 @@ class Log:
 
     @property
     def fd(self) -> int:
-        """The descriptor that lines go to, the same number for life: for faulthandler."""
+        """The descriptor that lines go to."""
         return self._output.fd
 
     def bind(self, **fields: object) -> "Log":
@@ -248,18 +264,18 @@ def _printable(line: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
-def _own(stream: int) -> int:
-    """Return a descriptor of our own for the pipe or terminal behind a standard stream, or the stream itself.
+def _copy(stream: int) -> int:
+    """Return a descriptor of our own for what is behind a standard stream, which the application may close.
 
     O_NONBLOCK belongs to the open file, which we share with the shell and all workers, so it may not be set there.
     Asking first (poll) is not enough alone: two processes that share a pipe can both be told of its last free page.
-    Regular files stay as they are, for a second opening would begin at offset 0; so do sockets, which cannot be opened
-    (poll promises them three quarters of the buffer).
+    Regular files are not opened again, for the second opening would begin at offset 0; sockets cannot be opened (poll
+    promises them three quarters of the buffer).
     """
     mode = os.fstat(stream).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         try:
             return os.open(f"/proc/self/fd/{stream}", os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:  # no /proc, or it belongs to the user we were before privileges were dropped
-            return stream
-    return stream
+            pass
+    return os.dup(stream)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from asgid import wire
+from asgid import descriptors, wire
 from asgid.assignment import DUMP, Assignment, WorkerMain
 from asgid.log import Log
 from asgid.master import steps
@@ -69,10 +69,11 @@ class Crew:
     def adopt(self, parts: Iterable[ChildPart]) -> None:
         """Be the master of processes that the program before this one has forked."""
         for part in parts:
-            lifeline = socket.socket(fileno=part.lifeline_fd)
+            lifeline = socket.socket(fileno=descriptors.own(part.lifeline_fd))
             lifeline.setblocking(False)
             decoder = wire.from_worker(part.half_read)
-            self._hold(Child(part.slot, part.generation, part.pid, part.born, lifeline, part.last_words_fd, decoder))
+            last_words = descriptors.own(part.last_words_fd)
+            self._hold(Child(part.slot, part.generation, part.pid, part.born, lifeline, last_words, decoder))
 
     def parts(self) -> tuple[ChildPart, ...]:
         """Return what the next program needs to know of each process."""

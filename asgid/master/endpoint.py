@@ -20,6 +20,7 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
 from typing import Any, TypeAlias
 
 import asgid
+from asgid import descriptors
 from asgid.board import CONNECTIONS, in_flight
 from asgid.date import http_date
 from asgid.log import Log
@@ -106,6 +107,7 @@ class Endpoint:
                 self._selector.unregister(self._listening)
                 self._resume = time.monotonic() + _PAUSE_S
             return  # the other errors say that this one client has gone again: accept(2)
+        sock = descriptors.own_socket(sock)
         if len(self._clients) >= MOST_CLIENTS:
             idle = (client for client in self._clients if client.is_idle)
             next(idle, next(iter(self._clients))).close()

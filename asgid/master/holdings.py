@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from asgid import address, config
+from asgid import address, config, descriptors
 from asgid.address import Tcp
 from asgid.config import Config
 from asgid.errors import UnavailableError
@@ -71,7 +71,7 @@ def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
         None if left.pid_file_fd is None else PidFile(settings.process.pid_file, left.pid_file_fd),
         Listeners(left.inherited, left.listeners),
         Memory(left.board_fd),
-        None if left.endpoint_fd is None else socket.socket(fileno=left.endpoint_fd),
+        None if left.endpoint_fd is None else socket.socket(fileno=descriptors.own(left.endpoint_fd)),
         Notifier(environ),
     )
 
@@ -106,7 +106,7 @@ def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
         log.warning("no metrics: the default address is taken; set metrics.bind", address=str(where))
         return None
     sock.setblocking(False)
-    return sock
+    return descriptors.own_socket(sock)
 
 
 def _raise_open_files(settings: Config, log: Log) -> None:

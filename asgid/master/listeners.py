@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from itertools import chain
 from pathlib import Path
 
+from asgid import descriptors
 from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
 from asgid.assignment import Listener
 from asgid.config import Listen
@@ -107,9 +108,11 @@ class Listeners:
     def __init__(self, inherited: Mapping[str, Sequence[int]], left: Iterable[ListenerPart] = ()) -> None:
         """`inherited` are systemd's, by name; `left` are those that the program before this one has left open."""
         self.inherited = {name: list(fds) for name, fds in inherited.items()}
+        for fd in chain.from_iterable(inherited.values()):
+            descriptors.note(fd)
         self._held: dict[Address, list[Held]] = {}
         for part in left:
-            address, sock = parse(part.bind), socket.socket(fileno=part.fd)
+            address, sock = parse(part.bind), socket.socket(fileno=descriptors.own(part.fd))
             file = None
             if isinstance(address, Unix) and part.inode is not None:
                 file = SocketFile(address.path, part.inode, part.device)
@@ -196,7 +199,7 @@ class Listeners:
         try:
             for sock, file in self._sockets(address, listen):
                 _listen(sock, listen.backlog)
-                yield Held(listen.label, address, sock, listen.backlog, file)
+                yield Held(listen.label, address, descriptors.own_socket(sock), listen.backlog, file)
         except OSError as error:
             raise unavailable(address, error) from error
 
@@ -210,6 +213,7 @@ class Listeners:
                 yield _open_abstract(address), None
             case Descriptor():
                 yield _adopt(address.fd, address), None
+                descriptors.note(address.fd)  # it stays open for the next reload
             case Systemd():
                 yield from ((_adopt(fd, address), None) for fd in self._passed(address))
 

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from asgid import __version__, wire
+from asgid import __version__, descriptors, wire
 from asgid import board as cells
 from asgid.assignment import WorkerMain
 from asgid.config import Config
@@ -69,7 +69,8 @@ class Loop:
         """`predecessor` is what the program before this one has left, where this one has taken its place."""
         self._held = held
         self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
+        descriptors.note(self._selector.fileno())
         self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time(), time.time()))
         board, corrections = held.memory.board, self._view.notes.corrections
         self._ledger = Ledger(board, corrections, time.monotonic_ns, self._on_impossible)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from setproctitle import setproctitle
 
-from asgid import __version__, address
+from asgid import __version__, address, descriptors
 from asgid.address import Tcp
 from asgid.assignment import WorkerMain
 from asgid.config import Config
@@ -31,7 +31,7 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
     `load` reads the configuration, now and at each HUP; `program` is how to run the same again. Raises ConfigError and
     UnavailableError, before any worker exists. Where this program has taken another's place, its workers do.
     """
-    _open_standard_streams()
+    descriptors.open_standard_streams()
     faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: its stack shows the place
     predecessor = upgrade.take(os.environ)
     held = holdings.taken_over(predecessor, os.environ) if predecessor else holdings.found(load(), os.environ)
@@ -52,13 +52,6 @@ def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> Exi
         # If the loop has failed a traceback follows, and under `stty tostop` the handler of TTOU would hold that up.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         held.release()
-
-
-def _open_standard_streams() -> None:
-    """See to it that descriptors 0, 1 and 2 are taken: else a listener would get one, and log lines go to a client."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(fd)
 
 
 def _warn_at_start(config: Config, log: Log, bound: Iterable[str]) -> None:

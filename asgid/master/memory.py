@@ -11,6 +11,7 @@ import fcntl
 import os
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE
 
+from asgid import descriptors
 from asgid.board import BYTES, CELLS, STRIDE, Board
 
 _ROW_BYTES = STRIDE * 8
@@ -29,10 +30,10 @@ class Memory:
 
     def __init__(self, fd: int) -> None:
         """`fd` is the file, which the program before this one may have made."""
-        self.fd = fd
         if os.fstat(fd).st_size < BYTES:
             raise OSError(f"descriptor {fd} holds {os.fstat(fd).st_size} bytes, a board has {BYTES}")
-        self._start = _mapped(fd, BYTES, PROT_READ | PROT_WRITE)
+        self.fd = descriptors.own(fd)
+        self._start = _mapped(self.fd, BYTES, PROT_READ | PROT_WRITE)
         self.board = Board(_bytes_at(self._start, BYTES))
 
     @classmethod

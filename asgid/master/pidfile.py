@@ -10,6 +10,7 @@ import os
 import struct
 from contextlib import ExitStack, suppress
 
+from asgid import descriptors
 from asgid.errors import UnavailableError
 
 # struct flock (fcntl(2)): type, whence, start, length, and a pid, which must be 0. From 0, length 0: the whole file.
@@ -27,7 +28,7 @@ class PidFile:
         except FileNotFoundError:  # the working directory was removed, and a file that was named from there with it
             self._path = path
         if fd is not None:
-            self._fd = fd
+            self._fd = fd = descriptors.own(fd)
             with suppress(OSError):
                 _lock(fd)  # as that program did, or before that one flock(2), which another start does not see
             return
@@ -57,7 +58,8 @@ class PidFile:
         """
         while True:
             with ExitStack() as undo:
-                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                fd = descriptors.own(os.open(self._path, flags, 0o644))
                 undo.callback(os.close, fd)
                 is_ours = _lock(fd)
                 if not is_ours and _is_held_by_a_writer(fd):

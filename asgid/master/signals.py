@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fcntl import F_GETPIPE_SZ, fcntl
 
+from asgid import descriptors
 from asgid.master.spawn import SIGNALS
 
 #: Those that ask for one more or one less each time. Of the others a thousand at once ask for no more than one.
@@ -26,7 +27,7 @@ class Signals:
         self, selector: selectors.BaseSelector, actions: Mapping[signal.Signals, Callable[[signal.Signals], None]]
     ) -> None:
         self._selector, self._actions = selector, actions
-        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._reader, self._writer = map(descriptors.own, os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
         self._pipe_bytes = fcntl(self._reader, F_GETPIPE_SZ)
 
     def listen(self) -> None:

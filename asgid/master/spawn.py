@@ -1,13 +1,12 @@
 """How a worker comes to life and leaves: fork, what a child must forget, and reaping. The only file that forks.
 
-A child keeps its standard streams, its end of the lifeline, the listening sockets and the descriptor for its last
-words; every other descriptor of the master's is closed. Above all the master's ends of the siblings' lifelines: a
-sibling that held one open would keep a worker waiting for a master that is dead.
+A child keeps its end of the lifeline, the listening sockets and the descriptor for its last words, and closes every
+other descriptor of asgid's. Above all the master's ends of the siblings' lifelines: a sibling that held one open would
+keep a worker waiting for a master that is dead. What other code has opened in this process stays open.
 """
 
 import atexit
 import gc
-import logging
 import os
 import re
 import signal
@@ -19,6 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from asgid import descriptors
 from asgid.assignment import DUMP, WAITS, Assignment, WorkerMain
 from asgid.board import Board
 from asgid.commands import COMMANDS
@@ -90,10 +90,11 @@ def fork_worker(
     open.
     """
     with ExitStack() as undo:
-        ours, theirs = map(undo.enter_context, socket.socketpair())
-        last_words = os.memfd_create("asgid-last-words")
+        ours, theirs = (undo.enter_context(descriptors.own_socket(end)) for end in socket.socketpair())
+        last_words = descriptors.own(os.memfd_create("asgid-last-words"))
         undo.callback(os.close, last_words)
         assignment = assign(theirs.fileno(), last_words)
+        _flush_streams()  # or parent and child would each write what is in the buffers
         # A signal between the fork and the child's own handlers must neither be lost nor run the master's handlers in
         # the child.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -136,14 +137,17 @@ def _live(assignment: Assignment, worker: WorkerMain, confine: Callable[[int], B
             assignment = replace(assignment, board=confine(assignment.slot))
         _forget(assignment)
         faults.enable(assignment.last_words_fd)
-        code = worker(assignment)
-        atexit._run_exitfuncs()  # noqa: SLF001 - the application's; as multiprocessing does in its children
+        try:
+            code = worker(assignment)
+        finally:
+            # Those of the application, and those of agents that were in the process before asgid. The master runs its
+            # copy of the latter at its own end.
+            atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
     except BaseException:  # noqa: BLE001 - the border of the process: what comes here is told, and ends here
         traceback.print_exc()
     finally:
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush_streams()
         finally:  # also where nobody reads these streams any more: a child that went on would be a second master
             # No destructors: what they would close and flush is the master's.
             os._exit(code)
@@ -153,9 +157,13 @@ def _ignore(_signum: int, _frame: object) -> None:
     """Nothing: it was meant for the master."""
 
 
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # nobody reads it, it was closed, or it is an object of the application's
+            stream.flush()
+
+
 def _forget(assignment: Assignment) -> None:
-    atexit._clear()  # noqa: SLF001 - as above
-    atexit.register(logging.shutdown)  # which the application may count on
     signal.set_wakeup_fd(-1)
     has_terminal = terminal.is_there()
     for signum in _WORKER_IGNORES:
@@ -168,13 +176,10 @@ def _forget(assignment: Assignment) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    kept = {0, 1, 2, assignment.lifeline_fd, assignment.last_words_fd, *(one.fd for one in assignment.listeners)}
-    for fd in map(int, os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else range(1024)):
-        if fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:  # the descriptor of the listing itself
-                continue
+    listeners = (one.fd for one in assignment.listeners)
+    descriptors.close_all_but((assignment.lifeline_fd, assignment.last_words_fd, *listeners))
+    if "multiprocessing.process" in sys.modules:  # an agent's: its exit handler would end the master's children
+        sys.modules["multiprocessing.process"]._children.clear()  # noqa: SLF001 - as multiprocessing does
     # The master's objects stay where they are, unused: collecting them would close descriptors that are somebody else's
     # by now.
     gc.freeze()

@@ -11,6 +11,8 @@ import signal
 import time
 from math import inf
 
+from asgid import descriptors
+
 _PATH = "/dev/tty"
 #: How long after the end of its terminal a HUP is part of that end: a shell sends it a few milliseconds later.
 _END_S = 2.0
@@ -37,13 +39,14 @@ class Terminal:
         self._selector, self._closed_at = selector, -inf
         self.is_outlived = is_outlived
         try:
-            self._fd = -1 if is_outlived else _open()
+            self._fd = -1 if is_outlived else descriptors.own(_open())
         except OSError:
             self._fd = -1
         if self._fd < 0:
             return
         # An epoll of its own: typed lines, which nothing here reads, wake the loop once each, not forever.
-        self._epoll = select.epoll()
+        with select.epoll() as epoll:
+            self._epoll = select.epoll.fromfd(descriptors.copy(epoll.fileno()))
         self._epoll.register(self._fd, select.EPOLLIN | select.EPOLLET)
         selector.register(self._epoll, selectors.EVENT_READ, lambda _: self._look())
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fcntl import F_GETPIPE_SZ, fcntl
 from typing import NoReturn
 
-from asgid import plugins
+from asgid import descriptors, plugins
 from asgid.errors import ExitCode, UnavailableError
 from asgid.log import Log
 from asgid.master import handover
@@ -69,7 +69,8 @@ class Successor:
         with ExitStack() as undo, ExitStack() as ours:
             memory = _memory(left)
             undo.callback(os.close, memory)
-            self._reader, writer = os.pipe()
+            reader, writer = os.pipe()
+            self._reader = descriptors.own(reader)
             ours.callback(os.close, writer)
             undo.callback(os.close, self._reader)
             self._pid = os.posix_spawnp(
@@ -195,6 +196,6 @@ def give_receipt(fd: int) -> None:
 
 
 def _memory(left: Handover) -> int:
-    fd = os.memfd_create("asgid-handover")
+    fd = descriptors.own(os.memfd_create("asgid-handover"))
     os.write(fd, handover.encode(left).encode())
     return fd

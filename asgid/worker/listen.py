@@ -6,12 +6,12 @@ else (measured: an accept loop of our own cost 53 µs a connection and request, 
 """
 
 import asyncio
-import os
 import select
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from asgid import descriptors
 from asgid.assignment import Listener
 from asgid.log import Log
 
@@ -49,7 +49,7 @@ class Doors:
         servers = self._servers = []
         try:
             for listener in self._listeners:
-                sock = socket.socket(fileno=os.dup(listener.fd))
+                sock = socket.socket(fileno=descriptors.copy(listener.fd))
                 servers.append(
                     await self._loop.create_server(
                         partial(self._connection, listener), sock=sock, backlog=listener.backlog

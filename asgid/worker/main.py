@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
-from asgid import wire
+from asgid import descriptors, wire
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
@@ -98,6 +98,7 @@ class Worker:
     def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], "Loaded"]) -> None:
         self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
+        self._last_words = descriptors.identity(assignment.last_words_fd)
         self._leave = asyncio.Event()
         self._access: AccessLog | None
         self._converse: Callable[[Exchange, Iterable[Field]], None]
@@ -128,6 +129,7 @@ class Worker:
         if self._lifeline.is_closed:
             target = self._config.app.target
             raise BootError(f"app.target: importing {target!r} closed descriptors of asgid, as os.closerange() does")
+        descriptors.open_standard_streams()  # a module may have closed one
 
     async def live(self) -> None:
         """Start what has booted, serve until told to leave, drain. Raises BootError."""
@@ -138,6 +140,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._started(lifespan):
             return
+        descriptors.open_standard_streams()
         # What was imported is never garbage: collections would walk it, and copy pages that are shared with the master.
         gc.collect()
         gc.freeze()
@@ -272,9 +275,14 @@ class Worker:
             requests=", ".join(requests[:20]) or "none",
             stack=failure.stack_inside(frame) if frame else "",
         )
-        # That is said now; left in the file, what faulthandler wrote of it would be taken for last words.
-        os.ftruncate(self._assignment.last_words_fd, 0)
-        os.lseek(self._assignment.last_words_fd, 0, os.SEEK_SET)
+        words = self._assignment.last_words_fd
+        if descriptors.identity(words) != self._last_words:  # the application has closed it, and opened another file
+            faulthandler.unregister(DUMP)
+            faulthandler.disable()
+            return
+        # The line above has the stack; left in the file, the one that faulthandler wrote would be taken for last words.
+        os.ftruncate(words, 0)
+        os.lseek(words, 0, os.SEEK_SET)
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")

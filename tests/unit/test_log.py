@@ -186,7 +186,7 @@ def test_the_journal_is_told_the_priority_of_every_line(path, monkeypatch):
 
 
 def test_reopen_goes_on_in_the_new_file_under_the_same_descriptor(path):
-    """USR1 after a rotation; faulthandler and a bound log hold the same number and follow."""
+    """USR1 after a rotation; a bound log holds the same number and follows."""
     log = _log(path)
     bound = log.bind(slot=1)
     log.info("before")
@@ -308,6 +308,56 @@ def test_a_reader_that_is_gone_ends_nothing(path):
     assert log._output.lost == 1
 
 
+def test_a_standard_stream_that_the_application_closes_goes_on(path):
+    """The log has a copy of it, with a number that no later open(2) gets."""
+    program = (
+        "import os\n"
+        "from asgid.log import Log\n"
+        "log = Log('info', 'text', 'stderr')\n"
+        "os.close(2)\n"
+        f"other = os.open({str(path)!r}, os.O_WRONLY | os.O_CREAT)\n"
+        "log.info('after', other=other)\n"
+    )
+    with path.with_name("stderr").open("w+") as stderr:
+        subprocess.run([sys.executable, "-c", program], stderr=stderr, check=True, timeout=60)
+        stderr.seek(0)
+        text = stderr.read()
+
+    assert "after other=2" in text
+    assert path.read_text() == ""
+
+
+def test_a_file_under_the_number_of_the_log_is_not_written_to(path):
+    """Other code closed the descriptor and opened a file of its own: the log opens its path again."""
+    log = _log(path)
+    log.info("before")
+    with path.with_name("precious").open("w+b") as precious:
+        os.dup2(precious.fileno(), number := log.fd)
+        log.info("after")
+        log.reopen()
+        log.close()
+
+        assert number != log.fd
+        assert os.fstat(number).st_ino == os.fstat(precious.fileno()).st_ino
+        assert precious.read() == b""
+
+    os.close(number)
+    assert [line.split()[3] for line in path.read_text().splitlines()] == ["before", "after"]
+
+
+def test_a_stream_whose_number_is_taken_loses_lines(path):
+    """Nothing is written into what other code has opened."""
+    output = Output("stderr")
+    with path.open("w+b") as precious:
+        os.dup2(precious.fileno(), output.fd)
+
+        assert not output.write(b"x\n")
+        assert output.lost == 1
+        assert precious.read() == b""
+
+    os.close(output.fd)
+
+
 def test_a_full_disk_ends_nothing():
     """ENOSPC is a lost line, not an exception."""
     output = Output("/dev/full")
@@ -318,8 +368,8 @@ def test_a_full_disk_ends_nothing():
     output.close()
 
 
-@pytest.mark.parametrize(("ends", "own"), [(os.pipe, True), (_socket_ends, False)])
-def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_others(ends, own):
+@pytest.mark.parametrize("ends", [os.pipe, _socket_ends])
+def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_others(ends):
     """A pipe as of a shell, a socket as of the journal: the open file is shared, so no O_NONBLOCK may appear on it."""
     program = (
         "import fcntl, os, sys\n"
@@ -349,7 +399,7 @@ def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_
         os.close(theirs)
 
     assert is_through, "it waits for a reader"
-    assert flags == f"0 {own}\n"
+    assert flags == "0 True\n"
     assert 0 < len(written) < 5000
     assert last.endswith(f" info again lines_lost={5000 - len(written)}\n")
 

@@ -1,0 +1,29 @@
+"""Closes descriptors that are not its own any more: the standard streams, and one twice.
+
+`/close` closes 0, 1 and 2; `/take` closes the descriptor of the last words, and has PLACE open under its number;
+`/block` keeps the event loop for a second, so that stacks are written.
+"""
+
+import os
+import sys
+import time
+
+frame = sys._getframe()
+while not hasattr(frame.f_locals.get("assignment"), "last_words_fd"):
+    frame = frame.f_back
+LAST_WORDS = frame.f_locals["assignment"].last_words_fd
+
+
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    if scope["path"] == "/close":
+        os.closerange(0, 3)
+    elif scope["path"] == "/take":
+        database = os.open(os.environ["PLACE"], os.O_RDWR | os.O_CREAT)
+        os.write(database, b"precious" * 1000)
+        os.dup2(database, LAST_WORDS)
+    elif scope["path"] == "/block":
+        time.sleep(1)  # noqa: ASYNC251 - it blocks on purpose
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
