@@ -97,10 +97,20 @@ def _program() -> Program:
     if len(interpreter) == 2 and os.access(sys.argv[0], os.X_OK):
         # A script that names its interpreter in its first line: the new one may name another.
         command = [os.path.abspath(sys.argv[0])]
-    else:  # python -m asgid
-        command = [sys.executable, *interpreter[1:]]
+    else:
+        command = [sys.executable, *_safe(interpreter[1:])]
     trial = ["check", "--boot", f"--takes-over={TRIAL_FD}"]
     return Program((*command, *words), (*command, *trial, *words))
+
+
+def _safe(options: Sequence[str]) -> list[str]:
+    """Return the interpreter's options of `python -m asgid` with -P: no module of the working directory is imported.
+
+    Python itself does so before the first line of asgid, and who may write there would decide what the next program is.
+    Not if asgid was found there, in a checkout.
+    """
+    is_found_here = os.path.dirname(os.path.dirname(__file__)) == os.path.realpath(".")
+    return [*options] if sys.flags.safe_path or is_found_here else ["-P", *options]
 
 
 def _check(arguments: Namespace) -> ExitCode:

@@ -7,6 +7,7 @@ asking. It is removed at the end only while it is still ours.
 import errno
 import fcntl
 import os
+import stat
 import struct
 from contextlib import ExitStack, suppress
 
@@ -16,6 +17,8 @@ from asgid.errors import UnavailableError
 # struct flock (fcntl(2)): type, whence, start, length, and a pid, which must be 0. From 0, length 0: the whole file.
 _FLOCK = struct.Struct("hhqqi0q")
 _REASONS = {errno.ELOOP: "it is a symbolic link, and what it leads to would be overwritten"}
+# A FIFO would make the open wait for a reader, and a terminal would become the master's own.
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class PidFile:
@@ -34,8 +37,12 @@ class PidFile:
             return
         try:
             self._fd = self._locked()
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            try:
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            except OSError:  # the disk is full: an empty file would say nothing
+                self.remove()
+                raise
         except OSError as error:
             reason = _REASONS.get(error.errno or 0, error.strerror)
             raise UnavailableError(f"process.pid_file: cannot write {self._path}: {reason}") from error
@@ -58,12 +65,14 @@ class PidFile:
         """
         while True:
             with ExitStack() as undo:
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                fd = descriptors.own(os.open(self._path, flags, 0o644))
+                fd = descriptors.own(os.open(self._path, _FLAGS, 0o644))
                 undo.callback(os.close, fd)
+                if problem := _strangeness(fd, os.path.dirname(self._path)):
+                    raise UnavailableError(f"process.pid_file: {self._path} {problem}; asgid does not write there")
                 is_ours = _lock(fd)
                 if not is_ours and _is_held_by_a_writer(fd):
-                    other = os.pread(fd, 20, 0).decode(errors="replace").strip()
+                    pid = os.pread(fd, 20, 0).strip()
+                    other = pid.decode() if pid.isdigit() else "unknown"
                     raise UnavailableError(
                         f"process.pid_file: {self._path} belongs to a running master (pid {other}); stop that one first"
                     )
@@ -79,6 +88,19 @@ class PidFile:
             return os.path.samestat(os.lstat(self._path), os.fstat(fd))
         except FileNotFoundError:
             return False
+
+
+def _strangeness(fd: int, directory: str) -> str:
+    """Return why a file is not one that a master has left, "" if it is: who may write in the directory put it there."""
+    found, place = os.fstat(fd), os.stat(directory)
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    if found.st_nlink > 1:
+        return "has another name too (a hard link), and what that name stands for would be overwritten"
+    if place.st_mode & stat.S_ISVTX and found.st_uid not in (os.geteuid(), place.st_uid):
+        # As the kernel refuses it with fs.protected_regular, which not every machine sets (proc_sys_fs(5)).
+        return f"belongs to uid {found.st_uid}, in a directory where any user may write"
+    return ""
 
 
 def _lock(fd: int) -> bool:

@@ -6,10 +6,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from asgid import cli
 from tests.client import get
 from tests.conftest import Start
 from tests.daemon import APPS, ASGID, DEFAULTS, WITHIN_S, Daemon, asgid, eventually, is_alive, merged, toml
@@ -526,6 +528,48 @@ def test_the_module_is_the_program(tmp_path: Path) -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, asgid("--version").stdout)
+
+
+@pytest.mark.parametrize("option", [(), ("-P",)], ids=["", "safe"])
+def test_the_module_takes_nothing_from_the_directory_that_it_is_started_in(tmp_path: Path, option) -> None:
+    """Root may start it where another user can write; only a worker, who is that user by then, imports from there."""
+    for name in ("psutil", "pydantic", "argparse", "setproctitle", "signal", "tomli"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
+    (tmp_path / "shop.py").write_text("async def app(scope, receive, send): raise NotImplementedError\n")
+    done = subprocess.run(
+        [sys.executable, *option, "-m", "asgid", "check", "--boot", "shop:app"],
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "boots as asgi3" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "is_safe", "expected"),
+    [
+        (["-m", "asgid"], False, ["-P", "-m", "asgid"]),
+        (["-X", "dev", "-m", "asgid"], False, ["-P", "-X", "dev", "-m", "asgid"]),
+        (["-P", "-m", "asgid"], True, ["-P", "-m", "asgid"]),
+    ],
+)
+def test_the_next_program_takes_nothing_from_there_either(tmp_path: Path, monkeypatch, options, is_safe, expected):
+    """An asgid.py in that directory would be run as the new program, with the master's rights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=is_safe))
+
+    assert cli._safe(options) == expected
+
+
+def test_a_checkout_is_its_own_next_program(monkeypatch):
+    """There the package is found in the working directory, and nowhere else."""
+    monkeypatch.chdir(Path(cli.__file__).parent.parent)
+
+    assert cli._safe(["-m", "asgid"]) == ["-m", "asgid"]
 
 
 def test_the_access_log_goes_to_stdout(start: Start) -> None:

@@ -1,7 +1,9 @@
 """The pid file names the one master, by a lock that dies with it, and is removed only by the one whose it is."""
 
+import errno
 import fcntl
 import os
+import stat
 import struct
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 
 from asgid.errors import UnavailableError
 from asgid.master.pidfile import PidFile
+from tests.rights import NOBODY
 
 HOLDER = "import sys; from asgid.master.pidfile import PidFile; p = PidFile(sys.argv[1]); print('held', flush=True); "
 LEAVES = HOLDER + "sys.stdin.read()"
@@ -113,6 +116,62 @@ def test_a_link_is_not_followed(path: Path, tmp_path: Path):
         PidFile(str(path))
 
     assert victim.read_text() == "data"
+
+
+def test_another_name_of_somebody_elses_file_is_not_written(path: Path, tmp_path: Path):
+    """Any user who may write in the directory can make that link, unless the kernel refuses it (protected_hardlinks)."""
+    victim = tmp_path / "victim"
+    victim.write_text("data")
+    path.hardlink_to(victim)
+
+    with pytest.raises(UnavailableError, match=f"{path} has another name too"):
+        PidFile(str(path))
+
+    assert victim.read_text() == "data"
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (os.mkfifo, "is not a regular file"),
+        (os.mkdir, "Is a directory"),
+        (lambda path: os.mknod(path, stat.S_IFSOCK | 0o600), "No such device or address"),
+    ],
+    ids=["fifo", "directory", "socket"],
+)
+def test_what_is_not_a_file_is_refused_at_once(path: Path, make, problem):
+    """It is neither waited for nor removed."""
+    make(path)
+
+    with pytest.raises(UnavailableError, match=problem):
+        PidFile(str(path))
+
+    assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_the_file_of_another_user_in_a_directory_for_all_is_refused(path: Path):
+    """Its owner could write another pid there later, and have root signal that process."""
+    path.parent.chmod(0o1777)
+    path.touch()
+    os.chown(path, NOBODY, NOBODY)
+
+    with pytest.raises(UnavailableError, match=f"belongs to uid {NOBODY}"):
+        PidFile(str(path))
+
+
+def test_no_empty_file_is_left_where_the_disk_is_full(path: Path, monkeypatch):
+    """A script would read no pid from it, and a package would take it for a master's."""
+
+    def is_full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", is_full)
+    with pytest.raises(UnavailableError, match="No space left on device"):
+        PidFile(str(path))
+
+    assert not path.exists()
 
 
 def test_the_lock_is_still_there_in_the_next_program(path: Path):
