@@ -144,6 +144,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     _life: asyncio.Task[None] | None = None  # while the worker serves
     _end: BaseException | None = None  # what a signal ends it by
     _master_end: socket.socket  # of the lifeline
+    _decoder: wire.Decoder[wire.FromWorker]
 
     @classmethod
     def check_config(cls, cfg: Cfg, _log: object) -> None:
@@ -157,6 +158,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         keep_memory()
         self._settings = settings_of(self.cfg)
         self._master_end, theirs = socket.socketpair()
+        self._decoder = wire.from_worker()
         assignment = Assignment(
             slot=0,
             generation=self.age,
@@ -232,10 +234,19 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     # The lifeline
 
     def _serves(self) -> None:
-        """It has said Ready, and from now on leaves by TERM as it does by our word: with patience for idle clients."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._master_end)
-        loop.add_signal_handler(signal.SIGTERM, self._drain)
+        """Read what the worker sends. From Ready on, TERM lets it leave as our order does: it waits for idle clients.
+
+        After Failed it leaves, and the arbiter starts another one.
+        """
+        loop, data = asyncio.get_running_loop(), self._master_end.recv(wire.MOST_BYTES)
+        if not data:
+            loop.remove_reader(self._master_end)
+        for message in self._decoder.feed(data):
+            match message:
+                case wire.Ready():
+                    loop.add_signal_handler(signal.SIGTERM, self._drain)
+                case wire.Failed():
+                    self._drain()
 
     def _drain(self) -> None:
         self._tell(wire.Drain(self._settings.timeouts.graceful, _LINGER_S))

@@ -31,7 +31,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Worker to master: it cannot boot; its exit follows."""
+    """Worker to master: it cannot boot, and exits; or it serves, and is to be replaced."""
 
     reason: str  #: one line, of REASON_CHARACTERS at most
 

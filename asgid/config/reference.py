@@ -33,7 +33,7 @@ _NOTES: Mapping[str, str] = {
         "The fields of a template are {bytes} {clf_time} {client} {duration_ms} {duration_s} {method} {path} {pid} "
         "{query} {referer} {status} {target} {time} {user_agent} {version} {worker} {header[NAME]}, as in "
         "'{time} {client} \"{method} {target}\" {status} {duration_ms} {header[x-request-id]}'. "
-        "A brace that is no field is written twice."
+        "A brace that is no field is written twice. A template that is a JSON object or array makes lines of JSON."
     ),
     "process.user": (
         "Set this where asgid is started as root. An application that runs as root hands the whole machine to whoever "

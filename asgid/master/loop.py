@@ -282,7 +282,7 @@ class Loop:
                 child.interface = interface
                 self._do(self._supervisor.ready(child.slot, time.monotonic()))
             case wire.Failed(reason):
-                self._supervisor.failed(child.slot, reason)
+                self._do(self._supervisor.failed(child.slot, reason, time.monotonic()))
             case wire.Leaving():
                 self._signals.act()  # the TERM may have been for the whole process group, as above
                 self._do(self._supervisor.leaves(child.slot, time.monotonic()))
@@ -318,7 +318,7 @@ class Loop:
         try:
             self._crew.spawn(step, self._transitions.of(step.generation))
         except OSError as error:  # a failed start like any other
-            self._supervisor.failed(step.slot, f"cannot fork: {error.strerror}")
+            self._supervisor.failed(step.slot, f"cannot fork: {error.strerror}", time.monotonic())
             self._do(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
         else:
             self._view.note_start(step.slot)

@@ -89,25 +89,33 @@ class Supervisor:
         worker.serve(now)
         return [Served(slot, worker.plan.generation, now - worker.born), *self.reconcile(now)]
 
-    def failed(self, slot: int, reason: str) -> None:
-        """A worker says why it cannot boot; that it is gone follows."""
-        if worker := self.workers.get(slot):
-            worker.failure = reason
+    def failed(self, slot: int, reason: str, now: float) -> list[Step]:
+        """A worker cannot boot, and its end follows; or it serves, and has lost what it needs: then it is replaced."""
+        worker = self.workers.get(slot)
+        if worker is None:
+            return []
+        worker.failure = reason
+        return self._replace(worker, reason, now) if worker.state is State.SERVING else []
 
     def garbled(self, slot: int, now: float) -> list[Step]:
         """A worker's lifeline carries what no worker sends: no message passes there for certain any more.
 
-        A worker that serves is replaced first, and then told to leave; one that boots could never say that it is ready.
+        One that boots could never say that it is ready.
         """
-        worker = self.workers.get(slot)
-        if worker is None or not worker.is_live or worker.leaving:
+        worker, reason = self.workers.get(slot), f"worker {slot} was replaced: {GARBLED}"
+        if worker is None or not worker.is_live:
             return []
-        steps: list[Step] = []
         if worker.state is State.SERVING:
-            worker.is_retiring, worker.leaving = True, ExitReason.CRASH
-        else:
-            steps.append(Signal(slot, worker.plan.generation, worker.abort(now, ExitReason.BOOT_FAILED), GARBLED))
-        return [*steps, *self._failure(worker, f"worker {slot} was replaced: {GARBLED}", now), *self.reconcile(now)]
+            return self._replace(worker, reason, now)
+        signal = Signal(slot, worker.plan.generation, worker.abort(now, ExitReason.BOOT_FAILED), GARBLED)
+        return [signal, *self._failure(worker, reason, now), *self.reconcile(now)]
+
+    def _replace(self, worker: Worker, reason: str, now: float) -> list[Step]:
+        """Have another worker in the place of one that failed and still serves, and only then let it go."""
+        if worker.leaving:
+            return []
+        worker.is_retiring, worker.leaving = True, ExitReason.CRASH
+        return [*self._failure(worker, reason, now), *self.reconcile(now)]
 
     def exited(self, slot: int, status: int, now: float) -> list[Step]:
         """A worker was reaped: `status` is its exit code, or minus the signal that ended it."""

@@ -5,6 +5,7 @@ escaped in every format, and nothing it sends can end a line or a quoted field. 
 served.
 """
 
+import json
 import os
 import re
 import time
@@ -38,6 +39,7 @@ _PRESETS = {
     ),
 }
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # %b asks the locale
+_QUOTE = re.compile(r'\\.|(")')  # an end of a JSON string, and not a quote within it
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
@@ -80,7 +82,8 @@ _NUMBERS: dict[str, Callable[[_Entry], str]] = {
     "duration_s": lambda entry: f"{entry[3]:.6f}",
     "duration_ms": lambda entry: f"{entry[3] * 1e3:.3f}",
 }
-_BATCH = ("time", "clf_time", "worker", "pid")  # the same for all lines of one batch
+_TIMES = ("time", "clf_time")
+_BATCH = (*_TIMES, "worker", "pid")  # the same for all lines of one batch
 _HEADER = re.compile(r"header\[([!#$%&'*+.^_`|~0-9A-Za-z-]+)\]")  # RFC 9110 section 5.6.2: a token
 
 
@@ -187,14 +190,18 @@ class AccessLog:
 def _compile(template: str, batch: Mapping[str, str]) -> _Render:
     """Return what makes a line of an entry; `batch` is read at each line, for its times are known only then."""
     check_template(template)
-    quote = _json_text if template == "json" else _plain_text
-    form = ""
+    template = _PRESETS.get(template, template)
+    is_json = _is_json(template)
+    form, text = "", ""
     readers: list[_Render] = []
-    for literal, name, _, _ in Formatter().parse(_PRESETS.get(template, template)):
+    for literal, name, _, _ in Formatter().parse(template):
         form += literal.replace("%", "%%")
+        text += literal
         if name is not None:
             form += "%s"
-            readers.append(_reader(name, quote, batch))
+            within_string = sum(map(bool, _QUOTE.findall(text))) % 2 == 1
+            quote = (_json_inner if within_string else _json_text) if is_json else _plain_text
+            readers.append(_reader(name, quote, batch, is_quoted=is_json and not within_string))
     form += "\n"
 
     def render(entry: _Entry, cut: int | None) -> str:
@@ -203,8 +210,22 @@ def _compile(template: str, batch: Mapping[str, str]) -> _Render:
     return render
 
 
-def _reader(name: str, quote: Callable[[str | None, int | None], str], batch: Mapping[str, str]) -> _Render:
+def _is_json(template: str) -> bool:
+    """Whether each line of a template is a JSON object or array, if its texts are escaped as JSON wants it."""
+    text = "".join(literal + "0" * (name is not None) for literal, name, _, _ in Formatter().parse(template))
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except ValueError:
+        return False
+
+
+def _reader(
+    name: str, quote: Callable[[str | None, int | None], str], batch: Mapping[str, str], *, is_quoted: bool
+) -> _Render:
+    """Return what reads a field. With `is_quoted`, a field that is a text gets the quotes that the template has not."""
     if name in _BATCH:
+        if is_quoted and name in _TIMES:
+            return lambda _entry, _cut: f'"{batch[name]}"'
         return lambda _entry, _cut: batch[name]
     if name in _NUMBERS:
         number = _NUMBERS[name]
@@ -237,6 +258,11 @@ def _json_text(text: str | None, cut: int | None) -> str:
     return encode_basestring_ascii(
         text if text.isascii() else text.encode("latin-1").decode("utf-8", "backslashreplace")
     )
+
+
+def _json_inner(text: str | None, cut: int | None) -> str:
+    """Return the text for a place between two quotes of the template; "-" for none."""
+    return "-" if text is None else _json_text(text, cut)[1:-1]
 
 
 def _clf_time(now: int) -> str:

@@ -6,6 +6,7 @@ for one that does not speak it.
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Literal
 
@@ -43,6 +44,8 @@ class Lifespan:
         self._failure: str | None = None
         self._error: BaseException | None = None  # what the application raised in its startup
         self._task: asyncio.Task[None] | None = None
+        self._loss = ""  # why its task ended while the worker served
+        self._on_loss: Callable[[str], None] | None = None
 
     async def startup(self) -> None:
         """Return when the application has started; raises BootError with its own words when it cannot."""
@@ -63,6 +66,15 @@ class Lifespan:
         if self._task is None or self._task.done():
             return ""
         return failure.stack_within(self._task.get_coro())
+
+    def watch(self, on_loss: Callable[[str], None]) -> None:
+        """Call `on_loss` with the reason if the task fails before its shutdown: what it holds for requests is gone.
+
+        An application that returns after its startup has not failed.
+        """
+        self._on_loss = on_loss
+        if self._loss:
+            on_loss(self._loss)
 
     async def shutdown(self, within: float) -> None:
         """Let the application end, in at most `within` seconds; what goes wrong is logged and holds nothing up."""
@@ -86,9 +98,13 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as error:  # the border to the application
-            if failure.is_from_outside(error):
+            is_from_outside = failure.is_from_outside(error)
+            if self._phase is _Phase.STARTED and not self._stop.is_set() and (self._on_loss or not is_from_outside):
+                self._lose(error)
+            elif is_from_outside:
                 raise
-            self._on_error(error)
+            else:
+                self._on_error(error)
         else:
             if self._failure is not None:
                 return  # it has said so itself, and why
@@ -100,6 +116,13 @@ class Lifespan:
                 self._unsupported("it returned without receiving anything")
         finally:
             self._answered.set()
+
+    def _lose(self, error: BaseException) -> None:
+        """Log an end while the worker serves, which may come from a task that cancels all others."""
+        self._log.error("application failed in its lifespan", stack=failure.stack_of(error, ours=1))
+        self._loss = f"the application's lifespan ended while it served: {failure.said(error)}"
+        if self._on_loss:
+            self._on_loss(self._loss)
 
     def _on_error(self, error: BaseException) -> None:
         is_starting = self._phase in (_Phase.SILENT, _Phase.STARTING)

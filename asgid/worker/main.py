@@ -169,6 +169,7 @@ class Worker:
         self._lifeline.send(wire.Ready(loaded.interface))
         if self._leave.is_set():  # TERM came since the startup
             self._lifeline.send(wire.Leaving())
+        lifespan.watch(self._report)
         await self._leave.wait()
         self._entitle("draining")
         await drain.run()
@@ -176,6 +177,10 @@ class Worker:
         pulse.stop()
         if access:
             access.close()
+
+    def _report(self, loss: str) -> None:
+        """Ask the master for a replacement; until there is one, this worker serves what it can."""
+        self._lifeline.send(wire.Failed(loss[: wire.REASON_CHARACTERS]))
 
     def _open_access(self, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
         settings = self._config.log.access

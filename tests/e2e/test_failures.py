@@ -10,7 +10,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.client import Client, Load, request
+from tests.client import Client, Load, get, request
 from tests.conftest import Start
 from tests.daemon import Daemon, eventually
 
@@ -234,3 +234,19 @@ def test_a_long_stream_is_no_hang(start: Start) -> None:
     assert [b"%d" % number for number in range(100)] == list(answer.chunks)
     assert workers == daemon.workers()
     assert daemon.log_events("worker silent", "event loop blocked", "slow request", "worker exited") == []
+
+
+def test_a_worker_whose_lifespan_ends_is_replaced_before_it_goes(start: Start) -> None:
+    """It logs the error once and serves what it can, and no request is refused."""
+    daemon = start("loses_its_lifespan:application", workers={"count": 1})
+    with Load(daemon.address()) as load:
+        lost = int(get(daemon.address(), "/lose").body)
+        left = daemon.eventually(lambda: daemon.log_events("worker exited"))[0]
+        daemon.eventually(lambda: has_ready(daemon, 1))
+    error = daemon.log_events("application failed in its lifespan")
+
+    assert (left["pid"], left["reason"], left["code"]) == (lost, "crash", 0)
+    assert "ConnectionError: the pool has lost its database" in left["problem"]
+    assert ["ConnectionError: the pool has lost its database"] == [line["stack"].splitlines()[-1] for line in error]
+    assert not load.failures
+    assert daemon.workers() != [lost]

@@ -119,7 +119,7 @@ def test_a_link_is_not_followed(path: Path, tmp_path: Path):
 
 
 def test_another_name_of_somebody_elses_file_is_not_written(path: Path, tmp_path: Path):
-    """Any user who may write in the directory can make that link, unless the kernel refuses it (protected_hardlinks)."""
+    """Any user who may write in the directory can make that link, if the kernel lets him (fs.protected_hardlinks)."""
     victim = tmp_path / "victim"
     victim.write_text("data")
     path.hardlink_to(victim)

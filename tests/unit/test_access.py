@@ -212,6 +212,46 @@ def test_no_bytes_make_two_lines_or_a_quote_too_many(tmp_path_factory, format, r
         assert bare.count('"') == 6
 
 
+_OBJECT = '{{"p": "{path}", "a \\" b": "{user_agent}", "t": {target}, "n": {time}, "s": {status}, "r": {referer}}}'
+_ARRAY = '["{method} {path}", {user_agent}, {clf_time}, {duration_ms}, {worker}, "{header[x-none]}", {header[x-none]}]'
+
+
+@given(raw=st.binary(max_size=40), agent=st.binary(max_size=40), path=st.text(max_size=20))
+@pytest.mark.parametrize("format", [_OBJECT, _ARRAY], ids=["object", "array"])
+def test_a_template_that_is_json_makes_json(tmp_path_factory, format, raw, agent, path):  # noqa: A002
+    """Whatever a client sends: each line is one, as who wrote the template expects it."""
+    bench = _Bench(tmp_path_factory.mktemp("access"), format)
+    bench.add(raw_path=raw, path=path, headers=[(b"user-agent", agent)])
+    (line,) = bench.lines()
+    bench.access.close()
+
+    assert isinstance(json.loads(line), dict | list)
+    assert re.fullmatch(r"[ -~]+", line)
+
+
+@pytest.mark.parametrize(("format", "is_bare"), [(_OBJECT, False), ('{{"p": {path}, "r": {referer}}}', True)])
+def test_a_text_in_json_is_what_the_client_sent(tmp_path, format, is_bare):  # noqa: A002
+    """A tab, letters beyond ASCII, quotes; a header that is missing is null, or - between the template's quotes."""
+    bench = _Bench(tmp_path, format)
+    bench.add(path='/a\tb"é', headers=[])
+    (line,) = bench.lines()
+    found = json.loads(line)
+
+    assert found["p"] == '/a\tb"é'
+    assert found["r"] is None
+    assert is_bare or found['a " b'] == "-"
+
+
+@pytest.mark.parametrize("format", ["{status}", '"{path}"', '{path} {{"a": 1}}', '[{clf_time}] "{path}" {status}'])
+def test_any_other_template_is_escaped_as_before(tmp_path, format):  # noqa: A002
+    """Only an object or an array is JSON for certain."""
+    bench = _Bench(tmp_path, format)
+    bench.add(path="/é")
+    (line,) = bench.lines()
+
+    assert ("path" not in format) or "/\\xc3\\xa9" in line
+
+
 def test_a_batch_asks_for_one_timer_and_one_write(bench, writes):
     """On the path of a request a line is only remembered."""
     for _ in range(100):

@@ -128,7 +128,7 @@ def test_a_worker_that_says_why_it_cannot_boot_is_quoted():
     """The reason of the roll-back is the worker's own, where it gave one."""
     supervisor = Supervisor()
     supervisor.reload(plan(1), 0.0)
-    supervisor.failed(0, "no module named shop")
+    assert supervisor.failed(0, "no module named shop", 0.0) == []
     steps = supervisor.exited(0, 3, 0.5)
 
     assert steps == [
@@ -180,6 +180,17 @@ def test_a_worker_whose_lifeline_is_garbled_is_replaced_before_it_goes():
     assert supervisor.exited(0, 0, 11.0) == [Left(0, 1, ExitReason.CRASH, 0, "")]
     assert supervisor.exits[ExitReason.CRASH] == 1
     assert supervisor.tick(12.0, {1: 12.0, 2: 12.0}) == []
+
+
+def test_a_worker_that_fails_while_it_serves_is_replaced_before_it_goes():
+    """Such as one whose application has lost its lifespan: it may still serve some requests, and nothing is dropped."""
+    supervisor = serving(plan(1))
+
+    assert supervisor.failed(0, "its lifespan ended", 10.0) == [waiting(10.0)]
+    assert supervisor.failed(0, "its lifespan ended", 10.0) == []
+    assert supervisor.tick(10.1, {0: 10.1, 1: 10.1}) == [Spawn(2, 1, CRASH)]
+    assert supervisor.ready(2, 10.5) == [Served(2, 1, 10.5 - 10.1), drain(0, 1, ExitReason.CRASH)]
+    assert supervisor.exited(0, 0, 11.0) == [Left(0, 1, ExitReason.CRASH, 0, "its lifespan ended")]
 
 
 def test_a_worker_whose_lifeline_is_garbled_while_it_boots_is_aborted():
@@ -328,7 +339,7 @@ def test_a_canary_that_dies_is_the_end_of_the_reload_and_of_nothing_else():
     supervisor = serving(plan(1))
     before = dict(supervisor.workers)
     supervisor.reload(plan(2), 10.0)
-    supervisor.failed(2, "no module named shop")
+    assert supervisor.failed(2, "no module named shop", 10.0) == []
 
     assert supervisor.exited(2, 3, 10.5) == [
         Left(2, 2, ExitReason.BOOT_FAILED, 3, "no module named shop", has_verdict=True),

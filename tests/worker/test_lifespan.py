@@ -330,3 +330,47 @@ async def test_an_application_that_waits_for_more_after_its_end_is_let_go():
     assert lifespan._task is not None
     assert lifespan._task.cancelled()
     assert not log.lines
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+@pytest.mark.parametrize("cancels", [False, True])
+@on_a_loop
+async def test_an_end_while_the_worker_serves_is_logged_and_told(cancels, is_early):
+    """What the lifespan holds for requests is gone. It may come before anybody watches, or as a cancellation."""
+    end = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(COMPLETE)
+        await end.wait()
+        raise asyncio.CancelledError("no more") if cancels else RuntimeError("no more")
+
+    losses: list[str] = []
+    lifespan, log = life(app)
+    await lifespan.startup()
+    for is_now in (is_early, not is_early):
+        if is_now:
+            end.set()
+            await until(lambda: lifespan._task and lifespan._task.done())
+        else:
+            lifespan.watch(losses.append)
+    await lifespan.shutdown(5)
+
+    assert len(losses) == 1
+    assert losses[0].startswith("the application's lifespan ended while it served: ")
+    assert losses[0].endswith("Error: no more")
+    assert ["application failed in its lifespan"] == [line.event for line in log.lines]
+
+
+@on_a_loop
+async def test_a_task_that_cancels_all_others_ends_the_lifespan_too():
+    """Nothing of the application is left that could be shut down."""
+    losses: list[str] = []
+    lifespan, _ = life(speaks(COMPLETE, STOPPED))
+    await lifespan.startup()
+    lifespan.watch(losses.append)
+    assert lifespan._task
+    lifespan._task.cancel()
+    await until(lambda: lifespan._task and lifespan._task.done())
+
+    assert len(losses) == 1
