@@ -79,8 +79,10 @@ def parse(text: str, forms: str = _FORMS) -> Address:
         raise ValueError(f"an address holds no control characters: {text!r}")
     kind, _, rest = text.partition(":")
     if rest.startswith("//") and kind in ("tcp", "http", "https"):
-        alone = rest.strip("/")
-        raise ValueError(f'write "{alone}", without {kind}://; only unix:, fd: and systemd: stand before an address')
+        alone = rest.removeprefix("//").partition("/")[0]
+        ways = dict.fromkeys((alone, f"{alone}:{'443' if kind == 'https' else '80'}"))
+        meant = next((way for way in ways if _is_tcp(way)), "127.0.0.1:8000")
+        raise ValueError(f'write "{meant}", without {kind}://; only unix:, fd: and systemd: stand before an address')
     read = {"unix": _unix, "fd": _descriptor, "systemd": _systemd}.get(kind)
     return read(rest) if read else _tcp(text, forms)
 
@@ -99,8 +101,8 @@ def _descriptor(rest: str) -> Address:
         raise ValueError(f'"fd:" needs the number of a descriptor, such as "fd:3", not {rest!r}')
     if int(rest) < 3:
         raise ValueError(
-            f"descriptor {int(rest)} is standard input, output or error; sockets passed to asgid begin at 3, and a "
-            f"shell moves one there: sh -c 'exec asgid ... -b fd:3 3<&{int(rest)} {int(rest)}<>/dev/null'"
+            f"descriptor {int(rest)} is standard input, output or error; sockets passed to asgid begin at 3: "
+            f'write "fd:3", and 3<&{int(rest)} {int(rest)}<>/dev/null at the end of the command in the shell'
         )
     return Descriptor(int(rest))
 
@@ -112,10 +114,27 @@ def _systemd(rest: str) -> Address:
     return Systemd(rest)
 
 
+def _without_port(text: str, forms: str) -> str:
+    if text.isdecimal() and _is_tcp(f":{text}"):
+        return f'{text} is a port alone; write "127.0.0.1:{text}", or ":{text}" for every address'
+    if text and "/" not in text and _is_tcp(f"{text}:8000"):
+        return f'no port in {text!r}; write "{text}:8000"'
+    return f"no port in {text!r}; write an address as {forms}"
+
+
+def _is_tcp(text: str) -> bool:
+    """Whether a hint may name it."""
+    try:
+        _tcp(text, _FORMS)
+    except ValueError:
+        return False
+    return True
+
+
 def _tcp(text: str, forms: str) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon:
-        raise ValueError(f"no port in {text!r}; write an address as {forms}")
+        raise ValueError(_without_port(text, forms))
     if not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 65535:
         raise ValueError(f"a port is a number from 0 to 65535, not {port!r}; write an address as {forms}")
     if host.startswith("[") and host.endswith("]"):
@@ -125,7 +144,8 @@ def _tcp(text: str, forms: str) -> Address:
         except AddressValueError as error:
             raise ValueError(f"no IPv6 address stands between the brackets of {text!r}: {error}") from None
     elif ":" in host:
-        raise ValueError(f'an IPv6 address stands in brackets: "[{host}]:{port}"')
+        meant = next((way for way in (f"[{host}]:{port}", f"[{text}]:8000") if _is_tcp(way)), "[::1]:8000")
+        raise ValueError(f'an IPv6 address stands in brackets: "{meant}"')
     elif any(character.isspace() or character in "/[]@" for character in host):
         raise ValueError(f"{host!r} is no host name; write an address as {forms}")
     elif host and all(character in "0123456789." for character in host):

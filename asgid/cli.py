@@ -289,6 +289,8 @@ def _knows(find: Callable[[str], object], name: str) -> bool:
 def _parse(argv: Sequence[str]) -> Namespace:
     """Return the arguments, with `action` to call; raises SystemExit, as argparse does."""
     from argparse import SUPPRESS
+    from pathlib import Path
+    from shlex import join
 
     from asgid.errors import ExitCode
 
@@ -318,21 +320,27 @@ def _parse(argv: Sequence[str]) -> Namespace:
         parser.print_help(sys.stderr)
         raise SystemExit(ExitCode.USAGE)
     arguments, strange = parser.parse_known_args(rest)
-    if strange and (told := _meant(strange)):
-        parser.error(told)
-    if arguments.application and ":" not in arguments.application:
-        from asgid.config import meant
+    directory = Path(dict(arguments.set).get("app.directory", ""))
+    prefix = ["asgid", command] if command in ("check", "config") else ["asgid"]
+    if strange or (arguments.application and ":" not in arguments.application):
+        from asgid.config import options
+        from asgid.guess import words_for, words_here
 
-        parser.error(meant.command(arguments.application))
+        if told := options.answer(rest, prefix, lambda word: words_for(word, directory), words_here(directory)):
+            parser.error(told)
     if strange:
         parser.error(f"one application is enough: {' '.join(strange)}")
     needs_source = arguments.action is not _version and not (
         command == "config" and (arguments.schema or arguments.defaults)
     )
     if needs_source and not arguments.file and not arguments.application:
-        parser.error("name a file, -c FILE, or an application, module:attribute")
+        from asgid.guess import words_here
+
+        way = f"write {join([*prefix, *words, *rest])}" if (words := words_here(directory)) else "asgid --help has more"
+        parser.error(f"name a file, -c FILE, or an application, module:attribute; {way}")
     if arguments.file and arguments.application:
-        parser.error("-c FILE and an application exclude each other; to override the file's: --set app.target=...")
+        override = join([*prefix, "-c", arguments.file, "--set", f"app.target={arguments.application}"])
+        parser.error(f"-c FILE and an application exclude each other; to override the file's, write {override}")
     return arguments
 
 
@@ -364,19 +372,10 @@ def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode]
     return parser
 
 
-def _meant(strange: Sequence[str]) -> str:
-    """Return how to say here what was said in another server's options, "" where no option is strange."""
-    from asgid.config import TABLES
-    from asgid.config.meant import option
-
-    known = {name: table.settings() for name, table in TABLES.items()}
-    return "; ".join(option(word, known) for word in strange if word.startswith("-"))
-
-
 def _setting(word: str) -> tuple[str, str]:
     from argparse import ArgumentTypeError
 
     name, equals, value = word.partition("=")
     if not equals:
-        raise ArgumentTypeError(f"{word!r} has no =; write table.key=value, such as timeouts.graceful=10s")
+        raise ArgumentTypeError(f"{word!r} has no =; write --set table.key=value, such as --set timeouts.graceful=10s")
     return name.strip(), value.strip()

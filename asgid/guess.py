@@ -33,11 +33,7 @@ def is_factory_name(name: str) -> bool:
 
 def application_in(file: Path) -> Guess | None:
     """Return the only application that the file seems to define, None if there is none or more than one."""
-    try:
-        module = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    statements = [*_statements(module.body)]
+    statements = [*_statements(_parsed(file))]
     defined = {name for statement in statements for name in _defined(statement)}
     usual = [name for name in _NAMES if name in defined]
     shaped = [name for statement in statements for name in _applications(statement)]
@@ -47,10 +43,63 @@ def application_in(file: Path) -> Guess | None:
     return Guess(factories[0], is_factory=True) if len(factories) == 1 else None
 
 
-def module_file(name: str, directory: Path) -> Path | None:
-    """Return the source file of the module `name` below the directory, None if it is not there."""
-    path = directory.joinpath(*name.split("."))
+def words_for(word: str, directory: Path) -> list[str]:
+    """Return the words of a command line that name the application in the file or module `word`; [] if that is unknown.
+
+    `directory` is where the application's modules are searched.
+    """
+    file: Path | None
+    if word.endswith(".py"):
+        folder, _, name = word.removesuffix(".py").rpartition("/")
+        file = directory / word
+        if folder and all((above / "__init__.py").is_file() for above in _above(directory / word, directory)):
+            folder, name = "", word.removesuffix(".py").replace("/", ".")
+    elif all(part.isidentifier() for part in word.split(".")):
+        folder, name, file = "", word, file_of(word, directory)
+        parent, _, last = word.rpartition(".")
+        if file is None and parent and (above := file_of(parent, directory)) and last in _names_in(above):
+            return [f"{parent}:{last}"]
+    else:
+        return []
+    guess = application_in(file) if file and name.replace(".", "").isidentifier() else None
+    if guess is None:
+        return []
+    more = ["--set", "app.factory=true"] if guess.is_factory else []
+    return [f"{name}:{guess.attribute}", *more, *(["--set", f"app.directory={folder}"] if folder else [])]
+
+
+def words_here(directory: Path) -> list[str]:
+    """Return the words that name the application of a directory; [] if none is in a usual place."""
+    usual = [name for name in ("main", "app", "application", "asgi", "server", "wsgi") if file_of(name, directory)]
+    deeper = sorted(f"{file.parent.name}.asgi" for file in directory.glob("*/asgi.py"))
+    found = [words for name in (*usual, *deeper) if (words := words_for(name, directory))]
+    return found[0] if found else []
+
+
+def _above(file: Path, directory: Path) -> Iterator[Path]:
+    """Yield the directories between a file and the directory where modules are searched."""
+    for above in file.parents:
+        if above == directory:
+            return
+        yield above
+
+
+def file_of(module: str, directory: Path) -> Path | None:
+    """Return the source file of a module below the directory, None if it is not there."""
+    path = directory.joinpath(*module.split("."))
     return next((each for each in (path.with_name(f"{path.name}.py"), path / "__init__.py") if each.is_file()), None)
+
+
+def _names_in(file: Path) -> set[str]:
+    return {name for statement in _statements(_parsed(file)) for name in _defined(statement)}
+
+
+def _parsed(file: Path) -> list[ast.stmt]:
+    """Return the statements of a file; none if it cannot be read, or is not Python."""
+    try:
+        return ast.parse(file.read_bytes()).body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

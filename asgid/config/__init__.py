@@ -4,6 +4,7 @@ A key that does nothing in this version is refused, never ignored, and all probl
 its place. This file does not know where a text comes from, nor what exists on this machine.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -17,6 +18,7 @@ from asgid import address
 from asgid.board import MOST_WORKERS
 from asgid.config.contradictions import contradictions
 from asgid.config.draft import Draft
+from asgid.config.elsewhere import candidates, example
 from asgid.config.kinds import (
     UNLIMITED,
     AccessFormat,
@@ -32,6 +34,7 @@ from asgid.config.kinds import (
     Filled,
     HeaderValue,
     Heartbeat,
+    Kind,
     Line,
     Octal,
     OptionalPath,
@@ -47,6 +50,7 @@ from asgid.config.kinds import (
 from asgid.config.meant import explanation
 from asgid.config.positions import KeyPath
 from asgid.config.unready import idle_keys
+from asgid.errors import ConfigError
 
 
 class Table(BaseModel):
@@ -402,9 +406,42 @@ def parse(
         found = faults(config)
     except ValidationError as error:
         known = {name: table.settings() for name, table in TABLES.items()}
-        found = [(detail["loc"], explanation(detail, known)) for detail in error.errors(include_url=False)]
+        found = [(detail["loc"], explanation(detail, known, suggestion)) for detail in error.errors(include_url=False)]
     clashes = contradictions(draft.document, Listen.model_fields["bind"].default)
     for path, message in chain(found, idle_keys(draft.document), clashes):
         draft.note(path, message)
     draft.judge()
     return config
+
+
+def suggestion(name: str, ours: str, value: str | None, *, is_negated: bool = False) -> str:
+    """Return a word or a TOML value for our key `ours`, such as "timeouts.keep_alive", that the settings take: what
+    `value` of another server's setting `name` means here, else an example.
+    """
+    tried = candidates(name, ours, value, is_negated=is_negated)
+    return next((word for word in tried if takes(ours, word)), None) or example(ours, _default(ours))
+
+
+def takes(name: str, word: str) -> bool:
+    """Whether the settings take a word or a TOML value for the key of this full name."""
+    try:
+        if name == "listen.bind":
+            parse(None, "", target="a:b", binds=[word])
+        else:
+            binds = ["unix:/run/asgid.sock"] if name in ("listen.mode", "listen.owner", "listen.group") else []
+            parse(None, "", target="a:b", overrides={name: word}, binds=binds)
+    except ConfigError:
+        return False
+    return True
+
+
+def _default(name: str) -> str:
+    """Return the default of a key as a word or a TOML value; "" for a key without one."""
+    table, _, key = name.rpartition(".")
+    field = TABLES[table].settings().get(key) if table in TABLES else None
+    if field is None or field.is_required():
+        return ""
+    kind = next((each for each in field.metadata if isinstance(each, Kind)), None)
+    value = field.get_default(call_default_factory=True)
+    shown = kind.write(value) if kind else value
+    return shown if isinstance(shown, str) and shown else json.dumps(shown)

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeAlias
 import tomli
 
 from asgid.config import positions
+from asgid.config.elsewhere import read_word
 from asgid.config.meant import not_toml
 from asgid.config.positions import KeyPath
 from asgid.errors import ConfigError, Problem
@@ -74,7 +75,7 @@ class Draft:
         items = self.document.get(table)
         tables = [(table, index) for index in range(len(items))] if isinstance(items, list) else [(table,)]
         try:
-            value = _value(word)
+            value = read_word(word)
             for path in tables:
                 self.put((*path, *keys), value, said)
         except (LookupError, TypeError):
@@ -96,21 +97,3 @@ class Draft:
         """Raise ConfigError with every problem that was noted, if there is one."""
         if self._problems:
             raise ConfigError(*(problem for _, problem in sorted(self._problems, key=lambda found: found[0])))
-
-
-def _value(word: str) -> object:
-    """Return what `word` means as a TOML value, or itself if it is none, so that text needs no quotes in a shell."""
-    if any("\ud800" <= character <= "\udfff" for character in word):  # how Python shows bytes that are no text
-        raise ValueError("this is not UTF-8")
-    try:
-        document = tomli.loads(f"value = {word}")
-    except (ValueError, RecursionError):
-        if word[:1] in ("'", '"', "[", "{"):
-            how = (
-                ""
-                if word[0] in "'\""
-                else f"; text that begins with {word[0]} stands in two pairs of quotes: '\"...\"'"
-            )
-            raise ValueError(f"neither a bare word nor a TOML value: {word}{how}") from None
-        return word
-    return document["value"] if len(document) == 1 else word

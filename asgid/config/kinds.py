@@ -230,8 +230,13 @@ def _check_target(text: str) -> None:
     module, colon, attribute = text.partition(":")
     if "/" in module or module.endswith(".py"):
         folder, _, name = module.removesuffix(".py").rpartition("/")
-        where = f', and directory = "{folder or "/"}"' if "/" in module else ""
-        raise ValueError(f'{shown(module)} is a file; write "{name}:{attribute or "application"}"{where}')
+        where = f', and directory = "{folder or "/"}" (--set app.directory={folder or "/"})' if "/" in module else ""
+        way = (
+            f'write "{name}:{attribute}"'
+            if attribute
+            else f'write "{name}:" and then the name of the application in it'
+        )
+        raise ValueError(f"{shown(module)} is a file; {way}{where}")
     if not colon:
         parent, _, last = text.rpartition(".")
         # Django's own module, to which gunicorn adds the rest by itself.
@@ -239,7 +244,7 @@ def _check_target(text: str) -> None:
         meant = f'; did you mean "{guess}"?' if parent and last.isidentifier() else ""
         raise ValueError(f"there is no colon in {shown(text)}; {how}{meant}")
     if attribute.endswith("()"):
-        raise ValueError(f'write "{text[:-2]}" and factory = true to have it called')
+        raise ValueError(f'write "{text[:-2]}", and factory = true (--set app.factory=true) to have it called')
     if not all(part.isidentifier() for name in (module, attribute) for part in name.split(".")):
         raise ValueError(f"{shown(text)} names no Python object; {how}")
 

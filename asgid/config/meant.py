@@ -4,11 +4,14 @@ The surest guess comes first: another server's name for it, the key in another t
 does not know the settings; it is told their names.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
 
 from pydantic_core import ErrorDetails
 
+from asgid.config.elsewhere import read_word
 from asgid.config.kinds import shown
 from asgid.config.positions import KeyPath, full_name
 from asgid.config.unready import not_yet
@@ -60,7 +63,7 @@ ELSEWHERE: Mapping[str, str] = {
     "header": "the application or a proxy in front adds headers; headers in [proxy] are those that name the client",
     "header_timeout": "timeouts.header",
     "headers": "the application or a proxy in front adds headers; headers in [proxy] are those that name the client",
-    "host": "an address is bind in [[listen]]; whether a proxy may say the host is host in [proxy]",
+    "host": 'an address is bind = "127.0.0.1:8000" in [[listen]]; whether a proxy may say the host is host in [proxy]',
     "http": "HTTP/1.1 is spoken, and read by asgid itself",
     "http_timeout": "timeouts.request",
     "include_date_header": "http.date_header",
@@ -164,56 +167,49 @@ ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(_HOOKS, "there are no hooks; what they do belongs into the lifespan of the application"),
 }
 
-#: Our key -> what other servers mean by "-" there.
-_DASH: Mapping[str, str] = {"log.output": "stderr", "log.access.output": "stdout"}
-
-#: What else is an option of other servers and has another name here.
-_OPTIONS: Mapping[str, str] = {
-    "bind": "listen.bind",
-    "check_config": "write asgid check -c FILE",
-    "config": "write -c FILE",
-    "host": "listen.bind",
-    "print_config": "write asgid config -c FILE",
-    "reload": "a HUP brings new code; nothing watches the files",
-}
-#: Our key -> what is shorter than --set.
-_SHORT: Mapping[str, str] = {"app.target": "module:attribute", "listen.bind": "-b ADDR", "workers.count": "-w N"}
-
 #: What is a command elsewhere, or will be one -> how it is asked for here.
-_COMMANDS: Mapping[str, str] = {
-    **dict.fromkeys(("reload", "restart"), "kill -HUP the master, whose pid is in its log"),
-    **dict.fromkeys(("run", "serve", "start"), "write asgid module:attribute, or asgid -c FILE"),
-    **dict.fromkeys(("status", "top"), "ask the address at metrics.bind for /status"),
+COMMANDS: Mapping[str, str] = {
+    **dict.fromkeys(("reload", "restart"), "send HUP to the master: the line `running` of its log has the command"),
+    **dict.fromkeys(("status", "top"), "ask the address at metrics.bind: curl -s 127.0.0.1:9464/status"),
     "help": "write asgid --help",
-    "scale": "kill -TTIN the master for one worker more, -TTOU for one fewer",
-    "stop": "kill -TERM the master, whose pid is in its log",
+    "scale": "send TTIN to the master for one worker more, TTOU for one fewer",
+    "stop": "send TERM to the master: the line `running` of its log has the command",
     "version": "write asgid --version",
 }
-
+#: What stands before the application elsewhere; here nothing does.
+STARTS = frozenset({"run", "serve", "start"})
 
 #: What only begins a line of Python.
 _PYTHON = re.compile(r"^(?:import \w|from [\w.]+ import |(?:async )?def \w+\(|class \w)", re.MULTILINE)
+
+
+class Suggestion(Protocol):
+    """Returns a value that our key `ours` takes: what `value` of the setting `name` means here, else an example."""
+
+    def __call__(self, name: str, ours: str, value: str | None) -> str: ...
 
 
 def not_toml(text: str, source: str, fault: str) -> str:
     """Return what the file `source` is where it is no TOML; `fault` says of its first place why not."""
     if source.endswith(".py") or _PYTHON.search(text):
         return (
-            "this looks like a Python program, as gunicorn.conf.py is one, and asgid reads TOML; "
-            "docs/migrating.md has our key for each setting"
+            "this looks like a Python program, as gunicorn.conf.py is one, and asgid reads TOML: write "
+            "asgid config --defaults for a file to start from; a name of gunicorn's in it is answered with ours"
         )
     return f"this is not TOML: {fault}"
 
 
-def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]]) -> str:
-    """Return what is wrong, in the words of the file; `known` says table -> its keys."""
+def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]], suggestion: Suggestion) -> str:
+    """Return what is wrong, in the words of the file. `known` maps a table to its keys, and `suggestion` returns what a
+    value of another server's setting is for a key of ours.
+    """
     path, value = detail["loc"], detail["input"]
     name = full_name(path)
     match detail["type"]:
         case "value_error":
             return str(detail["ctx"]["error"])
         case "extra_forbidden":
-            return _meant(path, value, known)
+            return _meant(path, value, known, suggestion)
         case "missing":
             return 'is required: [app] and below it target = "module:attribute", such as "myapp.asgi:application"'
         case "literal_error":
@@ -227,37 +223,14 @@ def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]]) -> s
         case "tuple_type":
             return f"expected a list in brackets, not {shown(value)}"
         case "model_type" | "dict_type" if name in ELSEWHERE:
-            return f"is a table; {_instead(ELSEWHERE[name])}"
+            return f"is a table; {_instead(ELSEWHERE[name], name, value, suggestion)}"
         case "model_type" | "dict_type":
             opening = header("tls.NAME" if path[0] == "tls" else name)
             return f"is a table: write {opening} on a line of its own and its keys below, not {shown(value)}"
     return f"{detail['msg']}, not {shown(value)}"
 
 
-def command(word: str) -> str:
-    """Say what was meant by a word that is neither a command nor an application."""
-    if word.endswith(".toml"):
-        return f"{word!r} is a file: write -c {word}"
-    if word in _COMMANDS:
-        return f"{word!r} is no command; {_COMMANDS[word]}"
-    return f"{word!r} is no command, and an application is written module:attribute"
-
-
-def option(word: str, known: Mapping[str, Collection[str]]) -> str:
-    """Say that there is no such option, and what says it here; `known` says table -> its keys."""
-    said = word.partition("=")[0]
-    plain = said.lstrip("-").lower().replace("-", "_")
-    full_names = [f"{table}.{key}" for table, keys in known.items() for key in keys]
-    ways = {full.rpartition(".")[2]: full for full in full_names if not not_yet(full)} | {**ELSEWHERE, **_OPTIONS}
-    ours = ways.get(plain) or ways.get(plain.removeprefix("no_"), "")
-    if not ours:
-        return f"there is no {said}"
-    if " " not in ours:
-        ours = f"write {_SHORT.get(ours, f'--set {ours}=VALUE')}" + (", in a later version" if not_yet(ours) else "")
-    return f"there is no {said}; {ours}"
-
-
-def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -> str:
+def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]], suggestion: Suggestion) -> str:
     parent, key = full_name(path[:-1]), str(path[-1])
     siblings = known["tls.NAME" if parent.startswith("tls.") else parent] if parent else known
     owners = [table for table, keys in known.items() if key in keys]
@@ -268,24 +241,27 @@ def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]]) -
     if plain in siblings:
         return f"there is no such key; did you mean {shown(plain)}?"
     if plain in ELSEWHERE:  # before the owners: who writes `host` means an address, though [proxy] has such a key
-        return f"there is no such key; {_instead(ELSEWHERE[plain], value)}"
+        return f"there is no such key; {_instead(ELSEWHERE[plain], plain, value, suggestion)}"
     if owners:
         return f"there is no such key here; it belongs in {' or '.join(map(header, owners))}"
     if guess := near(plain, siblings):
         return f"there is no such key{guess}"
     everywhere = {key: f"{table}.{key}" for table, keys in known.items() for key in keys} | dict(ELSEWHERE)
-    if guess := _nearest(plain, everywhere, 0.8):
-        return f"there is no such key; {_instead(everywhere[guess])}"
+    if guess := nearest(plain, everywhere, 0.8):
+        return f"there is no such key; {_instead(everywhere[guess], guess, value, suggestion)}"
     return f"there is no such key{_all(siblings, 'here are' if parent else 'every key stands in a table; they are')}"
 
 
-def _instead(ours: str, value: object = None) -> str:
-    """Return how to say it here: `ours` is a full name, or a sentence already; `value` is what was said."""
+def _instead(ours: str, name: str, value: object, suggestion: Suggestion) -> str:
+    """Return how to write it here: `ours` is a full name, or a sentence already; `name` and `value` were written."""
     if " " in ours:
         return ours
     table, _, key = ours.rpartition(".")
-    stream = f" = {shown(_DASH[ours])}" if value == "-" and ours in _DASH else ""
-    return f"write {key}{stream} in {header(table)}" + (", in a later version" if not_yet(ours) else "")
+    if not_yet(ours):
+        return f"{key} in {header(table)} comes with a later version"
+    word = suggestion(name, ours, value if isinstance(value, str) else json.dumps(value, default=str))
+    text = json.dumps(word) if ours == "listen.bind" else word if ours == "app.env" else shown(read_word(word))
+    return f"write {key} = {text} in {header(table)}"
 
 
 def header(table: str) -> str:
@@ -295,11 +271,11 @@ def header(table: str) -> str:
 
 def near(word: str, words: Iterable[str]) -> str:
     """Return a question for the one of `words` that is nearest to `word`, "" if none is near."""
-    found = _nearest(word, words, 0.7)
+    found = nearest(word, words, 0.7)
     return f"; did you mean {shown(found)}?" if found else ""
 
 
-def _nearest(word: str, words: Iterable[str], likeness: float) -> str:
+def nearest(word: str, words: Iterable[str], likeness: float) -> str:
     """Return the one of `words` that is nearest to `word`, "" if none is as much like it."""
     import difflib  # noqa: PLC0415 - 0.15 MB that a daemon without a mistake in its settings never needs
 

@@ -43,4 +43,4 @@ def idle_keys(document: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
                 row = not_yet(f"{top}.{key}")
                 if row and not row.allows(value):
                     path = (top, key) if index is None else (top, index, key)
-                    yield path, f"has no effect in this version of asgid (later it will {row.promise}); remove the line"
+                    yield path, f"has no effect in this version of asgid (later it will {row.promise}); leave it out"

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from asgid.config import Config
 from asgid.errors import BootError
-from asgid.guess import Guess, application_in, is_factory_name
+from asgid.guess import Guess, application_in, file_of, is_factory_name
 from asgid.worker.failure import Home, frames_of, place_of, said
 from asgid.worker.interface import FACTORY, Loaded, adapted, is_application, named
 
@@ -59,7 +59,7 @@ def _module(name: str, path: str, home: Home) -> ModuleType:
         if not missing:
             raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
         if name == missing or name.startswith(f"{missing}."):
-            raise BootError(f"app.target: {_no_module(missing, path, error, home)}") from error
+            raise BootError(f"app.target: {_no_module(missing, name, path, error, home)}") from error
         raise BootError(f'app.target: "{name}" {_needs(name, missing, error, home)}') from error
     except BaseException as error:  # whatever an import may do
         raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
@@ -116,29 +116,36 @@ def _unfinished(name: str) -> str:
     return next((each for each in parts if each not in sys.modules), name)
 
 
-def _no_module(name: str, path: str, error: ModuleNotFoundError, home: Home) -> str:
-    """Describe where it was looked for; a module that is not a package has nothing in it."""
+def _no_module(name: str, whole: str, path: str, error: ModuleNotFoundError, home: Home) -> str:
+    """Describe where it was looked for; a module that is not a package has nothing in it. `whole` is the module of the
+    target, and `path` what the target names in it.
+    """
+    inner = whole.removeprefix(name)
     parent = name.rpartition(".")[0]
     if not parent:
-        hint = _near_module(name, path) or _unread(name)
+        hint = _near_module(name, inner, path) or _unread(name)
         return f'there is no module "{name}" in {os.getcwd()} or on sys.path{hint}'
     package = sys.modules.get(parent)
     if package is None:  # it was the package itself that asked for it, and failed with it
         return f'there is no module "{name}" ({_where(error, home)})'
     if not hasattr(package, "__path__"):
         return f'there is no module "{name}": "{parent}" is {_place(package)}, not a package'
-    return f'there is no module "{name}" in {", ".join(package.__path__)}{_near_module(name, path) or _unread(name)}'
+    hint = _near_module(name, inner, path) or _unread(name)
+    return f'there is no module "{name}" in {", ".join(package.__path__)}{hint}'
 
 
-def _near_module(name: str, path: str = "") -> str:
-    """Return a question for a module with a name like it, of the application's directory or of the same package; `path`
-    is what a target names in it.
+def _near_module(name: str, inner: str = "", path: str = "") -> str:
+    """Return a question for a module with a name like it, of the application's directory or of the same package.
+
+    `inner` is the module that is wanted in it, and has to be there; `path` is what a target names in that.
     """
     parent, _, last = name.rpartition(".")
     places = getattr(sys.modules.get(parent), "__path__", None) if parent else [os.getcwd()]
     near = _near(last, (each.name for each in pkgutil.iter_modules(places)), 0.7) if places else ""
-    whole = f"{parent}.{near}" if parent else near
-    return f'; did you mean "{f"{whole}:{path}" if path else whole}"?' if near else ""
+    if not near or (inner and not any(file_of(f"{near}{inner}", Path(place)) for place in places or ())):
+        return ""
+    whole = f"{parent}.{near}{inner}" if parent else f"{near}{inner}"
+    return f'; did you mean "{f"{whole}:{path}" if path else whole}"?'
 
 
 def _unread(name: str) -> str:
@@ -232,7 +239,7 @@ def _other(module: ModuleType, name: str) -> str:
         return f'; did you mean "{module.__name__}:{meant}"?'
     if not served and len(made) == 1:
         return f'; did you mean "{module.__name__}:{made[0]}" and {FACTORY}?'
-    near = _near(name, dir(module))
+    near = _near(name, (key for key, value in there.items() if callable(value)))
     return f'; did you mean "{module.__name__}:{near}"?' if near else ""
 
 

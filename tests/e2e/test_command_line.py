@@ -1,6 +1,7 @@
 """The command line: what it takes, what it says about what it cannot take, and the code it leaves with."""
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -99,13 +100,13 @@ def test_wrong_usage_and_wrong_settings_have_their_codes(arguments: tuple[str, .
 
 
 STRANGE = {
-    ("--config", "x.toml"): "there is no --config; write -c FILE",
+    ("--config", "x.toml"): "there is no --config; write asgid -c x.toml",
     ("--bind", ":80", "hello:application", "--timeout=30"): (
-        "there is no --bind; write -b ADDR; there is no --timeout; write --set timeouts.heartbeat=VALUE"
+        "there is no --bind, --timeout; write asgid hello:application -b :80 --set timeouts.heartbeat=30"
     ),
     ("hello:application", "echo:application"): "one application is enough: echo:application",
-    ("serve", "hello:application"): "'serve' is no command; write asgid module:attribute, or asgid -c FILE",
-    ("hello",): "'hello' is no command, and an application is written module:attribute",
+    ("serve", "hello:application"): "'serve' is not a command; write asgid hello:application",
+    ("nothing",): "'nothing' is not a command, and an application is written module:attribute",
 }
 
 
@@ -116,6 +117,18 @@ def test_what_another_server_takes_is_answered_with_what_asgid_takes(arguments: 
 
     assert done.returncode == 64
     assert done.stderr.endswith(f"error: {STRANGE[arguments]}\n")
+
+
+def test_what_is_answered_works_as_it_is_printed() -> None:
+    """A command of another server's is refused once: typed as printed, the answer boots the application."""
+    refused = asgid("check", "--boot", "hello.py", "--wrokers", "1", "--port", "8000", cwd=APPS)
+    answer = refused.stderr.rpartition("; write asgid ")[2]
+
+    done = asgid(*shlex.split(answer), cwd=APPS)
+
+    assert refused.returncode == 64
+    assert done.returncode == 0, done.stderr
+    assert "ok, boots as asgi3 (hello:application on 127.0.0.1:8000; workers: 1;" in done.stdout
 
 
 def test_a_taken_address_is_69(file: Path) -> None:

@@ -32,8 +32,8 @@ def test_an_address_is_read_and_written_back(text):
 
 REFUSED = {
     "": "no port",
-    "8000": "no port",
-    "localhost": "no port",
+    "8000": r'8000 is a port alone; write "127\.0\.0\.1:8000", or ":8000"',
+    "localhost": r"no port in 'localhost'; write \"localhost:8000\"",
     "localhost:": "a port is a number",
     "localhost:http": "a port is a number",
     "localhost:65536": "a port is a number",
@@ -59,7 +59,7 @@ REFUSED = {
     "unix:/" + "a" * 107: "at most 107 bytes",
     "fd:": "number of a descriptor",
     "fd:x": "number of a descriptor",
-    "fd:0": "standard input, output or error; sockets passed to asgid begin at 3, .* -b fd:3 3<&0 0<>/dev/null'$",
+    "fd:0": 'standard input, .* or error; sockets passed to asgid begin at 3: write "fd:3", and 3<&0 0<>/dev/null at',
     "systemd:": "FileDescriptorName=",
     "systemd:a:b": "FileDescriptorName=",
     "127.0.0.1:80\n": "control characters",

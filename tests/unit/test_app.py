@@ -101,7 +101,10 @@ FILES = {
     ),
     "one_function.py": "async def handler(scope, receive, send): ...\ndef add(a, b, c): ...\n",
     "one_of_wsgi.py": "def server(environ, start_response): ...\n",
-    "one_factory.py": "def create_app(debug=False): ...\ndef helper(): ...\n",
+    "one_factory.py": (
+        "def create_app(debug=False):\n    async def made(scope, receive, send): ...\n"
+        "    return made\ndef helper(): ...\n"
+    ),
     "two_of_a_kind.py": "from site_of_tests import Made\nfirst = Made()\nsecond = Made()\n",
     f"broken_extension{EXTENSION_SUFFIXES[0]}": "not a shared object",
     "uses_an_extension.py": "import os\nimport broken_extension\n",
@@ -197,6 +200,9 @@ FACTORY = {"factory": True}
 MISSING = {
     "no module": ("no_such_module:app", {}, r'no module "no_such_module" in /.* or on sys\.path$'),
     "no module, but one like it": ("pakage:app", {}, r'did you mean "package:app"\?$'),
+    "no package, but one like it": ("pakage.asgi:app", {}, r'; did you mean "package\.asgi:app"\?$'),
+    "no package, and no module in one like it": ("pakage.zzz:app", {}, r'no module "pakage" in /.* or on sys\.path$'),
+    "no attribute but what Python adds": ("package:package", {}, r'there is no "package" in /.*/package/__init__\.py$'),
     "no module in a package": (
         "package.agsi:app",
         {},
@@ -422,6 +428,39 @@ def test_what_is_missing_is_said(directory, target, others, why):
 
     assert str(caught.value).startswith("app.target: ")
     assert "\n" not in str(caught.value)
+
+
+HINTS = [
+    # target, and what else is set; what is asked or told to write in place of it
+    ("pakage.asgi:application", {}),
+    ("package.agsi:application", {}),
+    ("site_of_tests:aplication", {}),
+    ("site_of_tests:holder.iner", {}),
+    ("package:asgi", {}),
+    ("package:asgi.application", {}),
+    ("plain:application", {}),
+    ("one_of_a_kind:app", {}),
+    ("one_function:app", {}),
+    ("one_factory:app", {}),
+    ("site_of_tests:factory", {}),
+    ("site_of_tests:Made", {}),
+    ("site_of_tests:application", FACTORY),
+]
+
+
+@pytest.mark.parametrize(("target", "others"), HINTS, ids=str)
+def test_a_hint_works_as_it_is_printed(directory, target, others):
+    """The target that is named, and the lines of [app] with it, are those of an application that is there."""
+    with pytest.raises(BootError) as caught:
+        load(settings(target, directory, **others))
+    told = str(caught.value)
+    meant = re.search(r'(?:did you mean|write) "([\w.]+:[\w.]+)"', told)
+    changes = {} if "leave app.factory out" in told else others
+    if "factory = true in [app] (--set app.factory=true)" in told:
+        changes = FACTORY
+
+    assert meant or changes != others, told
+    load(settings(meant[1] if meant else target, directory, **changes))
 
 
 def test_a_directory_that_may_not_be_read_is_said_where_a_module_is_missing(directory):

@@ -73,7 +73,7 @@ def test_text_that_begins_like_a_table_is_shown_its_quotes():
     """A template of the access log does; without quotes a table that somebody mistyped would become text."""
     (found,) = problems('[app]\ntarget = "a:b"\n', overrides={"log.access.format": "{status} {path}"})
 
-    assert found.endswith("""text that begins with { stands in two pairs of quotes: '"..."'""")
+    assert found.endswith("""; as text it is '"{status} {path}"'""")
     assert "{status}" == read("", overrides={"log.access.format": '"{status}"'}).log.access.format
 
 

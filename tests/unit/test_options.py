@@ -1,0 +1,222 @@
+"""What is answered to another server's command line; and that every hint works, typed as it is printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from asgid import cli, config
+from asgid.config.meant import ELSEWHERE
+from asgid.config.options import answer
+from asgid.errors import ConfigError
+from tests.settings import APP
+
+APPLICATION = "async def app(scope, receive, send): ...\n"
+FILES = {
+    "main.py": f"import os\nfrom site import main\n{APPLICATION}",
+    "shop/asgi.py": "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()\n",
+    "src/server.py": "from fastapi import FastAPI\nserver = FastAPI()\nlimit = int('5')\n",
+    "library/__init__.py": "",
+    "library/web.py": f"try:\n    import uvloop\nexcept ImportError: pass\n{APPLICATION}",
+    "factory.py": "def create_app(debug=False): ...\ndef helper(): ...\n",
+    "two.py": "from flask import Flask\none = Flask('one')\nother = Flask('other')\n",
+    "broken.py": "x = (\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory has the files of an application."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "asgid.toml").write_text('[app]\ntarget = "main:app"\n')
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what is said of a command line, without its usage."""
+    with pytest.raises(SystemExit):
+        cli._parse(shlex.split(line)[1:])
+    *_, last = capsys.readouterr().err.splitlines()
+    return last.partition("error: ")[2]
+
+
+def typed(line: str) -> config.Config:
+    """Return the settings of a command, as it is typed into a shell; a variable may stand before it."""
+    words = shlex.split(line)
+    while "=" in words[0]:
+        del words[0]
+    assert words[0] == "asgid"
+    return cli._source(cli._parse(words[1:])).load()
+
+
+ANSWERS = {
+    "asgid main:app --env-file .env": (
+        "there is no --env-file; nothing reads such a file; for one variable write --set app.env.NAME=value, "
+        "for all run first: set -a; . ./.env; set +a; write asgid main:app"
+    ),
+    "asgid main:app --access-logfile -": (
+        "there is no --access-logfile; write asgid main:app --set log.access.output=stdout"
+    ),
+    "asgid --port 8000 main:app": "there is no --port; write asgid main:app -b 127.0.0.1:8000",
+    "asgid main:app --host 0.0.0.0": "there is no --host; write asgid main:app -b 0.0.0.0:8000",
+    "asgid main:app --host :: --port=80": "there is no --host, --port; write asgid main:app -b '[::]:80'",
+    "asgid main:app --port shop": "there is no --port; write asgid main:app -b 127.0.0.1:8000",
+    "asgid main:app --wrokers 4": "there is no --wrokers (did you mean --workers?); write asgid main:app -w 4",
+    "asgid main:app --bind :80 --timeout=30": (
+        "there is no --bind, --timeout; write asgid main:app -b :80 --set timeouts.heartbeat=30"
+    ),
+    "asgid main.py": (
+        "'main.py' is not a command, and an application is written module:attribute; write asgid main:app"
+    ),
+    "asgid main": "'main' is not a command, and an application is written module:attribute; write asgid main:app",
+    "asgid main.app": (
+        "'main.app' is not a command, and an application is written module:attribute; write asgid main:app"
+    ),
+    "asgid shop.asgi -w 2": (
+        "'shop.asgi' is not a command, and an application is written module:attribute; "
+        "write asgid shop.asgi:application -w 2"
+    ),
+    "asgid src/server.py --port 80": (
+        "there is no --port; 'src/server.py' is not a command, and an application is written module:attribute; "
+        "write asgid server:server --set app.directory=src -b 127.0.0.1:80"
+    ),
+    "asgid library/web.py": (
+        "'library/web.py' is not a command, and an application is written module:attribute; write asgid library.web:app"
+    ),
+    "asgid factory": (
+        "'factory' is not a command, and an application is written module:attribute; "
+        "write asgid factory:create_app --set app.factory=true"
+    ),
+    "asgid two.py": "'two.py' is not a command, and an application is written module:attribute",
+    "asgid broken.py": "'broken.py' is not a command, and an application is written module:attribute",
+    "asgid nothing": "'nothing' is not a command, and an application is written module:attribute",
+    "asgid not-a-module": "'not-a-module' is not a command, and an application is written module:attribute",
+    "asgid check main.py": (
+        "'main.py' is not a command, and an application is written module:attribute; write asgid check main:app"
+    ),
+    "asgid asgid.toml -w 2": "'asgid.toml' is a file; write asgid -c asgid.toml -w 2",
+    "asgid serve main:app": "'serve' is not a command; write asgid main:app",
+    "asgid run": "'run' is not a command; write asgid main:app",
+    "asgid status": "'status' is not a command; ask the address at metrics.bind: curl -s 127.0.0.1:9464/status",
+    "asgid reload": "'reload' is not a command; send HUP to the master: the line `running` of its log has the command",
+    "asgid --config asgid.toml": "there is no --config; write asgid -c asgid.toml",
+    "asgid main:app -k uvicorn.workers.UvicornWorker -t30": (
+        "there is no -k, -t; there is one kind of worker; the application's interface is app.interface; "
+        "write asgid main:app --set timeouts.heartbeat=30"
+    ),
+    "asgid main:app -p 8000": "there is no -p; write asgid main:app -b 127.0.0.1:8000",
+    "asgid main:app -p /run/shop.pid": "there is no -p; write asgid main:app --set process.pid_file=/run/shop.pid",
+    "asgid main:app --reload --no-access-log": (
+        "there is no --reload, --no-access-log; nothing watches the files, and HUP to the master brings new code; "
+        "write asgid main:app --set log.access.enabled=false"
+    ),
+    "asgid main:app --log-level critical": "there is no --log-level; write asgid main:app --set log.level=error",
+    "asgid main:app --log-level loud": "there is no --log-level; write asgid main:app --set log.level=info",
+    "asgid main:app --log-level": "there is no --log-level; write asgid main:app --set log.level=debug",
+    "asgid main:app --forwarded-allow-ips 10.0.0.1,10.0.0.2": (
+        """there is no --forwarded-allow-ips; write asgid main:app --set 'proxy.trusted=["10.0.0.1", "10.0.0.2"]'"""
+    ),
+    "asgid main:app --env PORT=80 --env A=b": (
+        """there is no --env; write asgid main:app --set 'app.env.PORT="80"' --set app.env.A=b"""
+    ),
+    "asgid main:app --uds /run/shop.sock --umask 22": (
+        """there is no --uds, --umask; write asgid main:app -b unix:/run/shop.sock --set 'process.umask="0022"'"""
+    ),
+    "asgid main:app --uds-permissions 660": (
+        "there is no --uds-permissions; only a socket file has permissions; write asgid main:app"
+    ),
+    "asgid server:server --app-dir src": "there is no --app-dir; write PYTHONPATH=src asgid server:server",
+    "asgid main:app --no-server-header --factory --no-proxy-headers": (
+        "there is no --no-server-header, --factory, --no-proxy-headers; write asgid main:app "
+        """--set 'http.server_header=""' --set app.factory=true --set proxy.headers=none"""
+    ),
+    "asgid main:app --ssl-keyfile key.pem": (
+        "there is no --ssl-keyfile; tls.NAME.key comes with a later version; write asgid main:app"
+    ),
+    "asgid main:app --zzz": "there is no --zzz; write asgid main:app",
+    "asgid main:app echo:app": "one application is enough: echo:app",
+    "asgid check": "name a file, -c FILE, or an application, module:attribute; write asgid check main:app",
+    "asgid -c asgid.toml main:app": (
+        "-c FILE and an application exclude each other; to override the file's, "
+        "write asgid -c asgid.toml --set app.target=main:app"
+    ),
+}
+
+
+@pytest.mark.parametrize("line", ANSWERS)
+def test_another_servers_command_is_answered_with_ours(line, capsys):
+    """With all of it at once; and what is printed works when it is typed."""
+    told = refused(line, capsys)
+    command = told.rpartition("; write ")[2] if "; write " in told else told.rpartition(", write ")[2]
+
+    assert ANSWERS[line] == told
+    if command != told:
+        typed(command)
+
+
+def test_where_no_application_is_known_only_the_options_are_answered(tmp_path, monkeypatch, capsys):
+    """A command without one would be refused again."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+    assert "there is no --port; write -b 127.0.0.1:80" == refused("asgid --port 80", capsys)
+    assert refused("asgid check", capsys).endswith("; asgid --help has more")
+
+
+VALUES = ["4", "-", "/srv/shop", "127.0.0.1", "true", "shop=x", "no such value", ""]
+
+
+@pytest.mark.parametrize("name", [name for name in ELSEWHERE if name not in ("app", "application", "wsgi_app")])
+def test_every_option_of_another_server_is_answered_with_a_command_that_works(name, capsys):
+    """Whatever its value is, also where there is none."""
+    option = f"--{name.replace('_', '-')}"
+    values = ["/"] if ELSEWHERE[name] == "app.directory" else VALUES  # a directory has to be there
+    for words in ([option], *([f"{option}={value}"] for value in values), [option.replace("--", "--no-", 1)]):
+        told = answer(["main:app", *words], ["asgid"], lambda _: [], [])
+
+        assert told.startswith(f"there is no {words[0].partition('=')[0]}"), words
+        typed(told.rpartition("; write ")[2])
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_every_setting_of_another_server_is_answered_with_a_line_that_works(name):
+    """Whatever its value is: the line that is printed is written in the table that is printed."""
+    for value in ("4", '"30"', '"-"', '"/srv/shop"', "true", "[]", '["10.0.0.1"]'):
+        try:
+            config.parse(f"{APP}[workers]\n{name} = {value}\n", "f.toml")
+        except ConfigError as error:
+            told = str(error.problems[0])
+            if found := re.search(r"; write ((\w+) = .*) in (\[.*\])$", told):
+                line, key, table = found.groups()
+                bind = 'bind = "unix:/run/asgid.sock"\n' if key == "mode" else ""
+                app = "" if table == "[app]" else APP
+                target = "" if key == "target" or app else 'target = "a:b"\n'
+                config.parse(f"{app}{table}\n{bind}{target}{line}\n", "f.toml")
+
+
+ADDRESSES = [
+    "8000",
+    "localhost",
+    "::1",
+    "fe80::1:80",
+    "http://localhost",
+    "http://0.0.0.0:80/x",
+    "tcp://:80",
+    "fd:0",
+    "http://",
+]
+
+
+@pytest.mark.parametrize("word", ADDRESSES)
+def test_what_is_no_address_is_answered_with_one(word):
+    """As it is printed, in quotes."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(None, "", target="main:app", binds=[word])
+    ways = re.findall(r'"([^"]+)"', caught.value.problems[0].message)
+
+    assert ways
+    for way in ways:
+        config.parse(None, "", target="main:app", binds=[way])
