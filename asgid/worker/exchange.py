@@ -28,7 +28,7 @@ from asgid.board import (
 )
 from asgid.errors import AppError, ClientDisconnectedError, ClientError
 from asgid.worker import extensions, failure
-from asgid.worker.response import COMPLETE, HELD, Message, Response, State
+from asgid.worker.response import COMPLETE, HELD, WAITING, Message, Response, State
 from asgid.worker.scope import Scope
 from asgid.worker.service import HIGH_WATER
 
@@ -58,6 +58,7 @@ class Exchange:
         "_buffered",
         "_cancelled_for",
         "_chunks",
+        "_drops_until",
         "_end_given_in",
         "_is_body_given",
         "_service",
@@ -96,6 +97,7 @@ class Exchange:
         self._times_asked_again = 0  # in that turn
         self.is_disconnected = False
         self.is_hung_up = False  # the client will send no more, and may be gone
+        self._drops_until = 0.0  # time.monotonic(): until then send() drops what the client cannot read any more
         self.task: Task[None] | None = None
         self.begun = 0.0  # when the application was called, time.monotonic()
         self.stalled_s = 0.0  # since then, in which the worker did not run
@@ -253,11 +255,20 @@ class Exchange:
                     if self.response.state <= HELD:
                         self.connection.write_continue()
             if self.is_hung_up:
+                # The application will end its stream early. Its end must not look like the end of the whole body.
+                if self.response.state > HELD and not self._service.is_draining:
+                    self._leave()
                 break
             await self.news()
             has_waited = True
         await self.before_end(has_waited=has_waited)
+        self._drops_until = inf  # the application knows: nothing that it sends from now on is an error
         return {"type": "http.disconnect"}
+
+    def _leave(self) -> None:
+        """Take a client that has closed its sending side for one that has gone."""
+        self.disconnect()
+        self.connection.abort()
 
     async def news(self) -> None:
         """Wait until something has come from the client, or it has gone."""
@@ -303,9 +314,10 @@ class Exchange:
 
     async def send(self, message: Message) -> None:
         """Take one response message; returns when the transport can take another."""
-        if self.is_disconnected:
-            raise ClientDisconnectedError("the client has disconnected")
         kind = message.get("type")
+        if self.is_disconnected or (self._drops_until and self._is_second_answer(kind)):
+            await self.drop(message)
+            return
         response = self.response
         if kind == "http.response.start":
             response.start(message)
@@ -317,7 +329,8 @@ class Exchange:
         connection, service = self.connection, self._service
         writer = connection.writer
         if writer.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
-            raise ClientDisconnectedError("the client has disconnected")
+            await self.drop(message)
+            return
         before, payload, after = response.body(
             message,
             service.common_lines,
@@ -333,25 +346,45 @@ class Exchange:
         if response.state is COMPLETE:
             self.complete(monotonic(), AT_ONCE if was_held else DURATION)
             return
-        if was_held:
-            self._head_has_left()
+        if was_held and self._is_enough():
+            return
         writer.hold_back()
         # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
         # from the others and from the news that the client has gone.
         if writer.is_paused or (writer.cork and writer.cork.is_passed):
             await self.until_taken()
 
-    def _head_has_left(self) -> None:
+    def _is_enough(self) -> bool:
+        """Take note that the head has left; return whether the client waits for nothing after it."""
         observe(self._service.row, START, monotonic() - self.begun)
-        if self.is_hung_up and self.response.is_bodiless:
+        is_enough = self.is_hung_up and self.response.is_bodiless
+        if is_enough:
             self.hang_up()
-            raise ClientDisconnectedError("the client has disconnected")
+        return is_enough
+
+    def _is_second_answer(self, kind: object) -> bool:
+        """Whether an application that knows of its client's end now ends as frameworks do: with another answer."""
+        is_second = self.is_hung_up and kind == "http.response.start" and self.response.state is not WAITING
+        if is_second:
+            self._leave()
+        return is_second
+
+    async def drop(self, message: Message) -> None:
+        """Take a message for a client that has left: that is not an error (ASGI HTTP specification 2.3).
+
+        An application that never calls receive() would not learn of it, and could stream forever. So after a while its
+        next part raises ClientDisconnectedError. What ends an answer never does: background tasks may follow it.
+        """
+        if message.get("more_body", False):
+            now = monotonic()
+            self._drops_until = self._drops_until or now + self._service.drops_s
+            if now >= self._drops_until:
+                raise ClientDisconnectedError("the client has disconnected")
+        await asyncio.sleep(0)  # one that only sends must not hold the loop
 
     async def until_taken(self) -> None:
-        """Wait for the client where it is the one who is waited for, else a turn of the loop."""
+        """Wait for the client if it is slow, else for one turn of the loop."""
         await self.connection.writer.taken()
-        if self.is_disconnected:
-            raise ClientDisconnectedError("the client has disconnected")
 
     def complete(self, now: float, histogram: int) -> None:
         """The last byte is handed to the transport: count it, and let the connection go on."""
@@ -382,7 +415,7 @@ class Exchange:
                 await self.conversation.run(self._service.app)
             else:
                 await self._service.app(self.scope, self.receive, self.send)
-            if self.response.state is COMPLETE or self.is_disconnected:
+            if self.response.state is COMPLETE or self._has_lost_client:
                 return
             if not self.is_hung_up:
                 raise AppError(  # noqa: TRY301 - the border is one for what it raises and for what it leaves undone
@@ -392,8 +425,7 @@ class Exchange:
             if self._service.is_draining:
                 self._fail(503, "the server is stopping")
             else:
-                self.disconnect()
-                self.connection.abort()
+                self._leave()
         except BaseException as error:  # the border: nothing an application does ends a worker
             if failure.is_from_outside(error):
                 self._fail_for_cancelled()

@@ -6,6 +6,7 @@ does not know how the application is called.
 
 import asyncio
 import os
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,11 @@ async def _send_handed(exchange: "Exchange", handed: Handed, *, more: bool) -> N
         handed.taken(stretch)
         return
     if not exchange.response.is_bodiless:
-        async for part in handed.parts(lambda fd: _until_readable(exchange, fd)):
-            await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
+        with suppress(ClientDisconnectedError):  # while it waited for a pipe
+            async for part in handed.parts(lambda fd: _until_readable(exchange, fd)):
+                await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
+                if exchange.is_disconnected:
+                    break
     await exchange.send({"type": "http.response.body", "more_body": more})
 
 
@@ -87,10 +91,10 @@ async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -
         try:
             async for sent in stretch.transmit(connection):
                 exchange.response_bytes += sent
-        except ConnectionError as error:
+        except ConnectionError:
             exchange.disconnect()
             connection.abort()
-            raise ClientDisconnectedError("the client has disconnected") from error
+            return
     response.file_sent(more)
     connection.writer.write(after)
     if response.state is COMPLETE:

@@ -89,12 +89,15 @@ def _not_offered(subprotocol: object, offered: Sequence[str]) -> str:
 
 
 _SCHEMES = {"http": "ws", "https": "wss"}
+#: Of the WebSocket specification: send() raises OSError after a disconnect, and a disconnect has a reason.
+SPEC_VERSION = "2.5"
 
 
 def websocket_scope(scope: Scope, offer: Offer) -> None:
     """Make the scope of a request that of a WebSocket (ASGI specification, "WebSocket Connection Scope")."""
     del scope["method"]
     scope["type"] = "websocket"
+    scope["asgi"]["spec_version"] = SPEC_VERSION  # the dictionary is this scope's own
     scope["scheme"] = _SCHEMES.get(scope["scheme"], scope["scheme"])
     scope["subprotocols"] = list(offer.subprotocols)
     scope["extensions"] = {"websocket.http.response": {}}

@@ -209,6 +209,8 @@ class Worker:
             ),
             places=Places.within(limits, threads),
         )
+        if loaded.is_http_only:  # neither WSGI nor ASGI 1 has a disconnect that could be received
+            service.drops_s = 0.0
         if loaded.interface == "wsgi":
             service.elsewhere = self._stack_of
         board, slot = self._assignment.board, self._assignment.slot

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeAlias
 
 from asgid.config import Proxy
-from asgid.worker.scope import Scope
+from asgid.worker.scope import Scope, full_path, path_below
 
 #: What `proxy.trusted` calls whoever comes over a unix socket, and everybody.
 UNIX, EVERYBODY = "unix", "*"
@@ -98,9 +98,9 @@ class Forwarding:
         if self._takes_host and _HOST.fullmatch(host := _of(said, b"host", hop)):
             scope["headers"] = _with_host(scope["headers"], host)
         if self._takes_prefix and _PREFIX.fullmatch(prefix := _of(said, b"prefix", hop).rstrip(b"/")):
-            path = scope["path"].removeprefix(scope["root_path"])
+            path = path_below(scope["root_path"], scope["path"])
             scope["root_path"] = prefix.decode("ascii")
-            scope["path"] = scope["root_path"] + path
+            scope["path"] = full_path(scope["root_path"], path)
 
     def _farthest(self, nodes: Iterable[bytes]) -> tuple[int, Node | None]:
         """Return the hop at which what is known ends, and who is the farthest to be known.

@@ -38,6 +38,8 @@ Application: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awa
 HIGH_WATER = 65536
 #: Payloads above this are handed to the transport uncopied; below it one write of a joined head and body is cheaper.
 _JOINED = 16384
+#: How long an application that does not call receive() may stream to a client that has left, before send() raises.
+_DROPS_S = 1.0
 #: How long it is taken for granted who the other workers are.
 _LOOK_NS = 100_000_000
 #: A worker that has been silent for so long is not reckoned with.
@@ -73,6 +75,7 @@ class Service:
         self.admission = admission
         self.refusals = Refusals(log, row)
         self.places = places  #: None where requests have no cap
+        self.drops_s = _DROPS_S  #: from the first part that was dropped; 0 for an interface that only send() can tell
         self.state: Mapping[str, Any] | None = None  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second
         self.trust = Trust(config.proxy.trusted)

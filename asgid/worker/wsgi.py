@@ -14,8 +14,10 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote_to_bytes
 
 from asgid.errors import AppError, BootError, ClientDisconnectedError
+from asgid.worker.scope import path_below
 from asgid.worker.service import Application, Event, Receive, Send
 
 if TYPE_CHECKING:
@@ -234,22 +236,19 @@ def _plain(scope: Event) -> Event:
 
 def _environ(environ: "WSGIEnvironment", scope: Event, read: Callable[[], bytes]) -> "WSGIEnvironment":
     """Return a2wsgi's environment with what it would have got wrong, or not at all."""
-    root_path = scope["root_path"]
+    root_path = scope["root_path"].encode()
+    # Not from scope["path"]: PEP 3333 keeps the octets that are not UTF-8.
+    path = path_below(root_path, unquote_to_bytes(scope["raw_path"]))
     cookies = [value for name, value in scope["headers"] if name == b"cookie"]
     if cookies:
         environ["HTTP_COOKIE"] = b"; ".join(cookies).decode("latin-1")
     return environ | {
         "asgi.scope": scope,
-        "SCRIPT_NAME": _octets(root_path),
-        "PATH_INFO": _octets(scope["path"].removeprefix(root_path)),
+        "SCRIPT_NAME": root_path.decode("latin-1"),
+        "PATH_INFO": path.decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "REMOTE_ADDR": environ.get("REMOTE_ADDR", ""),  # on a unix socket nobody
         "wsgi.errors": sys.stderr,
         "wsgi.input": io.BufferedReader(_Input(read)),
         "wsgi.input_terminated": True,  # its end is the body's, also where no length is told
     }
-
-
-def _octets(text: str) -> str:
-    """Return text as PEP 3333 has it: one character for each octet."""
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")

@@ -85,6 +85,25 @@ async def events(request):
     return StreamingHttpResponse(ticks(), content_type="text/event-stream")
 
 
+async def quiet(request):
+    async def news():
+        try:
+            yield "data: hello\n\n"
+            await asyncio.Event().wait()
+        finally:
+            gone.append("quiet-ended")
+
+    return Billed(news(), content_type="text/event-stream")
+
+
+class Billed(StreamingHttpResponse):
+    """With work at its end, which Django does in close()."""
+
+    def close(self):
+        super().close()
+        gone.append("quiet-task")
+
+
 async def who_left(request):
     return HttpResponse(" ".join(gone))
 
@@ -139,6 +158,7 @@ urlpatterns = [
     path("next", next_piece),
     path("background", background),
     path("events", events),
+    path("quiet", quiet),
     path("gone", who_left),
 ]
 sockets = [

@@ -93,6 +93,19 @@ async def events():
         gone.append("events")
 
 
+@application.get("/quiet")
+async def quiet(tasks: BackgroundTasks):
+    async def news():
+        try:
+            yield "data: hello\n\n"
+            await asyncio.Event().wait()
+        finally:
+            gone.append("quiet-ended")
+
+    tasks.add_task(gone.append, "quiet-task")
+    return StreamingResponse(news(), media_type="text/event-stream")
+
+
 @application.get("/gone", response_class=PlainTextResponse)
 async def who_left():
     return " ".join(gone)

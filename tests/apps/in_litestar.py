@@ -95,6 +95,22 @@ async def events() -> ServerSentEvent:
     return ServerSentEvent(ticks())
 
 
+@get("/quiet")
+async def quiet() -> Stream:
+    async def news():
+        try:
+            yield "data: hello\n\n"
+            await asyncio.Event().wait()
+        finally:
+            gone.append("quiet-ended")
+
+    return Stream(news(), background=BackgroundTask(mark, "quiet-task"))
+
+
+async def mark(word: str) -> None:
+    gone.append(word)
+
+
 @get("/gone", media_type=MediaType.TEXT)
 async def who_left() -> str:
     return " ".join(gone)
@@ -143,6 +159,7 @@ application = Litestar(
         background,
         greeting,
         events,
+        quiet,
         who_left,
         chat,
         echo,

@@ -88,6 +88,23 @@ async def events():
     return ticks(), {"content-type": "text/event-stream"}
 
 
+@application.get("/quiet")
+async def quiet():
+    async def news():
+        try:
+            yield "data: hello\n\n"
+            await asyncio.Event().wait()
+        finally:
+            gone.append("quiet-ended")
+            application.add_background_task(mark, "quiet-task")
+
+    return news(), {"content-type": "text/event-stream"}
+
+
+async def mark(word):
+    gone.append(word)
+
+
 @application.get("/gone")
 async def who_left():
     return " ".join(gone)

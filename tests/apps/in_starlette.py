@@ -6,8 +6,11 @@ from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 
+from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
@@ -82,6 +85,26 @@ async def events(request):
     return StreamingResponse(ticks(), media_type="text/event-stream")
 
 
+async def news(name):
+    """One event, and then none: a stream that waits for a queue or a database."""
+    try:
+        yield "data: hello\n\n" if name != "sse" else "hello"
+        await asyncio.Event().wait()
+    finally:
+        gone.append(f"{name}-ended")
+
+
+def stream_of(kind, name):
+    async def endpoint(request):
+        return kind(news(name), background=BackgroundTask(gone.append, f"{name}-task"))
+
+    return endpoint
+
+
+async def pass_on(request, call_next):
+    return await call_next(request)
+
+
 async def who_left(request):
     return PlainTextResponse(" ".join(gone))
 
@@ -132,6 +155,9 @@ application = Starlette(
         Route("/background", background),
         Route("/state", state),
         Route("/events", events),
+        Route("/quiet", stream_of(StreamingResponse, "quiet")),
+        Route("/behind", stream_of(StreamingResponse, "behind"), middleware=[Middleware(BaseHTTPMiddleware, pass_on)]),
+        Route("/sse", stream_of(EventSourceResponse, "sse")),
         Route("/gone", who_left),
         WebSocketRoute("/chat", chat),
         WebSocketRoute("/echo", echo),

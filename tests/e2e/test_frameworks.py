@@ -128,17 +128,19 @@ class Framework:
     has_lifespan: bool = True
     tells_code: bool = True  #: with which a client has closed, to a WebSocket's handler
     closes: tuple[int, str] = (4001, "bye")  #: what a client sees of a close(4001, "bye")
+    quiet: tuple[str, ...] = ("quiet",)  #: its streams that have nothing to send, and a task after their end
     denial: tuple[int, bytes] | None = (403, b"")  #: its answer to a handshake that it does not want, where it has one
 
 
 #: One application each, with the same routes: `tests/apps/in_NAME.py`.
 FRAMEWORKS = {
-    "starlette": Framework(denial=(401, b"who are you?")),
+    "starlette": Framework(quiet=("quiet", "behind", "sse"), denial=(401, b"who are you?")),
     "fastapi": Framework(denial=(401, b'{"detail":"who are you?"}')),
     "litestar": Framework(),
     "quart": Framework(tells_code=False, denial=(401, b"who are you?")),
-    "sanic": Framework(tells_code=False, closes=(1000, ""), denial=None),  # it accepts before it asks
-    "falcon": Framework(),
+    # It never listens for a disconnect, and it accepts a WebSocket before it asks.
+    "sanic": Framework(tells_code=False, closes=(1000, ""), quiet=(), denial=None),
+    "falcon": Framework(quiet=()),  # it looks for a disconnect between two events, and never waits for one
     "django": Framework(has_lifespan=False),
 }
 
@@ -236,6 +238,21 @@ def test_server_sent_events_arrive_and_end_with_their_reader(served: Served) -> 
     assert "text/event-stream" == kind.partition(";")[0]
     assert ["data: 0", "data: 1", "data: 2"] == events
     eventually(lambda: b"events" in get(served.daemon.address(), "/gone").body)
+
+
+@pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].quiet], indirect=True)
+def test_a_stream_with_nothing_to_send_ends_with_its_reader(served: Served) -> None:
+    """Its generator is ended, and the work runs that the framework does after a response. No send() is needed for it.
+
+    In Starlette also behind a BaseHTTPMiddleware, and with the response class of sse-starlette.
+    """
+    for name in served.framework.quiet:
+        with Client(served.daemon.address()) as client:
+            client.send(request("GET", f"/{name}"))
+            assert 200 == client.head().status
+            assert b"hello" in client.chunk()
+    for name in served.framework.quiet:
+        eventually(lambda name=name: {f"{name}-ended", f"{name}-task"} <= set(gone(served)))  # type: ignore[misc] # a bool
 
 
 # -- WebSockets

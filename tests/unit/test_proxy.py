@@ -240,6 +240,7 @@ PREFIXES = [
     ("/api/", "/api", "/api/a"),
     ("/api/v1.2/~x", "/api/v1.2/~x", "/api/v1.2/~x/a"),
     ("/x, /api", "/api", "/api/a"),
+    ("/a", "/a", "/a"),
     ("/.well-known", "/.well-known", "/.well-known/a"),
     ("", "/root", "/root/a"),
     ("/", "/root", "/root/a"),

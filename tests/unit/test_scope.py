@@ -16,7 +16,7 @@ def test_every_key_of_the_specification_is_there():
     """With its type."""
     expected: dict[str, Any] = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "POST",
         "scheme": "http",
@@ -47,7 +47,10 @@ TARGETS = [
     (b"/%C3%A9", "/\u00e9", b"/%C3%A9", b""),
     (b"/a%2Fb", "/a/b", b"/a%2Fb", b""),
     (b"/%2", "/%2", b"/%2", b""),
-    (b"/%FF", "/\udcff", b"/%FF", b""),
+    (b"/%FF", "/\ufffd", b"/%FF", b""),
+    (b"/a%c3", "/a\ufffd", b"/a%c3", b""),
+    (b"/%c0%ae", "/\ufffd\ufffd", b"/%c0%ae", b""),
+    (b"/%ed%a0%80", "/\ufffd\ufffd\ufffd", b"/%ed%a0%80", b""),
     (b"/\xc3\xa9", "/\u00e9", b"/\xc3\xa9", b""),
     (b"//a", "//a", b"//a", b""),
     (b"/http://b/c", "/http://b/c", b"/http://b/c", b""),
@@ -62,17 +65,40 @@ TARGETS = [
 
 @pytest.mark.parametrize(("target", "path", "raw_path", "query"), TARGETS)
 def test_a_target_in_any_form_has_its_path(target, path, raw_path, query):
-    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2); octets that are no text are not lost."""
+    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2). What is not UTF-8 becomes U+FFFD."""
     scope = scope_of(target)
 
     assert (path, raw_path, query) == (scope["path"], scope["raw_path"], scope["query_string"])
 
 
-def test_the_path_begins_with_the_root_path():
-    """As ASGI has it since 2.3; the raw path is what was sent."""
-    scope = scope_of(b"/a", root_path="/api")
+#: Below the root path /api: target -> path. Some proxies take the prefix away, others leave it.
+ROOTED = {
+    b"/a": "/api/a",
+    b"/api/a": "/api/a",
+    b"/api": "/api",
+    b"/api/": "/api/",
+    b"/": "/api/",
+    b"/apis/a": "/api/apis/a",
+    b"/%61pi/a": "/api/a",
+    b"/a/api/b": "/api/a/api/b",
+    b"//api/a": "/api//api/a",
+    b"http://h/api/a": "/api/a",
+    b"*": "*",
+}
 
-    assert ("/api/a", "/api", b"/a") == (scope["path"], scope["root_path"], scope["raw_path"])
+
+@pytest.mark.parametrize("target", ROOTED)
+def test_the_path_begins_with_the_root_path_once(target):
+    """As ASGI has it since 2.3. `OPTIONS *` is about the whole server, and has no path."""
+    scope = scope_of(target, root_path="/api")
+
+    assert (ROOTED[target], "/api") == (scope["path"], scope["root_path"])
+
+
+def test_the_raw_path_is_as_it_was_sent():
+    """With the root path or without."""
+    assert b"/a" == scope_of(b"/a", root_path="/api")["raw_path"]
+    assert b"/api/a" == scope_of(b"/api/a", root_path="/api")["raw_path"]
 
 
 def test_without_a_lifespan_there_is_no_state():

@@ -1,6 +1,6 @@
 """The contract between server and application as data: what a request becomes, and what messages become for its client.
 
-Facts of the ASGI specification (HTTP 2.5, its extensions) and of RFC 9110 and 9112, one a line where it can be. It does
+Facts of the ASGI specification (HTTP 2.3, its extensions) and of RFC 9110 and 9112, one a line where it can be. It does
 not know asgid: neither names nor messages of it stand here but for the states that a refusal names.
 """
 
@@ -21,7 +21,7 @@ SCOPES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "the type": (asked(b"GET / HTTP/1.1"), {"type": "http"}),
     "the versions of the specification": (
         asked(b"GET / HTTP/1.1"),
-        {"asgi": {"version": "3.0", "spec_version": "2.5"}},
+        {"asgi": {"version": "3.0", "spec_version": "2.3"}},
     ),
     "HTTP/1.1": (asked(b"GET / HTTP/1.1"), {"http_version": "1.1"}),
     "HTTP/1.0": (asked(b"GET / HTTP/1.0"), {"http_version": "1.0"}),
@@ -34,6 +34,7 @@ SCOPES: dict[str, tuple[bytes, dict[str, Any]]] = {
     "a path": (asked(b"GET /a/b HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a/b", "query_string": b""}),
     "an encoded path": (asked(b"GET /a%20b HTTP/1.1"), {"path": "/a b", "raw_path": b"/a%20b"}),
     "a path of UTF-8": (asked(b"GET /%E2%82%AC HTTP/1.1"), {"path": "/\u20ac", "raw_path": b"/%E2%82%AC"}),
+    "an octet that is not UTF-8": (asked(b"GET /a%FF HTTP/1.1"), {"path": "/a\ufffd", "raw_path": b"/a%FF"}),
     "an encoded slash": (asked(b"GET /a%2Fb HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a%2Fb"}),
     "an encoded percent sign": (asked(b"GET /%2525 HTTP/1.1"), {"path": "/%25", "raw_path": b"/%2525"}),
     "a plus": (asked(b"GET /a+b HTTP/1.1"), {"path": "/a+b"}),

@@ -24,6 +24,7 @@ import uvloop
 from asgid import board, config
 from asgid.board import BYTES, CELLS, Board
 from asgid.log import Log
+from asgid.worker import consumer, wsgi
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission
 from asgid.worker.connection import Connection
@@ -199,6 +200,8 @@ class Worker:
             admission=self.admission,
         )
         self.service.converse = converse
+        if getattr(self._app, "__module__", "") in (consumer.__name__, wsgi.__name__):  # as worker/main.py does
+            self.service.drops_s = 0.0
         self._clocks = [patch(f"asgid.worker.{name}.monotonic", self.now) for name in _CLOCKS]
         for clock in self._clocks:
             clock.start()

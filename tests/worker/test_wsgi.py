@@ -80,12 +80,15 @@ ENVIRON = {
         ("PATH_INFO", "SCRIPT_NAME", "QUERY_STRING", "REQUEST_METHOD", "SERVER_PROTOCOL"),
         ["/caf\xc3\xa9/\xff/a/b", "", "q=%20x&%E9", "GET", "HTTP/1.1"],
     ),
-    "root path": (
-        request("GET", "/api/api"),
-        {"app": {"root_path": "/api"}},
-        ("SCRIPT_NAME", "PATH_INFO"),
-        ["/api", "/api/api"],
-    ),
+    **{
+        f"root path and {path}": (
+            request("GET", path),
+            {"app": {"root_path": "/api"}},
+            ("SCRIPT_NAME", "PATH_INFO"),
+            ["/api", below],
+        )
+        for path, below in {"/a%ff": "/a\xff", "/api/a": "/a", "/api": "", "/apis": "/apis"}.items()
+    },
     "headers": (
         request("GET", "/", "Accept: a", "Accept: b", "X-Name: caf\xe9", "Cookie: a=1", "Cookie: b=2"),
         {},
