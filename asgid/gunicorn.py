@@ -103,7 +103,6 @@ SETTINGS: Final[Mapping[str, Callable[[Cfg], object]]] = {
     "limits.header_size": _header_bytes,
     "websocket.max_message": lambda cfg: getattr(cfg, "websocket_max_message_size", config.WebSocket().max_message),
     "proxy.trusted": lambda cfg: [*cfg.forwarded_allow_ips, "unix"],  # it believes who comes by a socket file, too
-    "http.sendfile": lambda cfg: cfg.sendfile,
     "log.level": lambda cfg: {"critical": "error"}.get(cfg.loglevel.lower(), cfg.loglevel.lower()),
     "log.output": lambda cfg: _output(cfg.errorlog, "stderr"),
     "log.format": lambda _: "text",

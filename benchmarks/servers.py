@@ -98,9 +98,10 @@ SERVERS = {
     for server in (
         Server(
             "asgid",
-            "{python} -m asgid {app} -b 127.0.0.1:{port} -w {workers} --set metrics.bind=127.0.0.1:{metrics_port}",
+            "{python} -m asgid {app} -b 127.0.0.1:{port} -w {workers} --set metrics.bind=127.0.0.1:{metrics_port}"
+            " --set http.sendfile=true",
             _distribution("asgid"),
-            "a master and its workers; metrics, limits and deadlines on, as shipped",
+            "a master and its workers; metrics, limits and deadlines on, as shipped; http.sendfile on",
             quiet="--set log.access.enabled=false",
             logging="--set log.access.output={access_file}",
             environment={"RUNTIME_DIRECTORY": "{directory}"},  # where its control socket goes

@@ -268,10 +268,10 @@ class Http(Table):
     server_header: HeaderValue = Field("asgid", description='value of the Server header; "" sends none')
     date_header: bool = Field(default=True, description="send the Date header")
     sendfile: bool = Field(
-        default=True,
+        default=False,
         description=(
-            "let applications name the files that the kernel sends (http.response.pathsend, zerocopysend); false where "
-            "a middleware has to see their bytes"
+            "let applications name files that the kernel sends (http.response.pathsend, zerocopysend); only if no "
+            "middleware needs to see the bytes of a file"
         ),
     )
 

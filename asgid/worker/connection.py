@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
         self.writer = Writer(self.transport, self.service)
         self._ends = known
-        self._common = template(*known, root_path=self.service.config.app.root_path)
+        self._common = template(*known, root_path=self.service.config.app.root_path, extensions=self.service.extensions)
         self._phase, self.deadline = "header", header_by
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost

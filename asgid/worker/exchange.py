@@ -418,6 +418,8 @@ class Exchange:
             if self.response.state is COMPLETE or self._has_lost_client:
                 return
             if not self.is_hung_up:
+                if self.response.state is WAITING:
+                    self._service.withdraw_files()
                 raise AppError(  # noqa: TRY301 - the border is one for what it raises and for what it leaves undone
                     f"the application returned while its response was {self.response.state.name.lower()}"
                 )

@@ -14,29 +14,13 @@ from asgid.board import DURATION
 from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker.head import accepts_trailers
 from asgid.worker.response import COMPLETE, HELD, STREAMING, Message
-from asgid.worker.scope import FILES
 from asgid.worker.sendfile import Handed, Stretch, path_stretch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from asgid.worker.exchange import Exchange
-    from asgid.worker.service import Application, Event, Receive, Send
 
 #: Files up to here are read and leave with the head in one write.
 _SMALL_FILE = 16384
-
-
-def without_files(app: "Application") -> "Application":
-    """Return the application, told of no extension for files: then it sends their bytes itself (`http.sendfile`)."""
-
-    def application(scope: "Event", receive: "Receive", send: "Send") -> "Awaitable[None]":  # no frame in its stacks
-        if scope["type"] == "http":
-            for name in FILES:
-                del scope["extensions"][name]
-        return app(scope, receive, send)
-
-    return application
 
 
 async def send(exchange: "Exchange", kind: object, message: Message) -> None:

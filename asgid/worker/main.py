@@ -27,7 +27,6 @@ from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
-from asgid.worker.extensions import without_files
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
@@ -195,7 +194,7 @@ class Worker:
         limits, loop = self._config.limits, asyncio.get_running_loop()
         threads = self._config.workers.threads if loaded.interface == "wsgi" else None
         service = Service(
-            app=loaded.app if self._config.http.sendfile else without_files(loaded.app),
+            app=loaded.app,
             config=self._config,
             row=self._assignment.row,
             loop=loop,

@@ -11,10 +11,10 @@ from urllib.parse import unquote_to_bytes
 Scope: TypeAlias = dict[str, Any]  # ASGI's own type: keys and values are the specification's
 Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
 
-#: How an application may have the kernel send a file.
+#: How an application may have the kernel send a file, if `http.sendfile` is on.
 FILES: Scope = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
 #: What a response may use beyond the specification. A client of HTTP/1.0 has neither chunks nor informational answers.
-_EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}, **FILES}
+EXTENSIONS: Scope = {"http.response.trailers": {}, "http.response.early_hint": {}}
 #: Of the HTTP specification. From 2.4 on Starlette's streams do not listen for http.disconnect, but wait for send() to
 #: raise: a stream that has nothing to send would never end. Decision 32 has the evidence.
 SPEC_VERSION = "2.3"
@@ -22,8 +22,8 @@ SPEC_VERSION = "2.3"
 _PERCENT = ord("%")  # looking for a number in bytes takes 15 ns, looking for bytes 270
 
 
-def template(client: Address, server: Address, scheme: str, *, root_path: str) -> Scope:
-    """Return what the scopes of one connection have in common."""
+def template(client: Address, server: Address, scheme: str, *, root_path: str, extensions: Scope = EXTENSIONS) -> Scope:
+    """Return what the scopes of one connection have in common. `extensions` may lose some while it is open."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": SPEC_VERSION},
@@ -37,6 +37,7 @@ def template(client: Address, server: Address, scheme: str, *, root_path: str) -
         "raw_path": b"",
         "query_string": b"",
         "headers": (),
+        "extensions": extensions,
     }
 
 
@@ -58,10 +59,11 @@ def request_scope(
     scope = common.copy()
     # An application may write to what it is given: what is not made for it alone is copied.
     scope["asgi"] = common["asgi"].copy()
-    scope["extensions"] = _EXTENSIONS.copy()
+    scope["extensions"] = common["extensions"].copy()
     if not minor:
         scope["http_version"] = "1.0"
-        scope["extensions"] = FILES.copy()
+        for name in EXTENSIONS:
+            del scope["extensions"][name]
     scope["method"] = method
     # An octet that is not UTF-8 becomes U+FFFD, as with uvicorn, granian and hypercorn. A lone surrogate in its place
     # cannot be encoded: each such request to a Django project was a 500. `raw_path` has the octets.

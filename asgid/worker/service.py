@@ -16,6 +16,7 @@ from asgid.log import Log
 from asgid.worker.access import AccessLog
 from asgid.worker.proxy import Forwarding, Trust
 from asgid.worker.refusals import Refusals
+from asgid.worker.scope import EXTENSIONS, FILES, Scope
 from asgid.worker.turns import Turns
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class Service:
         self.admission = admission
         self.refusals = Refusals(log, row)
         self.places = places  #: None where requests have no cap
+        #: What the scopes of all connections announce.
+        self.extensions: Scope = {**EXTENSIONS, **FILES} if config.http.sendfile else {**EXTENSIONS}
         self.drops_s = _DROPS_S  #: from the first part that was dropped; 0 for an interface that only send() can tell
         self.state: Mapping[str, Any] | None = None  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second
@@ -94,6 +97,17 @@ class Service:
         self._looked_ns = 0
         self.turns = Turns(loop)  #: of the loop, and what waits for a later one
         self.is_draining = False  #: each response is the last of its connection
+
+    def withdraw_files(self) -> None:
+        """Announce no extension for files any more, and log why; once."""
+        if FILES.keys() <= self.extensions.keys():
+            for name in FILES:
+                del self.extensions[name]
+            self.log.warning(
+                "http.sendfile is off from now on in this worker",
+                reason="an application returned without an answer; perhaps a middleware of it has dropped a file that "
+                "the kernel was to send. If so, set http.sendfile = false",
+            )
 
     def entered(self, connection: "Connection | Preamble") -> None:
         """A connection was accepted."""

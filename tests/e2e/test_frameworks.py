@@ -377,9 +377,9 @@ def test_a_stop_waits_for_background_tasks(start: Start, tmp_path: Path) -> None
     assert (tmp_path / "background").exists()
 
 
-def test_middleware_compresses_files_where_it_sees_their_bytes(start: Start) -> None:
-    """`http.sendfile = false` has the application send them; with the extension they go past its middleware."""
-    daemon = start("compresses:application", workers={"count": 1}, http={"sendfile": False})
+def test_middleware_compresses_files_by_default(start: Start) -> None:
+    """It does by default. With `http.sendfile` they go past it."""
+    daemon = start("compresses:application", workers={"count": 1})
     with Client(daemon.address()) as client:
         seen = client.get(**{"Accept-Encoding": "gzip"})
     daemon.configure(http={"sendfile": True})

@@ -34,7 +34,6 @@ MEANT = {
     "websocket_max_message_size": (100, "websocket.max_message", 100),
     "root_path": ("/api", "app.root_path", "/api"),
     "asgi_lifespan": ("off", "app.lifespan", "off"),
-    "sendfile": (False, "http.sendfile", False),
     "loglevel": ("critical", "log.level", "error"),
     "errorlog": ("/tmp/error.log", "log.output", "/tmp/error.log"),
     "errorlog on the terminal": ("-", "log.output", "stderr"),

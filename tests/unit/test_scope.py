@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asgid.worker.scope import Scope, request_scope, template
+from asgid.worker.scope import EXTENSIONS, FILES, Scope, request_scope, template
 
 
 def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state: Any) -> Scope:
@@ -27,12 +27,7 @@ def test_every_key_of_the_specification_is_there():
         "headers": [(b"host", b"a")],
         "client": ("192.0.2.1", 5000),
         "server": ("192.0.2.2", 80),
-        "extensions": {
-            "http.response.trailers": {},
-            "http.response.early_hint": {},
-            "http.response.pathsend": {},
-            "http.response.zerocopysend": {},
-        },
+        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
         "state": {"pool": 7},
     }
 
@@ -110,11 +105,10 @@ def test_without_a_lifespan_there_is_no_state():
 
 def test_a_client_of_1_0_is_promised_no_trailers_and_no_hints():
     """It has neither chunks nor informational answers."""
-    common = template(client=None, server=None, root_path="", scheme="http")
+    common = template(client=None, server=None, root_path="", scheme="http", extensions={**EXTENSIONS, **FILES})
 
-    assert {"http.response.pathsend", "http.response.zerocopysend"} == set(
-        request_scope(common, None, "GET", b"/", 0, [])["extensions"]
-    )
+    assert FILES == request_scope(common, None, "GET", b"/", 0, [])["extensions"]
+    assert {**EXTENSIONS, **FILES} == request_scope(common, None, "GET", b"/", 1, [])["extensions"]
 
 
 def test_what_an_application_writes_stays_with_its_request():
@@ -129,4 +123,4 @@ def test_what_an_application_writes_stays_with_its_request():
     second = request_scope(common, state, "GET", b"/", 1, [])
 
     assert ("3.0", {"pool": 7}, False) == (second["asgi"]["version"], second["state"], "extra" in second)
-    assert 4 == len(second["extensions"])
+    assert EXTENSIONS == second["extensions"]

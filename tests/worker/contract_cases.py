@@ -68,19 +68,9 @@ SCOPES: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "the extensions": (
         asked(b"GET / HTTP/1.1"),
-        {
-            "extensions": {
-                "http.response.trailers": {},
-                "http.response.early_hint": {},
-                "http.response.pathsend": {},
-                "http.response.zerocopysend": {},
-            }
-        },
+        {"extensions": {"http.response.trailers": {}, "http.response.early_hint": {}}},
     ),
-    "the extensions of HTTP/1.0": (
-        asked(b"GET / HTTP/1.0"),
-        {"extensions": {"http.response.pathsend": {}, "http.response.zerocopysend": {}}},
-    ),
+    "the extensions of HTTP/1.0": (asked(b"GET / HTTP/1.0"), {"extensions": {}}),
 }
 
 _CHUNKED = b"Transfer-Encoding: chunked"

@@ -2,18 +2,22 @@
 
 import asyncio
 import contextlib
+import gzip
 import io
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvloop
-from starlette.responses import FileResponse
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
 
 from asgid.errors import AppError
-from asgid.worker.extensions import without_files
 from tests.worker.contract_cases import (
     CHUNKED,
     GET,
@@ -29,7 +33,7 @@ from tests.worker.contract_cases import (
     start,
     trailers,
 )
-from tests.worker.harness import Worker, on_a_loop, until
+from tests.worker.harness import Worker, on_a_loop, request, until
 
 LARGE = bytes(range(256)) * 12_000  # 3 MB: more than a socket holds, and than one call of sendfile(2) sends
 _BARE = {"date_header": False, "server_header": ""}
@@ -656,7 +660,7 @@ async def test_starlette_sends_files_by_their_path(large):
 
         await FileResponse(large, filename="it")(scope, receive, noting)
 
-    async with Worker(app) as worker:
+    async with Worker(app, http={"sendfile": True}) as worker:
         client = await worker.connect()
         whole = await client.get()
         await client.send(HEAD)
@@ -670,12 +674,13 @@ async def test_starlette_sends_files_by_their_path(large):
     assert ["http.response.start", "http.response.pathsend", "http.response.start", "http.response.body"] == kinds[:4]
 
 
-@on_a_loop
-async def test_middleware_sees_the_bytes_of_a_file_where_no_extension_is_told(small):
-    """Much of it waits for a part of the body before it lets the start pass, and knows no other message."""
-    offered: list[set[str]] = []
+class _Holding:
+    """Middleware that holds the start back until a part of the body comes, as brotli-asgi does."""
 
-    async def app(scope, receive, send):
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         held: list[Any] = []
 
         async def holding(message: Any) -> None:
@@ -686,11 +691,63 @@ async def test_middleware_sees_the_bytes_of_a_file_where_no_extension_is_told(sm
                     await send(held.pop())
                 await send(message)
 
-        offered.append(set(scope["extensions"]))
-        await FileResponse(small)(scope, receive, holding)
+        await self._app(scope, receive, holding)
 
-    async with Worker(without_files(app)) as worker:
+
+async def _join(request: Any, call_next: Any) -> Any:
+    """Middleware that needs the whole body, as people write it to log it or to sign it."""
+    response = await call_next(request)
+    return Response(b"".join([part async for part in response.body_iterator]), response.status_code)
+
+
+#: What stands before a file -> whether it compresses.
+MIDDLEWARE: dict[str, tuple[Any, bool]] = {
+    "that holds the start": (_Holding, False),
+    "that reads bodies": (partial(BaseHTTPMiddleware, dispatch=_join), False),
+    "that compresses": (GZipMiddleware, True),
+}
+
+
+@pytest.mark.parametrize("case", MIDDLEWARE.values(), ids=MIDDLEWARE.keys())
+@on_a_loop
+async def test_middleware_has_the_bytes_of_a_file_by_default(case, tmp_path):
+    """No extension for files is announced: a static file reaches the client as the application means it."""
+    make, compresses = case
+    data = b"of a file " * 10_000
+    (tmp_path / "it.js").write_bytes(data)
+    async with Worker(make(StaticFiles(directory=tmp_path))) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/it.js", "Accept-Encoding: gzip"))
+        answer = await client.answer()
+
+        assert (200, compresses) == (answer.status, "content-encoding" in answer.headers)
+        assert data == (gzip.decompress(answer.body) if compresses else answer.body)
+        assert not worker.lines
+
+
+@on_a_loop
+async def test_the_extensions_for_files_are_withdrawn_when_one_gets_lost(small):
+    """With `http.sendfile` on: one 500 and one warning that names the setting, then all is well on every connection."""
+    async with Worker(_Holding(FileResponse(small)), http={"sendfile": True}) as worker:
+        client, other = await worker.connect(), await worker.connect()
+        statuses = [(await each.get()).status for each in (client, await worker.connect(), other)]
+
+        assert [500, 200, 200] == statuses
+        assert ["http.sendfile is off from now on in this worker", "application failed"] == [
+            line.event for line in worker.lines
+        ]
+        assert "http.sendfile = false" in str(worker.lines[0].fields["reason"])
+
+
+@on_a_loop
+async def test_an_application_that_answers_nothing_is_told_of_no_files_it_never_had():
+    """The warning is for those who have switched `http.sendfile` on."""
+
+    async def app(scope, receive, send):
+        """Return without an answer."""
+
+    async with Worker(app) as worker:
         client = await worker.connect()
 
-        assert SMALL == (await client.get()).body
-        assert [{"http.response.trailers", "http.response.early_hint"}] == offered
+        assert 500 == (await client.get()).status
+        assert ["application failed"] == [line.event for line in worker.lines]
