@@ -5,6 +5,7 @@ WebSocket has it. The exchange is the border for the application's errors all th
 what a frame is.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
@@ -136,9 +137,13 @@ class Conversation:
     async def receive(self) -> Message:
         """Return websocket.connect, then what comes, then websocket.disconnect for ever."""
         exchange = self._exchange
-        has_waited = False
+        has_waited = has_yielded = False
         while True:
             if self._messages:
+                if not has_yielded and self._is_turn_spent:
+                    has_yielded = True
+                    await asyncio.sleep(0)  # before the message is taken: a call that is cancelled here loses nothing
+                    continue
                 message = self._messages.popleft()
                 if not self._messages:
                     self._queued_bytes = 0
@@ -154,6 +159,13 @@ class Conversation:
                 return {"type": "websocket.disconnect", "code": code, "reason": reason}
             await exchange.news()
             has_waited = True
+
+    @property
+    def _is_turn_spent(self) -> bool:
+        """Whether it is the others' turn, though more than one message is here: an application that does not wait for
+        anything else would take all of them in one turn of the loop.
+        """
+        return len(self._messages) > 1 and self._socket is not None and self._socket.is_turn_spent
 
     async def send(self, message: Message) -> None:
         """Take one message; returns when the transport can take another."""

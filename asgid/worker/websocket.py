@@ -39,9 +39,8 @@ if TYPE_CHECKING:
 
 #: How long the client has to answer our close.
 CLOSE_S = 5.0
-#: Steps of one client after which it is the others' turn. Pings and fragments never fill the application's queue, so a
-#: client that sent nothing else, tiny ones, kept the loop for seconds, and eight of them until the worker was replaced.
-_MANY = 128
+#: A read above this waits if the time of this turn of the loop is spent: it may be a large frame, and takes 0.1 ms.
+_SHORT_READ = 4096
 _MESSAGES = frozenset((TEXT, BINARY))
 
 
@@ -65,7 +64,7 @@ class WebSocket(asyncio.Protocol):
         "_decoder",
         "_deflated_from",
         "_deflater",
-        "_is_others_turn",
+        "_is_in_line",
         "_is_pinged",
         "_phase",
         "_ping_interval",
@@ -92,7 +91,7 @@ class WebSocket(asyncio.Protocol):
         self._code = 0  # with which it is closed, once that is known
         self._ping_interval = service.config.websocket.ping_interval
         self._is_pinged = False
-        self._is_others_turn = False  # of the loop: what has been received is read in the next one
+        self._is_in_line = False  # what has been received is read on in a later turn of the loop
 
     # The connection's side
 
@@ -112,11 +111,16 @@ class WebSocket(asyncio.Protocol):
     # asyncio's side
 
     def data_received(self, data: bytes) -> None:
+        now = monotonic()
         if self._phase is OPEN:  # any byte shows that the client is there
             self._is_pinged = False
-            self.deadline = monotonic() + self._ping_interval
+            self.deadline = now + self._ping_interval
         self._decoder.feed(data)
-        if self not in self.service.unread:
+        if self in self.service.unread:
+            return
+        if len(data) > _SHORT_READ and self.service.turns.is_spent(now):
+            self._wait_in_line()
+        else:
             self._read()
 
     def eof_received(self) -> None:
@@ -144,9 +148,12 @@ class WebSocket(asyncio.Protocol):
     # Frames in
 
     def _read(self) -> None:
-        """Take what has been received, until the application, the client or the others make it wait."""
-        decoder, unread = self._decoder, self.service.unread
-        steps = 0
+        """Take what has been received, until the application, the client or the others make it wait.
+
+        The others do so when the time of a turn is spent, whatever the steps are. Pings and fragments fill no queue,
+        and a frame of a few bytes may be a message of megabytes.
+        """
+        decoder, unread, turns = self._decoder, self.service.unread, self.service.turns
         while True:
             try:
                 event = decoder.step()
@@ -157,16 +164,24 @@ class WebSocket(asyncio.Protocol):
                 return
             if not decoder.has_rest or self._phase is OVER or self in unread:
                 return
-            steps += 1
-            if steps == _MANY:
-                self._is_others_turn = True
-                self.service.pause_reading(self)
-                self.service.loop.call_soon(self._go_on)
+            if turns.is_spent(monotonic()):
+                self._wait_in_line()
                 return
 
+    @property
+    def is_turn_spent(self) -> bool:
+        """Whether the others have their turn of the loop."""
+        return self.service.turns.is_spent(monotonic())
+
+    def _wait_in_line(self) -> None:
+        self.service.pause_reading(self)
+        self._is_in_line = True
+        self.service.turns.later(self._go_on)
+
     def _go_on(self) -> None:
-        self._is_others_turn = False
-        self.resume_reading()
+        self._is_in_line = False
+        if self._can_read:
+            self._read_on()
 
     def _take(self, opcode: int, content: str | bytes) -> None:
         """Take a message, or a control frame."""
@@ -290,11 +305,21 @@ class WebSocket(asyncio.Protocol):
     # Reading, and the deadline
 
     def resume_reading(self) -> None:
-        """Read on, where neither the application nor the client is behind; first what was held."""
-        is_full = self._phase is OPEN and self._conversation.is_full
-        unread = self.service.unread
-        if self not in unread or self.writer.is_paused or self._is_others_turn or is_full:
+        """Read on, if neither the application nor the client is behind; first what has been received."""
+        if not self._can_read:
             return
+        if self._decoder.has_rest and self.service.turns.is_spent(monotonic()):
+            self._wait_in_line()
+        else:
+            self._read_on()
+
+    @property
+    def _can_read(self) -> bool:
+        is_full = self._phase is OPEN and self._conversation.is_full
+        return self in self.service.unread and not (self.writer.is_paused or self._is_in_line or is_full)
+
+    def _read_on(self) -> None:
+        unread = self.service.unread
         unread.remove(self)
         if self._decoder.has_rest:
             self._read()

@@ -11,7 +11,7 @@ import pytest
 from asgid.worker import exchange
 from asgid.worker.service import Event, Receive, Send
 from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, turns, until
-from tests.worker.peer import handshake
+from tests.worker.peer import connect, handshake
 
 _Ask = Callable[[Receive], Awaitable[Any]]
 
@@ -168,3 +168,29 @@ async def test_the_end_is_returned_after_a_response_too() -> None:
         await until(lambda: received)
 
         assert [{"type": "http.disconnect"}] * 2 == received
+
+
+@pytest.mark.parametrize("turns_each", range(1, 4))
+@on_a_loop
+async def test_no_message_is_lost_to_a_receive_that_is_given_up(turns_each: int) -> None:
+    """It may come in the very turn in which an application gives up; the next `receive()` returns it."""
+    heard: list[str] = []
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        await _begin(scope, receive, send)
+        while len(heard) < 500:
+            asked = asyncio.ensure_future(receive())
+            await turns(turns_each)
+            asked.cancel()
+            with suppress(asyncio.CancelledError):
+                heard.append((await asked)["text"])
+            await asyncio.sleep(0)
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        for number in range(500):
+            await peer.send(str(number))
+            await turns(number % 3)
+        await until(lambda: len(heard) == 500)
+
+        assert [str(number) for number in range(500)] == heard

@@ -12,6 +12,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from asgid.config import parse
 from asgid.worker.farewell import LINGER_S
 from asgid.worker.interface import ADAPTERS
+from asgid.worker.turns import SHARE_S
 from asgid.worker.websocket import CLOSE_S, OPEN
 from tests.worker.harness import Client, Worker, on_a_loop, request, respond, turns, until
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
@@ -1335,24 +1336,94 @@ async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
 
 
 @pytest.mark.parametrize(
-    "frame", [masked(0x8A, b""), masked(0x89, b""), masked(0x00, b"")], ids=["pong", "ping", "part"]
+    "sent",
+    [
+        masked(0x8A, b"") * 4000,
+        masked(0x89, b"") * 4000,
+        masked(0x01, b"") + masked(0x00, b"") * 4000,
+        masked(0x81, b"a") * 4000,
+        masked(0xC2, _zeros(15)[:-4]),
+        masked(0xC2, _zeros(1)[:-4]) * 15,
+    ],
+    ids=["pongs", "pings", "fragments", "messages", "a large message", "large messages"],
 )
 @on_a_loop
-async def test_who_sends_tiny_frames_without_end_leaves_the_loop_to_others(frame):
-    """They never fill the application's queue, and each costs as much as a message: then it is others' turn."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
-        sent = (masked(0x01, b"") if frame[0] == 0 else b"") + frame * 40_000
-        flood = asyncio.ensure_future(peer.send_raw(sent))
-        await until(lambda: worker.service.unread, "it is made to wait")
-        turns = 0
-        [websocket] = worker.service.websockets
-        while websocket._decoder.has_rest:
-            await asyncio.sleep(0)
-            turns += 1
+async def test_one_read_of_frames_is_read_in_several_turns(sent):
+    """Whatever they become, the time of a turn bounds the work. Each look at the clock takes a quarter of it here."""
+    turns = 0
 
-        assert turns > 3
-        flood.cancel()
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    app = Listener()
+    async with Worker(app) as worker:
+        peer = await connect(worker, "/", "Sec-WebSocket-Extensions: permessage-deflate")
+        counting = asyncio.ensure_future(count())
+        worker.look_s = SHARE_S / 4
+        await peer.send_raw(sent + masked(0x89, b"end") + masked(0x88, b""))
+        while await peer.pong() != b"end":
+            pass
+        counting.cancel()
+
+        assert turns > 50
+
+
+@on_a_loop
+async def test_others_wait_a_moment_behind_messages_that_inflate():
+    """Sixteen clients send 15 MB each in a few KiB, and each step takes a millisecond: their time is that of all."""
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await respond(send)
+        else:
+            await Listener()(scope, receive, send)
+
+    async with Worker(app) as worker:
+        peers = [await _compressed(worker) for _ in range(16)]
+        other = await worker.connect()
+        worker.look_s = 0.001
+        for peer in peers:
+            peer.client.push(masked(0xC2, _zeros(15)[:-4]))
+        await until(lambda: len(worker.service.unread) == len(peers), "all wait for their turn")
+        began = worker.now()
+        await other.get()
+
+        assert worker.now() - began < 0.1
+        assert "WEBSOCKET_RECEIVED" not in worker.counts
+        for peer in peers:
+            await peer.send_close()
+        await until(lambda: worker.counts.get("WEBSOCKET_RECEIVED") == len(peers))
+
+
+@on_a_loop
+async def test_an_application_that_takes_long_for_each_message_leaves_the_loop_to_others():
+    """Its receive() returns at once as long as messages wait: after the time of a turn it lets the loop turn."""
+    taken = 0
+
+    async def app(scope, receive, send):
+        nonlocal taken
+        if scope["type"] == "http":
+            await respond(send)
+            return
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] == "websocket.receive":
+            worker.work(SHARE_S)
+            taken += 1
+
+    async with Worker(app) as worker:
+        peer = await connect(worker)
+        other = await worker.connect()
+        await peer.send_raw(masked(0x81, b"x") * 1000)
+        await until(lambda: taken > 3)
+        began = worker.now()
+        await other.get()
+
+        assert worker.now() - began < 10 * SHARE_S
+        await until(lambda: taken == 1000)
 
 
 @on_a_loop
