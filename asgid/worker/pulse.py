@@ -10,6 +10,7 @@ from functools import partial
 from time import monotonic, monotonic_ns, time
 
 from asgid.board import HEARTBEAT_NS, LAG_NS, QUEUED, SLOW, TIMEOUT_CELL
+from asgid.config import Config
 from asgid.date import http_date
 from asgid.worker.service import Service
 
@@ -20,14 +21,29 @@ from asgid.worker.service import Service
 STALL_S = 1.0
 
 
+#: A deadline is up to one beat late, and so up to half of the shortest one. No beat is shorter than this for that.
+_MIN_INTERVAL_S = 0.05
+
+
+def interval_s(config: Config) -> float:
+    """Return the time from one beat to the next.
+
+    The master may judge a heartbeat after a third of its limit. Ten thousand deadlines take 0.4 ms to look at.
+    """
+    timeouts, websocket = config.timeouts, config.websocket
+    shortest = min(
+        *(timeouts.header, timeouts.body, timeouts.write, timeouts.keep_alive, timeouts.request),
+        *(config.limits.queue_timeout, websocket.ping_interval, websocket.ping_timeout),
+    )
+    return min(1.0, timeouts.heartbeat / 3, timeouts.blocked / 3, max(shortest / 2, _MIN_INTERVAL_S))
+
+
 class Pulse:
     """Beats until it is stopped."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        timeouts = service.timeouts
-        # Where the operator judges sooner, the heart beats faster: two beats may be late before anyone worries.
-        self._interval = min(1.0, timeouts.heartbeat / 3, timeouts.blocked / 3)
+        self._interval = interval_s(service.config)
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket as sockets
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -162,8 +163,6 @@ def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
 
 def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
     """The worker that met it is the worker that serves the next one."""
-    import socket as sockets
-
     host, _, port = served.address().rpartition(":")
     pid = _told(served)["pid"]
     handshake = (
@@ -183,6 +182,34 @@ def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
     served.eventually(lambda: served.metric("asgid_connections", worker="0", state="websocket") == 0)
     closed = ("1002", "1009", "1007", "1006")
     assert 50 == sum(served.metric("asgid_websocket_closes_total", code=code) for code in closed)
+
+
+def test_short_timeouts_are_judged_in_time(start: Start) -> None:
+    """A client that answers no ping is closed after 0.2 s, and an idle one after 0.1: not a second later."""
+    daemon = start(
+        "echoes:application",
+        workers={"count": 1},
+        timeouts={"keep_alive": "0.1s"},
+        websocket={"ping_interval": "0.1s", "ping_timeout": "0.1s"},
+    )
+    handshake = (
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    for sent in (handshake, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"):
+        assert min(_seconds_to_the_end(daemon, sent) for _ in range(5)) < 0.6, sent
+
+
+def _seconds_to_the_end(daemon: Daemon, sent: bytes) -> float:
+    """Return how long the server keeps a client that sends this and then nothing."""
+    host, _, port = daemon.address().rpartition(":")
+    with sockets.create_connection((host, int(port)), timeout=WITHIN_S) as client:
+        client.sendall(sent)
+        client.recv(65536)
+        begun = monotonic()
+        while client.recv(65536):
+            pass
+        return monotonic() - begun
 
 
 def test_a_module_of_the_applications_may_be_called_as_a_library_is(start: Start, tmp_path: Path) -> None:
