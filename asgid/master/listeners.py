@@ -12,12 +12,13 @@ import pwd
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from asgid import descriptors
 from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
@@ -30,6 +31,9 @@ from asgid.master.handover import ListenerPart
 # limit.
 _TCP_INFO_BYTES, _QUEUE_OFFSET = 104, 24
 HOSTS = "/etc/hosts"
+_EVERY_HOST = {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+_LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_ATTEMPTS = 20  # to find a port that is free in both families
 _REASONS = {
     errno.EADDRINUSE: "the address is in use; `ss -lntxp` shows by whom",
     errno.EACCES: "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE",
@@ -58,7 +62,7 @@ class SocketFile:
         """
         fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            if not self._is(os.fstat(fd)):
+            if not self.is_at(os.fstat(fd)):
                 raise UnavailableError(f"unix:{self.path}: another file has taken the place of the socket's")
             same = f"/proc/self/fd/{fd}"  # fchmod(2) takes no O_PATH
             if listen.owner or listen.group:
@@ -70,10 +74,15 @@ class SocketFile:
     def remove(self) -> None:
         """Remove it while it is still the one; no other file can have its inode number while the socket is open."""
         with suppress(OSError):
-            if self._is(os.lstat(self.path)):
+            if self.is_at(os.lstat(self.path)):
                 os.unlink(self.path)
 
-    def _is(self, found: os.stat_result) -> bool:
+    def is_same(self, other: "SocketFile") -> bool:
+        """Whether another name, or the same, leads to this file."""
+        return (self.inode, self.device) == (other.inode, other.device)
+
+    def is_at(self, found: os.stat_result) -> bool:
+        """Whether it is this file that was found under some name."""
         is_same = found.st_ino == self.inode and self.device in (None, found.st_dev)
         return is_same and stat.S_ISSOCK(found.st_mode)
 
@@ -92,6 +101,14 @@ class Held:
     def bound(self) -> str:
         """Where it really listens: the port that the kernel chose stands here."""
         return _text(self.socket)
+
+    @property
+    def ends(self) -> tuple[str, int]:
+        """Host and port where it listens; "" and 0 for a unix socket."""
+        if self.socket.family not in (socket.AF_INET, socket.AF_INET6):
+            return "", 0
+        host, port = self.socket.getsockname()[:2]
+        return host, port
 
     def queue(self) -> tuple[int, int] | None:
         """Return how many completed connections wait, and how many may; None where the kernel does not tell."""
@@ -139,17 +156,20 @@ class Listeners:
             for held in self
         )
 
-    def open(self, wanted: Iterable[Listen], *, may_wait: bool = True) -> list[Held]:
+    def open(self, wanted: Iterable[Listen], *, kept: Collection[Address] = (), may_wait: bool = True) -> list[Held]:
         """Bind all of `wanted` or none, and return them; raises UnavailableError for the first that cannot be.
 
-        Without `may_wait` that is also a host that a name server would have to be asked for.
+        `kept` are the addresses of the same configuration that are bound already. A socket that is bound for none of
+        them, and is the one that is wanted under another name, is shared: `localhost:80` after `127.0.0.1:80`. Without
+        `may_wait` a host that a name server would have to be asked for cannot be bound, either.
         """
         opened: list[Held] = []
+        spare = [held for held in self if held.address not in kept]
         try:
             for listen in wanted:
                 if not may_wait:
                     _expect_known(parse(listen.bind))
-                for held in self._open(listen):
+                for held in self._open(listen, spare):
                     self._held.setdefault(held.address, []).append(held)
                     opened.append(held)
         except BaseException:
@@ -180,9 +200,10 @@ class Listeners:
         return problems
 
     def close(self, addresses: Iterable[Address]) -> None:
+        """Close the sockets of these addresses; a socket that is shared under another name listens on."""
         for address in addresses:
             for held in self._held.pop(address):
-                if held.file:
+                if held.file and not any(held.file.is_same(other.file) for other in self if other.file):
                     held.file.remove()
                 held.socket.close()
 
@@ -194,21 +215,38 @@ class Listeners:
             for held in self._held[parse(listen.bind)]
         )
 
-    def _open(self, listen: Listen) -> Iterator[Held]:
+    def _open(self, listen: Listen, spare: Sequence[Held]) -> Iterator[Held]:
         address = parse(listen.bind)
         try:
-            for sock, file in self._sockets(address, listen):
+            for sock, file in self._sockets(address, listen, spare):
                 _listen(sock, listen.backlog)
                 yield Held(listen.label, address, descriptors.own_socket(sock), listen.backlog, file)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE and isinstance(address, Tcp):
+                self._expect_not_ours(address, spare)
             raise unavailable(address, error) from error
 
-    def _sockets(self, address: Address, listen: Listen) -> Iterator[tuple[socket.socket, SocketFile | None]]:
+    def _expect_not_ours(self, address: Tcp, spare: Sequence[Held]) -> None:
+        """Raise UnavailableError if it is a socket of this master's that is in the way of a new one."""
+        wanted = {place.host for place in _places(address)}
+        for held in self:
+            host, port = held.ends
+            if port == address.port and (host in wanted or not _EVERY_HOST.isdisjoint({host, *wanted})):
+                asked = "" if held.bound == str(held.address) else f" (for {held.address})"
+                raise UnavailableError(
+                    f"cannot listen on {address}: asgid itself listens on {held.bound}{asked}, and both take the same "
+                    "connections; "
+                    + ("only a restart changes one into the other" if held in spare else "leave one of them out")
+                )
+
+    def _sockets(
+        self, address: Address, listen: Listen, spare: Sequence[Held]
+    ) -> Iterator[tuple[socket.socket, SocketFile | None]]:
         match address:
             case Tcp():
-                yield open_tcp(address), None
+                yield from ((sock, None) for sock in _open_tcp(address, spare))
             case Unix():
-                yield _open_unix(address, listen)
+                yield self._shared(address, spare) or _open_unix(address, listen)
             case Abstract():
                 yield _open_abstract(address), None
             case Descriptor():
@@ -216,6 +254,21 @@ class Listeners:
                 descriptors.note(address.fd)  # it stays open for the next reload
             case Systemd():
                 yield from ((_adopt(fd, address), None) for fd in self._passed(address))
+
+    def _shared(self, address: Unix, spare: Sequence[Held]) -> tuple[socket.socket, SocketFile] | None:
+        """Return the socket whose file has this name too, None if this master has none there."""
+        try:
+            found = os.stat(address.path)
+        except OSError:
+            return None
+        held = next((held for held in self if held.file and held.file.is_at(found)), None)
+        if held is None or held.file is None:
+            return None
+        if held not in spare:
+            raise UnavailableError(
+                f"cannot listen on {address}: {held.address} is the same file; leave one of them out"
+            )
+        return held.socket.dup(), replace(held.file, path=address.path)
 
     def _passed(self, address: Systemd) -> Sequence[int]:
         """Return the descriptors of this name: FileDescriptorName= is that of every ListenStream= of its unit."""
@@ -249,29 +302,87 @@ def _names_of_hosts() -> set[str]:
     return {name for line in lines for name in line.partition("#")[0].split()[1:]}
 
 
-def open_tcp(address: Tcp) -> socket.socket:
-    """Bind a TCP address: every interface (IPv4 and IPv6 where the machine has both) for an empty host.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One address that a host stands for."""
 
-    Raises OSError.
+    family: socket.AddressFamily
+    where: tuple[Any, ...]  #: as bind(2) takes it
+    is_dual: bool = False  #: takes IPv4 too
+
+    @property
+    def host(self) -> str:
+        return str(self.where[0])
+
+    def bind(self, port: int) -> socket.socket:
+        """Return a socket that is bound there. Raises OSError."""
+        sock = socket.socket(self.family, socket.SOCK_STREAM)
+        try:
+            # Without it a restart would wait a minute for the TIME_WAIT of the last run's connections (ip(7)).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not self.is_dual)
+            sock.bind((self.where[0], port, *self.where[2:]))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def is_bound_by(self, sock: socket.socket) -> bool:
+        """Whether a socket has this address and port, and takes the same families."""
+        if sock.family != self.family or sock.getsockname() != self.where:
+            return False
+        is_v6 = self.family == socket.AF_INET6
+        return not is_v6 or bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)) != self.is_dual
+
+
+def _places(address: Tcp) -> list[_Place]:
+    """Return every address that the host stands for: of `localhost` most often one of each family.
+
+    An empty host is every interface, IPv4 and IPv6 if the machine has both. Raises OSError.
     """
     if not address.host:
-        dual = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if dual else socket.AF_INET
-        return socket.create_server(("", address.port), family=family, dualstack_ipv6=dual)
-    family, _, _, _, where = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # Without it a restart would wait a minute for the TIME_WAIT of the last run's connections (ip(7)).
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(where)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+        if socket.has_dualstack_ipv6():
+            return [_Place(socket.AF_INET6, ("::", address.port, 0, 0), is_dual=True)]
+        return [_Place(socket.AF_INET, ("0.0.0.0", address.port))]  # noqa: S104 - that is asked for
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(_Place(family, where) for family, _, _, _, where in found))
+
+
+def open_tcp(address: Tcp) -> socket.socket:
+    """Bind the first address that the host stands for. Raises OSError."""
+    return _places(address)[0].bind(address.port)
+
+
+def _open_tcp(address: Tcp, spare: Sequence[Held]) -> list[socket.socket]:
+    """Return a socket for each address that the host stands for and this machine has; one of `spare` where it is that.
+
+    A file of hosts may give ::1 to a machine without IPv6. Raises OSError.
+    """
+    lacking: list[OSError] = []
+    for attempt in count():
+        with ExitStack() as undo:
+            opened: list[socket.socket] = []
+            try:
+                for place in _places(address):
+                    shared = next((held.socket for held in spare if place.is_bound_by(held.socket)), None)
+                    port = address.port or (opened[0].getsockname()[1] if opened else 0)  # the kernel chooses once
+                    try:
+                        opened.append(undo.enter_context(shared.dup() if shared else place.bind(port)))
+                    except OSError as error:
+                        if error.errno not in _LACKING:
+                            raise
+                        lacking.append(error)
+            except OSError as error:
+                # What the kernel chose for one family may be taken in the other.
+                if address.port or error.errno != errno.EADDRINUSE or attempt == _ATTEMPTS:
+                    raise
+                continue
+            if not opened:
+                raise lacking[0]
+            undo.pop_all()
+            return opened
+    raise AssertionError("the loop above ends by itself")
 
 
 def unavailable(address: Address, error: OSError) -> UnavailableError:

@@ -71,7 +71,9 @@ class Transitions:
     def _prepare(self) -> Plan:
         config = generations.with_passed(self._load(), self._listeners.inherited)
         # A resolver that does not answer holds who asks for up to 30 s, and the loop waits for nothing.
-        opened = self._listeners.open(generations.to_bind(config, self._listeners.addresses), may_wait=False)
+        wanted = generations.to_bind(config, self._listeners.addresses)
+        kept = {listen.address for listen in config.listen} & self._listeners.addresses
+        opened = self._listeners.open(wanted, kept=kept, may_wait=False)
         for held in opened:
             self._log.info("listening", listener=held.name, address=held.bound)
         if keys := generations.needs_restart(self.config, config):

@@ -29,6 +29,7 @@ FORWARDING = frozenset((*_X_FORWARDED, b"forwarded"))
 #: Clients of which a worker remembers what their addresses mean: to read one takes longer than all else here.
 _REMEMBERED = 1024
 _NODE_BYTES = 64  # none is longer that means something
+_MAPPED_BITS = 96  # before an address of IPv4 in one of IPv6 (RFC 4291 section 2.5.5.2)
 #: Proxies in a row that are believed; what stands left of them is in one piece, which is no address and ends the walk.
 _HOPS = 32
 #: Traefik says ws and wss of a WebSocket's handshake.
@@ -55,9 +56,9 @@ class Trust:
     def __init__(self, trusted: Iterable[str]) -> None:
         names = set(trusted)
         self._is_blind = EVERYBODY in names
-        networks = [ip_network(name) for name in names - {UNIX, EVERYBODY}]
+        networks = [_plain_network(ip_network(name)) for name in names - {UNIX, EVERYBODY}]
         # Most are single addresses, and are found without being read as one: that takes as long as all the rest.
-        self._names = {plain(network.network_address) for network in networks if network.num_addresses == 1}
+        self._names = {str(network.network_address) for network in networks if network.num_addresses == 1}
         self._names |= names & {UNIX}
         wide = [network for network in networks if network.num_addresses > 1]
         self._is_within = lru_cache(_REMEMBERED)(partial(_is_within, wide)) if wide else _is_nowhere
@@ -122,6 +123,14 @@ class Forwarding:
 def plain(address: IPv4Address | IPv6Address) -> str:
     """Return an address as text, one of IPv4 that is written as IPv6 as what it is."""
     return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
+
+
+def _plain_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """Return a network of IPv4 that is written as IPv6, ::ffff:10.0.0.0/104, as the one whose members a peer may be."""
+    first = network.network_address
+    if not (isinstance(first, IPv6Address) and first.ipv4_mapped and network.prefixlen >= _MAPPED_BITS):
+        return network
+    return IPv4Network((int(first.ipv4_mapped), network.prefixlen - _MAPPED_BITS))
 
 
 def _nothing(_headers: _Headers) -> _Said:

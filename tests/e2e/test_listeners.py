@@ -137,6 +137,25 @@ def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp
     assert max(kept.seconds + new.seconds) < 5
 
 
+def test_a_reload_to_another_name_of_the_same_socket_loses_nobody(start: Start) -> None:
+    """From 127.0.0.1:P to localhost:P and back; to 0.0.0.0:P only a restart leads, and the verdict says so."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    daemon = start(listen=[{"bind": f"127.0.0.1:{port}"}], workers={"count": 1})
+    with Load(f"127.0.0.1:{port}", connections=2, headers={"Connection": "close"}) as load:
+        for host in ("localhost", "127.0.0.1"):
+            daemon.configure(listen=[{"bind": f"{host}:{port}"}])
+
+            assert daemon.reload()["event"] == "reload committed"
+        daemon.configure(listen=[{"bind": f"0.0.0.0:{port}"}])
+        verdict = daemon.reload()
+
+    assert verdict["event"] == "reload rolled back"
+    assert f"asgid itself listens on 127.0.0.1:{port}" in verdict["reason"]
+    assert "only a restart" in verdict["reason"]
+    assert load.failures == []
+
+
 def test_a_removed_address_is_refused_while_an_old_worker_still_has_a_request(start: Start, tmp_path: Path) -> None:
     """Nobody who connects after the commit waits for a worker that has left it; who came before is answered."""
     gate = tmp_path / "gate"

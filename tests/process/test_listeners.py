@@ -123,7 +123,96 @@ def test_an_address_without_a_host_is_every_interface(door):
 
 def test_a_name_is_resolved(door):
     """`localhost` is whatever the machine says it is."""
-    assert accepts(door.one("localhost:0"))
+    assert all(accepts(held) for held in door.open(listens("localhost:0")))
+
+
+def name_means(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Have every name stand for these addresses, each twice, as getaddrinfo(3) may return them."""
+
+    def answers(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        found = [host] if host[0].isdigit() or ":" in host else hosts
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 0, "", (each, port, 0, 0))
+            if ":" in each
+            else (socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port))
+            for each in found
+            for _ in range(2)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answers)
+
+
+def test_a_name_of_several_addresses_is_all_of_them(door, monkeypatch):
+    """Debian and Docker write ::1 first: a client of 127.0.0.1 would find no server. The port is the same."""
+    if not _has_ipv6():
+        pytest.skip("this machine has no ::1")
+    name_means(monkeypatch, "::1", "127.0.0.1")
+    held = door.open(listens("localhost:0"))
+    (port,) = {each.socket.getsockname()[1] for each in held}
+
+    assert [each.bound for each in held] == [f"[::1]:{port}", f"127.0.0.1:{port}"]
+    assert {each.name for each in held} == {"localhost:0"}
+    assert all(map(accepts, held))
+    assert len(door.of(listens("localhost:0"))) == 2
+
+
+def test_an_address_that_this_machine_has_not_is_left_out(door, monkeypatch):
+    """A file of hosts names ::1 where there is no IPv6, and a name server all machines of a name."""
+    name_means(monkeypatch, "198.51.100.1", "127.0.0.1")
+    (held,) = door.open(listens("localhost:0"))
+
+    assert held.bound.startswith("127.0.0.1:")
+
+    name_means(monkeypatch, "198.51.100.1", "203.0.113.2")
+    with pytest.raises(UnavailableError, match="cannot listen on shop:0: this machine has no such address"):
+        door.open(listens("shop:0"))
+
+
+def test_a_socket_is_shared_by_its_old_and_its_new_name(door, monkeypatch):
+    """A reload from 127.0.0.1:P to localhost:P: no connection in the queue is lost, whichever of them is closed."""
+    name_means(monkeypatch, "127.0.0.1")
+    first = door.one("127.0.0.1:0")
+    port = first.socket.getsockname()[1]
+    (second,) = door.open(listens(f"localhost:{port}"))
+    with socket.create_connection(("127.0.0.1", port), 5):
+        door.close([first.address])
+
+        assert second.bound == f"127.0.0.1:{port}"
+        assert second.name == f"localhost:{port}"
+        with second.socket.accept()[0] as accepted:
+            assert accepted
+    assert accepts(second)
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1")])
+def test_a_socket_of_asgids_own_in_the_way_is_named(door, held, wanted):
+    """`ss` would show the operator the very process that was asked; the kernel has no way from one to the other."""
+    first = door.one(f"{held}:0")
+    port = first.socket.getsockname()[1]
+    with pytest.raises(UnavailableError) as info:
+        door.open(listens(f"{wanted}:{port}"))
+
+    message = str(info.value)
+    assert message.startswith(f"cannot listen on {wanted}:{port}: asgid itself listens on {first.bound} (for {held}:0)")
+    assert message.endswith("only a restart changes one into the other")
+
+
+def test_one_address_under_two_names_of_one_configuration_is_refused(door, monkeypatch):
+    """Two settings would hold for one connection."""
+    name_means(monkeypatch, "127.0.0.1")
+    first = door.one("127.0.0.1:0")
+    bind = f"localhost:{first.socket.getsockname()[1]}"
+
+    with pytest.raises(UnavailableError, match=f"asgid itself listens on {first.bound}.*; leave one of them out"):
+        door.open(listens(bind), kept=[first.address])
+
+
+def test_another_programs_port_is_not_taken_for_asgids_own(door):
+    """The same port on another address of this machine."""
+    first = door.one("127.0.0.1:0")
+    port = first.socket.getsockname()[1]
+    with socket.create_server(("127.0.0.2", port)), pytest.raises(UnavailableError, match="`ss -lntxp`"):
+        door.one(f"127.0.0.2:{port}")
 
 
 def test_a_taken_port_is_named_with_the_way_to_find_who_has_it(door):
@@ -315,6 +404,26 @@ def test_a_file_that_somebody_else_has_put_there_since_stays(door, tmp_path: Pat
 
 
 # Names, descriptors, systemd
+
+
+def test_a_socket_file_is_shared_by_its_old_and_its_new_name(door, tmp_path: Path):
+    """A reload that writes the path otherwise; the file goes with the last of them."""
+    first = door.one(f"unix:{tmp_path}/a.sock", mode="0600")
+    (second,) = door.open(listens(f"unix:{tmp_path}/../{tmp_path.name}/a.sock"))
+    door.close([first.address])
+
+    assert (tmp_path / "a.sock").is_socket()
+    assert accepts(second)
+
+    door.close([second.address])
+
+    assert not (tmp_path / "a.sock").exists()
+
+
+def test_one_socket_file_under_two_names_of_one_configuration_is_refused(door, tmp_path: Path):
+    """It is not another server that answers there."""
+    with pytest.raises(UnavailableError, match=f"unix:{tmp_path}/a.sock is the same file; leave one of them out"):
+        door.open(listens(f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/../{tmp_path.name}/a.sock"))
 
 
 def test_an_abstract_name_needs_no_file(door):
