@@ -27,7 +27,7 @@ from asgid.board import (
     observe,
 )
 from asgid.errors import AppError, ClientDisconnectedError, ClientError
-from asgid.worker import extensions, failure
+from asgid.worker import extensions, failure, forked
 from asgid.worker.response import COMPLETE, HELD, WAITING, Message, Response, State
 from asgid.worker.scope import Scope
 from asgid.worker.service import HIGH_WATER
@@ -429,6 +429,7 @@ class Exchange:
             else:
                 self._leave()
         except BaseException as error:  # the border: nothing an application does ends a worker
+            forked.end_if_child(error)
             if failure.is_from_outside(error):
                 self._fail_for_cancelled()
                 raise

@@ -38,6 +38,10 @@ class Farewell(asyncio.Protocol):
             self._writer.close()
         self._await_end()
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._writer.transport
+
     # asyncio's side
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost

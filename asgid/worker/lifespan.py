@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from asgid.errors import AppError, BootError
 from asgid.log import Log
-from asgid.worker import failure
+from asgid.worker import failure, forked
 from asgid.worker.service import Application, Event
 
 #: The version of the lifespan specification, which is counted by itself.
@@ -98,6 +98,7 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as error:  # the border to the application
+            forked.end_if_child(error)
             is_from_outside = failure.is_from_outside(error)
             if self._phase is _Phase.STARTED and not self._stop.is_set() and (self._on_loss or not is_from_outside):
                 self._lose(error)

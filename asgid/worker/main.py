@@ -21,12 +21,13 @@ from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import failure, privileges, waiting
+from asgid.worker import failure, forked, privileges, waiting
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
 from asgid.worker.connection import Connection
 from asgid.worker.drain import Drain
+from asgid.worker.forked import Forks
 from asgid.worker.lifeline import Lifeline
 from asgid.worker.lifespan import Lifespan
 from asgid.worker.listen import Doors
@@ -65,10 +66,12 @@ def main(assignment: Assignment) -> int:
             worker.boot(runner.get_loop())
             runner.run(worker.live())
     except BootError as error:
+        forked.end_if_child(error)
         cause = error.__cause__
         story = failure.story_of(cause, failure.Home.of(assignment.config.app.target)) if cause else ""
         return _tell(assignment, lifeline, str(error), story or error.story, ExitCode.NO_WORKER)
     except BaseException as error:  # noqa: BLE001 - the border of the process
+        forked.end_if_child(error)
         patched = next(
             (f"; {name} has patched what asgid uses: serve without it" for name in _PATCHERS if name in sys.modules), ""
         )
@@ -102,6 +105,7 @@ class Worker:
         self._access: AccessLog | None
         self._converse: Callable[[Exchange, Iterable[Field]], None]
         self._stack_of: Callable[[asyncio.Task[None]], str]
+        self._forks: Forks
         self._loaded: Loaded
         self._doors: Doors | None = None
 
@@ -116,12 +120,13 @@ class Worker:
         from asgid.worker.conversation import converse  # noqa: PLC0415
         from asgid.worker.wsgi import stack_of  # noqa: PLC0415
 
-        self._converse, self._stack_of = converse, stack_of
+        self._converse, self._stack_of, self._forks = converse, stack_of, Forks(loop)
         timeouts = self._config.timeouts
         self._entitle("booting")
         self._access = self._open_access(loop)  # before the user changes: a directory of root's may be closed to him
         privileges.drop(self._config.process)
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
+        self._forks.watch()
         loop.set_exception_handler(self._on_loop_error)
         asyncio.set_event_loop(loop)
         self._loaded = self._load()
@@ -159,6 +164,8 @@ class Worker:
         )
         service = self._service(loaded, lifespan, access, doors)
         service.converse = None if loaded.is_http_only else self._converse
+        self._forks.transports = service.transports
+        self._forks.on_child = service.forget_board
         drain = Drain(service, doors)
         pulse = Pulse(service)
         pulse.start()

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from asgid.board import ACCEPTED, ACCEPTING, CONNECTIONS, LIMIT_REACHED, QUEUED, Row
+from asgid.board import ACCEPTED, ACCEPTING, CONNECTIONS, LIMIT_REACHED, QUEUED, Row, counting
 from asgid.config import Config
 from asgid.log import Log
 from asgid.worker.access import AccessLog
@@ -116,6 +116,14 @@ class Service:
         self.row[CONNECTIONS] += 1
         if self.admission.entered(self.fewest()):
             self.row[LIMIT_REACHED] += 1
+
+    def transports(self) -> list[asyncio.BaseTransport | None]:
+        """Return those of all clients."""
+        return [getattr(each, "transport", None) for each in self.connections]
+
+    def forget_board(self) -> None:
+        """Count on cells of one's own from now on: a child of the worker calls it."""
+        self.row = counting(memoryview(bytearray(len(self.row) * 8)).cast("Q"))
 
     def pause_reading(self, connection: "Connection | WebSocket") -> None:
         """Read no more of its client. Nobody tells us of one that leaves meanwhile: the pulse looks for those."""
