@@ -85,7 +85,8 @@ def _run(arguments: Namespace) -> ExitCode:
     from asgid.source import make_validators
 
     make_validators()  # a program that takes another's place reads settings before it reads the file
-    return asgid.master.main.run(_source(arguments, _faults_of_a_start).load, asgid.worker.main.main, _program())
+    source = _source(arguments, _faults_of_a_start)
+    return asgid.master.main.run(source.load, source.reload, asgid.worker.main.main, _program())
 
 
 def _program() -> Program:

@@ -24,13 +24,18 @@ from asgid.user import User
 _LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 _PRIORITIES = {"debug": "<7>", "info": "<6>", "warning": "<4>", "error": "<3>"}  # sd-daemon(3)
 _COLOURS = {"warning": "\33[33mwarning\33[0m", "error": "\33[31merror\33[0m"}
-_STREAMS = {"stdout": 1, "stderr": 2}
+#: Under the other names a stream that is a socket could not be opened (ENXIO), such as that of systemd's journal.
+_STREAMS = {
+    name: fd
+    for fd, word in ((1, "stdout"), (2, "stderr"))
+    for name in (word, f"/dev/{word}", f"/dev/fd/{fd}", f"/proc/self/fd/{fd}")
+}
 _LOOK_S = 1.0  # how often a path is looked at for rotation
 _BARE = re.compile(r'[^\s"=\\]+')
 
 
 class Output:
-    """Where lines go: "stderr", "stdout" or a path, which is followed across rotation.
+    """Where lines go: "stderr", "stdout", another name of theirs, or a path, which is followed across rotation.
 
     `lost` counts the lines that could not go out. `user` is the user of the workers: a root that opens files opens with
     the rights of that user what the user can change. Raises OSError if the path cannot be opened. One process writes

@@ -3,6 +3,9 @@
 This file does not know what a reload is, nor what is wrong with settings on this machine: who asks brings that along.
 """
 
+import errno
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +33,17 @@ class Source:
     faults: Faults
 
     def load(self) -> Config:
-        """Return the settings as they are now; raises ConfigError."""
+        """Return the settings as they are now, for a start, which may wait for them; raises ConfigError."""
+        return self._parse(_read)
+
+    def reload(self) -> Config:
+        """Return the settings as they are now, for a master that serves, and waits for nothing; raises ConfigError."""
+        return self._parse(_read_file)
+
+    def _parse(self, read: Callable[[Path], bytes]) -> Config:
         make_validators()
         return config.parse(
-            self._text(),
+            self._text(read),
             self.name,
             overrides=self.overrides,
             binds=self.binds,
@@ -42,11 +52,11 @@ class Source:
             faults=self.faults,
         )
 
-    def _text(self) -> str | None:
+    def _text(self, read: Callable[[Path], bytes]) -> str | None:
         if self.path is None:
             return None
         try:
-            data = self.path.read_bytes()
+            data = read(self.path)
         except OSError as error:
             raise ConfigError(Problem(self.name, "", f"cannot be read: {error.strerror}")) from None
         try:
@@ -54,6 +64,18 @@ class Source:
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise ConfigError(Problem(f"{self.name}:{line}", "", "this is not UTF-8, which TOML is")) from None
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _read_file(path: Path) -> bytes:
+    """Return what is in a file. Raises OSError also for a FIFO or a device: its end comes when others let it come."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file, and a reload waits for nothing")
+        return file.read()
 
 
 def make_validators() -> None:

@@ -41,7 +41,17 @@ def user_of(settings: Process) -> User | None:
     """Return the user of the settings, None where they name neither user nor group. Raises LookupError."""
     if not (settings.user or settings.group):
         return None
-    found = pwd.getpwnam(settings.user) if settings.user else pwd.getpwuid(os.getuid())
+    try:
+        found = pwd.getpwnam(settings.user) if settings.user else pwd.getpwuid(os.getuid())
+    except KeyError:
+        if settings.user:
+            raise
+        return _nameless(os.getuid(), grp.getgrnam(settings.group).gr_gid)
     gid = grp.getgrnam(settings.group).gr_gid if settings.group else found.pw_gid
     groups = os.getgrouplist(found.pw_name, gid)
     return User(found.pw_name, found.pw_dir, found.pw_uid, gid, tuple(groups))
+
+
+def _nameless(uid: int, gid: int) -> User:
+    """Return a user that has a number only, as in a container that was started with `--user 12345`."""
+    return User(str(uid), os.environ.get("HOME", "/"), uid, gid, tuple({gid, *os.getgroups()}))

@@ -79,7 +79,7 @@ class Loop:
             if held.endpoint
             else None
         )
-        self._supervisor = Supervisor.resume(predecessor.standing) if predecessor else Supervisor()
+        self._supervisor = Supervisor.resume(predecessor.standing, time.monotonic()) if predecessor else Supervisor()
         self._crew = Crew(
             worker=worker,
             log=held.log,

@@ -25,18 +25,18 @@ from asgid.master.spawn import SIGNALS
 from asgid.master.upgrade import Program
 
 
-def run(load: Callable[[], Config], worker: WorkerMain, program: Program) -> ExitCode:
+def run(load: Callable[[], Config], reload: Callable[[], Config], worker: WorkerMain, program: Program) -> ExitCode:
     """Serve until a signal ends it; return how it ended.
 
-    `load` reads the configuration, now and at each HUP; `program` is how to run the same again. Raises ConfigError and
-    UnavailableError, before any worker exists. Where this program has taken another's place, its workers do.
+    `load` reads the configuration now, `reload` at each HUP; `program` is how to run the same again. Raises ConfigError
+    and UnavailableError, before any worker exists. Where this program has taken another's place, its workers do.
     """
     descriptors.open_standard_streams()
     faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: its stack shows the place
     predecessor = upgrade.take(os.environ)
     held = holdings.taken_over(predecessor, os.environ) if predecessor else holdings.found(load(), os.environ)
     try:
-        loop = Loop(held, load=load, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
+        loop = Loop(held, load=reload, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
         if predecessor is None:
             _warn_at_start(held.config, held.log, [each.bound for each in held.listeners])
             setproctitle(f"asgid: master [{held.config.process.name}] starting")

@@ -41,6 +41,10 @@ from asgid.master.succession import Succession
 GARBLED = "something else than its messages came on its lifeline"
 
 
+#: So long Python takes to start at most, where one program becomes the other.
+EXEC_S = 1.0
+
+
 class Supervisor:
     """The decisions of the master. `workers` holds every process that was not reaped yet, by slot."""
 
@@ -57,11 +61,16 @@ class Supervisor:
         self.succession = Succession()
 
     @classmethod
-    def resume(cls, standing: Standing) -> Self:
-        """Return the supervisor of a program that has taken another's place; the same workers live."""
+    def resume(cls, standing: Standing, now: float) -> Self:
+        """Return the supervisor of a program that has taken another's place; the same workers live.
+
+        No worker is judged by the time in which one program became the other.
+        """
         supervisor = cls()
+        supervisor.judged = now
         supervisor.rollout, supervisor.backoff = Rollout(standing.committed), standing.backoff
         supervisor.workers = {worker.slot: worker for worker in standing.workers}
+        supervisor.stood_still(now, EXEC_S)
         supervisor.owed = list(standing.owed)
         supervisor.starts.update(standing.starts)
         supervisor.exits.update(standing.exits)

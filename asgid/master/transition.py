@@ -17,6 +17,7 @@ from asgid.log import Log
 from asgid.master import generations, steps
 from asgid.master.generations import Generation
 from asgid.master.holdings import Holdings
+from asgid.master.libraries import Libraries
 from asgid.master.lifecycle import Plan
 from asgid.master.snapshot import ReloadView
 from asgid.master.supervisor import Supervisor
@@ -34,6 +35,7 @@ class Transitions:
         self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
         self._supervisor, self._view, self._load, self._cpus = supervisor, view, load, cpus
         self._generations: dict[int, Generation] = {}
+        self._libraries = Libraries()
 
     def of(self, number: int) -> Generation:
         return self._generations[number]
@@ -76,6 +78,10 @@ class Transitions:
         opened = self._listeners.open(wanted, kept=kept, may_wait=False)
         for held in opened:
             self._log.info("listening", listener=held.name, address=held.bound)
+        if libraries := self._libraries.replaced():
+            self._log.warning(
+                "libraries replaced on disk: only USR2 loads the new ones", libraries=", ".join(libraries)
+            )
         if keys := generations.needs_restart(self.config, config):
             self._log.warning("only a restart changes these settings", keys=", ".join(keys))
         return self._next(generations.without_restart(self.config, config))

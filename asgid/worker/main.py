@@ -51,6 +51,7 @@ def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
     from asgid.worker.app import load  # noqa: PLC0415 - see Worker.boot
 
+    entitle(assignment, "booting")  # first of all: until here the process bears the title of the master
     keep_memory()
     lifeline = Lifeline(assignment.lifeline_fd)
     settings = assignment.config.log
@@ -122,7 +123,6 @@ class Worker:
 
         self._converse, self._stack_of, self._forks = converse, stack_of, Forks(loop)
         timeouts = self._config.timeouts
-        self._entitle("booting")
         self._access = self._open_access(loop)  # before the user changes: a directory of root's may be closed to him
         privileges.drop(self._config.process)
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
@@ -171,13 +171,13 @@ class Worker:
         pulse.start()
         await doors.open()
         self._listen_to_master(service, drain)
-        self._entitle("ready")
+        entitle(self._assignment, "ready")
         self._lifeline.send(wire.Ready(loaded.interface))
         if self._leave.is_set():  # TERM came since the startup
             self._lifeline.send(wire.Leaving())
         lifespan.watch(self._report)
         await self._leave.wait()
-        self._entitle("draining")
+        entitle(self._assignment, "draining")
         await drain.run()
         await lifespan.shutdown(max(drain.deadline - monotonic(), timeouts.kill / 4))
         pulse.stop()
@@ -307,9 +307,10 @@ class Worker:
         stack = failure.stack_of(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
 
-    def _entitle(self, state: str) -> None:
-        slot, name, generation = self._assignment.slot, self._config.process.name, self._assignment.generation
-        setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
+
+def entitle(assignment: Assignment, state: str) -> None:
+    slot, name, generation = assignment.slot, assignment.config.process.name, assignment.generation
+    setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -120,6 +120,28 @@ def test_a_failed_reload_shows_once_what_led_to_it(start: Start, tmp_path: Path)
     assert "/no/such/database" not in daemon.probe("/status")[2]
 
 
+def test_a_reload_names_the_libraries_that_only_usr2_loads(start: Start, tmp_path: Path, monkeypatch) -> None:
+    """They were replaced on disk after the master had imported them, as by `pip install -U`."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import an_agent\n")
+    (site / "an_agent.py").write_text("VERSION = 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    daemon = start("pid:application", workers={"count": 1})
+    event = "libraries replaced on disk: only USR2 loads the new ones"
+    assert daemon.reload()["event"] == "reload committed"
+    assert daemon.log_events(event) == []
+
+    (site / "an_agent.py").write_text("VERSION = 'two'\n")
+    assert daemon.reload()["event"] == "reload committed"
+    assert [line["libraries"] for line in daemon.log_events(event)] == ["an_agent"]
+
+    daemon.signal("USR2")
+    eventually(lambda: len(daemon.log_events("reload committed")) == 3)
+    assert len(daemon.log_events(event)) == 1
+    assert daemon.log_events("stood still") == []
+
+
 def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
     """After the commit nobody listens on an address that the file no longer names."""
     daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}])

@@ -21,7 +21,7 @@ from setproctitle import setproctitle
 from asgid import wire
 from asgid.assignment import Assignment, WorkerMain
 from asgid.board import HEARTBEAT_NS
-from asgid.config import parse
+from asgid.config import Config, parse
 from asgid.errors import ExitCode, UnavailableError
 from asgid.master.main import run
 from asgid.master.spawn import SIGNALS
@@ -222,10 +222,14 @@ def main(name: str, file: str) -> int:
     if VARIABLE not in os.environ:  # else the test has read it, and listens no more
         print("blocked", flush=True)
     path = Path(file).absolute()
+
+    def load() -> Config:
+        return parse(path.read_text(), path.name)
+
     again = (os.environ.get("NEXT_PROGRAM", sys.executable), __file__, name, file)
     program = Program(again, (sys.executable, "-c", os.environ.get("TRIAL", PROVES_ITSELF)))
     try:
-        return int(run(lambda: parse(path.read_text(), path.name), WORKERS[name], program))
+        return int(run(load, load, WORKERS[name], program))
     except UnavailableError as error:
         print(error, file=sys.stderr)
         return int(ExitCode.UNAVAILABLE)

@@ -549,6 +549,7 @@ def test_the_same_workers_live_under_the_next_program(build: Build):
 
     assert (exited["reason"], exited["signal"]) == ("reload", "SIGKILL")
     assert house.logged("reload committed")["generation"] == 2
+    assert house.log_events("stood still") == []
     assert old not in house.pids()
 
 

@@ -257,3 +257,12 @@ def test_where_it_cannot_be_written_the_setting_and_the_path_are_named(tmp_path:
         PidFile(str(tmp_path / name))
 
     assert str(caught.value) == f"process.pid_file: cannot write {os.path.abspath(tmp_path / name)}: {reason}"
+
+
+def test_a_disk_that_is_full_leaves_no_empty_file(path: Path):
+    """It would name no process, and scripts would read nothing in it. Here the limit of file sizes is the full disk."""
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); " + HOLDER
+    done = subprocess.run([sys.executable, "-c", limited, str(path)], capture_output=True, text=True, check=False)
+
+    assert "cannot write" in done.stderr
+    assert not path.exists()

@@ -25,7 +25,7 @@ from asgid.master.steps import (
     Superseded,
     TrySuccessor,
 )
-from asgid.master.supervisor import Supervisor
+from asgid.master.supervisor import EXEC_S, Supervisor
 
 settings.register_profile("supervisor", max_examples=300, stateful_step_count=60, deadline=None)
 settings.load_profile("supervisor")
@@ -226,8 +226,9 @@ class World(RuleBasedStateMachine):
             self.tell(self.supervisor.tried("it cannot be executed", self.now))
             return
         left = Handover("", self.newest, self.supervisor.standing(), (), (), Notes(0.0, 0.0, 0.0), 3, None, None, {})
-        before, self.supervisor = self.supervisor, Supervisor.resume(decode(encode(left)).standing)
+        before, self.supervisor = self.supervisor, Supervisor.resume(decode(encode(left)).standing, self.now)
         self.is_to_give_way = False
+        before.stood_still(self.now, EXEC_S)
         assert self.supervisor.workers == before.workers
         assert (self.supervisor.starts, self.supervisor.exits) == (before.starts, before.exits)
         self.tell(self.plan(wanted))

@@ -1,6 +1,7 @@
 """Where settings come from: a file that is read anew each time, or the command line alone."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,33 @@ def test_what_the_operator_says_of_pydantics_plugins_is_left_as_it_was(file, mon
     source(file).load()
 
     assert os.environ.get("PYDANTIC_DISABLE_PLUGINS") == said
+
+
+def test_a_reload_waits_for_no_file(tmp_path: Path) -> None:
+    """Nobody writes to a FIFO, and the master that reads it would answer nothing any more: it is refused at once."""
+    fifo = tmp_path / "asgid.toml"
+    os.mkfifo(fifo)
+    it = source(fifo)
+
+    with pytest.raises(ConfigError, match="not a regular file"):
+        it.reload()
+
+    writer = threading.Thread(target=fifo.write_text, args=('[app]\ntarget = "shop:application"\n',))
+    writer.start()
+    started = it.load()
+    writer.join()
+
+    assert started.app.target == "shop:application"
+
+
+def test_a_reload_reads_the_file_anew(file: Path) -> None:
+    """As a start does; what cannot be read is refused."""
+    it = source(file)
+    file.write_text('[app]\ntarget = "shop.two:application"\n')
+
+    assert it.reload().app.target == "shop.two:application"
+
+    file.unlink()
+
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        it.reload()

@@ -65,6 +65,20 @@ def earlier(time: float) -> float:
     return nextafter(time, -inf)
 
 
+# A program in another one's place
+
+
+def test_no_worker_is_judged_by_the_time_in_which_programs_change():
+    """Nothing is due at once, whatever passed meanwhile or long ago: the new program logs no `stood still`."""
+    supervisor = serving(plan(1, blocked=2.0))
+    supervisor.tick(20.0, {0: 20.0, 1: 20.0})
+    supervisor.recycle(0, 20.0)
+    successor = Supervisor.resume(supervisor.standing(), 90.0)
+
+    assert successor.next_deadline() > 90.0
+    assert successor.tick(90.1, {0: 20.0, 1: 20.0}) == []
+
+
 # TERM to a worker, from an operator
 
 
