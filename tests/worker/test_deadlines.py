@@ -1,6 +1,7 @@
 """Every phase of a connection has one deadline; what has passed it is ended, answered where that helps, and counted."""
 
 import asyncio
+from contextlib import suppress
 from unittest.mock import patch
 
 import h11
@@ -8,6 +9,7 @@ import pytest
 
 from asgid.board import HEARTBEAT_NS
 from asgid.worker.admission import Places
+from asgid.worker.farewell import LONGEST_LINGER_S
 from tests.worker.harness import (
     Client,
     Worker,
@@ -390,6 +392,29 @@ async def test_who_may_not_know_of_the_close_is_heard_out_for_a_moment(why):
         worker.pass_time(3)
 
         await until(lambda: not worker.service.connections)
+
+
+@pytest.mark.parametrize("is_draining", [False, True])
+@on_a_loop
+async def test_an_upload_that_was_answered_at_once_is_heard_as_long_as_it_moves(is_draining):
+    """Its client writes all before it reads; a reset would take the answer away. It does not hold up a drain."""
+    async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Content-Length: 1000000"))
+        await until(lambda: client.server.is_deaf)
+        worker.service.is_draining = is_draining
+        seconds = 0.0
+        while worker.service.connections and seconds < 100:
+            with suppress(ConnectionError):
+                client.push(b"x" * 1000)
+            await turns()
+            worker.pass_time(1.9)
+            await turns()
+            seconds += 1.9
+
+        assert (seconds < 4) if is_draining else (LONGEST_LINGER_S - 4 < seconds < LONGEST_LINGER_S + 4)
+        if is_draining:
+            assert 200 == (await client.answer()).status
 
 
 @on_a_loop
