@@ -1,9 +1,10 @@
 """Leaving without losing anything: the order in which a worker lets go.
 
-(1) Take what the kernel had completed, and let go of the sockets. (2) Close the WebSockets with 1012. (3) Answer what
-comes on idle connections for a moment, with `Connection: close`; then close them. (4) Wait for the requests in hand,
-and for work that applications do after their response. (5) At the end of the grace tell the applications, then cancel
-them. Nothing here decides when to leave.
+(1) Accept what the kernel had completed, and let go of the sockets. (2) Answer what comes on idle connections for a
+moment, with `Connection: close`; then close them. (3) Close the WebSockets with 1012: not before, for a browser would
+ask this worker, on its idle connections, for what its new WebSocket needs. (4) Wait for the requests in hand, and for
+work that applications do after their response. (5) At the end of the grace tell the applications, then cancel them.
+Nothing here decides when to leave.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ class Drain:
         self._service, self._doors = service, doors
         self._emptied = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None  # closes the WebSockets
         self.deadline = 0.0  #: when the grace ends, time.monotonic()
 
     def tell(self, order: wire.Drain) -> None:
@@ -39,23 +41,26 @@ class Drain:
         self.deadline = self.deadline or monotonic() + order.grace_s
         if self._linger:
             self._linger.cancel()
-        self._linger = self._service.loop.call_later(order.linger_s, self._close_idle)
+        loop, turns = self._service.loop, self._service.turns
+        # After a stall of the loop a request on an idle connection may have arrived within the linger.
+        self._linger = loop.call_later(order.linger_s, turns.after_reading, self._close_idle)
 
     async def run(self) -> None:
         """Return when nothing is left in hand."""
         service = self._service
         service.is_draining = service.admission.is_closed = True
         self._doors.close()
-        await self._doors.leave()
-        closing = service.loop.create_task(self._close_websockets())
-        service.on_left = self._on_left  # not before: who goes while the queue is emptied is not the last
-        self._on_left()
         try:
             async with asyncio.timeout(self.deadline - monotonic()):
+                await self._doors.leave()
+                service.on_left = self._on_left  # not before: who goes while the queue is emptied is not the last
+                self._on_left()
                 await self._emptied.wait()
         except TimeoutError:
+            service.on_left = self._on_left
             await self._cancel()
-        closing.cancel()
+        if self._closing:
+            self._closing.cancel()
 
     async def _close_websockets(self) -> None:
         for number, websocket in enumerate(list(self._service.websockets), 1):
@@ -63,13 +68,22 @@ class Drain:
             if number % _CLOSED_AT_ONCE == 0:
                 await asyncio.sleep(_PAUSE_S)
 
+    def _begin_to_close_websockets(self) -> None:
+        if self._closing is None:
+            self._closing = self._service.loop.create_task(self._close_websockets())
+
     def _on_left(self) -> None:
-        if not self._service.connections and not self._service.running:
-            self._emptied.set()
+        service = self._service
+        if not service.connections:
+            if not service.running:
+                self._emptied.set()
+        elif len(service.connections) == len(service.websockets):  # there is nothing to move before them
+            self._begin_to_close_websockets()
 
     def _close_idle(self) -> None:
         for connection in list(self._service.connections):
             connection.close_if_idle()
+        self._begin_to_close_websockets()
         running, left_s = self._service.running, round(self.deadline - monotonic(), 1)
         if running and left_s > 0:
             requests = ", ".join(f"{exchange.method} {exchange.path}" for exchange in islice(running, _NAMED))

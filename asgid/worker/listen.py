@@ -9,7 +9,9 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
+from struct import Struct
 
 from asgid import descriptors
 from asgid.assignment import Listener
@@ -19,6 +21,11 @@ from asgid.log import Log
 STEP_BACK_S = 0.005
 #: How long a worker without a free descriptor accepts nobody; asyncio's own loop waits as long.
 PAUSE_S = 1.0
+#: Of a queue that is left: few enough for the descriptors that there are.
+_TAKEN_AT_ONCE = 64
+#: Of a listening socket tcpi_unacked counts the connections that wait to be accepted (Linux, net/ipv4/tcp.c). Eight
+#: single bytes, tcpi_rto, tcpi_ato, tcpi_snd_mss and tcpi_rcv_mss stand before it.
+_UNACKED = Struct("=8x16xI")
 #: A pause that follows the last one sooner has the same reason, which was said.
 _QUIET_S = 10.0
 
@@ -135,23 +142,62 @@ class Doors:
             self._watch()
 
     async def leave(self) -> None:
-        """Take what the kernel had completed when the doors were closed, and let go of the listening sockets for good.
+        """Accept what stands in the queues now, and let go of the listening sockets for good, also when cancelled.
 
-        Who stands in the queue knows that it is connected. When the last holder has let go the kernel refuses whoever
-        comes: better than a queue that nobody will ever look at again.
+        A client in a queue takes itself for connected. When the last holder lets go, the kernel refuses each new one:
+        better than a queue that nothing will ever look at again. No more are accepted than stood there at first:
+        clients may connect faster than they are served, and a drain would never end.
         """
-        for listener in self._listeners:
-            with socket.socket(fileno=listener.fd) as queue:
-                while True:
-                    try:
-                        sock, _ = queue.accept()
-                    except OSError:  # empty
+        with ExitStack() as stack:
+            queues = [(each, stack.enter_context(socket.socket(fileno=each.fd))) for each in self._listeners]
+            for listener, queue, length in [(each, queue, _length(queue, each.backlog)) for each, queue in queues]:
+                for taken in range(0, length, _TAKEN_AT_ONCE):
+                    socks = _accepted(queue, min(_TAKEN_AT_ONCE, length - taken))
+                    if not socks:
                         break
-                    sock.setblocking(False)
-                    await self._loop.connect_accepted_socket(partial(self._connection, listener), sock)
+                    await self._serve(listener, socks)
         # Whom the loop had accepted itself, its server tells us of a turn later: uvloop one, asyncio's own up to two.
         for _ in range(2):
             await asyncio.sleep(0)
+
+    async def _serve(self, listener: Listener, socks: list[socket.socket]) -> None:
+        """Make connections of accepted sockets, all at once: one takes two or three turns of the loop."""
+        untaken = set(socks)
+
+        async def serve(sock: socket.socket) -> None:
+            untaken.remove(sock)
+            await self._loop.connect_accepted_socket(partial(self._connection, listener), sock)
+
+        try:
+            await asyncio.gather(*map(serve, socks))
+        finally:
+            for sock in untaken:
+                sock.close()
+
+
+def _length(queue: socket.socket, backlog: int) -> int:
+    """Return how many connections wait to be accepted; where the kernel does not count them, how many it may hold."""
+    try:
+        info = queue.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED.size)
+    except OSError:  # a Unix socket
+        return backlog + 1  # it holds one more than its backlog
+    length: int = _UNACKED.unpack(info)[0]
+    return length
+
+
+def _accepted(queue: socket.socket, most: int) -> list[socket.socket]:
+    """Return up to `most` connections; fewer where there are no more."""
+    socks: list[socket.socket] = []
+    for _ in range(most):
+        try:
+            sock, _ = queue.accept()
+        except ConnectionAbortedError:  # its client has left already
+            continue
+        except OSError:  # empty; a sibling may have taken some
+            break
+        sock.setblocking(False)
+        socks.append(sock)
+    return socks
 
 
 def _close(servers: Iterable[asyncio.Server]) -> None:

@@ -1,12 +1,27 @@
 """A worker leaves: the order in which it lets go, so that whoever has come in is answered."""
 
 import asyncio
+import time
 from unittest.mock import patch
+
+import pytest
 
 from asgid import wire
 from asgid.worker.drain import Drain
 from asgid.worker.listen import Doors
-from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, until
+from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, turns, until
+from tests.worker.peer import connect
+
+
+async def echo(scope, receive, send):
+    """Answer, or send back what comes."""
+    if scope["type"] == "http":
+        await tell(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
 
 
 class Hall(Doors):
@@ -69,3 +84,96 @@ async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it
 
         assert 0.05 == timeouts[-1]
         assert ["applications did not end when cancelled"] == [line.event for line in worker.lines]
+
+
+class _Crowd(Doors):
+    """Doors whose queue never becomes empty."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log)
+
+    async def leave(self) -> None:
+        await asyncio.Event().wait()
+
+
+@on_a_loop
+async def test_a_queue_that_is_never_empty_does_not_keep_the_worker_beyond_its_grace():
+    """ABRT would cost the requests in hand, and the lifespan its shutdown."""
+    cancelled: list[bool] = []
+
+    async def app(scope, receive, send):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        client.push(request())
+        await until(lambda: worker.service.running)
+        drain = Drain(worker.service, _Crowd(worker))
+        drain.tell(wire.Drain(grace_s=0.01, linger_s=0.0))
+        await asyncio.wait_for(drain.run(), 10)
+
+        assert [True] == cancelled
+        assert 503 == (await client.answer()).status
+
+
+async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Future[None]]:
+    drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
+    drain.tell(wire.Drain(grace_s=30.0, linger_s=linger_s))
+    running = asyncio.ensure_future(drain.run())
+    await turns()
+    return drain, running
+
+
+@on_a_loop
+async def test_the_connections_of_one_client_move_together():
+    """A browser whose WebSocket is closed asks for its page again: not on connections that go on in the old worker."""
+    async with Worker(echo) as worker:
+        idle = await worker.connect()
+        await idle.get()
+        peer = await connect(worker, "/")
+        drain, running = await _draining(worker, 30.0)
+        await peer.send("still here")
+        assert "still here" == await peer.message()
+        assert idle.server in worker.service.connections
+
+        drain.tell(wire.Drain(grace_s=30.0, linger_s=0.0))
+        assert (1012, "service restart") == await peer.closed()
+        assert b"" == await idle.rest()
+        await running
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["alone", "after the others have left"])
+@on_a_loop
+async def test_websockets_do_not_wait_for_idle_connections_that_are_not_there(leaves):
+    """A stop of a worker that has nothing else is over at once."""
+    async with Worker(echo) as worker:
+        idle = await worker.connect()
+        if not leaves:
+            idle.close()
+        peer = await connect(worker, "/")
+        await until(lambda: leaves or len(worker.service.connections) == 1)
+        _, running = await _draining(worker, 30.0)
+        if leaves:
+            idle.close()
+
+        assert (1012, "service restart") == await peer.closed()
+        await running
+
+
+@on_a_loop
+async def test_a_request_that_came_while_the_worker_stood_still_is_answered_after_the_linger():
+    """It came on an idle connection in time; the timer runs before the worker reads."""
+    async with Worker(tell) as worker:
+        client = await worker.connect()
+        await client.get()
+        _, running = await _draining(worker, 0.01)
+        client.push(request("GET", "/late"))
+        time.sleep(0.05)  # noqa: ASYNC251 - the loop stands still: that is what the test is about
+        answer = await client.answer()
+        client.close()
+        await running
+
+        assert (told("GET", "/late"), True) == (answer.body, answer.closes)

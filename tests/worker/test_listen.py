@@ -316,3 +316,58 @@ async def test_closed_for_good_nobody_steps_forward(listeners):
     assert not guests.transports
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["TCP", "a Unix socket"])
+@on_a_loop
+async def test_a_worker_that_leaves_takes_no_more_than_stood_in_the_queue(family, tmp_path):
+    """For each client that is accepted another one comes: they could be taken for ever."""
+    address = ("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket")
+    clients: list[socket.socket] = []
+    backlog = 8
+
+    def come() -> None:
+        client = socket.socket(family)
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.connect(where)
+        clients.append(client)
+
+    class Guest(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            come()
+            transport.close()
+
+    with socket.create_server(address, family=family, backlog=backlog) as master:
+        master.setblocking(False)
+        where = master.getsockname()
+        for _ in range(5):
+            come()
+        listener = Listener(fd=os.dup(master.fileno()), name="0", backlog=backlog)
+        doors = Doors(asyncio.get_running_loop(), [listener], lambda _: Guest(), cast("Log", Recorder()))
+        await asyncio.wait_for(doors.leave(), 10)
+        taken = len(clients) - 5
+
+        assert taken == 5 if family == socket.AF_INET else 5 <= taken <= backlog + 1
+        for client in clients:
+            client.close()
+
+
+@on_a_loop
+async def test_a_worker_that_cannot_wait_for_the_queue_lets_go_of_all_sockets(listeners):
+    """The end of the grace cancels it."""
+    copies = [sock.dup() for sock in listeners]
+    doors, guests = doors_of(copies)
+    clients = knock(listeners)
+    for copy in copies:
+        copy.detach()  # it is the doors' to close them
+    leaving = asyncio.ensure_future(doors.leave())
+    await asyncio.sleep(0)
+    leaving.cancel()
+    with suppress(asyncio.CancelledError):
+        await leaving
+
+    assert [1, 1] == [holders(sock) for sock in listeners]
+    await guests.leave()
+    for client in clients:
+        client.close()
