@@ -14,6 +14,8 @@ from typing import Self
 
 import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.client import Answer, Client, Load, get, in_thread, request
 from tests.daemon import APPS, ENVIRONMENT, WITHIN_S, eventually, is_alive
@@ -147,6 +149,21 @@ def test_a_reload_replaces_the_worker_and_loses_nobody(served: Served) -> None:
         eventually(lambda: len(load.bodies) == 2 and not set(before) & set(gunicorn.workers()))
 
     assert [] == load.failures
+
+
+def test_websockets_are_served_and_closed_by_a_reload(served: Served) -> None:
+    """With compression, and with 1012 at HUP as under asgid's own master."""
+    gunicorn = served(app="echoes:application")
+    with connect(f"ws://{gunicorn.address()}/", open_timeout=WITHIN_S) as socket:
+        for message in ("short", "long " * 1000, b"\xff" * 100_000):
+            socket.send(message)
+            assert message == socket.recv(timeout=WITHIN_S)
+        gunicorn.signal("HUP")
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=WITHIN_S)
+
+    assert closed.value.rcvd
+    assert closed.value.rcvd.code == 1012
 
 
 def test_workers_are_recycled_and_lose_nobody(served: Served) -> None:
