@@ -11,13 +11,13 @@ from importlib.util import find_spec
 
 from setproctitle import setproctitle
 
-from asgid import __version__, address, descriptors
+from asgid import __version__, address, descriptors, faults
 from asgid.address import Tcp
 from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
 from asgid.log import Log
-from asgid.master import faults, holdings, upgrade
+from asgid.master import holdings, upgrade
 from asgid.master.cpus import usable_cpus
 from asgid.master.listeners import Listeners
 from asgid.master.loop import Loop

@@ -18,12 +18,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from asgid import descriptors
+from asgid import descriptors, faults
 from asgid.assignment import DUMP, WAITS, Assignment, WorkerMain
 from asgid.board import Board
 from asgid.commands import COMMANDS
 from asgid.errors import ExitCode
-from asgid.master import faults, terminal
+from asgid.master import terminal
 from asgid.wire import Decoder, FromWorker, from_worker
 
 #: The signals that mean something to the master; a worker ignores all but TERM.

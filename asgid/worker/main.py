@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
-from asgid import descriptors, wire
+from asgid import descriptors, faults, wire
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
@@ -273,6 +273,7 @@ class Worker:
         # code keeps the interpreter, and no handler of ours can run before that returns.
         signal.signal(DUMP, lambda _, frame: self._dump(service, frame))
         faulthandler.register(DUMP, self._assignment.last_words_fd, all_threads=False, chain=True)
+        faults.make_room()  # under gunicorn nothing has called faulthandler before
 
     def _dump(self, service: Service, frame: FrameType | None) -> None:
         """Say what this worker is doing, from within it: its loop stands still, but Python runs signal handlers."""

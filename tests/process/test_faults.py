@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from asgid.master import faults
-from asgid.master.faults import frame_bytes, stack_bytes
+from asgid import faults
+from asgid.faults import frame_bytes, stack_bytes
 
 #: Those of faulthandler, those that no program can handle, and CONT, which takes back TSTP, TTIN and TTOU.
 _LEFT_OUT = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSTOP", "SIGCONT"}
@@ -47,9 +47,13 @@ def _name(number: int) -> str:
     return signal.Signals(number).name if number in list(signal.Signals) else ""
 
 
-def test_every_signal_at_once_ends_no_process() -> None:
-    """Each handler runs, in the process and in a child that it forks."""
-    done = _burst("from asgid.master import faults; faults.enable(2)")
+@pytest.mark.parametrize("under", ["asgid", "gunicorn"])
+def test_every_signal_at_once_ends_no_process(under: str) -> None:
+    """Each handler runs, in the process and in a child that it forks. Under gunicorn a worker only registers a dump."""
+    dump = "import faulthandler; from asgid.assignment import DUMP; faulthandler.register(DUMP, chain=True)"
+    done = _burst(
+        "from asgid import faults; " + ("faults.enable(2)" if under == "asgid" else f"{dump}; faults.make_room()")
+    )
 
     assert (0, "") == (done.returncode, done.stderr)
     assert [True, 0] == json.loads(done.stdout)
@@ -73,7 +77,7 @@ def test_the_kernel_has_the_stack_that_was_computed() -> None:
     """And the second call, which every worker makes after its fork, keeps it."""
     program = """
 import ctypes
-from asgid.master import faults
+from asgid import faults
 for _ in range(2):
     faults.enable(2)
     found = faults._Stack()

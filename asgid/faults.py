@@ -32,12 +32,17 @@ class _Stack(ctypes.Structure):
 
 
 def enable(fd: int) -> None:
-    """Have the stacks of a fatal signal written to `fd`. Raises OSError if the kernel has no memory left.
+    """Have the stacks of a fatal signal written to `fd`. Raises OSError if the kernel has no memory left."""
+    faulthandler.enable(fd)
+    make_room()
 
-    A child of fork(2) inherits the signal stack; a second call in the same process, or in a child, changes only `fd`.
+
+def make_room() -> None:
+    """Replace the signal stack that the first call of faulthandler has set up, of whichever of its functions.
+
+    A child of fork(2) inherits the stack, so a second call, in the process or in a child, does nothing.
     """
     global _installed  # noqa: PLW0603 - one signal stack is all that a thread can have
-    faulthandler.enable(fd)
     if _installed:
         return
     # Private: a child must not share it. Pages that no burst has touched take no memory.
