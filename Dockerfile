@@ -11,8 +11,8 @@
 #     COPY asgid.toml /etc/asgid.toml
 #     RUN asgid check -c /etc/asgid.toml --boot
 #
-# The last line makes a wrong setting or an import that fails end the build, not the roll-out. An application whose
-# startup needs what a build has not, a database for one, is checked with --set app.lifespan=off.
+# The last line makes a wrong setting or an import that fails end the build, not the roll-out. If the startup of an
+# application needs a database, which a build does not have, check it with --set app.lifespan=off.
 
 ARG PYTHON=3.13
 
@@ -38,8 +38,9 @@ COPY examples/hello.py /app/
 
 # Metrics and probes listen on all addresses, for they are asked from outside; publish 9464 to those who may see it.
 # graceful + kill stay below what the platform waits between TERM and KILL: 10 s in Docker; Kubernetes gives 30.
-# Not set, because the defaults fit: workers.count follows the cgroup's CPU quota, logs go to stderr and access lines to
-# stdout, as JSON where that is no terminal, and no pid file is written. Behind a load balancer, set proxy.trusted.
+# Not set, because the defaults fit: workers.count follows the cgroup's CPU quota, and no pid file is written. The log
+# goes to stderr, as JSON unless that is a terminal. Access lines go to stdout in the combined format: for JSON set
+# format = "json" in [log.access]. Behind a load balancer, set proxy.trusted.
 RUN printf '%s\n' \
     '[app]' \
     'target = "hello:application"' \

@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from operator import attrgetter
 from pathlib import Path
 
@@ -368,3 +368,26 @@ def test_a_decision_names_the_test_that_embodies_it(path):
     for file, function in named:
         assert (ROOT / file).is_file(), file
         assert not function or f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), function
+
+
+def test_each_entry_of_the_changelog_is_whole():
+    """Nothing of an older sentence is left over: no line is there twice, and after a full stop a sentence begins."""
+    _, _, text = PROSE["CHANGELOG.md"].partition("\n- ")
+    entries = [entry.splitlines() for entry in text.rstrip().split("\n- ")]
+    lines = [line for entry in entries for line in entry]
+    pairs = [pair for entry in entries for pair in pairwise(entry)]
+
+    assert [entry for entry in entries if not entry[-1].endswith(".")] == []
+    assert [second for first, second in pairs if first.endswith(".") and second.strip()[0].islower()] == []
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_no_message_cites_a_document_that_is_not_installed(name):
+    """A wheel holds the package alone: what a program prints may not send a reader to docs/."""
+    tree = ast.parse(SOURCES[name])
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    documentation = [ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, holders)]
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+
+    assert [text for text in texts if "docs/" in text and text not in documentation] == []

@@ -21,6 +21,18 @@ def block(start: str, replacements: Mapping[str, str]) -> str:
     return str(found)
 
 
+def installation() -> str:
+    """Return the commands of systemd/README.md without those that need a network: the first makes an environment, and
+    the others fill it.
+    """
+    text = (DOCS.parent / "systemd" / "README.md").read_text(encoding="utf-8")
+    block = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0]
+    lines = block.splitlines()
+    kept = [line for line in lines if not re.match(r"python3 -m venv /opt/myapp |/opt/myapp/bin/pip install ", line)]
+    assert len(lines) - len(kept) == 3, block
+    return "\n".join(kept)
+
+
 def queries() -> list[str]:
     """Return the queries of docs/metrics.md."""
     return re.findall(r"^    (.*)$", (DOCS / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE)

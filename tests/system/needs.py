@@ -36,10 +36,10 @@ PACKAGES = {
 }
 
 #: A small Debian 12 for a container that boots systemd: 252, the oldest that the units are written for. What follows
-#: the first five is what the interpreter outside is linked to.
+#: the first six is what the interpreter outside is linked to.
 TREE = ROOT / ".cache" / "bookworm"
 TREE_PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "curl", "procps"),
+    *("systemd", "systemd-sysv", "dbus", "curl", "procps", "logrotate"),
     *("ca-certificates", "netbase", "libsqlite3-0", "libffi8", "liblzma5", "libbz2-1.0", "zlib1g", "libexpat1"),
 )
 

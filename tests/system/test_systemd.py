@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.daemon import eventually
-from tests.system import needs
+from tests.system import documents, needs
 from tests.system.box import Box
 
 pytestmark = pytest.mark.timeout(900)  # the first boots the box
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(900)  # the first boots the box
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 PYTHON = "/opt/python/bin/python3"
+ASGID = "/opt/myapp/bin/asgid"
 
 #: What somebody who installs asgid elsewhere writes, and waits that suit a test.
 DROP_IN = f"""\
@@ -121,6 +122,55 @@ def test_systemd_finds_nothing_wrong_with_the_units() -> None:
     complaints = [line for line in verified.stderr.splitlines() if "is not executable" not in line]  # not installed
 
     assert [] == complaints
+
+
+#: What stands for the environment that the guide makes with pip: the asgid of this checkout.
+PROGRAM = f"""\
+#!/bin/sh
+export PYTHONPATH=/opt/checkout:/opt/packages LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1
+exec {PYTHON} -m asgid "$@"
+"""
+
+
+def test_the_guide_installs_a_service_that_serves(tmp_path: Path) -> None:
+    """Its commands are typed as they are written, but for pip, which needs a network."""
+    files = {
+        "/opt/python": Path(sys.base_prefix),
+        "/opt/packages": Path(sysconfig.get_path("platlib")),
+        **{f"/opt/checkout/{name}": ROOT / name for name in ("asgid", "examples", "systemd")},
+    }
+    with Box(needs.tree(), f"asgid-guide-{os.getpid()}", files, tmp_path) as box:
+        made = box.do(
+            "sh", "-c", 'mkdir -p /opt/myapp/bin; printf %s "$1" > "$2"; chmod 755 "$2"', "sh", PROGRAM, ASGID
+        )
+        done = box.do("sh", "-ec", f"cd /opt/checkout/systemd\n{documents.installation()}")
+
+        assert (made.returncode, done.returncode) == (0, 0), done.stderr
+        assert "/etc/asgid.toml: ok, boots as asgi3" in done.stdout
+        assert "Hello from asgid" in done.stdout
+        assert box.do("systemctl", "is-active", "asgid.service").stdout.strip() == "active"
+
+
+def test_the_log_is_rotated_as_documented(service: Service) -> None:
+    """By logrotate, with the account of DynamicUser=, which has no name to create a file for."""
+    if service.box.do("sh", "-c", "command -v logrotate").returncode:
+        pytest.skip(f"no logrotate in {needs.TREE}: remove that, and `make system` makes it anew")
+    unit = "/etc/systemd/system/asgid.service.d/logs.conf"
+    rules = documents.block("/var/log/asgid/", {})
+    service.box.do("sh", "-c", 'printf "[Service]\nLogsDirectory=asgid\n" > "$1"', "sh", unit)
+    service.box.do("sh", "-c", 'printf %s "$1" > /etc/logrotate.d/asgid', "sh", rules)
+    service.configure(SETTINGS.format(bind="127.0.0.1:8000") + '[log]\noutput = "/var/log/asgid/asgid.log"\n')
+    service.systemctl("daemon-reload")
+    service.systemctl("restart", "asgid.service")
+
+    rotated = service.box.do("logrotate", "--force", "/etc/logrotate.d/asgid")
+    fresh = eventually(lambda: service.box.do("cat", "/var/log/asgid/asgid.log").stdout)
+    service.box.do("rm", unit, "/etc/logrotate.d/asgid")
+    service.systemctl("daemon-reload")
+
+    assert rotated.returncode == 0, rotated.stderr
+    assert '"log files reopened"' in fresh
+    assert '"worker ready"' in service.box.do("cat", "/var/log/asgid/asgid.log.1").stdout
 
 
 def test_a_start_ends_when_it_serves(service: Service) -> None:
