@@ -22,7 +22,7 @@ from asgid.assignment import Assignment, Listener
 from asgid.board import BYTES, STARTED, Board, Row
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
-from asgid.worker import main
+from asgid.worker import ending, main
 from asgid.worker.allocator import keep_memory
 from asgid.worker.interface import adapted
 from asgid.worker.lifeline import Lifeline
@@ -168,8 +168,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
             board=Board(bytearray(BYTES)),
         )
         try:
-            with asyncio.Runner(loop_factory=main.loop_factory()) as runner:
-                runner.run(self._live(assignment))
+            self._serve(assignment)
         except BootError:
             self.booted = False
             raise
@@ -178,15 +177,22 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
                 raise self._end from None
             raise
 
-    def _listener(self, sock: Any) -> Listener:
-        versions = {"auto": "any"}.get(self.cfg.proxy_protocol, self.cfg.proxy_protocol)
-        return Listener(str(sock), os.dup(sock.fileno()), self.cfg.backlog, versions)
-
-    async def _live(self, assignment: Assignment) -> None:
+    def _serve(self, assignment: Assignment) -> None:
         settings = self._settings
         log = Log(settings.log.level, settings.log.format, settings.log.output).bind(pid=self.pid)
         load = partial(adapted, self.wsgi, settings.app.target, settings)
         worker = main.Worker(assignment, Lifeline(assignment.lifeline_fd), log, load)
+        runner = asyncio.Runner(loop_factory=main.loop_factory())
+        try:
+            runner.run(self._live(worker, assignment, log))
+        finally:
+            ending.end(runner.get_loop(), worker.grace_ends(), log)
+
+    def _listener(self, sock: Any) -> Listener:
+        versions = {"auto": "any"}.get(self.cfg.proxy_protocol, self.cfg.proxy_protocol)
+        return Listener(str(sock), os.dup(sock.fileno()), self.cfg.backlog, versions)
+
+    async def _live(self, worker: main.Worker, assignment: Assignment, log: Log) -> None:
         loop = asyncio.get_running_loop()
         worker.boot(loop)  # the application is there already
         loop.add_reader(self._master_end, self._serves)

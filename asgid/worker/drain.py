@@ -18,8 +18,8 @@ from asgid.worker.service import Service
 
 #: How long applications that were cancelled have to return.
 _CANCELLED_S = 0.5
-#: Of timeouts.kill; the lifespan's shutdown may take as much, and after both the master sends ABRT.
-_CANCELLED_SHARE = 0.25
+#: Of timeouts.kill; the shutdown of the lifespan may take twice as much, the rest of the end as much.
+_CANCELLED_SHARE = 0.125
 #: WebSockets that are closed in one go, and the pause after them: ten thousand clients that come back in one moment
 #: would find nobody ready; so they come over a second.
 _CLOSED_AT_ONCE, _PAUSE_S = 100, 0.01

@@ -121,6 +121,11 @@ def end_if_child(error: BaseException) -> None:
     _end(code=code)
 
 
+def leave() -> NoReturn:
+    """End the process with 0, whatever still runs in it."""
+    _end()
+
+
 def _end(*_: object, code: int = 0, **__: object) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the application's

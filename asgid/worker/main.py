@@ -21,7 +21,7 @@ from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import failure, forked, privileges, waiting
+from asgid.worker import ending, failure, forked, privileges, waiting
 from asgid.worker.access import AccessLog
 from asgid.worker.admission import Admission, Places
 from asgid.worker.allocator import keep_memory
@@ -46,6 +46,10 @@ _NO_DESCRIPTOR = "socket.accept() out of system resource"
 #: Modules that replace threads, sockets and signals of the standard library, on which the event loop is built.
 _PATCHERS = ("gevent.monkey", "eventlet.patcher")
 
+#: Of timeouts.kill, for tasks and threads, and for exit handlers, if the drain has used up the grace. Before them the
+#: drain takes an eighth at most and the shutdown of the lifespan a quarter; at a half the master sends ABRT.
+_STEP_SHARE = 1 / 16
+
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
@@ -62,10 +66,14 @@ def main(assignment: Assignment) -> int:
             log = log.bind(slot=assignment.slot, pid=os.getpid())
         except OSError as error:
             raise BootError(f"log.output: {settings.output!r} cannot be opened: {error.strerror}") from error
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            worker = Worker(assignment, lifeline, log, partial(load, assignment.config))
+        worker = Worker(assignment, lifeline, log, partial(load, assignment.config))
+        runner = asyncio.Runner(loop_factory=loop_factory())  # not closed: that would wait forever
+        try:
             worker.boot(runner.get_loop())
             runner.run(worker.live())
+        finally:
+            ending.end(runner.get_loop(), worker.grace_ends(), log)
+        ending.bound_exit(worker.grace_ends(), log, forked.leave)
     except BootError as error:
         forked.end_if_child(error)
         cause = error.__cause__
@@ -102,6 +110,7 @@ class Worker:
         self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
         self._last_words = descriptors.identity(assignment.last_words_fd)
+        self._drained_by = 0.0  # when the grace ends, time.monotonic()
         self._leave = asyncio.Event()
         self._access: AccessLog | None
         self._converse: Callable[[Exchange, Iterable[Field]], None]
@@ -109,6 +118,10 @@ class Worker:
         self._forks: Forks
         self._loaded: Loaded
         self._doors: Doors | None = None
+
+    def grace_ends(self) -> float:
+        """Return when the next step of the end is over at the latest, on the clock of time.monotonic()."""
+        return max(self._drained_by, monotonic() + self._config.timeouts.kill * _STEP_SHARE)
 
     def boot(self, loop: asyncio.AbstractEventLoop) -> None:
         """Become the user that serves, and import the application. Raises BootError.
@@ -179,6 +192,7 @@ class Worker:
         await self._leave.wait()
         entitle(self._assignment, "draining")
         await drain.run()
+        self._drained_by = drain.deadline
         await lifespan.shutdown(max(drain.deadline - monotonic(), timeouts.kill / 4))
         pulse.stop()
         if access:
