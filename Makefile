@@ -18,7 +18,7 @@ test: lint ## format, lint, types, and every test that needs nothing from Debian
 slow: $(VENV)/.test ## the tests that take more than ten seconds each; CI runs them after the others
 	@$(BIN)/pytest -q -m "slow and not system" -o faulthandler_timeout=0 tests
 
-system: $(VENV)/.test ## a browser, Autobahn, Prometheus, proxies, systemd, containers: as root it installs them first
+system: $(VENV)/.test ## a browser, Autobahn, Prometheus, proxies, systemd, containers, from Debian if it is root; Gradio and others, from PyPI
 	@$(BIN)/python -m tests.system.needs
 	@$(BIN)/pytest -q -m system -o faulthandler_timeout=0 tests/system
 

@@ -34,7 +34,8 @@ def _compiled() -> None:
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start daemons: `start("module:attr", timeouts={...})`; they end with the test, their directory stays.
 
-    `prefix` is a command that executes it, `descriptors` and `environment` are what it inherits.
+    `program` is the asgid of another environment, `prefix` a command that executes it, `descriptors` and `environment`
+    are what it inherits.
     """
     with ExitStack() as stack:
         yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).start()
@@ -59,10 +60,11 @@ def _new(stack: ExitStack, directory: Path, target: str = "hello:application", *
     home = directory / f"asgid-{len(list(directory.iterdir()))}"
     home.mkdir()
     app = {"target": target} | tables.pop("app", {})
-    prefix, descriptors = tables.pop("prefix", ()), tables.pop("descriptors", ())
+    program, prefix, descriptors = tables.pop("program", None), tables.pop("prefix", ()), tables.pop("descriptors", ())
     environment = tables.pop("environment", {})
     daemon = stack.enter_context(Daemon(home, {"app": app, **tables}))
-    daemon.prefix, daemon.descriptors, daemon.environment = prefix, descriptors, environment
+    daemon.program, daemon.prefix = program, prefix
+    daemon.descriptors, daemon.environment = descriptors, environment
     return daemon
 
 

@@ -147,6 +147,7 @@ class Daemon:
         self.directory = directory
         self.settings = merged(DEFAULTS, settings)
         self.arguments = arguments
+        self.program: Path | None = None  #: the asgid of another environment
         self.prefix: tuple[str, ...] = ()  #: what executes it, with its arguments
         self.descriptors: tuple[int, ...] = ()  #: what it inherits beside the standard streams
         self.environment: dict[str, str] = {}  #: what it inherits beside this process's own
@@ -179,7 +180,7 @@ class Daemon:
         self.write_settings()
         with (self.directory / "stdout").open("ab") as stdout, (self.directory / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
-                [*self.prefix, str(_installed()), *self.arguments],
+                [*self.prefix, str(self.program or _installed()), *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -34,6 +34,7 @@ class Browser:
         self.program = program
         self.directory = directory
         self.complaints: list[str] = []  #: uncaught exceptions of all pages, in order
+        self.errors: list[str] = []  #: errors in their consoles: what pages wrote, and what could not be fetched
 
     def __enter__(self) -> Self:
         profile = self.directory / "profile"
@@ -61,6 +62,7 @@ class Browser:
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
         tab = Tab(self, self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         tab.command("Runtime.enable")
+        tab.command("Log.enable")
         tab.command("Page.enable")
         tab.command("Page.navigate", url=url)
         tab.eventually(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})")
@@ -72,11 +74,19 @@ class Browser:
         message = {"id": number, "method": method, "params": parameters}
         self._line.send(json.dumps(message | ({"sessionId": session} if session else {})))
         while (answer := json.loads(self._line.recv(timeout=WITHIN_S))).get("id") != number:
-            if answer["method"] == "Runtime.exceptionThrown":
-                self.complaints.append(_said(answer["params"]["exceptionDetails"]))
+            self._note(answer["method"], answer["params"])
         assert "error" not in answer, f"{method}: {answer['error']}"
         result: dict[str, Any] = answer["result"]
         return result
+
+    def _note(self, event: str, parameters: dict[str, Any]) -> None:
+        """Keep what a page complains of."""
+        if event == "Runtime.exceptionThrown":
+            self.complaints.append(_said(parameters["exceptionDetails"]))
+        elif event == "Runtime.consoleAPICalled" and parameters["type"] == "error":
+            self.errors.append(" ".join(str(each.get("value", each)) for each in parameters["args"]))
+        elif event == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.errors.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
 
 
 class Tab:
