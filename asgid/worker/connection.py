@@ -356,8 +356,14 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def close_if_idle(self) -> None:
-        """Close a connection on which nothing is in hand, not even a part of a head."""
-        if self.exchange is None and not (self._reader.is_in_head or self._reader.has_rest):
+        """Close a connection on which nothing is in hand, not even a part of a head; the rest of a body that nothing
+        wants is nothing.
+        """
+        if self.exchange is None:
+            is_idle = not (self._reader.is_in_head or self._reader.has_rest)
+        else:
+            is_idle = self.exchange.response.state is COMPLETE
+        if is_idle:
             self.finish()
 
     def abort(self) -> None:

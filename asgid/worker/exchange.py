@@ -379,6 +379,7 @@ class Exchange:
             now = monotonic()
             self._drops_until = self._drops_until or now + self._service.drops_s
             if now >= self._drops_until:
+                await asyncio.sleep(0)  # it may catch the error and send again
                 raise ClientDisconnectedError("the client has disconnected")
         await asyncio.sleep(0)  # one that only sends must not hold the loop
 

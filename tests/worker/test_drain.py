@@ -9,7 +9,7 @@ import pytest
 from asgid import wire
 from asgid.worker.drain import Drain
 from asgid.worker.listen import Doors
-from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, turns, until
+from tests.worker.harness import Client, Worker, on_a_loop, request, respond, tell, told, turns, until
 from tests.worker.peer import connect
 
 
@@ -177,3 +177,16 @@ async def test_a_request_that_came_while_the_worker_stood_still_is_answered_afte
         await running
 
         assert (told("GET", "/late"), True) == (answer.body, answer.closes)
+
+
+@on_a_loop
+async def test_the_rest_of_a_body_that_nothing_wants_does_not_keep_a_worker():
+    """The answer has left, and its client may go on sending for hours."""
+    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+        client = await worker.connect()
+        await client.send(request("POST", "/", "Content-Length: 200000"), b"x" * 1000)
+        assert 200 == (await client.answer()).status
+        _, running = await _draining(worker, 0.0)
+        assert b"" == await client.rest()
+        worker.pass_time(3)
+        await running
