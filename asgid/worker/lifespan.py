@@ -1,8 +1,8 @@
 """The startup and shutdown conversation with the application (ASGI specification, "Lifespan Protocol").
 
-With `lifespan = "auto"` an application that raises before it has received anything does not speak the protocol, and is
-served without it. One that raises later has spoken it and failed: that is an error in every mode, and is never taken
-for one that does not speak it.
+With `lifespan = "auto"` an application that raises an exception instead of an answer to the startup is served without
+lifespan, as the specification asks. If it had received the startup, a warning has the traceback: that may be a fault.
+An application that answers `lifespan.startup.failed`, or exits, has failed in every mode.
 """
 
 import asyncio
@@ -134,6 +134,14 @@ class Lifespan:
         said = failure.said(error)
         if self._phase is _Phase.SILENT and self._mode == "auto":
             self._unsupported(said)
+            return
+        if self._phase is _Phase.STARTING and self._mode == "auto" and isinstance(error, Exception):
+            self._is_supported, self.state, self._error = False, None, None
+            self._log.warning(
+                "application raised in its lifespan startup; it is served without a lifespan",
+                hint='app.lifespan = "on" makes this a failed start, "off" silences it',
+                stack=failure.stack_of(error, ours=1),
+            )
             return
         if self._phase is not _Phase.STOPPED:
             self._failure = said

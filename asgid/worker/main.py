@@ -3,6 +3,7 @@
 import asyncio
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import sys
@@ -312,7 +313,7 @@ class Worker:
         os.ftruncate(words, 0)
         os.lseek(words, 0, os.SEEK_SET)
 
-    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         if isinstance(error, ClientDisconnectedError):  # a task of the application's sent to a client that had left
             return
@@ -321,11 +322,28 @@ class Worker:
             return
         stack = failure.stack_of(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
+        _tell_python(loop, context)
 
 
 def entitle(assignment: Assignment, state: str) -> None:
     slot, name, generation = assignment.slot, assignment.config.process.name, assignment.generation
     setproctitle(f"asgid: worker {slot} [{name}] gen {generation} {state}")
+
+
+def _tell_python(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log an error of the loop by Python's logger `asyncio`, on which Sentry and the application's own logging listen.
+
+    Without any handler Python would print it on standard error, where the log of asgid has it already.
+    """
+    logger = logging.getLogger("asyncio")
+    nowhere = None if logger.hasHandlers() else logging.NullHandler()
+    if nowhere:
+        logger.addHandler(nowhere)
+    try:
+        loop.default_exception_handler(context)
+    finally:
+        if nowhere:
+            logger.removeHandler(nowhere)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -28,6 +28,19 @@ def has_ready(daemon: Daemon, number: int) -> bool:
     return len(in_state(daemon, "ready")) == number
 
 
+# Requests
+
+
+def test_an_error_of_a_task_that_is_never_awaited_reaches_pythons_logging(start: Start) -> None:
+    """Sentry and the application's own handlers listen to the logger `asyncio`; asgid's log has it too."""
+    daemon = start("in_tasks:application", workers={"count": 1})
+    assert get(daemon.address(), "/fail").status == 200
+    seen = eventually(lambda: get(daemon.address(), "/seen").body)
+
+    assert seen == b"asyncio ERROR KeyError('in a task')"
+    assert len(daemon.log_events("unhandled in the event loop")) == 1
+
+
 # Reloads
 
 

@@ -151,6 +151,7 @@ def test_a_consumer_whose_task_fails_is_a_500(start: Start, tmp_path: Path) -> N
     assert 500 == get(daemon.address()).status
     (logged,) = eventually(lambda: daemon.log_events("unhandled in the event loop"))
     assert "NameError: name 'message' is not defined" in logged["stack"]
+    assert daemon.log_text().count("NameError") == 1  # Python's logger, which has no handler here, prints nothing
 
 
 def test_an_asgi_2_class_says_hello(start: Start, tmp_path: Path) -> None:

@@ -114,13 +114,17 @@ async def test_off_asks_nobody():
 FAILS_TO_START = {
     "says so": ({"type": "lifespan.startup.failed", "message": "no database"}, "no database"),
     "says so, without a reason": ({"type": "lifespan.startup.failed"}, "no reason"),
-    "raises": (ValueError("no database"), "ValueError: no database"),
     "exits": (SystemExit(3), "SystemExit: 3"),
     "raises what looks like a cancellation": (asyncio.CancelledError("no"), "CancelledError"),
     "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
-    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError: no"),
     "returns": (None, "returned before it said lifespan.startup.complete"),
-    "says what is not expected": (STOPPED, "not expected while the lifespan is starting"),
+}
+#: Exceptions in a startup; `auto` takes such an application for one without a lifespan.
+RAISES_AT_ITS_START = {
+    "an assertion": (AssertionError("http only"), "AssertionError: http only"),
+    "an error": (ValueError("no database"), "ValueError: no database"),
+    "what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError"),
+    "what send() raises": (STOPPED, "not expected while the lifespan is starting"),
 }
 
 
@@ -128,11 +132,40 @@ FAILS_TO_START = {
 @pytest.mark.parametrize("case", FAILS_TO_START.values(), ids=FAILS_TO_START.keys())
 @on_a_loop
 async def test_a_startup_that_fails_says_why(case, mode):
-    """Once it has received startup, auto is no excuse."""
+    """What an application answers, or how it ends its process, counts in every mode."""
     reply, why = case
     lifespan, _ = life(speaks(reply), mode)
     with pytest.raises(BootError, match=why):
         await lifespan.startup()
+
+
+@pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
+@on_a_loop
+async def test_an_application_that_raises_at_its_startup_must_not_where_it_must_have_one(case):
+    """`on` makes it a failed start."""
+    reply, why = case
+    lifespan, _ = life(speaks(reply), "on")
+    with pytest.raises(BootError, match=why):
+        await lifespan.startup()
+
+
+@pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
+@on_a_loop
+async def test_an_application_that_raises_at_its_startup_is_served_in_auto(case):
+    """The server must continue without lifespan events (ASGI, "Lifespan Protocol"); one warning has the traceback."""
+    reply, why = case
+    lifespan, log = life(speaks(reply))
+    await lifespan.startup()
+    lost: list[str] = []
+    lifespan.watch(lost.append)
+    await lifespan.shutdown(5)
+
+    (line,) = log.lines
+    assert lifespan.state is None
+    assert "warning" == line.level
+    assert why in str(line.fields["stack"])
+    assert 'app.lifespan = "on"' in str(line.fields["hint"])
+    assert not lost
 
 
 @on_a_loop
