@@ -34,7 +34,10 @@ async def send(exchange: "Exchange", kind: object, message: Message) -> None:
             exchange.complete(monotonic(), DURATION)
     elif kind == "http.response.pathsend" and response.state is HELD:  # never mixed with other parts of a body
         with path_stretch(message) as stretch:
-            await _send_stretch(exchange, stretch, more=False)
+            if stretch.length:
+                await _send_stretch(exchange, stretch, more=False)
+            else:  # empty, or a file of proc(5), which reports no size
+                await _send_handed(exchange, Handed({"file": stretch.fd}), more=False)
     elif kind == "http.response.zerocopysend" and response.state in (HELD, STREAMING):
         await _send_handed(exchange, Handed(message), more=message.get("more_body", False))
     else:
@@ -62,13 +65,14 @@ async def _send_handed(exchange: "Exchange", handed: Handed, *, more: bool) -> N
 async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -> None:
     """Send bytes of a file as a part of the body: a few in one write with the head, many past this process."""
     response, connection = exchange.response, exchange.connection
-    if stretch.length <= _SMALL_FILE:
-        body = b"" if response.is_bodiless else stretch.read()
-        await exchange.send({"type": "http.response.body", "body": body, "more_body": more})
+    if stretch.length <= _SMALL_FILE and not response.is_bodiless:
+        await exchange.send({"type": "http.response.body", "body": stretch.read(), "more_body": more})
         return
     response.announce(stretch.length, more)
     if response.state is HELD:
         await exchange.send({"type": "http.response.body", "more_body": True})
+        if exchange.is_disconnected or response.state is HELD:  # it was dropped
+            return
     before, length, after = response.file(stretch.length, more)
     if length:
         connection.writer.write(before)
@@ -80,7 +84,8 @@ async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -
             connection.abort()
             return
     response.file_sent(more)
-    connection.writer.write(after)
+    if after:
+        connection.writer.write(after)
     if response.state is COMPLETE:
         exchange.complete(monotonic(), DURATION)
 

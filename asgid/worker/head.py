@@ -19,8 +19,10 @@ Parts: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 section 5.5: no control but the tab
 _DIGITS = re.compile(rb"[ \t]*[0-9]{1,19}[ \t]*")  # no length is longer; int() has an error of its own for thousands
+#: As RFC 9110 has them; before 3.13 Python had those of its predecessors.
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
 STATUS_LINES = {
-    int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode())
+    int(status): b"HTTP/1.1 %d %s\r\n" % (status, _PHRASES.get(status, status.phrase).encode())
     for status in HTTPStatus
     if status >= HTTPStatus.OK
 }

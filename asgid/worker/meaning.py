@@ -35,12 +35,18 @@ def meaning_of(told: Mapping[bytes, bytes], minor: int) -> Meaning:
     elif b"content-length" in told:
         length = _length(told[b"content-length"])
     if b"expect" in told and minor:  # 1.0 knows nothing of it (RFC 9110 section 10.1.1)
-        if told[b"expect"].lower() != b"100-continue":
-            raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
-        expects_continue = True
+        expects_continue = _expects_continue(told[b"expect"])
     keep_alive = _is_kept(told[b"connection"], minor) if b"connection" in told else bool(minor)
     asks_for_websocket = b"upgrade" in told and _asks_for_websocket(told, minor)
     return keep_alive, expects_continue, length, is_chunked, asks_for_websocket
+
+
+def _expects_continue(value: bytes) -> bool:
+    """Return whether 100-continue is in a list of expectations, which may be empty (RFC 9110 section 10.1.1)."""
+    expectations = {expectation for each in value.split(b",") if (expectation := each.strip(b" \t").lower())}
+    if expectations - {b"100-continue"}:
+        raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
+    return bool(expectations)
 
 
 def _check_host(told: Mapping[bytes, bytes], minor: int) -> None:

@@ -297,7 +297,9 @@ class Reader:
         if self._expected is _TRAILER:  # they are not the headers that an application trusts (RFC 9110 section 6.5.1)
             self._end()
             return end + 2
-        headers = self._parsed(b"\r\n".join((self._line, *lines, b"", b"")))
+        # The request line is judged already, and the parser knows fewer methods and versions than there are.
+        stand_in = b"GET / HTTP/1.%d" % self._start[2]
+        headers = self._parsed(b"\r\n".join((stand_in, *lines, b"", b"")))
         if headers is None:
             raise self._refusal(lines)
         self._begin(headers, self._meaning())

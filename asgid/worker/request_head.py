@@ -15,7 +15,7 @@ from asgid.errors import ClientError
 Start: TypeAlias = tuple[str, bytes, int, bytes]
 Field: TypeAlias = tuple[bytes, bytes]
 
-#: The methods that the parser knows; another token is one that is not implemented here (RFC 9110 section 9.1).
+#: The methods that clients use; of every other token a text is made when it comes (RFC 9110 section 9.1).
 METHODS = {
     method.encode(): method
     for method in (
@@ -33,6 +33,8 @@ _VISIBLE = bytes(range(0x20, 0x7F))
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _VERSION = re.compile(rb"HTTP/\d\.\d")
 _VERSION_BYTES = len("HTTP/1.1")
+#: Of the versions that are served; to a higher minor one the highest is answered that we know (RFC 9110 section 2.5).
+_MINORS = {b"HTTP/1.0": 0, **{b"HTTP/1.%d" % minor: 1 for minor in range(1, 10)}}
 _TLS = b"\x16\x03"  # how a handshake begins (RFC 8446 section 5.1)
 # RFC 3986 section 3.2.2. A comma may be in a name, but no host has one, and a list of hosts has.
 _CHARS = rb"[A-Za-z0-9\-._~!$&'()*+;=]"
@@ -63,14 +65,10 @@ def start(line: bytes) -> Start:
     """Return what a request line says (RFC 9112 section 3); ClientError for what is none, or is not spoken here."""
     try:
         token, target, version = line.split(b" ")
-        method = METHODS[token]
+        minor = _MINORS[version]
     except (ValueError, KeyError):
         raise _no_start(line) from None
-    minor = 1
-    if version != b"HTTP/1.1":
-        if version != b"HTTP/1.0":
-            raise _no_start(line)
-        minor = 0
+    method = METHODS.get(token) or _method(token, line)
     if target.translate(None, _TARGET):
         raise malformed("the target holds what no URI does: controls, other than ASCII, or a fragment")
     if target[:1] == b"/" and method != "CONNECT":
@@ -78,17 +76,26 @@ def start(line: bytes) -> Start:
     return method, target, minor, _authority_of(method, target)
 
 
+def _method(token: bytes, line: bytes) -> str:
+    """Return a method that is in none of our tables. Methods are case-sensitive, but ASGI has them in capital letters:
+    to an application `get` would be GET, which it is not.
+    """
+    if not _TOKEN.fullmatch(token):
+        raise _no_start(line)
+    if token != token.upper():
+        raise ClientError(501, "malformed", "no method with small letters is implemented here (RFC 9110 section 9.1)")
+    return token.decode("ascii")
+
+
 def _no_start(line: bytes) -> ClientError:
-    """Return why this line is refused: what no HTTP can be, then the version, then the method."""
+    """Return why this line is refused: because it is not HTTP, or because of its version."""
     words = line.split(b" ")
     is_text = not line.translate(None, _VISIBLE) and all(words) and _TOKEN.fullmatch(words[0])
     if is_text and len(words) == 2 and words[0] in METHODS and words[1][:1] == b"/":
         return _unspoken("HTTP/0.9")
     if not is_text or len(words) != 3 or not _VERSION.fullmatch(words[2]):
         return _no_http(line, "the request line is not a method, a target and a version with one space between them")
-    if words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-        return _unspoken(words[2].decode())
-    return ClientError(501, "malformed", "the method is not implemented here (RFC 9110 section 9.1)")
+    return _unspoken(words[2].decode())
 
 
 def _no_http(part: bytes, what: str) -> ClientError:

@@ -132,10 +132,8 @@ class Response:
         return b"".join((b"0\r\n", *(self._trailers if is_wanted else ()), b"\r\n"))
 
     def early_hint(self, message: Message) -> bytes:
-        """Take http.response.early_hint. The specification lets an application send it until the body ends; once the
-        head has left there is no place for it, and it is dropped.
-        """
-        if self.state > SENDING:
+        """Take http.response.early_hint. Once the head has left there is no place for it, and it is dropped."""
+        if self.state is COMPLETE:
             raise AppError(f"http.response.early_hint came while the response is {self.state.name.lower()}")
         links = message.get("links")
         if links is None or isinstance(links, str | bytes):
@@ -152,9 +150,12 @@ class Response:
             left = self._left - length
             if left < 0 or (left and not more):
                 raise _broken_promise(left)
-        elif self.state is HELD and not (more or self.is_bodiless or self._is_chunked):
-            self._left = length
-            self._lines += b"content-length: %d\r\n" % length
+        elif self.state is HELD and not more:
+            if self._lacks_length:
+                self._lines += b"content-length: %d\r\n" % length
+            elif not (self.is_bodiless or self._is_chunked):
+                self._left = length
+                self._lines += b"content-length: %d\r\n" % length
 
     def file(self, length: int, more: bool) -> tuple[bytes, int, bytes]:
         """Begin with `length` bytes of a file, after the head; return what goes before them, how many of them go, and
@@ -181,6 +182,16 @@ class Response:
         """Whether the body has no other end than the connection's, as far as is known."""
         return self.state > HELD and self._left is None and not (self._is_chunked or self.is_bodiless)
 
+    @property
+    def _lacks_length(self) -> bool:
+        """Whether this answers HEAD, and the answer to GET would have a length (RFC 9110 section 8.6)."""
+        return (
+            self.is_head
+            and self.status not in (204, 205, 304)
+            and self._after_body is COMPLETE
+            and b"\r\ncontent-length:" not in self._lines.lower()
+        )
+
     def _expect_trailers(self) -> None:
         """Let trailers follow the body. Only chunks have a place for them: a promised length is held, but not told."""
         self._after_body, self._trailers = TRAILING, list[bytes]()
@@ -194,7 +205,9 @@ class Response:
         """
         framing = b""
         if self.is_bodiless or self._left is not None or self._is_chunked:  # 1, 2
-            pass
+            # An empty body may be that of HEAD only: the length of GET is not known then, and must not be a wrong one.
+            if length and not more and self._lacks_length:
+                framing = b"content-length: %d\r\n" % length
         elif not more:  # 3
             framing = b"content-length: %d\r\n" % length
         elif self._minor:  # 4

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MOST = 1 << 20
 #: What sendfile(2) says of the file; all else is about the connection.
 _FILES_FAULT = (errno.EIO, errno.EINVAL, errno.ENOMEM, errno.EOVERFLOW)
+#: No file is longer (off_t has 64 bits).
+_MOST_OFFSET = (1 << 63) - 1
 #: What is read at a time where it has to be read.
 _PART = 32768
 
@@ -30,20 +32,20 @@ _PART = 32768
 class Stretch:
     """`length` bytes of a regular file from `offset` on; `with` closes the descriptor, which is ours."""
 
-    __slots__ = ("_fd", "length", "offset")
+    __slots__ = ("fd", "length", "offset")
 
     def __init__(self, fd: int, offset: int, length: int) -> None:
-        self._fd, self.offset, self.length = fd, offset, length
+        self.fd, self.offset, self.length = fd, offset, length
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     def read(self) -> bytes:
         """Return all of it; AppError where the file has become shorter."""
-        data = os.pread(self._fd, self.length, self.offset)
+        data = os.pread(self.fd, self.length, self.offset)
         if len(data) < self.length:
             raise _shrunk(self.length - len(data))
         return data
@@ -58,7 +60,7 @@ class Stretch:
             offset, end = self.offset, self.offset + self.length
             while offset < end:
                 try:
-                    sent = os.sendfile(out, self._fd, offset, min(end - offset, _MOST))
+                    sent = os.sendfile(out, self.fd, offset, min(end - offset, _MOST))
                 except BlockingIOError:
                     await _writable(connection, out)
                     continue
@@ -107,19 +109,19 @@ class Handed:
         self._offset, self._count = message.get("offset"), message.get("count")
         for name in ("offset", "count"):
             value = message.get(name)
-            if not (value is None or (isinstance(value, int) and value >= 0)):
-                raise AppError(f"http.response.zerocopysend: {name} {value!r} is not a number of bytes")
+            if not (value is None or (isinstance(value, int) and 0 <= value <= _MOST_OFFSET)):
+                raise AppError(f"http.response.zerocopysend: {name} {value!r} is not a number of bytes up to 2^63 - 1")
         self.fd = _fileno(self._file)
 
     def stretch(self) -> Stretch | None:
-        """Return what can be sent by sendfile(2); None where it has to be read."""
+        """Return what can be sent by sendfile(2); None if it has to be read, as a file that reports no size."""
         if self.fd is None:
             return None
         try:
             about = os.fstat(self.fd)
         except OSError as error:
             raise AppError(f"http.response.zerocopysend: descriptor {self.fd}: {error.strerror}") from error
-        if not stat.S_ISREG(about.st_mode):
+        if not (stat.S_ISREG(about.st_mode) and about.st_size):
             return None
         offset = self._position() if self._offset is None else self._offset
         rest = max(0, about.st_size - offset)

@@ -107,7 +107,8 @@ def alike(ours: Seen, theirs: Heard) -> tuple[Seen, Seen]:
     without = b"host" if is_absolute else b""
     return (
         ours._replace(headers=_alike(ours.headers, without)),
-        Seen(theirs.method, path, query, theirs.version, _alike(theirs.headers, without), theirs.body),
+        # A higher minor version is served as the highest that is known (RFC 9110 section 2.5).
+        Seen(theirs.method, path, query, min(theirs.version, "1.1"), _alike(theirs.headers, without), theirs.body),
     )
 
 

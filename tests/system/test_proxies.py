@@ -115,6 +115,19 @@ def test_nginx_tells_who_the_client_is(behind_nginx: Callable[..., tuple[Daemon,
     assert daemon.metric("asgid_connections_accepted_total") - before <= 4
 
 
+@pytest.mark.parametrize("path", ["/a", "/ws/a", "/shop/a"])
+def test_a_client_without_a_host_is_served_behind_nginx(
+    behind_nginx: Callable[..., tuple[Daemon, str]], path: str
+) -> None:
+    """HTTP/1.0 stands for HTTP/3 here: neither has a Host header, and nginx's $http_host is empty for both."""
+    _, address = behind_nginx("client:application")
+    with Client(address) as client:
+        client.send(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
+        answer = client.answer()
+
+    assert (200, "shop.example") == (answer.status, json.loads(answer.body)["host"])
+
+
 def test_a_reload_behind_nginx_costs_no_request(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
     """Nor do nginx's kept connections, which the old workers leave."""
     daemon, address = behind_nginx("hello:application")

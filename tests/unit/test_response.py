@@ -54,7 +54,7 @@ WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
         OK + b"content-length: 2\r\nconnection: keep-alive\r\n" + COMMON + b"\r\nhi",
         True,
     ),
-    "HEAD": ({"bodies": [b"hi"], "is_head": True}, OK + COMMON + b"\r\n", True),
+    "HEAD": ({"bodies": [b"hi"], "is_head": True}, OK + b"content-length: 2\r\n" + COMMON + b"\r\n", True),
     "204": (
         {"bodies": [b"hi"], "status": 204, "headers": [(b"content-length", b"2")]},
         b"HTTP/1.1 204 No Content\r\n" + COMMON + b"\r\n",

@@ -166,6 +166,16 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         True,
     ),
     "HEAD": (HEAD, [start(200, FIVE), last(b"hello")], OK + b"content-length: 5\r\n\r\n", True),
+    "HEAD of a whole body": (HEAD, [start(), last(b"hello")], OK + b"content-length: 5\r\n\r\n", True),
+    "HEAD of a body that is for HEAD alone": (HEAD, [start(), last()], OK + b"\r\n", True),
+    "HEAD and 304": (HEAD, [start(304), last(b"hello")], b"HTTP/1.1 304 Not Modified\r\n\r\n", True),
+    "HEAD and 204": (HEAD, [start(204), last(b"hello")], b"HTTP/1.1 204 No Content\r\n\r\n", True),
+    "HEAD of 1.0": (
+        asked(b"HEAD / HTTP/1.0", b"Connection: keep-alive"),
+        [start(), last(b"hello")],
+        OK + b"content-length: 5\r\nconnection: keep-alive\r\n\r\n",
+        True,
+    ),
     "HEAD with parts": (HEAD, [start(), part(b"a"), last(b"b")], OK + b"\r\n", True),
     "HEAD with less than its length": (HEAD, [start(200, FIVE), last()], OK + b"content-length: 5\r\n\r\n", True),
     "204": (GET, [start(204), last()], b"HTTP/1.1 204 No Content\r\n\r\n", True),
@@ -365,6 +375,24 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         CHUNKED + b"1\r\na\r\n0\r\n\r\n",
         True,
     ),
+    "a hint while trailers are due": (
+        WANTS_TRAILERS,
+        [start(trailers=True), last(b"a"), hint(LINK), trailers((b"x", b"1"))],
+        CHUNKED + b"1\r\na\r\n0\r\nx: 1\r\n\r\n",
+        True,
+    ),
+    "the phrase of 413": (
+        GET,
+        [start(413), last()],
+        b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
+    "the phrase of 422": (
+        GET,
+        [start(422), last()],
+        b"HTTP/1.1 422 Unprocessable Content\r\ncontent-length: 0\r\n\r\n",
+        True,
+    ),
     "a hint of nothing": (GET, [hint(), start(), last()], OK + b"content-length: 0\r\n\r\n", True),
     "a hint for 1.0": (
         OLD_KEPT,
@@ -435,7 +463,6 @@ REFUSED: dict[str, tuple[list[Message], str]] = {
     "trailers before the body": ([start(trailers=True), trailers()], "held"),
     "trailers within the body": ([start(trailers=True), part(b"a"), trailers()], "streaming"),
     "a body after the body": ([start(trailers=True), last(b"a"), last()], "trailing"),
-    "a hint after the body": ([start(trailers=True), last(b"a"), hint(LINK)], "trailing"),
     **{
         f"{name} as a trailer": ([start(trailers=True), last(b"a"), trailers((name.encode(), b"1"))], "6.5.1")
         for name in (

@@ -80,7 +80,13 @@ PATHS: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes, bool]] = {
     "a length of ours": (GET, lambda it: [start(), path(it)], OK + _LENGTH + b"\r\n" + LARGE, True),
     "its length": (GET, lambda it: [start(200, length(len(LARGE))), path(it)], OK + _LENGTH + b"\r\n" + LARGE, True),
     "HEAD": (HEAD, lambda it: [start(200, length(len(LARGE))), path(it)], OK + _LENGTH + b"\r\n", True),
-    "HEAD without a length": (HEAD, lambda it: [start(), path(it)], OK + b"\r\n", True),
+    "HEAD without a length": (HEAD, lambda it: [start(), path(it)], OK + _LENGTH + b"\r\n", True),
+    "HEAD with trailers": (
+        asked(b"HEAD / HTTP/1.1", b"TE: trailers"),
+        lambda it: [start(trailers=True), path(it), trailers((b"x", b"1"))],
+        OK + b"\r\n",
+        True,
+    ),
     "304": (GET, lambda it: [start(304), path(it)], b"HTTP/1.1 304 Not Modified\r\n\r\n", True),
     "1.0": (OLD, lambda it: [start(), path(it)], OK + _LENGTH + b"connection: close\r\n\r\n" + LARGE, False),
     "1.0, kept": (
@@ -143,6 +149,11 @@ def test_a_file_is_sent_by_its_path(case, large, loop):
 
 SMALL_CASES: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes]] = {
     "by its path": (GET, lambda it: [start(), path(it)], OK + b"content-length: 10\r\n\r\n" + SMALL),
+    "by its path, for HEAD without a length": (
+        HEAD,
+        lambda it: [start(), path(it)],
+        OK + b"content-length: 10\r\n\r\n",
+    ),
     "by its path, for HEAD": (HEAD, lambda it: [start(200, length(10)), path(it)], OK + b"content-length: 10\r\n\r\n"),
     "nothing": (
         GET,
@@ -616,6 +627,9 @@ WRONG_FILES: dict[str, Callable[[Path], Message]] = {
     "a descriptor that is closed": lambda it: handed(999_999),
     "an object that is closed": lambda it: handed(_closed(it)),
     "a negative offset": lambda it: handed(io.BytesIO(b"a"), offset=-1),
+    "an offset beyond all files": lambda it: handed(io.BytesIO(b"a"), offset=2**64),
+    "an offset of one too many": lambda it: handed(0, offset=2**63),
+    "a count beyond all files": lambda it: handed(io.BytesIO(b"a"), count=2**64),
     "a count as text": lambda it: handed(io.BytesIO(b"a"), count="1"),
     "a file of text": lambda it: handed(io.StringIO("a")),
 }
@@ -672,6 +686,29 @@ async def test_starlette_sends_files_by_their_path(large):
     assert str(len(LARGE)) == whole.headers["content-length"] == head.headers["content-length"]
     assert (206, LARGE[10:100_000]) == (piece.status, piece.body)
     assert ["http.response.start", "http.response.pathsend", "http.response.start", "http.response.body"] == kinds[:4]
+
+
+@pytest.mark.parametrize("by", [path, lambda it: handed(os.open(it, os.O_RDONLY))], ids=["path", "descriptor"])
+@on_a_loop
+async def test_a_file_that_reports_no_size_is_read_to_its_end(by):
+    """Those of proc(5) report 0 bytes and have some."""
+    version = Path("/proc/version")
+    size, content = version.stat().st_size, version.read_bytes()  # noqa: ASYNC240 - in memory
+    async with Worker(_sends(lambda: [start(), by(version)])) as worker:
+        client = await worker.connect()
+
+        assert (0, content) == (size, (await client.get()).body)
+
+
+@on_a_loop
+async def test_an_empty_file_is_an_empty_body(tmp_path):
+    """With its length, although the same is asked of it as of a file of proc(5)."""
+    (tmp_path / "it").touch()
+    async with Worker(_sends(lambda: [start(), path(tmp_path / "it")])) as worker:
+        client = await worker.connect()
+        answer = await client.get()
+
+        assert (200, "0", b"") == (answer.status, answer.headers["content-length"], answer.body)
 
 
 class _Holding:
