@@ -225,15 +225,15 @@ def _awaited_by(call: object) -> object:
 
 def _tasks_of(future: object, frame: FrameType | None) -> list[Task[object]]:
     """Return the tasks that are waited for, and have not ended: the future itself, those of a gather(), or those that a
-    task group or wait() holds, whose `frame` is the innermost.
+    function of asyncio holds, whose `frame` is the innermost.
     """
     if isinstance(future, Task):
         found: Iterable[object] = [future]
     elif isinstance(future, Future) and (children := getattr(future, "_children", None)):
         found = children
     elif frame and frame.f_code.co_filename.startswith(_TASK_GROUPS):
-        held = frame.f_locals
-        found = held.get("fs") or getattr(held.get("self"), "_tasks", None) or ()
+        held = frame.f_locals  # of wait(), of wait_for() before Python 3.12, or of a group's __aexit__()
+        found = held.get("fs") or [held.get("fut"), *(getattr(held.get("self"), "_tasks", None) or ())]
     else:
         found = ()
     tasks = [task for task in found if isinstance(task, Task) and not task.done()]
