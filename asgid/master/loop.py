@@ -348,6 +348,8 @@ class Loop:
 
     def _left(self, step: steps.Left) -> None:
         stack = self._crew.left(step)
+        if step.status < 0:
+            self._terminal.restore()
         if step.has_verdict:
             self._stack = stack or self._stack
         self._recycling.left(step.slot)

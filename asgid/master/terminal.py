@@ -8,8 +8,11 @@ import os
 import select
 import selectors
 import signal
+import termios
 import time
+from contextlib import suppress
 from math import inf
+from typing import Any
 
 from asgid import descriptors
 
@@ -44,6 +47,7 @@ class Terminal:
             self._fd = -1
         if self._fd < 0:
             return
+        self._modes = self._modes_now()
         # An epoll of its own: typed lines, which nothing here reads, wake the loop once each, not forever.
         with select.epoll() as epoll:
             self._epoll = select.epoll.fromfd(descriptors.copy(epoll.fileno()))
@@ -54,6 +58,26 @@ class Terminal:
         """Return whether the terminal closed a moment ago: a HUP that comes now belongs to that."""
         self._look()
         return time.monotonic() - self._closed_at < _END_S
+
+    def restore(self) -> None:
+        """Set the modes of the start again: a worker that was killed in a debugger has left its own (raw, no echo)."""
+        if self._fd < 0 or self._modes is None or self._modes_now() in (None, self._modes):
+            return
+        # From a background process the call sends TTOU, unless that is blocked (tcsetattr(3)).
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
+        try:
+            termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
+        except termios.error:
+            pass
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _modes_now(self) -> "list[Any] | None":
+        """Return the modes; None if asgid is not in the foreground, for then they are those of the shell."""
+        with suppress(OSError, termios.error):
+            if os.tcgetpgrp(self._fd) == os.getpgrp():
+                return termios.tcgetattr(self._fd)
+        return None
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -240,6 +240,15 @@ def _tasks_of(future: object, frame: FrameType | None) -> list[Task[object]]:
     return sorted(tasks, key=Task.get_name)[:_MOST_TASKS]
 
 
+def is_in_debugger(frame: "FrameType | None") -> bool:
+    """Whether a debugger of Python's family waits for its user somewhere above."""
+    while frame:
+        if frame.f_globals.get("__name__") in {"pdb", "bdb"}:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def is_from_outside(error: BaseException) -> bool:
     """Whether the task at hand is cancelled or closed; an application may raise what looks like that by itself."""
     if not isinstance(error, CancelledError | GeneratorExit):

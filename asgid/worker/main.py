@@ -298,18 +298,26 @@ class Worker:
             for connection in service.connections
             if (exchange := connection.exchange)
         ]
+        if failure.is_in_debugger(frame):
+            keep = "--set timeouts.blocked=off --set timeouts.heartbeat=off"
+            self._log.warning("a debugger holds the event loop", keep_it=keep, requests=", ".join(requests[:20]))
+            self._clear_last_words()
+            return
         self._log.warning(
             "event loop blocked",
             task=task.get_name() if task else "none",
             requests=", ".join(requests[:20]) or "none",
             stack=failure.stack_inside(frame) if frame else "",
         )
+        self._clear_last_words()
+
+    def _clear_last_words(self) -> None:
         words = self._assignment.last_words_fd
         if descriptors.identity(words) != self._last_words:  # the application has closed it, and opened another file
             faulthandler.unregister(DUMP)
             faulthandler.disable()
             return
-        # The line above has the stack; left in the file, the one that faulthandler wrote would be taken for last words.
+        # The log has the stack; left in the file, the one that faulthandler wrote would be taken for last words.
         os.ftruncate(words, 0)
         os.lseek(words, 0, os.SEEK_SET)
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from tests.client import get
+from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import APPS, Daemon, eventually
 
@@ -71,6 +71,9 @@ class Terminal:
         whole = self._shown.decode().rpartition("\n")[0].splitlines()
         lines = [json.loads(line) for line in whole if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
+
+    def modes(self) -> list[Any]:
+        return termios.tcgetattr(self._other)
 
     def close(self) -> None:
         for fd in (self._other, self._end):
@@ -178,3 +181,26 @@ def test_a_job_that_was_left_behind_is_reloaded_by_hup(prepare: Start, terminal:
 
     assert daemon.wait() == 0
     assert verdict["event"] == "reload committed"
+
+
+def test_a_debugger_is_named_and_the_terminal_is_restored(prepare: Start, terminal: Terminal) -> None:
+    """A worker that is ended in a debugger leaves raw mode behind; the log names the settings that keep it."""
+    daemon = prepare(
+        "foreground",
+        "debugs:application",
+        app={"directory": str(APPS), "env": {"TERMINAL": terminal.name}},
+        timeouts={"blocked": "0.5s", "heartbeat": "3s"},
+    )
+    eventually(lambda: serves(daemon))
+    before = terminal.modes()
+    with Client(daemon.address()) as client:
+        client.send(request("GET", "/debug"))
+        line = eventually(lambda: daemon.log_events("a debugger holds the event loop"))[0]
+        assert terminal.modes() != before
+        (end,) = eventually(lambda: daemon.log_events("worker exited"))
+
+    assert line["keep_it"] == "--set timeouts.blocked=off --set timeouts.heartbeat=off"
+    assert end["reason"] == "blocked"
+    eventually(lambda: terminal.modes() == before)
+    assert daemon.log_events("event loop blocked") == []
+    assert daemon.stop() == 0
