@@ -18,7 +18,6 @@ from asgid.commands import COMMANDS
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from asgid.config import Config
     from asgid.config.positions import KeyPath
@@ -92,16 +91,18 @@ def _run(arguments: Namespace) -> ExitCode:
 def _program() -> Program:
     """Return how to run again whatever lies on disk where this program was found."""
     from asgid.master.upgrade import TRIAL_FD, Program
+    from asgid.source import place_of_start
 
+    place = place_of_start(os.environ)
     words = sys.argv[1:]
     interpreter = sys.orig_argv[: len(sys.orig_argv) - len(words)]
     if len(interpreter) == 2 and os.access(sys.argv[0], os.X_OK):
         # A script that names its interpreter in its first line: the new one may name another.
-        command = [os.path.abspath(sys.argv[0])]
+        command = [os.path.join(place, sys.argv[0])]
     else:
         command = [sys.executable, *_safe(interpreter[1:])]
     trial = ["check", "--boot", f"--takes-over={TRIAL_FD}"]
-    return Program((*command, *words), (*command, *trial, *words))
+    return Program((*command, *words), (*command, *trial, *words), place)
 
 
 def _safe(options: Sequence[str]) -> list[str]:
@@ -177,7 +178,7 @@ def _config(arguments: Namespace) -> ExitCode:
 
         print(json.dumps(reference.schema(), indent=2))
     else:
-        print(reference.toml(_source(arguments).load()), end="")
+        print(reference.toml(_source(arguments).written()), end="")
     return ExitCode.OK
 
 
@@ -209,27 +210,21 @@ def _be_a_tool() -> None:
 
 
 def _source(arguments: Namespace, faults: Faults | None = None) -> Source:
-    from asgid.source import Source
+    from pathlib import Path
 
+    from asgid.source import Source, place_of_start
+
+    place = place_of_start(os.environ)
     return Source(
         name=arguments.file or _COMMAND_LINE,
-        path=_absolute(arguments.file) if arguments.file else None,
+        path=Path(place, arguments.file) if arguments.file else None,
         target=arguments.application,
         binds=arguments.bind,
         workers=arguments.workers,
         overrides=dict(arguments.set),
         faults=faults or _faults,
+        place=place,
     )
-
-
-def _absolute(name: str) -> Path:
-    """Return the path in full; as it is where the directory that we were started in was removed: it leads nowhere."""
-    from pathlib import Path
-
-    try:
-        return Path(name).absolute()
-    except FileNotFoundError:
-        return Path(name)
 
 
 def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -240,7 +235,7 @@ def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
     from asgid.worker.access import check_template
 
     if not os.path.isdir(config.app.directory):  # Path.is_dir() raises for a name that is too long
-        yield ("app", "directory"), f"there is no directory {_absolute(config.app.directory)}"
+        yield ("app", "directory"), f"there is no directory {config.app.directory}"
     if config.log.access.enabled:
         try:
             check_template(config.log.access.format)

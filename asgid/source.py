@@ -25,20 +25,29 @@ class Source:
     """What the command line names. Where `path` is None, `target` is the application."""
 
     name: str  #: in messages
-    path: Path | None  #: absolute: a reload may find us in another directory
+    path: Path | None  #: absolute, by the name of the place: the directory may be another one at a reload
     target: str | None
     binds: Sequence[str]
     workers: str | None  #: how many, as it was typed
     overrides: Mapping[str, str]  #: "table.key" -> a bare word or a TOML value
     faults: Faults
+    place: str = ""  #: where relative paths begin, see `place_of_start`
 
     def load(self) -> Config:
-        """Return the settings as they are now, for a start, which may wait for them; raises ConfigError."""
-        return self._parse(_read)
+        """Return the settings as they are now, for a start, which may wait for them; raises ConfigError.
+
+        A deployment moves a link (`current`) to the next release. The link in `app.directory` is followed here, once
+        for all workers of a generation: after a roll-back a replaced one imports the release that the others serve.
+        """
+        return self._resolved(self._parse(_read))
 
     def reload(self) -> Config:
         """Return the settings as they are now, for a master that serves, and waits for nothing; raises ConfigError."""
-        return self._parse(_read_file)
+        return self._resolved(self._parse(_read_file))
+
+    def written(self) -> Config:
+        """Return the settings as they are written; raises ConfigError."""
+        return self._parse(_read)
 
     def _parse(self, read: Callable[[Path], bytes]) -> Config:
         make_validators()
@@ -49,8 +58,16 @@ class Source:
             binds=self.binds,
             target=self.target,
             workers=self.workers,
-            faults=self.faults,
+            faults=lambda settings: self.faults(_with_directory(settings, self._anchored(settings.app.directory))),
         )
+
+    def _resolved(self, settings: Config) -> Config:
+        directory = self._anchored(settings.app.directory)
+        # Without a place it is the working directory that was removed, and has no name.
+        return _with_directory(settings, os.path.realpath(directory) if os.path.isabs(directory) else directory)
+
+    def _anchored(self, path: str) -> str:
+        return os.path.join(self.place, path)
 
     def _text(self, read: Callable[[Path], bytes]) -> str | None:
         if self.path is None:
@@ -76,6 +93,28 @@ def _read_file(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file, and a reload waits for nothing")
         return file.read()
+
+
+def _with_directory(settings: Config, directory: str) -> Config:
+    return settings.model_copy(update={"app": settings.app.model_copy(update={"directory": directory})})
+
+
+def place_of_start(environ: Mapping[str, str]) -> str:
+    """Return the working directory by the name that the shell has for it, with its links; "" if it was removed.
+
+    The kernel knows only the directory itself: in a link that a deployment moves, a reload would read the old release.
+    $PWD is believed while it leads to that directory, as by `pwd -L` (POSIX).
+    """
+    named = environ.get("PWD", "")
+    try:
+        if os.path.isabs(named) and not {".", ".."}.intersection(named.split("/")) and os.path.samefile(named, "."):
+            return named
+    except (OSError, ValueError):  # it leads nowhere, or is not a path at all
+        pass
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def make_validators() -> None:

@@ -8,8 +8,8 @@ stay, and so do signals that wait. This file does not know when.
 
 import os
 import selectors
-from collections.abc import Mapping, MutableMapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fcntl import F_GETPIPE_SZ, fcntl
 from typing import NoReturn
@@ -37,6 +37,7 @@ class Program:
 
     command: tuple[str, ...]
     trial: tuple[str, ...]
+    place: str = ""  #: the working directory of both, which may be a link that leads elsewhere by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +74,20 @@ class Successor:
             self._reader = descriptors.own(reader)
             ours.callback(os.close, writer)
             undo.callback(os.close, self._reader)
-            self._pid = os.posix_spawnp(
-                self._program.trial[0],
-                self._program.trial,
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, writer, 1),
-                    (os.POSIX_SPAWN_DUP2, writer, 2),
-                    (os.POSIX_SPAWN_DUP2, memory, TRIAL_FD),
-                ],
-                setsigmask=(),
-                setsigdef=SIGNALS,
-            )
+            with _working_in(self._program.place):
+                self._pid = os.posix_spawnp(
+                    self._program.trial[0],
+                    self._program.trial,
+                    os.environ,
+                    file_actions=[
+                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, writer, 1),
+                        (os.POSIX_SPAWN_DUP2, writer, 2),
+                        (os.POSIX_SPAWN_DUP2, memory, TRIAL_FD),
+                    ],
+                    setsigmask=(),
+                    setsigdef=SIGNALS,
+                )
             undo.pop_all()
         self._lent = _Lent(left, memory, os.fstat(memory).st_size)
         self._printed = b""
@@ -137,7 +139,8 @@ class Successor:
             for fd in kept:
                 os.set_inheritable(fd, True)
             environ = {**os.environ, **variables, VARIABLE: str(memory)}
-            os.execvpe(self.name, self._program.command, environ)  # noqa: S606 - it is the command that started us
+            with _working_in(self._program.place):
+                os.execvpe(self.name, self._program.command, environ)  # noqa: S606 - the command that started us
         finally:
             for fd in kept:
                 os.set_inheritable(fd, False)
@@ -163,6 +166,19 @@ class Successor:
             with suppress(KeyError):
                 self._selector.unregister(self._reader)
         self._printed = (self._printed + data)[-_KEPT_BYTES:]
+
+
+@contextmanager
+def _working_in(place: str) -> Iterator[None]:
+    """Be in the directory that `place` leads to now, and be back afterwards; stay here if it leads nowhere."""
+    here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.chdir(place)
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
 
 
 def take(environ: MutableMapping[str, str]) -> Handover | None:

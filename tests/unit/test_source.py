@@ -2,12 +2,13 @@
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asgid.errors import ConfigError
-from asgid.source import Source
+from asgid.source import Source, place_of_start
 
 
 def source(path: Path | None, *, target: str | None = None, binds=(), overrides=(), faults=lambda _: ()) -> Source:
@@ -125,3 +126,47 @@ def test_a_reload_reads_the_file_anew(file: Path) -> None:
 
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         it.reload()
+
+
+@pytest.fixture
+def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A link to the working directory."""
+    (tmp_path / "r1").mkdir()
+    (tmp_path / "current").symlink_to("r1")
+    monkeypatch.chdir(tmp_path / "current")
+    return tmp_path / "current"
+
+
+def test_the_working_directory_has_the_name_that_the_shell_has_for_it(link):
+    """The link, which the kernel does not know."""
+    assert place_of_start({"PWD": str(link)}) == str(link)
+
+
+@pytest.mark.parametrize("name", ["", ".", "current", "/", "/nowhere/at/all", "{link}/.", "{link}/../current", "/\0"])
+def test_a_name_that_is_not_one_is_not_believed(link, name):
+    """Programs change their directory and leave $PWD as it was; the others `pwd -L` does not print either."""
+    assert place_of_start({"PWD": name.format(link=link)}) == str(link.resolve())
+
+
+def test_a_directory_that_was_removed_has_no_name(link):
+    """What is named from there leads nowhere."""
+    link.resolve().rmdir()
+
+    assert place_of_start({"PWD": str(link)}) == ""
+
+
+@pytest.mark.parametrize(("directory", "then"), [(".", "r2"), ("../r1", "r1"), ("{link}", "r2")])
+def test_a_run_follows_the_link_once_at_each_load(link, directory, then):
+    """All workers of a generation import from one release."""
+    directory = directory.format(link=link)
+    it = replace(source(None, target="shop:app", overrides={"app.directory": directory}), place=str(link))
+
+    assert it.load().app.directory == str(link.parent / "r1")
+
+    (link.parent / "r2").mkdir()
+    link.unlink()
+    link.symlink_to("r2")
+
+    assert it.load().app.directory == str(link.parent / then)
+    assert it.reload().app.directory == it.load().app.directory
+    assert it.written().app.directory == directory
