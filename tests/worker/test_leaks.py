@@ -80,6 +80,7 @@ async def leaked(case: Case, rounds: int) -> dict[str, int]:
     """
     quarter = rounds // QUARTERS
     async with Worker(case.app, **case.tables) as worker:
+        worker.service.drops_s = 0.0  # the clock stands still: else a stream would never learn that its client has left
         dialog = case.dialog(worker)
 
         async def play(number: int) -> None:
