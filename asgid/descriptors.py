@@ -1,8 +1,9 @@
 """The descriptors of asgid itself: numbers that no other code in the process gets, and a list of them.
 
 open(2) returns the lowest free number. An application or an agent that closes a descriptor twice closes, the second
-time, a low number that somebody else has by then. So asgid's own descriptors have high numbers. The list says which
-ones a child of fork(2) may close: all others belong to the code that opened them.
+time, a low number that other code has by then. So asgid's own descriptors have high numbers. The list says which ones a
+child of fork(2) may close: all others belong to the code that opened them. It holds the file behind each number, too,
+because a number that asgid has closed may be open again for other code.
 """
 
 import fcntl
@@ -10,12 +11,11 @@ import os
 import resource
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
 
 #: Half of the usual soft limit of 1024: few processes come so far with numbers of their own.
 _LOWEST = 512
 
-_own: set[int] = set()
+_own: dict[int, tuple[int, int] | None] = {}  # number -> the file that it was opened for
 
 
 def own(fd: int) -> int:
@@ -48,20 +48,21 @@ def copy(fd: int) -> int:
 
 def note(fd: int) -> None:
     """List a descriptor as asgid's under the number that it has; for one that stays open as long as the process."""
-    _own.add(fd)
+    _own[fd] = identity(fd)
 
 
 def listed() -> frozenset[int]:
-    """Return the numbers of asgid's descriptors. One that was closed may still be listed."""
-    return frozenset(_own)
+    """Return the numbers of asgid's descriptors that are open."""
+    return frozenset(fd for fd, file in _own.items() if file and identity(fd) == file)
 
 
 def close_all_but(kept: Iterable[int]) -> None:
     """Close every listed descriptor that is not in `kept`; for a child, which has copies of its parent's."""
-    for fd in _own.difference(kept):
-        with suppress(OSError):  # it was closed before
-            os.close(fd)
-    _own.intersection_update(kept)
+    kept = frozenset(kept)
+    for fd in listed() - kept:
+        os.close(fd)
+    for fd in _own.keys() - kept:
+        del _own[fd]
 
 
 def identity(fd: int) -> tuple[int, int] | None:

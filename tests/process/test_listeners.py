@@ -482,8 +482,12 @@ def test_a_descriptor_that_is_no_stream_socket_is_refused(door):
 
 def test_systemds_sockets_are_found_by_their_name():
     """All that share it, as those of one unit do; a name it did not pass is told with those it did."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.2", 0)) as other:
-        door = _Door({"http": [one.fileno(), other.fileno()], "admin": [0]})
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.2", 0)) as other,
+        socket.create_server(("127.0.0.3", 0)) as admin,
+    ):
+        door = _Door({"http": [one.fileno(), other.fileno()], "admin": [admin.fileno()]})
         helds = door.open(listens("systemd:http"))
 
         assert [held.socket.getsockname() for held in helds] == [one.getsockname(), other.getsockname()]

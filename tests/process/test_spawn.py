@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,18 @@ def fork(memory) -> Iterator[Fork]:
 
             child = fork_worker(0, 17.0, assign, worker, memory.confine)
             stack.callback(child.close)
+            stack.callback(_end, child.pid)
             return child
 
         yield make
+
+
+def _end(pid: int) -> None:
+    """End a child that a failed test has left behind; one that was reaped is gone."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def end_of(child: Child) -> Death:
