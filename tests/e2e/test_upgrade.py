@@ -302,7 +302,7 @@ REFUSED = [
     (a_program_that_does_not_start, "SyntaxError: invalid syntax"),
     (a_program_that_cannot_boot_the_application, "exited with code"),
     (a_program_whose_board_is_another, "cannot take over; restart instead: its board has another layout: the cells of"),
-    (a_program_that_knows_no_handover, "there is no --takes-over"),
+    (a_program_that_knows_no_handover, "exited with code 64"),
     (a_program_that_is_not_there, "cannot be run: No such file or directory"),
     (a_program_that_is_no_program, "cannot be run: No such file or directory"),
     (a_program_that_does_nothing, "without a receipt for the handover"),
