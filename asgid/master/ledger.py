@@ -85,7 +85,10 @@ class Ledger:
     def retire(self, slot: int) -> None:
         """Clear what was true only of a worker that is gone; what it had counted stays, for the next one to go on."""
         row = self.row(slot)
-        row[board.ABANDONED] += board.in_flight(row)  # what was in flight when it died has ended with it
+        # Its requests ended with it. All count, also more than MOST_OPEN, where in_flight stops: a rest would stay in
+        # flight for ever. If it wrote more ends than starts, as many requests of the next worker would never show.
+        unended = row[board.STARTED] - row[board.ABANDONED] - sum(board.histogram(row, board.DURATION)[0])
+        row[board.ABANDONED if unended > 0 else board.STARTED] += abs(unended)
         row[: board.FIRST_COUNTER] = [0] * board.FIRST_COUNTER
         kept = array("Q", [number % _CELL for number in row])
         self._board.row(slot)[:] = memoryview(kept)

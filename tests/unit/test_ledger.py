@@ -3,7 +3,7 @@
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asgid import board
@@ -140,6 +140,9 @@ def test_retiring_a_slot_ends_its_gauges_and_keeps_its_counts(books):
 
 
 @given(st.dictionaries(st.integers(0, board.CELLS - 1), st.integers(0, 2**64 - 1) | st.just(2**64 - 1)))
+@example({board.STARTED: board.MOST_OPEN + 94})  # more in flight than in_flight tells
+@example({board.DURATION: 2**40})  # more ended than begun
+@example({board.DURATION: 2**64 - 1, board.STARTED: 2**43})
 def test_the_next_worker_of_a_slot_finds_a_row_that_it_can_count_in(garbage):
     """A row that the last one has filled with anything costs the next one no request, and no reload is needed."""
     books = Books()
@@ -155,7 +158,9 @@ def test_the_next_worker_of_a_slot_finds_a_row_that_it_can_count_in(garbage):
     assert not any(row[: board.FIRST_COUNTER])
     assert all(old <= new for old, new in zip(before[board.STARTED :], after[board.STARTED :], strict=True))
     assert all(number < 2**64 for number in row)
-    assert board.in_flight(after) == 0 or books.reports
+    assert board.in_flight(after) == 0
+    board.counting(row)[board.STARTED] += 1
+    assert board.in_flight(books.ledger.row(0)) == 1
 
 
 def test_a_program_that_takes_over_believes_the_same_numbers(books):
