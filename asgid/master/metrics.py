@@ -214,7 +214,7 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_worker_heartbeat_age_seconds",
         _W,
-        "How long the worker's event loop has been silent; it beats once a second.",
+        "How long the worker's event loop has been silent; it beats once a second or more often.",
         _heartbeat_ages,
     ),
     _Family(
