@@ -49,8 +49,8 @@ PURE = (
     ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
-#: What an extra of the distribution brings, by the one module that may import it.
-EXTRAS = {"asgid.worker.wsgi": "a2wsgi", "asgid.gunicorn": "gunicorn"}
+#: The library that an extra of the distribution installs, by the one module that may import it.
+EXTRAS = {"asgid.worker.wsgi": "a2wsgi", "asgid.gunicorn": "gunicorn", "asgid.worker.mask": "websockets"}
 NOT_IN_THE_MASTER = {"asyncio", "threading", "concurrent", "multiprocessing"}
 
 
@@ -134,7 +134,9 @@ def test_a_library_that_is_imported_is_installed_with_asgid():
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {
-        re.split(r"\W", each)[0] for extra in ("wsgi", "gunicorn") for each in project["optional-dependencies"][extra]
+        re.split(r"\W", each)[0]
+        for extra in ("wsgi", "gunicorn", "speedups")
+        for each in project["optional-dependencies"][extra]
     }
     assert extras == set(EXTRAS.values())
     listed = {re.split(r"\W", each.replace("-", "_"))[0] for each in project["dependencies"]}

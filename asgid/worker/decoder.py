@@ -26,8 +26,8 @@ from asgid.worker.frames import (
     WHOLE_BINARY,
     WHOLE_TEXT,
     FrameError,
-    unmask,
 )
+from asgid.worker.mask import unmask
 
 #: An opcode with a whole message, of which a text is a str, or with the payload of a control frame.
 Event: TypeAlias = tuple[int, str | bytes]

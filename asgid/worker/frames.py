@@ -1,4 +1,4 @@
-"""The frames of a WebSocket as bytes (RFC 6455 section 5): heads, masks, closes, and the faults of a first byte.
+"""The frames of a WebSocket as bytes (RFC 6455 section 5): heads, closes, and the faults of a first byte.
 
 Functions and tables only. The order in which frames may come is in the tables; their content is the decoder's.
 """
@@ -21,10 +21,6 @@ CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 50
 
 _SHORT, _MEDIUM, _LONG = Struct("!BB").pack, Struct("!BBH").pack, Struct("!BBQ").pack
 _CODE = Struct("!H")
-#: A mask is laid over so many bytes at a time. An int of 4 KiB stays in the processor's first cache: the whole of
-#: 64 KiB at once takes twice as long (238 and 109 µs).
-_BLOCK = 4096
-_ONES = int.from_bytes(b"\1\0\0\0" * (_BLOCK // 4), "little")
 
 
 class FrameError(Exception):
@@ -63,21 +59,6 @@ def read_close(payload: bytes) -> tuple[int, str]:
         return code, payload[_CODE.size :].decode()
     except UnicodeDecodeError:
         raise FrameError(INVALID_PAYLOAD, "the reason of a close frame is not UTF-8") from None
-
-
-def unmask(data: bytes, mask: bytes) -> bytes:
-    """Return `data` without the mask that a client laid over it (section 5.3)."""
-    size = len(data)
-    if size < _BLOCK:
-        key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
-        return (int.from_bytes(data, "little") ^ key).to_bytes(size, "little")
-    key = int.from_bytes(mask, "little") * _ONES
-    blocks = [
-        (int.from_bytes(data[at : at + _BLOCK], "little") ^ key).to_bytes(_BLOCK, "little")
-        for at in range(0, size - _BLOCK + 1, _BLOCK)
-    ]
-    blocks.append(unmask(data[size - size % _BLOCK :], mask))
-    return b"".join(blocks)
 
 
 def _fault(first: int, *, is_deflated: bool, is_in_message: bool) -> str:

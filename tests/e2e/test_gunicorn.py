@@ -152,12 +152,14 @@ def test_a_reload_replaces_the_worker_and_loses_nobody(served: Served) -> None:
 
 
 def test_websockets_are_served_and_closed_by_a_reload(served: Served) -> None:
-    """With compression, and with 1012 at HUP as under asgid's own master."""
+    """With compression, the extension of `websockets`, and with 1012 at HUP as under asgid's own master."""
     gunicorn = served(app="echoes:application")
     with connect(f"ws://{gunicorn.address()}/", open_timeout=WITHIN_S) as socket:
         for message in ("short", "long " * 1000, b"\xff" * 100_000):
             socket.send(message)
             assert message == socket.recv(timeout=WITHIN_S)
+        (worker,) = gunicorn.workers()
+        assert "websockets/speedups." in Path(f"/proc/{worker}/maps").read_text()
         gunicorn.signal("HUP")
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(timeout=WITHIN_S)

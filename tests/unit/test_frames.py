@@ -1,6 +1,4 @@
-"""Frames that a server sends, read by others; masks and closes of a client."""
-
-import random
+"""Frames that a server sends, read by others; closes of a client."""
 
 import pytest
 from websockets.frames import BINARY, TEXT, Frame
@@ -14,7 +12,6 @@ from asgid.worker.frames import (
     close_payload,
     frame_head,
     read_close,
-    unmask,
 )
 
 
@@ -29,15 +26,6 @@ def test_a_frame_is_read_as_the_message_that_it_is(size, first, opcode):
 
     assert [Frame(opcode, payload)] == client.events_received()
     assert frame == Frame(opcode, payload).serialize(mask=False)
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 4095, 4096, 4097, 8192, 65_537])
-@pytest.mark.parametrize("mask", [b"\0\0\0\0", b"\x01\x02\x03\x04", b"\xff\0\xa5\x5a"])
-def test_a_mask_is_taken_off_byte_by_byte(size, mask):
-    """Also where the payload is no multiple of the mask, or of the blocks."""
-    payload = random.Random(size).randbytes(size)
-
-    assert payload == unmask(bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload)), mask)
 
 
 @pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
