@@ -53,6 +53,7 @@ async def test_who_goes_while_the_queue_is_emptied_is_not_the_last():
 
         assert hall.late
         answer = await hall.late.get("/late")
+        hall.late.close()  # else the drain would linger for it to the end of its grace
         await running
 
         assert (told("GET", "/late"), True) == (answer.body, answer.closes)
