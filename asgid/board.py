@@ -186,6 +186,20 @@ def observe(row: Row, histogram: int, elapsed_s: float) -> None:
     row[histogram + SUM] += int(elapsed_s * 1e9)
 
 
+def count_answer(cells: "memoryview[int]", request: int, size: int, histogram: int, elapsed_s: float) -> None:
+    """Count a whole answer: in its REQUEST_CELL, with its bytes, and in DURATION or AT_ONCE."""
+    elapsed_ns = int(elapsed_s * 1e9)
+    bucket = histogram if elapsed_s <= _FIRST else histogram + bisect_left(BUCKETS, elapsed_s)
+    try:
+        cells[histogram + SUM] += elapsed_ns  # first: no other one is ever full, unless an application has written it
+        cells[request] += 1
+        cells[RESPONSE_BYTES] += size
+        cells[bucket] += 1
+    except ValueError:
+        for cell, number in (histogram + SUM, elapsed_ns), (request, 1), (RESPONSE_BYTES, size), (bucket, 1):
+            counting(cells)[cell] += number
+
+
 def histogram(row: "Row | Sequence[int]", start: int) -> tuple[list[int], float]:
     """Return DURATION or START: (the count in each bucket, +Inf last, not cumulative; the sum in seconds)."""
     both = [a + b for a, b in zip(row[start : start + _HISTOGRAM], row[AT_ONCE : AT_ONCE + _HISTOGRAM], strict=True)]
@@ -207,7 +221,8 @@ def counting(row: "memoryview[int]") -> Row:
     """Return the same cells for a worker to count in: a full one goes on from 0, and an empty one below it.
 
     A memoryview raises there, in the middle of a request. 292 years of requests are a full sum of nanoseconds: ten
-    thousand streams at once reach it in eleven days.
+    thousand streams at once reach it in eleven days. But an increment of a memoryview takes half as many instructions
+    (620 to 1170). So for each request and connection we try one first, and count here if it raises.
     """
     return (ctypes.c_uint64 * len(row)).from_buffer(row)
 

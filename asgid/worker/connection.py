@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport
         self.writer: Writer
         self._has_begun = False  # a request, in this read
-        self._is_turn_spent = False  # no other is to begin in it
+        self._is_turn_spent = False  # no other is to begin in it; false between reads
         self._is_in_line = False  # what was received is read on in a later turn of the loop
         self._has_said_last = False  # the client: it sends no request after the one that came last
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
@@ -83,9 +83,10 @@ class Connection(asyncio.Protocol):
     def begin_on(self, transport: asyncio.BaseTransport, known: Ends, header_by: float) -> None:
         """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
         self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
-        self.writer = Writer(self.transport, self.service)
+        service = self.service
+        self.writer = Writer(self.transport, service)
         self._ends = known
-        self._common = template(*known, root_path=self.service.config.app.root_path, extensions=self.service.extensions)
+        self._common = template(*known, root_path=service.config.app.root_path, extensions=service.extensions)
         self._phase, self.deadline = "header", header_by
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
@@ -106,7 +107,7 @@ class Connection(asyncio.Protocol):
             reader.keep(data)
             self._hold_rest()
             return
-        self._has_begun = self._is_turn_spent = False
+        self._has_begun = False
         try:
             reader.feed(data)
             while reader.is_cut and not (self._is_turn_spent or self.service.turns.is_spent(monotonic())):
@@ -118,15 +119,22 @@ class Connection(asyncio.Protocol):
             self._start(self._unstarted)
         if reader.has_rest:
             self._hold_rest()
-        elif self._is_turn_spent and self.exchange is None and not self.writer.is_paused:
-            reader.is_stopped = False
+        elif self._is_turn_spent:
+            self._end_turn()
         if self._receiving:
             self._await_body(self._receiving)
         elif reader.is_in_head:
             self._await_head()
 
+    def _end_turn(self) -> None:
+        """All that was here is read: the next read may begin a request."""
+        self._is_turn_spent = False
+        if self.exchange is None and not self.writer.is_paused:
+            self._reader.is_stopped = False
+
     def _hold_rest(self) -> None:
         """Take no more of the client. Read what is here when its turn comes, or in a later turn of the loop."""
+        self._is_turn_spent = False
         self.service.pause_reading(self)
         if self.exchange is None or self._receiving is not None:
             self._read_later()
@@ -203,15 +211,17 @@ class Connection(asyncio.Protocol):
         exchange, self._receiving = self._receiving, None
         if exchange is None:
             raise EnoughError
-        exchange.feed_end()
         if self._unstarted is exchange:
+            exchange.is_body_complete, exchange.expects_continue = True, False  # and nothing waits for the body yet
             if not exchange.conversation:  # the bytes at hand may be the WebSocket's already: it is started after them
                 self._start(exchange)
-        elif exchange.response.state is COMPLETE:
-            self._discarded = 0
-            self._next(monotonic())
-        elif self._phase == "body":
-            self._await_answer(exchange)
+        else:
+            exchange.feed_end()
+            if exchange.response.state is COMPLETE:
+                self._discarded = 0
+                self._next(monotonic())
+            elif self._phase == "body":
+                self._await_answer(exchange)
         if self.is_deaf:  # its answer is here, and the last
             raise EnoughError
         if self.exchange is not None or self._is_turn_spent:
@@ -256,7 +266,7 @@ class Connection(asyncio.Protocol):
         """The response has left whole."""
         response = exchange.response
         if not response.keep_alive:  # where it is we who close, its next request may be on the way
-            self.finish(hears_out=not self._has_said_last, is_open_ended=response.is_open_ended)
+            self.finish(hears_out=not self._has_said_last, answer=response)
         elif exchange.is_body_complete:
             self._next(now)
         else:  # read on, to where the next request can begin
@@ -265,9 +275,9 @@ class Connection(asyncio.Protocol):
     def _next(self, now: float) -> None:
         """The next request has its turn: what is here of it is read, else it is awaited."""
         self.exchange = None
-        reader = self._reader
-        if self.writer.is_paused and (reader.has_rest or not (self.is_deaf or self.service.is_draining)):
-            self.service.pause_reading(self)  # until what was asked for is taken
+        reader, service = self._reader, self.service
+        if self.writer.is_paused and (reader.has_rest or not (self.is_deaf or service.is_draining)):
+            service.pause_reading(self)  # until what was asked for is taken
         elif reader.has_rest:
             self._phase, self.deadline = "", inf
             self._read_later()  # not from within the last one's stack: a hundred of them would be as deep
@@ -275,11 +285,11 @@ class Connection(asyncio.Protocol):
             reader.is_stopped = False
             if reader.is_in_head:
                 self._expect("header")
-            elif self.is_deaf or self.service.is_draining:
+            elif self.is_deaf or service.is_draining:
                 self.finish()
             else:
-                self._phase, self.deadline = "keep_alive", now + self.service.timeouts.keep_alive
-            if self in self.service.unread:
+                self._phase, self.deadline = "keep_alive", now + service.timeouts.keep_alive
+            if self in service.unread:
                 self.resume_reading()
 
     def _read_later(self) -> None:
@@ -338,19 +348,21 @@ class Connection(asyncio.Protocol):
             self.abort()
         self.finish(hears_out=True)
 
-    def finish(self, *, hears_out: bool = False, is_open_ended: bool = False) -> None:
+    def finish(self, *, hears_out: bool = False, answer: Response | None = None) -> None:
         """End once what was written has left; a client that is still sending, or may be, is heard out first."""
-        hears_out = (hears_out or self._receiving is not None or self in self.service.unread) and not self._is_ended
+        service, writer = self.service, self.writer
+        hears_out = (hears_out or self._receiving is not None or self in service.unread) and not self._is_ended
         self.is_deaf = True
         self.exchange = self._receiving = self._unstarted = None
-        if self not in self.service.connections or self.transport.is_closing():  # it has ended already
+        if self not in service.connections or self.transport.is_closing():  # it has ended already
             return
-        self.writer.uncork()
-        if hears_out or self.writer.unsent:
+        writer.uncork()
+        if hears_out or writer.unsent:
             self._reader.close()
             self.resume_reading()
-            self.service.connections.remove(self)
-            Farewell(self.service, self.writer, is_open_ended=is_open_ended).begin(hears_out)
+            service.connections.remove(self)
+            is_open_ended = answer is not None and answer.is_open_ended
+            Farewell(service, writer, is_open_ended=is_open_ended).begin(hears_out)
         else:  # nearly always: there is nobody to wait for, and what a farewell takes would be a twentieth of it all
             self.deadline = inf
             self.transport.close()

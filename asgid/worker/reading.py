@@ -166,7 +166,7 @@ class Reader:
             data, at = self._rest + data, self._rest_at
             self._rest, self.has_rest, self.is_cut = b"", False, False
         size = len(data)
-        end = size if size - at <= SLICE else at + SLICE
+        end = size if size <= SLICE else min(size, at + SLICE)
         try:
             while at < end:
                 at = self._STEPS[self._expected](self, data, at)

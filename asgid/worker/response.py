@@ -204,7 +204,9 @@ class Response:
         known length, (4) chunks, (5) until the connection closes.
         """
         framing = b""
-        if self.is_bodiless or self._left is not None or self._is_chunked:  # 1, 2
+        if self._left is not None or self._is_chunked:  # 2
+            pass
+        elif self.is_bodiless:  # 1
             # An empty body may be that of HEAD only: the length of GET is not known then, and must not be a wrong one.
             if length and not more and self._lacks_length:
                 framing = b"content-length: %d\r\n" % length

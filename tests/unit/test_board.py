@@ -204,6 +204,16 @@ def test_a_worker_counts_past_the_end_of_a_cell_without_an_error(rows):
     assert rows.row(3)[board.CONNECTIONS] == 2**64 - 1
 
 
+@pytest.mark.parametrize("cell", [board.AT_ONCE + board.SUM, board.REQUESTS, board.RESPONSE_BYTES, board.AT_ONCE])
+def test_an_answer_is_counted_past_the_end_of_each_cell(rows, cell):
+    """It counts in a memoryview, which raises where a cell is full; the application's answer must not fail by that."""
+    row = rows.row(3)
+    row[cell] = 2**64 - 1
+    board.count_answer(row, board.REQUESTS, 1, board.AT_ONCE, 1e-9)
+
+    assert row[cell] == 0
+
+
 def test_no_sibling_of_the_past_or_of_the_future_is_reckoned_with(rows):
     """A row that another worker has filled with anything does not change whom this worker leaves connections to."""
     now_ns = 10**12
