@@ -4,6 +4,7 @@ SHELL := /bin/bash
 
 VENV   := .venv
 BIN    := $(VENV)/bin
+LOWEST := .venv-lowest
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 help: ## this list
@@ -17,6 +18,11 @@ test: lint ## format, lint, types, and every test that needs nothing from Debian
 
 slow: $(VENV)/.test ## the tests that take more than ten seconds each; CI runs them after the others
 	@$(BIN)/pytest -q -m "slow and not system" -o faulthandler_timeout=0 tests
+
+lowest: $(LOWEST)/.test ## unit tests, and those that use a dependency most, with the lowest versions that pyproject.toml declares
+	@$(LOWEST)/bin/pytest -q -m "not slow and not system" tests/unit \
+		$(addprefix tests/worker/test_,requests.py request_cases.py websocket.py wsgi.py) \
+		$(addprefix tests/e2e/test_,wsgi.py gunicorn.py)
 
 system: $(VENV)/.test ## a browser, Autobahn, Prometheus, proxies, systemd, containers, from Debian if it is root; Gradio and others, from PyPI
 	@$(BIN)/python -m tests.system.needs
@@ -50,7 +56,7 @@ bench-check: $(VENV)/.run ## the last run of `make bench`, judged by the targets
 	@$(BIN)/python -m benchmarks.check
 
 clean: ## remove what the commands above made
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[examples]' && touch $@
@@ -58,10 +64,13 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[test]' && touch $@
 
+$(LOWEST)/.test: pyproject.toml constraints.txt scripts/make-lowest | $(VENV)/.test
+	@./scripts/make-lowest $(LOWEST) $(BIN) && touch $@
+
 $(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) --editable '.[test,bench]' && touch $@
 
 $(BIN)/python:
 	@./scripts/make-venv $(VENV)
 
-.PHONY: help run test slow system conformance check lint format fuzz docs bench bench-check clean
+.PHONY: help run test slow lowest system conformance check lint format fuzz docs bench bench-check clean

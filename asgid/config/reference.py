@@ -166,6 +166,8 @@ def _type(field: FieldInfo) -> str:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, for completion and checks in editors; it accepts what the parser accepts."""
+    for model in TABLES.values():
+        model.model_rebuild()  # they are built late, and pydantic before 2.13 writes no default of one that is not
     document = Config.model_json_schema()
     # The models' own defaults are values for the program, such as infinity; an editor wants what is written in a file.
     for table in document["properties"].values():

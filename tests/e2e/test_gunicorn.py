@@ -14,6 +14,7 @@ from typing import Self
 
 import psutil
 import pytest
+from gunicorn.config import Config
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -21,6 +22,8 @@ from tests.client import Answer, Client, Load, get, in_thread, request
 from tests.daemon import APPS, ENVIRONMENT, WITHIN_S, eventually, is_alive
 
 GUNICORN = Path(sys.executable).parent / "gunicorn"
+#: Before 25.1 gunicorn has no control socket, and refuses the option that turns it off.
+NO_CONTROL_SOCKET = ("--no-control-socket",) if "control_socket" in Config().settings else ()
 
 HELLO = {
     "asgi": """
@@ -42,7 +45,7 @@ class Gunicorn:
 
     def __init__(self, directory: Path, *arguments: str, app: str = "pid:application") -> None:
         self.directory = directory
-        self._arguments = (app, "-k", "asgid.gunicorn.Worker", "--no-control-socket", *arguments)
+        self._arguments = (app, "-k", "asgid.gunicorn.Worker", *NO_CONTROL_SOCKET, *arguments)
         if "--bind" not in arguments:
             self._arguments += ("--bind", "127.0.0.1:0")
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, Frame
+from websockets.frames import Frame, Opcode
 
 from asgid.worker import decoder, deflate
 from asgid.worker.decoder import Decoder, Event
@@ -14,6 +14,7 @@ from asgid.worker.deflate import Agreed, Inflater
 from asgid.worker.frames import RSV1, FrameError
 
 MAX_MESSAGE = 1000
+CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
 
 
 def agreed_on(offer: str) -> Agreed:

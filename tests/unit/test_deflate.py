@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import BINARY, Frame
+from websockets.frames import Frame, Opcode
 from wsproto.extensions import PerMessageDeflate as Wsproto
 from wsproto.frame_protocol import FrameProtocol
 
@@ -87,7 +87,7 @@ def test_what_is_deflated_is_inflated_by_others(bits, forgets):
         protocol.receive_bytes(frame_head(WHOLE_BINARY | RSV1, len(payload)) + payload)
 
     assert (len(payloads[0]) == len(payloads[1])) == forgets
-    assert [message] * 2 == [client.decode(Frame(BINARY, payload, rsv1=True)).data for payload in payloads]
+    assert [message] * 2 == [client.decode(Frame(Opcode.BINARY, payload, rsv1=True)).data for payload in payloads]
     assert [message] * 2 == [bytes(frame.payload) for frame in protocol.received_frames()]  # type: ignore[arg-type] # no close
 
 

@@ -1,7 +1,7 @@
 """Frames that a server sends, read by others; closes of a client."""
 
 import pytest
-from websockets.frames import BINARY, TEXT, Frame
+from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
 from asgid.worker.frames import (
@@ -16,7 +16,7 @@ from asgid.worker.frames import (
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 1_000_000])
-@pytest.mark.parametrize(("first", "opcode"), [(WHOLE_TEXT, TEXT), (WHOLE_BINARY, BINARY)])
+@pytest.mark.parametrize(("first", "opcode"), [(WHOLE_TEXT, Opcode.TEXT), (WHOLE_BINARY, Opcode.BINARY)])
 def test_a_frame_is_read_as_the_message_that_it_is(size, first, opcode):
     """Whole, and in the very bytes that `websockets` writes."""
     payload = b"x" * size

@@ -7,7 +7,7 @@ import asyncio
 from typing import Any
 
 from websockets.extensions.base import Extension
-from websockets.frames import CLOSE, CONT, PING, PONG, TEXT, Frame
+from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
 from tests.worker.harness import WITHIN_S, Client, Worker, until
@@ -104,9 +104,9 @@ class Peer:
             self.protocol.receive_eof()
         for frame in self.protocol.events_received():
             assert isinstance(frame, Frame)
-            if frame.opcode == PING:
+            if frame.opcode == Opcode.PING:
                 self.pings.append(bytes(frame.data))
-            elif frame.opcode == PONG:
+            elif frame.opcode == Opcode.PONG:
                 self.pongs.append(bytes(frame.data))
             else:
                 self._frames.append(frame)
@@ -116,8 +116,8 @@ class Peer:
         """Return the next message; AssertionError where there is none."""
         frame = await self.frame()
         assert frame, "the stream has ended"
-        assert frame.opcode not in (CLOSE, CONT), frame
-        return bytes(frame.data).decode() if frame.opcode == TEXT else bytes(frame.data)
+        assert frame.opcode not in (Opcode.CLOSE, Opcode.CONT), frame
+        return bytes(frame.data).decode() if frame.opcode == Opcode.TEXT else bytes(frame.data)
 
     async def ping(self) -> bytes:
         """Wait for the next ping of the server; it is answered."""

@@ -536,6 +536,7 @@ async def test_a_client_that_does_not_answer_a_close_is_not_waited_for():
 
     async with Worker(app) as worker:
         peer = await connect(worker)
+        assert b"\x88\x02\x0f\xa0" == await peer.client.exactly(4)  # 4000: the time runs from here
         await peer.send_raw(b"\x81\x82\0\0\0\0hi" * 3)
         worker.pass_time(CLOSE_S - 1)
         await asyncio.sleep(0)
