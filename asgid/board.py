@@ -7,7 +7,7 @@ backwards. Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a ma
 and one aligned 8-byte store (measured: 0.05 µs); no lock is needed for one writer.
 
 A worker is not trusted: an application may write anything into its own row. Each row begins at a page, so that a worker
-can map its own one writable and no other; the master reads rows through `asgid/master/ledger.py` only.
+can map its own one writable and no other; the master reads rows through `asgid/master/workers/ledger.py` only.
 
 A master that is replaced in place hands the board on while the workers of the version before it still write there. So
 what a cell is called and where it stands is told by `LAYOUT`, and a later version only appends: a gauge takes one of

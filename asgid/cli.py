@@ -13,16 +13,16 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from asgid.commands import COMMANDS
+from asgid.command_signals import COMMANDS
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
 
     from asgid.config import Config
-    from asgid.config.positions import KeyPath
+    from asgid.config.toml_lines import KeyPath
     from asgid.errors import ExitCode
-    from asgid.master.upgrade import Program
+    from asgid.master.replace.new_program import Program
     from asgid.source import Faults, Source
 
 _COMMAND_LINE = "the command line"
@@ -90,7 +90,7 @@ def _run(arguments: Namespace) -> ExitCode:
 
 def _program() -> Program:
     """Return how to run again whatever lies on disk where this program was found."""
-    from asgid.master.upgrade import TRIAL_FD, Program
+    from asgid.master.replace.new_program import TRIAL_FD, Program
     from asgid.source import place_of_start
 
     place = place_of_start(os.environ)
@@ -125,20 +125,20 @@ def _check(arguments: Namespace) -> ExitCode:
         _check_takeover(arguments.takes_over)
     verdict = "ok"
     if arguments.boot:
-        import asgid.master.trial
+        import asgid.master.workers.trial
         import asgid.worker.main
 
         try:
-            verdict = f"ok, boots as {asgid.master.trial.boot_once(config, asgid.worker.main.main)}"
+            verdict = f"ok, boots as {asgid.master.workers.trial.boot_once(config, asgid.worker.main.main)}"
         except BootError as error:
-            print(f"{name}: {config.app.target} {asgid.master.trial.VERDICT} {error}", file=sys.stderr)
+            print(f"{name}: {config.app.target} {asgid.master.workers.trial.VERDICT} {error}", file=sys.stderr)
             if error.story:
                 print(error.story, file=sys.stderr)
             return ExitCode.NO_WORKER
     if arguments.takes_over is not None:  # last of all: a receipt says that nothing stands against this program
-        from asgid.master import upgrade
+        from asgid.master.replace import new_program
 
-        upgrade.give_receipt(arguments.takes_over)
+        new_program.give_receipt(arguments.takes_over)
     listeners = ", ".join(listen.bind for listen in config.listen)
     metrics = config.metrics.bind if config.metrics.enabled else "off"
     print(
@@ -152,11 +152,11 @@ def _check_takeover(fd: int) -> None:
     from asgid import __version__, config
     from asgid.errors import ConfigError, UnavailableError
     from asgid.log import Output
-    from asgid.master import upgrade
+    from asgid.master.replace import new_program
     from asgid.user import user_of
 
     try:
-        settings = config.parse(upgrade.read(fd).config, "the settings in force")
+        settings = config.parse(new_program.read(fd).config, "the settings in force")
     except (ConfigError, OSError, ValueError) as error:
         raise UnavailableError(f"version {__version__} cannot take over; restart instead: {error}") from error
     try:
@@ -232,7 +232,7 @@ def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
     import grp
     import pwd
 
-    from asgid.worker.access import check_template
+    from asgid.worker.http.access_log import check_template
 
     if not os.path.isdir(config.app.directory):  # Path.is_dir() raises for a name that is too long
         yield ("app", "directory"), f"there is no directory {config.app.directory}"

@@ -22,10 +22,11 @@ from asgid.assignment import Assignment, Listener
 from asgid.board import BYTES, STARTED, Board, Row
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
-from asgid.worker import ending, main
-from asgid.worker.allocator import keep_memory
-from asgid.worker.interface import adapted
-from asgid.worker.lifeline import Lifeline
+from asgid.worker import main
+from asgid.worker.app.interface import adapted
+from asgid.worker.process import ending
+from asgid.worker.process.lifeline import Lifeline
+from asgid.worker.process.malloc import keep_memory
 
 Cfg: TypeAlias = Any  # gunicorn has no types
 

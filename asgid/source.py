@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from asgid import config, plugins
+from asgid import config, pydantic_plugins
 from asgid.config import Config
-from asgid.config.positions import KeyPath
+from asgid.config.toml_lines import KeyPath
 from asgid.errors import ConfigError, Problem
 
 #: Finds what is wrong with settings that are right in themselves.
@@ -119,5 +119,5 @@ def place_of_start(environ: Mapping[str, str]) -> str:
 
 def make_validators() -> None:
     """Make the validators of the settings, once."""
-    with plugins.left_out():
+    with pydantic_plugins.left_out():
         Config.model_rebuild()

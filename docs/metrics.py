@@ -1,6 +1,6 @@
 """The page on metrics: every family with its type, labels and meaning, and what to ask of them."""
 
-from asgid.master.metrics import FAMILIES
+from asgid.master.status.metrics import FAMILIES
 
 
 def page() -> str:
@@ -15,7 +15,7 @@ def page() -> str:
 _PAGE = """\
 # Metrics
 
-<!-- Generated from the table of asgid/master/metrics.py by `make docs`. -->
+<!-- Generated from the table of asgid/master/status/metrics.py by `make docs`. -->
 
 `GET /metrics` on `metrics.bind` answers in the Prometheus text format, or in OpenMetrics where the client asks for it.
 The master answers, from memory it shares with the workers: also when every worker is stuck, and at no cost to them.

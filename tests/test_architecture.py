@@ -18,39 +18,52 @@ FILES = {
 TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 
 PURE = (
-    *("commands", "errors", "board", "wire", "address"),
-    *("config", "config.kinds", "config.unready", "config.meant", "config.draft", "config.contradictions"),
-    *("config.positions", "config.reference"),
-    *("master.lifecycle", "master.supervisor", "master.backoff", "master.generations", "master.exposition"),
+    *("command_signals", "errors", "board", "wire", "address"),
     *(
-        "master.metrics",
-        "master.ledger",
-        "master.steps",
-        "master.rollout",
-        "master.succession",
-        "master.handover",
-        "master.snapshot",
-        "master.recycling",
-        "worker.admission",
-        "worker.request_head",
-        "worker.meaning",
-        "worker.chunks",
-        "worker.proxy",
-        "worker.crc32c",
-        "worker.proxy_protocol",
-        "worker.scope",
-        "worker.head",
-        "worker.response",
-        "worker.handshake",
-        "worker.deflate",
-        "worker.fragments",
-        "worker.decoder",
-        "worker.frames",
+        "config",
+        "config.value_types",
+        "config.reserved_keys",
+        "config.suggestions",
+        "config.document",
+        "config.cross_checks",
+    ),
+    *("config.toml_lines", "config.reference"),
+    *(
+        "master.supervision.lifecycle",
+        "master.supervision.supervisor",
+        "master.supervision.backoff",
+        "master.supervision.generations",
+        "master.status.exposition",
+    ),
+    *(
+        "master.status.metrics",
+        "master.workers.ledger",
+        "master.supervision.steps",
+        "master.supervision.rollout",
+        "master.supervision.upgrade",
+        "master.replace.handover",
+        "master.status.snapshot",
+        "master.supervision.recycling",
+        "worker.http.admission",
+        "worker.http1.request_syntax",
+        "worker.http1.framing",
+        "worker.http1.chunked",
+        "worker.http.forwarded",
+        "worker.net.crc32c",
+        "worker.net.proxy_header",
+        "worker.http.scope",
+        "worker.http1.response_head",
+        "worker.http1.response",
+        "worker.websocket.handshake",
+        "worker.websocket.deflate",
+        "worker.websocket.fragments",
+        "worker.websocket.decoder",
+        "worker.websocket.frames",
     ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
 #: The library that an extra of the distribution installs, by the one module that may import it.
-EXTRAS = {"asgid.worker.wsgi": "a2wsgi", "asgid.gunicorn": "gunicorn", "asgid.worker.mask": "websockets"}
+EXTRAS = {"asgid.worker.app.wsgi": "a2wsgi", "asgid.gunicorn": "gunicorn", "asgid.worker.websocket.mask": "websockets"}
 NOT_IN_THE_MASTER = {"asyncio", "threading", "concurrent", "multiprocessing"}
 
 
@@ -169,10 +182,10 @@ def test_the_master_has_no_threads_and_no_event_loop_of_another():
     ("names", "owners"),
     [
         ({"sys.exit", "exit", "quit"}, {"asgid.cli"}),
-        ({"SystemExit"}, {"asgid.cli", "asgid.worker.forked"}),
-        ({"os.fork", "os.forkpty"}, {"asgid.master.spawn"}),
-        ({"os._exit"}, {"asgid.master.spawn", "asgid.worker.forked"}),
-        ({"os.execvpe", "os.execve", "os.posix_spawn", "os.posix_spawnp"}, {"asgid.master.upgrade"}),
+        ({"SystemExit"}, {"asgid.cli", "asgid.worker.process.forked"}),
+        ({"os.fork", "os.forkpty"}, {"asgid.master.workers.spawn"}),
+        ({"os._exit"}, {"asgid.master.workers.spawn", "asgid.worker.process.forked"}),
+        ({"os.execvpe", "os.execve", "os.posix_spawn", "os.posix_spawnp"}, {"asgid.master.replace.new_program"}),
     ],
 )
 def test_each_way_to_end_or_fork_a_process_has_its_owners(names, owners):

@@ -11,11 +11,12 @@ import pytest
 
 from asgid import config
 from asgid.assignment import DUMP
-from asgid.config import TABLES, Config, Table, reference, unready
-from asgid.config.meant import ELSEWHERE, header
+from asgid.config import TABLES, Config, Table, reference, reserved_keys
+from asgid.config.suggestions import ELSEWHERE, header
 from asgid.errors import ConfigError, ExitCode
-from asgid.master import metrics, spawn
-from asgid.worker.access import check_template
+from asgid.master.status import metrics
+from asgid.master.workers import spawn
+from asgid.worker.http.access_log import check_template
 from docs.generate import DOCUMENTS, ROOT
 
 EXAMPLE = ROOT / "etc/asgid.toml.example"
@@ -87,18 +88,18 @@ def held(settings: Config, table: str) -> Table:
 @pytest.mark.parametrize(("table", "key"), [name for name in NAMES if ".".join(name) not in reference._EXAMPLE])
 def test_the_example_file_names_every_setting_with_its_default(table, key, monkeypatch):
     """Whoever takes the # off a line sets what held before; only what does nothing in this version is refused."""
-    row = unready.not_yet(f"{table}.{key}")
+    row = reserved_keys.not_yet(f"{table}.{key}")
     if row and not row.allows(reference._default(TABLES[table].model_fields[key])):
         with pytest.raises(ConfigError, match="has no effect in this version"):
             config.parse(uncommented(table, key), EXAMPLE.name)
-        monkeypatch.setattr(unready, "NOT_YET", {})
+        monkeypatch.setattr(reserved_keys, "NOT_YET", {})
     own = held(config.parse(uncommented(table, key), EXAMPLE.name), table)
 
     assert key in own.model_fields_set
     assert TABLES[table].model_fields[key].get_default(call_default_factory=True) == getattr(own, key)
 
 
-@pytest.mark.parametrize("name", [f"{table}.{key}" for table, key in NAMES if unready.not_yet(f"{table}.{key}")])
+@pytest.mark.parametrize("name", [f"{table}.{key}" for table, key in NAMES if reserved_keys.not_yet(f"{table}.{key}")])
 def test_the_example_file_says_what_does_nothing_yet(name):
     """Beside the key, so that nobody relies on it."""
     table, _, key = name.rpartition(".")
@@ -235,7 +236,7 @@ def test_the_architecture_calls_pure_what_is_pure():
     impure = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
     pure = re.findall(r"^\| `(asgid/[\w/]+\.py)` \| P \|", PROSE["docs/architecture.md"], re.MULTILINE)
 
-    assert "asgid/master/supervisor.py" in pure
+    assert "asgid/master/supervision/supervisor.py" in pure
     for name in pure:
         for node in ast.walk(ast.parse(SOURCES[name])):
             imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -296,7 +297,7 @@ def test_who_migrates_is_told_what_has_no_effect_yet():
     italic = set(re.findall(r"\*`([a-zN_.AME]+)`\*", text))
 
     assert "tls.NAME.cert" in italic
-    assert {key for key in named | italic if unready.not_yet(key)} == italic
+    assert {key for key in named | italic if reserved_keys.not_yet(key)} == italic
 
 
 def counterparts() -> Iterator[tuple[str, str]]:

@@ -16,10 +16,13 @@ from pydantic.fields import FieldInfo
 
 from asgid import address
 from asgid.board import MOST_WORKERS
-from asgid.config.contradictions import contradictions
-from asgid.config.draft import Draft
-from asgid.config.elsewhere import candidates, example
-from asgid.config.kinds import (
+from asgid.config.cross_checks import contradictions
+from asgid.config.document import Draft
+from asgid.config.other_servers import candidates, example
+from asgid.config.reserved_keys import idle_keys
+from asgid.config.suggestions import explanation
+from asgid.config.toml_lines import KeyPath
+from asgid.config.value_types import (
     UNLIMITED,
     AccessFormat,
     Bind,
@@ -47,9 +50,6 @@ from asgid.config.kinds import (
     TcpBind,
     whole,
 )
-from asgid.config.meant import explanation
-from asgid.config.positions import KeyPath
-from asgid.config.unready import idle_keys
 from asgid.errors import ConfigError
 
 

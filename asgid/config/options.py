@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from shlex import join, quote
 
 from asgid.config import TABLES, suggestion, takes
-from asgid.config.meant import COMMANDS, ELSEWHERE, STARTS, nearest
-from asgid.config.unready import not_yet
+from asgid.config.reserved_keys import not_yet
+from asgid.config.suggestions import COMMANDS, ELSEWHERE, STARTS, nearest
 
 #: What else is an option of other servers and has another name here.
 _OPTIONS: Mapping[str, str] = {

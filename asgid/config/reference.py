@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 
 from asgid import address
 from asgid.config import TABLES, Config, Listen, Table
-from asgid.config.kinds import Kind
-from asgid.config.meant import header
-from asgid.config.unready import not_yet
+from asgid.config.reserved_keys import not_yet
+from asgid.config.suggestions import header
+from asgid.config.value_types import Kind
 
 _LATER = "not in this version"
 _SOCKET_FILE_KEYS = ("mode", "owner", "group")

@@ -25,7 +25,7 @@ from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, par
 from asgid.assignment import Listener
 from asgid.config import Listen
 from asgid.errors import UnavailableError
-from asgid.master.handover import ListenerPart
+from asgid.master.replace.handover import ListenerPart
 
 # struct tcp_info (linux/tcp.h): for a listening socket tcpi_unacked is the length of its queue, tcpi_sacked the queue's
 # limit.

@@ -23,23 +23,24 @@ from asgid import board as cells
 from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
-from asgid.master import steps, terminal
-from asgid.master.crew import Crew
-from asgid.master.endpoint import Endpoint
-from asgid.master.handover import Handover, Notes
-from asgid.master.holdings import Holdings
-from asgid.master.ledger import Ledger
-from asgid.master.lifecycle import Plan, State
-from asgid.master.processes import resident_bytes
-from asgid.master.recycling import Recycling
-from asgid.master.signals import Signals
-from asgid.master.snapshot import Snapshot
-from asgid.master.spawn import Child, Death, is_any_dead, reap
-from asgid.master.supervisor import Supervisor
-from asgid.master.terminal import Terminal
-from asgid.master.transition import Transitions
-from asgid.master.upgrade import Program, Successor
-from asgid.master.view import View
+from asgid.master.reload import Transitions
+from asgid.master.replace.handover import Handover, Notes
+from asgid.master.replace.new_program import Program, Successor
+from asgid.master.resources import Holdings
+from asgid.master.status.endpoint import Endpoint
+from asgid.master.status.history import View
+from asgid.master.status.snapshot import Snapshot
+from asgid.master.supervision import steps
+from asgid.master.supervision.lifecycle import Plan, State
+from asgid.master.supervision.recycling import Recycling
+from asgid.master.supervision.supervisor import Supervisor
+from asgid.master.system import terminal
+from asgid.master.system.signals import Signals
+from asgid.master.system.terminal import Terminal
+from asgid.master.workers.ledger import Ledger
+from asgid.master.workers.processes import Crew
+from asgid.master.workers.spawn import Child, Death, is_any_dead, reap
+from asgid.master.workers.usage import resident_bytes
 
 #: epoll_wait(2) takes 2**31 milliseconds, 24.8 days, and Python raises OverflowError above that.
 LONGEST_WAIT_S = 86400.0

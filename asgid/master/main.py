@@ -17,12 +17,13 @@ from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
 from asgid.log import Log
-from asgid.master import holdings, upgrade
-from asgid.master.cpus import usable_cpus
+from asgid.master import resources
 from asgid.master.listeners import Listeners
 from asgid.master.loop import Loop
-from asgid.master.spawn import SIGNALS
-from asgid.master.upgrade import Program
+from asgid.master.replace import new_program
+from asgid.master.replace.new_program import Program
+from asgid.master.system.cpus import usable_cpus
+from asgid.master.workers.spawn import SIGNALS
 
 
 def run(load: Callable[[], Config], reload: Callable[[], Config], worker: WorkerMain, program: Program) -> ExitCode:
@@ -33,8 +34,8 @@ def run(load: Callable[[], Config], reload: Callable[[], Config], worker: Worker
     """
     descriptors.open_standard_streams()
     faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: its stack shows the place
-    predecessor = upgrade.take(os.environ)
-    held = holdings.taken_over(predecessor, os.environ) if predecessor else holdings.found(load(), os.environ)
+    predecessor = new_program.take(os.environ)
+    held = resources.taken_over(predecessor, os.environ) if predecessor else resources.found(load(), os.environ)
     try:
         loop = Loop(held, load=reload, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
         if predecessor is None:

@@ -22,24 +22,26 @@ from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import ACCEPTING
 from asgid.errors import BootError, ClientDisconnectedError, ExitCode
 from asgid.log import Log
-from asgid.worker import ending, failure, forked, privileges, waiting
-from asgid.worker.access import AccessLog
-from asgid.worker.admission import Admission, Places
-from asgid.worker.allocator import keep_memory
-from asgid.worker.connection import Connection
-from asgid.worker.drain import Drain
-from asgid.worker.forked import Forks
-from asgid.worker.lifeline import Lifeline
-from asgid.worker.lifespan import Lifespan
-from asgid.worker.listen import Doors
-from asgid.worker.preamble import Preamble
-from asgid.worker.pulse import Pulse
-from asgid.worker.service import Service
+from asgid.worker import tracebacks
+from asgid.worker.app import startup_watch
+from asgid.worker.app.lifespan import Lifespan
+from asgid.worker.http.access_log import AccessLog
+from asgid.worker.http.admission import Admission, Places
+from asgid.worker.http.context import Service
+from asgid.worker.http1.connection import Connection
+from asgid.worker.net.acceptor import Doors
+from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.process import ending, forked, privileges
+from asgid.worker.process.drain import Drain
+from asgid.worker.process.forked import Forks
+from asgid.worker.process.lifeline import Lifeline
+from asgid.worker.process.malloc import keep_memory
+from asgid.worker.process.ticker import Pulse
 
 if TYPE_CHECKING:
-    from asgid.worker.exchange import Exchange
-    from asgid.worker.interface import Loaded
-    from asgid.worker.request_head import Field
+    from asgid.worker.app.interface import Loaded
+    from asgid.worker.http.exchange import Exchange
+    from asgid.worker.http1.request_syntax import Field
 
 #: What asyncio's own loop says when it accepts nobody for a second, and uvloop does not: it sends them away.
 _NO_DESCRIPTOR = "socket.accept() out of system resource"
@@ -54,7 +56,7 @@ _STEP_SHARE = 1 / 16
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
-    from asgid.worker.app import load  # noqa: PLC0415 - see Worker.boot
+    from asgid.worker.app.loader import load  # noqa: PLC0415 - see Worker.boot
 
     entitle(assignment, "booting")  # first of all: until here the process bears the title of the master
     keep_memory()
@@ -78,15 +80,15 @@ def main(assignment: Assignment) -> int:
     except BootError as error:
         forked.end_if_child(error)
         cause = error.__cause__
-        story = failure.story_of(cause, failure.Home.of(assignment.config.app.target)) if cause else ""
+        story = tracebacks.story_of(cause, tracebacks.Home.of(assignment.config.app.target)) if cause else ""
         return _tell(assignment, lifeline, str(error), story or error.story, ExitCode.NO_WORKER)
     except BaseException as error:  # noqa: BLE001 - the border of the process
         forked.end_if_child(error)
         patched = next(
             (f"; {name} has patched what asgid uses: serve without it" for name in _PATCHERS if name in sys.modules), ""
         )
-        reason, stack = f"the worker failed: {failure.said(error)}{patched}", failure.stack_of(error)
-        return _tell(assignment, lifeline, reason, failure.shortened(stack), ExitCode.INTERNAL)
+        reason, stack = f"the worker failed: {tracebacks.said(error)}{patched}", tracebacks.stack_of(error)
+        return _tell(assignment, lifeline, reason, tracebacks.shortened(stack), ExitCode.INTERNAL)
     return int(ExitCode.OK)
 
 
@@ -96,7 +98,7 @@ def _tell(assignment: Assignment, lifeline: Lifeline, reason: str, story: str, c
         print(f"{reason}\n{story}", file=sys.stderr)  # noqa: T201 - nothing else is left
         return wire.CUT_OFF
     half = wire.REASON_CHARACTERS // 2 - 50
-    lifeline.send(wire.Failed(failure.shortened(reason, half, half, around=" ")))
+    lifeline.send(wire.Failed(tracebacks.shortened(reason, half, half, around=" ")))
     with suppress(OSError):  # the application may have closed it, or have the number for a file of its own
         if os.readlink(f"/proc/self/fd/{assignment.last_words_fd}").startswith("/memfd:asgid-"):
             os.ftruncate(assignment.last_words_fd, 0)
@@ -132,8 +134,8 @@ class Worker:
         """
         # Not before the fork: the master needs none of it. Not later: the user may have no access to the Python that
         # root runs, and a module of the application, on sys.path, may have the name of one that is imported here.
-        from asgid.worker.conversation import converse  # noqa: PLC0415
-        from asgid.worker.wsgi import stack_of  # noqa: PLC0415
+        from asgid.worker.app.wsgi import stack_of  # noqa: PLC0415
+        from asgid.worker.websocket.session import converse  # noqa: PLC0415
 
         self._converse, self._stack_of, self._forks = converse, stack_of, Forks(loop)
         timeouts = self._config.timeouts
@@ -244,7 +246,7 @@ class Worker:
         startup = asyncio.ensure_future(lifespan.startup())
         unwanted = asyncio.ensure_future(self._leave.wait())
         words_fd, boot_s = self._assignment.last_words_fd, self._config.timeouts.boot
-        watch = asyncio.ensure_future(waiting.watch(lifespan.stack, self._log, words_fd, boot_s))
+        watch = asyncio.ensure_future(startup_watch.watch(lifespan.stack, self._log, words_fd, boot_s))
         await asyncio.wait((startup, unwanted), return_when=asyncio.FIRST_COMPLETED)
         unwanted.cancel()
         watch.cancel()
@@ -298,7 +300,7 @@ class Worker:
             for connection in service.connections
             if (exchange := connection.exchange)
         ]
-        if failure.is_in_debugger(frame):
+        if tracebacks.is_in_debugger(frame):
             keep = "--set timeouts.blocked=off --set timeouts.heartbeat=off"
             self._log.warning("a debugger holds the event loop", keep_it=keep, requests=", ".join(requests[:20]))
             self._clear_last_words()
@@ -307,7 +309,7 @@ class Worker:
             "event loop blocked",
             task=task.get_name() if task else "none",
             requests=", ".join(requests[:20]) or "none",
-            stack=failure.stack_inside(frame) if frame else "",
+            stack=tracebacks.stack_inside(frame) if frame else "",
         )
         self._clear_last_words()
 
@@ -328,7 +330,7 @@ class Worker:
         if self._doors and isinstance(error, OSError) and context.get("message") == _NO_DESCRIPTOR:
             self._doors.tell_of_pause(error)
             return
-        stack = failure.stack_of(error) if isinstance(error, BaseException) else ""
+        stack = tracebacks.stack_of(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
         _tell_python(loop, context)
 

@@ -9,7 +9,7 @@ import pytest
 from websockets.sync.client import connect
 
 from asgid.config import TABLES
-from asgid.config.kinds import UNLIMITED, Kind
+from asgid.config.value_types import UNLIMITED, Kind
 from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import WITHIN_S, Daemon, asgid, eventually

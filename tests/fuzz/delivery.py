@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from asgid import board, config
 from asgid.board import BYTES, CLOSE_CODES, WEBSOCKET_CLOSES, Board
 from asgid.log import Log
-from asgid.worker.admission import Admission
-from asgid.worker.connection import Connection
-from asgid.worker.conversation import converse
-from asgid.worker.service import Application, Receive, Send, Service
+from asgid.worker.http.admission import Admission
+from asgid.worker.http.context import Application, Receive, Send, Service
+from asgid.worker.http1.connection import Connection
+from asgid.worker.websocket.session import converse
 from tests.worker.harness import Recorder, Scope
 
 if TYPE_CHECKING:
-    from asgid.worker.websocket import WebSocket
+    from asgid.worker.websocket.protocol import WebSocket
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

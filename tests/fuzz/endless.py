@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from asgid.worker.service import Receive, Send
+from asgid.worker.http.context import Receive, Send
 from tests.fuzz.delivery import BrokenRuleError, World
 from tests.fuzz.websocket.corpus import (
     BINARY,

@@ -24,12 +24,12 @@ from asgid.board import HEARTBEAT_NS
 from asgid.config import Config, parse
 from asgid.errors import ExitCode, UnavailableError
 from asgid.master.main import run
-from asgid.master.spawn import SIGNALS
-from asgid.master.upgrade import VARIABLE, Program
+from asgid.master.replace.new_program import VARIABLE, Program
+from asgid.master.workers.spawn import SIGNALS
 
 _TICK_S = 0.05
 #: A trial that does what the running program asks for.
-PROVES_ITSELF = "from asgid.master.upgrade import TRIAL_FD, give_receipt; give_receipt(TRIAL_FD)"
+PROVES_ITSELF = "from asgid.master.replace.new_program import TRIAL_FD, give_receipt; give_receipt(TRIAL_FD)"
 
 
 class Fake:

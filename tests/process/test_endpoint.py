@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from asgid import board
 from asgid.board import BYTES, Board
 from asgid.log import Log
-from asgid.master import endpoint as endpoint_module
-from asgid.master.endpoint import MOST_CLIENTS, Endpoint
-from asgid.master.ledger import Ledger
-from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.status import endpoint as endpoint_module
+from asgid.master.status.endpoint import MOST_CLIENTS, Endpoint
+from asgid.master.status.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.workers.ledger import Ledger
 from tests.daemon import WITHIN_S
 
 _BOARD = Board(bytearray(BYTES))

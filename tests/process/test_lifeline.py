@@ -9,7 +9,7 @@ import pytest
 #: A worker that is busy for as long as its test waits. What the first argument says is done before the kernel is asked.
 BUSY = """
 import socket, sys, time
-from asgid.worker.lifeline import Lifeline
+from asgid.worker.process.lifeline import Lifeline
 
 ours, theirs = socket.socketpair()
 lifeline = Lifeline(theirs.detach())

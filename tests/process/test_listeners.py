@@ -14,8 +14,8 @@ import pytest
 
 from asgid.config import Listen
 from asgid.errors import UnavailableError
-from asgid.master.handover import ListenerPart
 from asgid.master.listeners import Held, Listeners
+from asgid.master.replace.handover import ListenerPart
 from tests.rights import without_rights
 
 

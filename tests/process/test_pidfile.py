@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from asgid.errors import UnavailableError
-from asgid.master.pidfile import PidFile
+from asgid.master.system.pidfile import PidFile
 from tests.rights import NOBODY
 
-HOLDER = "import sys; from asgid.master.pidfile import PidFile; p = PidFile(sys.argv[1]); print('held', flush=True); "
+HOLDER = (
+    "import sys; from asgid.master.system.pidfile import PidFile; p = PidFile(sys.argv[1]); print('held', flush=True); "
+)
 LEAVES = HOLDER + "sys.stdin.read()"
 NEXT = "import sys; print('executed', flush=True); sys.stdin.read()"
 EXECUTES = (
-    "import os, sys; from asgid.master.pidfile import PidFile; p = PidFile(sys.argv[1]); "
+    "import os, sys; from asgid.master.system.pidfile import PidFile; p = PidFile(sys.argv[1]); "
     f"os.set_inheritable(p.fd, True); os.execv(sys.executable, [sys.executable, '-c', {NEXT!r}])"
 )
 

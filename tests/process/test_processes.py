@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asgid.master.processes import look, resident_bytes
+from asgid.master.workers.usage import look, resident_bytes
 
 #: A program of three threads, until its standard input ends.
 THREADS = """

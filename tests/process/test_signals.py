@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from asgid.master.signals import Signals
-from asgid.master.spawn import SIGNALS
+from asgid.master.system.signals import Signals
+from asgid.master.workers.spawn import SIGNALS
 
 
 @pytest.fixture

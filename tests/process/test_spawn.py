@@ -23,8 +23,8 @@ import pytest
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import BYTES, HEARTBEAT_NS, STRIDE, Board
 from asgid.config import Config, parse
-from asgid.master.memory import Memory
-from asgid.master.spawn import SIGNALS, Child, Death, fork_worker, reap
+from asgid.master.workers.board_memory import Memory
+from asgid.master.workers.spawn import SIGNALS, Child, Death, fork_worker, reap
 from tests.daemon import eventually
 
 CONFIG: Config = parse('[app]\ntarget = "shop:application"', "asgid.toml")

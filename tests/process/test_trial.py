@@ -13,7 +13,7 @@ from asgid import wire
 from asgid.assignment import Assignment, WorkerMain
 from asgid.config import parse
 from asgid.errors import BootError, ExitCode
-from asgid.master.trial import boot_once
+from asgid.master.workers.trial import boot_once
 from tests.process import fakes
 from tests.process.fakes import Fake
 

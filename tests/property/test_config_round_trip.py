@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from asgid import config
 from asgid.config import TABLES, Config, reference
-from asgid.config.kinds import UNLIMITED, Kind
-from asgid.config.meant import header
-from asgid.config.positions import KeyPath, line_numbers
-from asgid.config.unready import not_yet
+from asgid.config.reserved_keys import not_yet
+from asgid.config.suggestions import header
+from asgid.config.toml_lines import KeyPath, line_numbers
+from asgid.config.value_types import UNLIMITED, Kind
 from asgid.errors import ConfigError, Problem
 
 # -- positions ---------------------------------------------------------------------------------------------------------

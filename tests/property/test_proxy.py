@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid.errors import ClientError
-from asgid.worker import proxy_protocol
+from asgid.worker.net import proxy_header
 from tests.unit.test_proxy import HOST, PEER, told
 
 # Pieces rather than characters: random characters are hardly ever an address.
@@ -109,11 +109,11 @@ def test_a_header_is_the_same_however_it_is_cut(data):
 
     def outcome(size: int) -> object:
         try:
-            return proxy_protocol.read(data[:size], "any")
+            return proxy_header.read(data[:size], "any")
         except ClientError:
             return ClientError
 
     outcomes = [found for found in map(outcome, range(1, len(data) + 1)) if found is not None]
 
     assert len(set(outcomes)) <= 1
-    assert all(found.size <= len(data) for found in outcomes if isinstance(found, proxy_protocol.Header))
+    assert all(found.size <= len(data) for found in outcomes if isinstance(found, proxy_header.Header))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asgid import config
 from asgid.errors import ClientError
-from asgid.worker.reading import EnoughError, Reader
+from asgid.worker.http1.parser import EnoughError, Reader
 
 _EXAMPLES = 20_000 if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else 500
 LIMITS = config.parse('app.target = "a:b"\nlimits.header_size = "1KiB"\nlimits.request_line = "1KiB"', "f.toml").limits

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgid.errors import ExitCode
-from asgid.master.handover import Handover, Notes, decode, encode
-from asgid.master.lifecycle import Plan, State, Worker
-from asgid.master.steps import (
+from asgid.master.replace.handover import Handover, Notes, decode, encode
+from asgid.master.supervision.lifecycle import Plan, State, Worker
+from asgid.master.supervision.steps import (
     Began,
     Committed,
     Drain,
@@ -25,7 +25,7 @@ from asgid.master.steps import (
     Superseded,
     TrySuccessor,
 )
-from asgid.master.supervisor import EXEC_S, Supervisor
+from asgid.master.supervision.supervisor import EXEC_S, Supervisor
 
 settings.register_profile("supervisor", max_examples=300, stateful_step_count=60, deadline=None)
 settings.load_profile("supervisor")
@@ -39,8 +39,8 @@ def _a_small_board(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that random worlds fill: as many workers as may be wanted fit, but not with the largest surge, nor with all
     who drain.
     """
-    monkeypatch.setattr("asgid.master.supervisor.SLOTS", SLOTS)
-    monkeypatch.setattr("asgid.master.rollout.MOST_WORKERS", 7)
+    monkeypatch.setattr("asgid.master.supervision.supervisor.SLOTS", SLOTS)
+    monkeypatch.setattr("asgid.master.supervision.rollout.MOST_WORKERS", 7)
 
 
 class World(RuleBasedStateMachine):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from asgid.config import Access
 from asgid.log import Log
-from asgid.worker.access import FLUSH_S, AccessLog, check_template
+from asgid.worker.http.access_log import FLUSH_S, AccessLog, check_template
 
 _SCOPE: dict[str, Any] = {
     "type": "http",

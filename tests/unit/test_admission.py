@@ -2,7 +2,7 @@
 
 import pytest
 
-from asgid.worker.admission import Admission
+from asgid.worker.http.admission import Admission
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from asgid.worker.allocator import keep_memory
+from asgid.worker.process.malloc import keep_memory
 
 _PROGRAM = """
 import resource, sys
-from asgid.worker.allocator import keep_memory
+from asgid.worker.process.malloc import keep_memory
 if sys.argv[1] == "kept":
     assert keep_memory({})
 for _ in range(100):

@@ -11,7 +11,7 @@ import pytest
 
 from asgid import config
 from asgid.errors import BootError
-from asgid.worker.app import load
+from asgid.worker.app.loader import load
 from tests.rights import without_rights
 
 MODULE = """

@@ -2,8 +2,8 @@
 
 import pytest
 
-from asgid.master.backoff import FORGOTTEN_AFTER_S, LONGEST_S, Backoff
-from asgid.master.lifecycle import Plan, StartReason, Worker
+from asgid.master.supervision.backoff import FORGOTTEN_AFTER_S, LONGEST_S, Backoff
+from asgid.master.supervision.lifecycle import Plan, StartReason, Worker
 
 
 def test_delays_double_up_to_half_a_minute():

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from asgid.worker.response import Response
+from asgid.worker.http1.response import Response
 from benchmarks import apps, clients, figures, load, report, run, servers, websocket_load
 from benchmarks.peers import floor
 from benchmarks.scenarios import BROWSER_HEADERS, FILE, FILE_VARIABLE, SCENARIOS, Scenario

@@ -7,7 +7,7 @@ import pytest
 
 from asgid.config import Limits
 from asgid.errors import ClientError
-from asgid.worker.chunks import ChunkSizes
+from asgid.worker.http1.chunked import ChunkSizes
 
 
 def sizes(header_size: int = 100, body: int = 1000) -> ChunkSizes:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asgid.config import unready
+from asgid.config import reserved_keys
 from tests.settings import problem, problems, read
 
 REFUSED = {
@@ -56,7 +56,7 @@ def test_a_bad_key_hides_no_contradiction_and_makes_none():
 
 def test_a_listener_names_a_certificate_that_exists(monkeypatch):
     """The one it probably meant is said. (As long as certificates have no effect, they are refused for that alone.)"""
-    monkeypatch.setattr(unready, "NOT_YET", {})
+    monkeypatch.setattr(reserved_keys, "NOT_YET", {})
     text = '[[listen]]\ntls = "mian"\n[tls.main]\ncert = "c"\nkey = "k"\n'
 
     assert 'f.toml:4: listen.tls: there is no [tls.mian]; did you mean "main"?' == problem(text)

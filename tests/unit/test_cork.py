@@ -4,7 +4,7 @@ import asyncio  # noqa: TC003 - it is loaded anyway
 from math import inf
 from typing import cast
 
-from asgid.worker.cork import Cork
+from asgid.worker.net.cork import Cork
 
 
 class _Transport:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from asgid.master.cpus import usable_cpus
+from asgid.master.system.cpus import usable_cpus
 
 # name: (files under the root, expected with eight processors in the affinity mask)
 CASES: dict[str, tuple[dict[str, str], int]] = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asgid.worker.crc32c import crc32c
+from asgid.worker.net.crc32c import crc32c
 
 #: RFC 3720 appendix B.4, with its bytes as they stand there.
 _READ = "01c00000" + "00000000" * 3 + "14000000" + "00000400" + "00000014" + "00000018" + "28000000" + "00000000"

@@ -8,10 +8,10 @@ import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
-from asgid.worker import decoder, deflate
-from asgid.worker.decoder import Decoder, Event
-from asgid.worker.deflate import Agreed, Inflater
-from asgid.worker.frames import RSV1, FrameError
+from asgid.worker.websocket import decoder, deflate
+from asgid.worker.websocket.decoder import Decoder, Event
+from asgid.worker.websocket.deflate import Agreed, Inflater
+from asgid.worker.websocket.frames import RSV1, FrameError
 
 MAX_MESSAGE = 1000
 CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode

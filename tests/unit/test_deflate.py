@@ -8,9 +8,9 @@ from websockets.frames import Frame, Opcode
 from wsproto.extensions import PerMessageDeflate as Wsproto
 from wsproto.frame_protocol import FrameProtocol
 
-from asgid.worker import deflate
-from asgid.worker.deflate import Agreed, Deflater, Inflater
-from asgid.worker.frames import RSV1, WHOLE_BINARY, frame_head
+from asgid.worker.websocket import deflate
+from asgid.worker.websocket.deflate import Agreed, Deflater, Inflater
+from asgid.worker.websocket.frames import RSV1, WHOLE_BINARY, frame_head
 
 _NAME = "permessage-deflate"
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from asgid.master.exposition import Metric, Sample, histogram, render
+from asgid.master.status.exposition import Metric, Sample, histogram, render
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 PARSERS = {"text/plain": parse_text, OPENMETRICS: parse_openmetrics}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgid import address
-from asgid.worker.failure import (
+from asgid.worker.tracebacks import (
     Home,
     said,
     shortened,

@@ -4,7 +4,7 @@ import pytest
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
-from asgid.worker.frames import (
+from asgid.worker.websocket.frames import (
     CLOSE_CODES,
     WHOLE_BINARY,
     WHOLE_TEXT,

@@ -9,8 +9,8 @@ from asgid.board import MOST_WORKERS
 from asgid.config import Config
 from asgid.config import parse as read
 from asgid.errors import UnavailableError
-from asgid.master.generations import Generation, needs_restart, plan, to_bind, to_close, with_passed
-from asgid.master.lifecycle import Plan
+from asgid.master.supervision.generations import Generation, needs_restart, plan, to_bind, to_close, with_passed
+from asgid.master.supervision.lifecycle import Plan
 
 
 def config(*lines: str, binds: tuple[str, ...] = ("127.0.0.1:8000",)) -> Config:

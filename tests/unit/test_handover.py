@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from asgid.board import LAYOUT
-from asgid.master.backoff import Backoff
-from asgid.master.handover import (
+from asgid.master.replace.handover import (
     FORMAT,
     ChildPart,
     Handover,
@@ -21,8 +20,9 @@ from asgid.master.handover import (
     is_received,
     receipt,
 )
-from asgid.master.lifecycle import ExitReason, Plan, StartReason, State, Worker
-from asgid.master.snapshot import ReloadView
+from asgid.master.status.snapshot import ReloadView
+from asgid.master.supervision.backoff import Backoff
+from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State, Worker
 
 PLAN = Plan(7, 2, heartbeat=inf)
 DRAINING = Worker(3, Plan(6, 4), 1.5, StartReason.CRASH, State.DRAINING, 50.25, leaving=ExitReason.RELOAD)

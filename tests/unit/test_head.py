@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
-from asgid.worker import head as module
-from asgid.worker.head import HEADS, Head, accepts_trailers, checked, early_hint, trailer_lines, without_length
+from asgid.worker.http1 import response_head as module
+from asgid.worker.http1.response_head import (
+    HEADS,
+    Head,
+    accepts_trailers,
+    checked,
+    early_hint,
+    trailer_lines,
+    without_length,
+)
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from asgid import config
 from asgid.errors import BootError
-from asgid.worker.interface import ADAPTERS, Interface, Loaded, adapted
+from asgid.worker.app.interface import ADAPTERS, Interface, Loaded, adapted
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ SHAPES: dict[Interface, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def every_adapter(monkeypatch):
     """Has each interface served, by something that can be told from the others."""
-    monkeypatch.setattr("asgid.worker.interface.ADAPTERS", dict.fromkeys(ADAPTERS, lambda app, _: app))
+    monkeypatch.setattr("asgid.worker.app.interface.ADAPTERS", dict.fromkeys(ADAPTERS, lambda app, _: app))
 
 
 def spoken(found: Any, interface: str = "auto", **settings: object) -> Loaded:

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from asgid.config.kinds import UNLIMITED
+from asgid.config.value_types import UNLIMITED
 from tests.settings import APP, problem, problems, read
 
 DURATIONS = {

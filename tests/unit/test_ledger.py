@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asgid import board
 from asgid.board import BYTES, Board, observe
-from asgid.master.ledger import Ledger
+from asgid.master.workers.ledger import Ledger
 
 _NOW_NS = 10**15
 _BUFFER = bytearray(BYTES)  # all tests use the first four rows of one board: to make 8 MB takes its time

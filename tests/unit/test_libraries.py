@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asgid.master.libraries import Libraries
+from asgid.master.system.libraries import Libraries
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_what_was_replaced_before_is_not_named(library: Path) -> None:
 def test_asgid_and_what_it_imports_are_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of Python's own modules one is enough."""
     libraries = Libraries()
-    monkeypatch.setattr("asgid.master.libraries._identity", lambda _: (0, 0))
+    monkeypatch.setattr("asgid.master.system.libraries._identity", lambda _: (0, 0))
 
     assert {"Python", "asgid", "pydantic", "pydantic_core"} <= set(libraries.replaced())
     assert "os" not in libraries.replaced()

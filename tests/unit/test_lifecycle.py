@@ -6,7 +6,17 @@ from signal import SIGABRT, SIGKILL
 
 import pytest
 
-from asgid.master.lifecycle import LIVE, LOST, OVERDUE, OVERDUE_REASON, ExitReason, Plan, StartReason, State, Worker
+from asgid.master.supervision.lifecycle import (
+    LIVE,
+    LOST,
+    OVERDUE,
+    OVERDUE_REASON,
+    ExitReason,
+    Plan,
+    StartReason,
+    State,
+    Worker,
+)
 
 PLAN = Plan(1, 2, settle=1.0, boot=60.0, heartbeat=30.0, graceful=20.0, kill=5.0)
 

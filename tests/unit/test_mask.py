@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from asgid.worker import decoder, mask
-from asgid.worker.mask import fastest, in_python
+from asgid.worker.websocket import decoder, mask
+from asgid.worker.websocket.mask import fastest, in_python
 
 SUFFIX = EXTENSION_SUFFIXES[0]
 ANOTHER = Path(str(find_spec("httptools.parser.parser").origin)).read_bytes()  # type: ignore[union-attr] # installed
@@ -74,7 +74,9 @@ def test_an_extension_with_another_function_is_not_used(monkeypatch, module):
     assert in_python is fastest()
 
 
-@pytest.mark.parametrize("order", ["asgid.worker.mask websockets.speedups", "websockets.speedups asgid.worker.mask"])
+@pytest.mark.parametrize(
+    "order", ["asgid.worker.websocket.mask websockets.speedups", "websockets.speedups asgid.worker.websocket.mask"]
+)
 def test_the_application_imports_websockets_as_without_asgid(order):
     """Under gunicorn the application may be imported first."""
     first, second = order.split()

@@ -4,7 +4,7 @@ import pytest
 
 from asgid import config
 from asgid.config import TABLES
-from asgid.config.meant import ELSEWHERE
+from asgid.config.suggestions import ELSEWHERE
 from asgid.errors import ConfigError
 from tests.settings import APP, problem, problems
 

@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 import asgid
 from asgid import board
 from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
-from asgid.master.exposition import render
-from asgid.master.ledger import Ledger
-from asgid.master.metrics import metrics
-from asgid.master.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.status.exposition import render
+from asgid.master.status.metrics import metrics
+from asgid.master.status.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.workers.ledger import Ledger
 
 _STARTS = ("initial", "reload", "recycle", "crash", "scale")
 _EXITS = ("reload", "recycle", "blocked", "crash", "signal", "boot_failed", "boot_timeout", "scale", "shutdown")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from asgid import cli, config
-from asgid.config.meant import ELSEWHERE
 from asgid.config.options import answer
+from asgid.config.suggestions import ELSEWHERE
 from asgid.errors import ConfigError
 from tests.settings import APP
 

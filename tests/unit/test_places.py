@@ -5,7 +5,7 @@ from time import process_time
 import pytest
 
 from asgid.config import Limits
-from asgid.worker.admission import Entry, Places
+from asgid.worker.http.admission import Entry, Places
 
 
 def places(cap: int = 2, room: int = 2, patience: float = 5.0) -> Places[str]:

@@ -3,7 +3,7 @@
 import pytest
 import tomli
 
-from asgid.config.positions import line_numbers
+from asgid.config.toml_lines import line_numbers
 
 CASES = {
     "tables and keys": (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from asgid.config import Proxy
-from asgid.worker.proxy import UNIX, Forwarding, Trust
-from asgid.worker.scope import Scope, request_scope, template
+from asgid.worker.http.forwarded import UNIX, Forwarding, Trust
+from asgid.worker.http.scope import Scope, request_scope, template
 
 NEAR, FAR = "10.0.0.1", "10.0.0.2"  # two proxies in a row, both trusted; NEAR is the peer
 TRUSTED = ("127.0.0.1", "::1", UNIX, "10.0.0.0/8", "2001:db8:1::/48")

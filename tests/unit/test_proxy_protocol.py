@@ -6,8 +6,8 @@ from struct import pack
 import pytest
 
 from asgid.errors import ClientError
-from asgid.worker.crc32c import crc32c
-from asgid.worker.proxy_protocol import Header, read
+from asgid.worker.net.crc32c import crc32c
+from asgid.worker.net.proxy_header import Header, read
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21

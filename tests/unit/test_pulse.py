@@ -3,7 +3,7 @@
 import pytest
 
 from asgid.config import parse
-from asgid.worker.pulse import interval_s
+from asgid.worker.process.ticker import interval_s
 
 
 @pytest.mark.parametrize(

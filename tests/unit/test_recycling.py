@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from asgid.config import Workers
-from asgid.master.recycling import INTERVAL_S, SAMPLES, Recycling
+from asgid.master.supervision.recycling import INTERVAL_S, SAMPLES, Recycling
 
 GIB = 1 << 30
 

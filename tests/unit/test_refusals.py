@@ -4,7 +4,7 @@ from typing import cast
 
 from asgid.board import BYTES, PROTOCOL_CELL, Board
 from asgid.log import Log
-from asgid.worker.refusals import QUIET_S, Refusals
+from asgid.worker.http.rejection_log import QUIET_S, Refusals
 
 _NO_LOG = cast("Log", None)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
-from asgid.worker.response import Response, State, error_response
+from asgid.worker.http1.response import Response, State, error_response
 
 COMMON = b"date: today\r\nserver: asgid\r\n"
 

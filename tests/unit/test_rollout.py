@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from asgid.board import MOST_WORKERS
-from asgid.master.lifecycle import Plan, StartReason, Worker
-from asgid.master.rollout import Rollout
-from asgid.master.steps import Began, Committed, RolledBack, Superseded
+from asgid.master.supervision.lifecycle import Plan, StartReason, Worker
+from asgid.master.supervision.rollout import Rollout
+from asgid.master.supervision.steps import Began, Committed, RolledBack, Superseded
 
 OLD, NEW, NEXT = Plan(1, 2), Plan(2, 3), Plan(3, 1)
 ROLL = Rollout(OLD, NEW, has_settled=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asgid.worker.scope import EXTENSIONS, FILES, Scope, request_scope, template
+from asgid.worker.http.scope import EXTENSIONS, FILES, Scope, request_scope, template
 
 
 def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state: Any) -> Scope:

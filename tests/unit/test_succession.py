@@ -5,9 +5,9 @@ from signal import SIGKILL, SIGTERM
 
 import pytest
 
-from asgid.master.lifecycle import Plan
-from asgid.master.steps import EndTrial, GiveWay, TrySuccessor, UpgradeRefused
-from asgid.master.succession import OVERDUE, STARTING_S, Stage, Succession
+from asgid.master.supervision.lifecycle import Plan
+from asgid.master.supervision.steps import EndTrial, GiveWay, TrySuccessor, UpgradeRefused
+from asgid.master.supervision.upgrade import OVERDUE, STARTING_S, Stage, Succession
 
 PLAN = Plan(1, 2, boot=60.0, graceful=20.0, kill=5.0)
 BUDGET_S = 60.0 + 20.0 + 5.0 + STARTING_S

@@ -8,8 +8,8 @@ import pytest
 
 from asgid.board import MOST_WORKERS, SLOTS
 from asgid.errors import ExitCode
-from asgid.master.lifecycle import ExitReason, Plan, StartReason, State
-from asgid.master.steps import (
+from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State
+from asgid.master.supervision.steps import (
     Began,
     Committed,
     Drain,
@@ -24,7 +24,7 @@ from asgid.master.steps import (
     Superseded,
     Waiting,
 )
-from asgid.master.supervisor import Supervisor
+from asgid.master.supervision.supervisor import Supervisor
 
 INITIAL, RELOAD, CRASH = StartReason.INITIAL, StartReason.RELOAD, StartReason.CRASH
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asgid.master.systemd import Notifier, take_listen_fds
+from asgid.master.system.systemd import Notifier, take_listen_fds
 
 
 @pytest.fixture

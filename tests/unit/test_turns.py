@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from asgid.worker.turns import SHARE_S, Turns
+from asgid.worker.net.turns import SHARE_S, Turns
 
 
 class Loop:
@@ -38,7 +38,7 @@ class Clock:
 @pytest.fixture
 def clock():
     clock = Clock()
-    with patch("asgid.worker.turns.monotonic", clock):
+    with patch("asgid.worker.net.turns.monotonic", clock):
         yield clock
 
 

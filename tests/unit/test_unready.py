@@ -4,8 +4,8 @@ import pytest
 
 from asgid import config
 from asgid.config import TABLES, Config
-from asgid.config.meant import header
-from asgid.config.unready import NOT_YET
+from asgid.config.reserved_keys import NOT_YET
+from asgid.config.suggestions import header
 from tests.settings import APP, problems, read
 
 

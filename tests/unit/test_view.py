@@ -9,13 +9,13 @@ import psutil
 import pytest
 
 from asgid.address import Systemd, Tcp
-from asgid.master.handover import Notes
-from asgid.master.lifecycle import ExitReason, Plan, StartReason
 from asgid.master.listeners import Held
-from asgid.master.snapshot import BOOT_BUCKETS_S, ListenerView, ReloadView, WorkerView
-from asgid.master.spawn import Child
-from asgid.master.supervisor import Supervisor
-from asgid.master.view import View
+from asgid.master.replace.handover import Notes
+from asgid.master.status.history import View
+from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerView, ReloadView, WorkerView
+from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason
+from asgid.master.supervision.supervisor import Supervisor
+from asgid.master.workers.spawn import Child
 
 ROLLED_BACK = ReloadView("rolled_back", "no module named shop", 2, 1_700_000_000.0)
 

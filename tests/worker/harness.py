@@ -24,14 +24,14 @@ import uvloop
 from asgid import board, config
 from asgid.board import BYTES, CELLS, Board
 from asgid.log import Log
-from asgid.worker import consumer, wsgi
-from asgid.worker.access import AccessLog
-from asgid.worker.admission import Admission
-from asgid.worker.connection import Connection
-from asgid.worker.conversation import converse
-from asgid.worker.preamble import Preamble
-from asgid.worker.pulse import Pulse
-from asgid.worker.service import Application, Event, Receive, Send, Service
+from asgid.worker.app import asgi1, wsgi
+from asgid.worker.http.access_log import AccessLog
+from asgid.worker.http.admission import Admission
+from asgid.worker.http.context import Application, Event, Receive, Send, Service
+from asgid.worker.http1.connection import Connection
+from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.process.ticker import Pulse
+from asgid.worker.websocket.session import converse
 
 Scope: TypeAlias = Event
 
@@ -200,7 +200,7 @@ class Worker:
             admission=self.admission,
         )
         self.service.converse = converse
-        if getattr(self._app, "__module__", "") in (consumer.__name__, wsgi.__name__):  # as worker/main.py does
+        if getattr(self._app, "__module__", "") in (asgi1.__name__, wsgi.__name__):  # as worker/main.py does
             self.service.drops_s = 0.0
         self._clocks = [patch(f"asgid.worker.{name}.monotonic", self.now) for name in _CLOCKS]
         for clock in self._clocks:

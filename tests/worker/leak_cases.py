@@ -18,18 +18,18 @@ from typing import Any, TypeAlias, cast
 from asgid.config import parse
 from asgid.errors import BootError
 from asgid.log import Log
-from asgid.worker import consumer, wsgi
-from asgid.worker.admission import Places
-from asgid.worker.connection import Connection
-from asgid.worker.conversation import Conversation
-from asgid.worker.exchange import Exchange
-from asgid.worker.farewell import Farewell
-from asgid.worker.interface import ADAPTERS
-from asgid.worker.lifespan import Lifespan
-from asgid.worker.preamble import Preamble
-from asgid.worker.service import Application
-from asgid.worker.websocket import WebSocket
-from asgid.worker.writing import Writer
+from asgid.worker.app import asgi1, wsgi
+from asgid.worker.app.interface import ADAPTERS
+from asgid.worker.app.lifespan import Lifespan
+from asgid.worker.http.admission import Places
+from asgid.worker.http.context import Application
+from asgid.worker.http.exchange import Exchange
+from asgid.worker.http1.connection import Connection
+from asgid.worker.net.lingering_close import Farewell
+from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.net.writer import Writer
+from asgid.worker.websocket.protocol import WebSocket
+from asgid.worker.websocket.session import Conversation
 from tests.worker.harness import Client, Recorder, Worker, body_of, request, respond, turns, until
 from tests.worker.peer import handshake
 
@@ -764,7 +764,7 @@ def expects(number: int) -> bytes:
 
 
 _CONN, _SOCKET = (Connection, "__init__"), (WebSocket, "__init__")
-_CALL, _ANSWER = (wsgi._Call, "__init__"), (consumer._Answer, "__init__")
+_CALL, _ANSWER = (wsgi._Call, "__init__"), (asgi1._Answer, "__init__")
 _FAREWELL, _NEWS = (Farewell, "__init__"), (Exchange, "news")
 _LIMITS = {"limits": {"body": 500}}
 _V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
@@ -887,15 +887,15 @@ CASES: dict[str, Case] = {
     "ASGI 2, an error": Case(asgi2(fails), each(asked, reads_all)),
     "ASGI 2, close before the answer": Case(asgi2(waits), each(asked, waits_for_call)),
     "ASGI 2, a WebSocket": Case(asgi2(echoes), sockets(frame(TEXT, told(0)), reads_answer, LEAVE), _SOCKET),
-    "ASGI 1": Case(consumer.adapt(replies), kept(), _ANSWER),
-    "ASGI 1, POST": Case(consumer.adapt(replies), kept(lambda n: asked(n, "POST", body=told(n))), _ANSWER),
-    "ASGI 1, a coroutine": Case(consumer.adapt(replies_as_a_coroutine), kept(), _ANSWER),
-    "ASGI 1, later": Case(consumer.adapt(replies_later), kept(), _ANSWER),
-    "ASGI 1, from a thread": Case(consumer.adapt(replies_from_a_thread), kept(), _ANSWER),
-    "ASGI 1, never": Case(consumer.adapt(never_replies), each(asked, reads_all), _ANSWER),
-    "ASGI 1, an error": Case(consumer.adapt(fails_to_reply), each(asked, reads_all), _ANSWER),
-    "ASGI 1, a body channel": Case(consumer.adapt(reads_a_channel), each(large_upload, sends_large), _ANSWER),
-    "ASGI 1, close within the answer": Case(consumer.adapt(replies_forever), each(asked, reads_head), _ANSWER),
+    "ASGI 1": Case(asgi1.adapt(replies), kept(), _ANSWER),
+    "ASGI 1, POST": Case(asgi1.adapt(replies), kept(lambda n: asked(n, "POST", body=told(n))), _ANSWER),
+    "ASGI 1, a coroutine": Case(asgi1.adapt(replies_as_a_coroutine), kept(), _ANSWER),
+    "ASGI 1, later": Case(asgi1.adapt(replies_later), kept(), _ANSWER),
+    "ASGI 1, from a thread": Case(asgi1.adapt(replies_from_a_thread), kept(), _ANSWER),
+    "ASGI 1, never": Case(asgi1.adapt(never_replies), each(asked, reads_all), _ANSWER),
+    "ASGI 1, an error": Case(asgi1.adapt(fails_to_reply), each(asked, reads_all), _ANSWER),
+    "ASGI 1, a body channel": Case(asgi1.adapt(reads_a_channel), each(large_upload, sends_large), _ANSWER),
+    "ASGI 1, close within the answer": Case(asgi1.adapt(replies_forever), each(asked, reads_head), _ANSWER),
     "WSGI": Case(says(lambda path: [path.encode() + END]), kept(), _CALL),
     "WSGI, HEAD": Case(says(lambda path: [END]), kept(lambda n: asked(n, "HEAD"), b"\r\n\r\n"), _CALL),
     "WSGI, POST": Case(in_threads(echo_body), kept(lambda n: asked(n, "POST", body=told(n))), _CALL),

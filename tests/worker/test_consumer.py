@@ -10,8 +10,8 @@ import h11
 import pytest
 
 from asgid.errors import AppError, ClientDisconnectedError
-from asgid.worker import consumer
-from asgid.worker.consumer import MOST_UNSENT_BYTES, MOST_WHOLE_BYTES, adapt
+from asgid.worker.app import asgi1
+from asgid.worker.app.asgi1 import MOST_UNSENT_BYTES, MOST_WHOLE_BYTES, adapt
 from tests.worker.harness import Worker, on_a_loop, request, until
 
 Message = dict[str, Any]
@@ -650,7 +650,7 @@ async def test_who_has_ended_its_sending_side_is_answered():
 @on_a_loop
 async def test_awaiting_keeps_the_client_s_pace(monkeypatch):
     """What is sent and not taken stays bounded; it goes on when the client reads."""
-    monkeypatch.setattr(consumer, "MOST_UNSENT_BYTES", 300_000)
+    monkeypatch.setattr(asgi1, "MOST_UNSENT_BYTES", 300_000)
     part = {"content": b"x" * 65536, "more_content": True}
     count = 0
 
@@ -726,7 +726,7 @@ def flood(message: Message) -> None:
 @on_a_loop
 async def test_who_sends_more_than_is_taken_is_told_and_the_answer_broken_off(flooding, monkeypatch):
     """Once a part is refused the rest is, and nothing is left out of the middle; a 500 where nothing had left."""
-    monkeypatch.setattr(consumer, "MOST_UNSENT_BYTES", 300_000)
+    monkeypatch.setattr(asgi1, "MOST_UNSENT_BYTES", 300_000)
 
     async with Worker(adapt(flooding)) as worker:
         client = await worker.connect(send_buffer=4096)

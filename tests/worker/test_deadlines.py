@@ -8,8 +8,8 @@ import h11
 import pytest
 
 from asgid.board import HEARTBEAT_NS
-from asgid.worker.admission import Places
-from asgid.worker.farewell import LONGEST_LINGER_S
+from asgid.worker.http.admission import Places
+from asgid.worker.net.lingering_close import LONGEST_LINGER_S
 from tests.worker.harness import (
     Client,
     Worker,

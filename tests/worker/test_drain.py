@@ -7,8 +7,8 @@ from unittest.mock import patch
 import pytest
 
 from asgid import wire
-from asgid.worker.drain import Drain
-from asgid.worker.listen import Doors
+from asgid.worker.net.acceptor import Doors
+from asgid.worker.process.drain import Drain
 from tests.worker.harness import Client, Worker, on_a_loop, request, respond, tell, told, turns, until
 from tests.worker.peer import connect
 
@@ -78,7 +78,7 @@ async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it
         drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
         drain.tell(wire.Drain(grace_s=0.0, linger_s=0.0))
         timeouts: list[float | None] = []
-        with patch("asgid.worker.drain.asyncio.timeout", wraps=asyncio.timeout) as timeout:
+        with patch("asgid.worker.process.drain.asyncio.timeout", wraps=asyncio.timeout) as timeout:
             await drain.run()
             timeouts += [call.args[0] for call in timeout.call_args_list]
         end.set()

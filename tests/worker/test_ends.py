@@ -8,7 +8,7 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from asgid.worker.exchange import CLIENT_LEFT, Exchange
+from asgid.worker.http.exchange import CLIENT_LEFT, Exchange
 from tests.worker.harness import (
     Scope,
     Worker,
@@ -485,7 +485,7 @@ class _CancelsAtOnce(set[Exchange]):
 @on_a_loop
 async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch, cancel, status):
     """Where tasks do not start eagerly, on Python 3.11, nothing of it ever runs, and so cannot answer for itself."""
-    monkeypatch.setattr("asgid.worker.exchange._EAGER", False)
+    monkeypatch.setattr("asgid.worker.http.exchange._EAGER", False)
     called: list[Scope] = []
 
     async def app(scope, receive, send):

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from asgid import board
-from asgid.worker.reading import SLICE
-from asgid.worker.turns import SHARE_S
+from asgid.worker.http1.parser import SLICE
+from asgid.worker.net.turns import SHARE_S
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, until
 
 _EAGER = pytest.mark.skipif(

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from asgid.worker.service import HIGH_WATER
+from asgid.worker.http.context import HIGH_WATER
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, until
 
 _READ = 262_144  # one read of the loop, at most

@@ -11,12 +11,12 @@ from unittest.mock import patch
 
 import pytest
 
-from asgid.worker import head, request_head
+from asgid.worker.http1 import request_syntax, response_head
 from tests.worker.harness import Worker, on_a_loop, turns
 from tests.worker.leak_cases import CASES, Case
 
 #: What is remembered of many requests, within bounds that are tested elsewhere.
-CACHES = (head.HEADS, head._LINES, request_head.GOOD_HOSTS)
+CACHES = (response_head.HEADS, response_head._LINES, request_syntax.GOOD_HOSTS)
 #: Cases in which objects hold each other until the collector comes. A cancelled call's traceback leads to its task, a
 #: lifespan that fails to its exception, and a connection that the harness makes and never uses to its reader.
 COLLECTED = {name for name in CASES if "request timeout" in name or "PROXY" in name}

@@ -10,8 +10,8 @@ import pytest
 
 from asgid.errors import BootError
 from asgid.log import Log
-from asgid.worker import waiting
-from asgid.worker.lifespan import Lifespan
+from asgid.worker.app import startup_watch
+from asgid.worker.app.lifespan import Lifespan
 from tests.worker.harness import Recorder, on_a_loop, until
 
 COMPLETE = {"type": "lifespan.startup.complete"}
@@ -264,11 +264,11 @@ async def test_a_startup_that_waits_has_a_stack_down_to_what_it_awaits(wait):
 @on_a_loop
 async def test_a_startup_that_takes_long_is_logged_once_and_leaves_its_stack(monkeypatch):
     """The log states what it awaits, and the last words are that until it goes on."""
-    monkeypatch.setattr(waiting, "TELLS_AFTER_S", 0.02)
+    monkeypatch.setattr(startup_watch, "TELLS_AFTER_S", 0.02)
     log = Recorder()
     words = os.memfd_create("asgid-last-words")
     stacks = [f'  File "app.py", line {number}, in app\n' for number in range(1, 6)]
-    watch = asyncio.create_task(waiting.watch(lambda: stacks[0], cast("Log", log), words, boot_s=0.04))
+    watch = asyncio.create_task(startup_watch.watch(lambda: stacks[0], cast("Log", log), words, boot_s=0.04))
     await until(lambda: log.lines)
     first, stacks[0] = stacks[0], "  File of another line\n"
     await until(lambda: stacks[0].encode() in os.pread(words, 1000, 0))
@@ -291,7 +291,9 @@ async def test_of_a_number_that_is_the_applications_by_now_nothing_is_written(mo
     """It may have closed the file of the last words, and opened one of its own."""
     (tmp_path / "its.txt").write_text("its own words")
     with (tmp_path / "its.txt").open("r+") as file:
-        watch = asyncio.create_task(waiting.watch(lambda: "stack", cast("Log", Recorder()), file.fileno(), boot_s=0.01))
+        watch = asyncio.create_task(
+            startup_watch.watch(lambda: "stack", cast("Log", Recorder()), file.fileno(), boot_s=0.01)
+        )
         await asyncio.sleep(0.05)
         watch.cancel()
         await asyncio.wait([watch])

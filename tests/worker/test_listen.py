@@ -13,8 +13,8 @@ import uvloop
 
 from asgid.assignment import Listener
 from asgid.log import Log
-from asgid.worker import listen
-from asgid.worker.listen import Doors
+from asgid.worker.net import acceptor
+from asgid.worker.net.acceptor import Doors
 from tests.worker.harness import Recorder, on_a_loop, until
 
 
@@ -205,7 +205,7 @@ def no_descriptors(but: int) -> Iterator[None]:
 @on_a_loop
 async def test_without_a_descriptor_the_doors_open_later(listeners, monkeypatch):
     """One listener of two is none: what was opened is closed again. It is said once, and nobody is lost."""
-    monkeypatch.setattr(listen, "PAUSE_S", 0.01)
+    monkeypatch.setattr(acceptor, "PAUSE_S", 0.01)
     log = Recorder()
     said: list[bool] = []
     doors, guests = doors_of(listeners, log)

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from asgid.worker.connection import Connection
-from asgid.worker.service import Application, Event, Receive, Send
+from asgid.worker.http.context import Application, Event, Receive, Send
+from asgid.worker.http1.connection import Connection
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, turns, until
 
 MANY = 500

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from asgid import board, wire
-from asgid.worker.connection import Connection
-from asgid.worker.drain import Drain
-from asgid.worker.listen import Doors
+from asgid.worker.http1.connection import Connection
+from asgid.worker.net.acceptor import Doors
+from asgid.worker.process.drain import Drain
 from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, until
 from tests.worker.test_forwarding import scope_of
 

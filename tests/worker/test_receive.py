@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from asgid.worker import exchange
-from asgid.worker.service import Event, Receive, Send
+from asgid.worker.http import exchange
+from asgid.worker.http.context import Event, Receive, Send
 from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, turns, until
 from tests.worker.peer import connect, handshake
 

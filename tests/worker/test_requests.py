@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgid.board import QUEUED
-from asgid.worker.admission import Places
+from asgid.worker.http.admission import Places
 from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, until
 
 _CHUNKED = "Transfer-Encoding: chunked"

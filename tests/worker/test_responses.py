@@ -6,7 +6,7 @@ from typing import Any, cast
 import h11
 import pytest
 
-from asgid.worker.connection import Connection
+from asgid.worker.http1.connection import Connection
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, told, until
 
 _START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}

@@ -10,10 +10,10 @@ import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 from asgid.config import parse
-from asgid.worker.farewell import LINGER_S
-from asgid.worker.interface import ADAPTERS
-from asgid.worker.turns import SHARE_S
-from asgid.worker.websocket import CLOSE_S, OPEN
+from asgid.worker.app.interface import ADAPTERS
+from asgid.worker.net.lingering_close import LINGER_S
+from asgid.worker.net.turns import SHARE_S
+from asgid.worker.websocket.protocol import CLOSE_S, OPEN
 from tests.worker.harness import Client, Worker, on_a_loop, request, respond, turns, until
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
 
@@ -1467,7 +1467,7 @@ async def test_it_is_counted_and_logged_as_an_answer_101():
 @on_a_loop
 async def test_a_handshake_needs_a_place_and_an_open_websocket_does_not():
     """`limits.requests` is for work; a connection that waits has `limits.connections`."""
-    from asgid.worker.admission import Places
+    from asgid.worker.http.admission import Places
 
     async with Worker(echo, limits={"requests": 1}) as worker:
         worker.service.places = Places(1, 0, 5.0)

@@ -10,8 +10,8 @@ from wsgiref.validate import validator
 import pytest
 
 from asgid.errors import BootError, ClientDisconnectedError
-from asgid.worker.scope import request_scope, template
-from asgid.worker.wsgi import adapt, stack_of
+from asgid.worker.app.wsgi import adapt, stack_of
+from asgid.worker.http.scope import request_scope, template
 from tests.worker.harness import Worker, on_a_loop, request, until
 
 PIECE = bytes(65536)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from asgid.worker.service import Application, Event, Receive, Send
+from asgid.worker.http.context import Application, Event, Receive, Send
 from tests.fuzz.delivery import ON_PURPOSE, Outcome
 from tests.worker.harness import Scope
 

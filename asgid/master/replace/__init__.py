@@ -1,0 +1,1 @@
+"""A new program takes the place of this one without closing a socket."""

@@ -1,0 +1,1 @@
+"""Which workers there should be: decisions as values, without a process or a clock."""

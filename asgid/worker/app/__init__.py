@@ -1,0 +1,1 @@
+"""The application: loading it, its interface, its lifespan."""

@@ -1,0 +1,1 @@
+"""One request and its response, whatever version of HTTP carries them."""

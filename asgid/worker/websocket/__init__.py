@@ -1,0 +1,1 @@
+"""WebSocket, from the handshake to the close."""

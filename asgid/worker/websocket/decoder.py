@@ -1,0 +1,218 @@
+"""The bytes of one client become messages and control frames (RFC 6455), a step at a time.
+
+A frame is judged by its head, before its payload is here. Content is unmasked, inflated and read as UTF-8 as it comes,
+and no more of it is made than a message may have. However the stream is cut, its messages are the same. Connections
+and clocks are unknown here: between two steps the caller may stop, and go on later.
+"""
+
+import zlib
+from typing import TypeAlias
+
+from asgid.worker.websocket.deflate import TAIL, Inflater
+from asgid.worker.websocket.fragments import Fragments
+from asgid.worker.websocket.frames import (
+    BINARY,
+    CONT,
+    FAULTS,
+    FIN,
+    INVALID_PAYLOAD,
+    IS_CONTROL,
+    MAX_CONTROL,
+    OPCODE,
+    PROTOCOL_ERROR,
+    RSV1,
+    TEXT,
+    TOO_BIG,
+    WHOLE_BINARY,
+    WHOLE_TEXT,
+    FrameError,
+)
+from asgid.worker.websocket.mask import unmask
+
+#: An opcode with a whole message, of which a text is a str, or with the payload of a control frame.
+Event: TypeAlias = tuple[int, str | bytes]
+
+#: So much is inflated in one step, in a fraction of a millisecond.
+STEP_BYTES = 65536
+#: Zlib is given so much at a time. It copies all that is behind a final block, which may be of two bytes.
+_COMPRESSED_BYTES = 4096
+_HEAD_BYTES, _MASK_BYTES = 2, 4
+_IS_MASKED = 0x80
+#: What the seven bits of a length name -> the bytes of that form, and the least length that it is for (section 5.2).
+_FORMS = {126: (2, 126), 127: (8, 65536)}
+_WHOLE = frozenset((WHOLE_TEXT, WHOLE_BINARY))
+_NO_FRAME = -1
+# One reason for both faults of content: in one frame they may be found in either order, as the stream is cut.
+_INVALID = "invalid payload data"
+
+
+class Decoder:
+    """The frames of one client. `has_rest` if `step()` can go on without more bytes."""
+
+    __slots__ = (
+        "_at",
+        "_data",
+        "_faults",
+        "_first",
+        "_fragments",
+        "_inflater",
+        "_is_compressed",
+        "_left",
+        "_mask",
+        "_max_message",
+        "_opcode",
+        "_size",
+        "has_rest",
+    )
+
+    def __init__(self, max_message: int, inflater: Inflater | None) -> None:
+        self._max_message, self._inflater = max_message, inflater
+        self._data, self._at = b"", 0  # received, and read up to there
+        self._first, self._mask = 0, b""  # of the frame whose payload is read
+        self._left = _NO_FRAME  # bytes of that payload that are not read yet
+        self._opcode = CONT  # of the message that has begun, CONT without one
+        self._is_compressed = False
+        self._size = 0  # of its content so far
+        self._fragments: Fragments | None = None  # its content, if it comes in several parts
+        self._faults = FAULTS[inflater is not None, False]
+        self.has_rest = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what was received."""
+        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
+        self._at, self.has_rest = 0, True
+
+    def step(self) -> Event | None:
+        """Read on, to the end of a frame at most; return what has become whole. Raises FrameError."""
+        if self._left != _NO_FRAME:
+            return self._control() if self._first & IS_CONTROL else self._part()
+        data, at, here = self._data, self._at, len(self._data)
+        start = at + _HEAD_BYTES
+        if here < start:
+            return self._wait()
+        first, size = data[at], data[at + 1] - _IS_MASKED
+        if self._faults[first] or size < 0 or (first & IS_CONTROL and size > MAX_CONTROL):
+            raise self._fault(first, size)
+        if size > MAX_CONTROL:
+            width, least = _FORMS[size]
+            start += width
+            if here < start:
+                return self._wait()
+            size = _length(data[start - width : start], least)
+        if size > self._max_message - self._size and not first & IS_CONTROL:
+            raise self._too_big()
+        at = start + _MASK_BYTES
+        if here < at:
+            return self._wait()
+        mask, end = data[start:at], at + size
+        if end > here or first not in _WHOLE:
+            self._read_to(at)
+            return self._begin(first, mask, size)
+        self._read_to(end)  # nearly every frame
+        payload = unmask(data[at:end], mask)
+        return (TEXT, _decoded(payload)) if first == WHOLE_TEXT else (BINARY, payload)
+
+    def _fault(self, first: int, size: int) -> FrameError:
+        fault = self._faults[first] or (
+            "a frame has no mask" if size < 0 else "a control frame is longer than 125 bytes"
+        )
+        return FrameError(PROTOCOL_ERROR, fault)
+
+    def _wait(self) -> Event | None:
+        """More bytes are needed."""
+        self.has_rest = False
+        return None
+
+    def _begin(self, first: int, mask: bytes, size: int) -> Event | None:
+        """Read the payload of a frame, as far as it is here."""
+        self._first, self._mask, self._left = first, mask, size
+        if first & IS_CONTROL:
+            return self._control()
+        if not self._opcode:
+            self._opcode, self._is_compressed = first & OPCODE, first & RSV1 != 0
+            self._faults = FAULTS[self._inflater is not None, True]
+        return self._part()
+
+    def _read_to(self, at: int) -> None:
+        if at < len(self._data):
+            self._at = at
+        else:
+            self._data, self._at, self.has_rest = b"", 0, False
+
+    def _take(self, max_bytes: int) -> bytes:
+        """Return what is here of the payload, at most so many bytes."""
+        at, mask = self._at, self._mask
+        masked = self._data[at : at + max_bytes]
+        size = len(masked)
+        self._left -= size
+        self._mask = mask[size % _MASK_BYTES :] + mask[: size % _MASK_BYTES]
+        self._read_to(at + size)
+        return unmask(masked, mask)
+
+    def _control(self) -> Event | None:
+        """Return the payload of a control frame, if it is here."""
+        if len(self._data) - self._at < self._left:
+            return self._wait()
+        payload = self._take(self._left)
+        self._left = _NO_FRAME
+        return self._first & OPCODE, payload
+
+    def _part(self) -> Event | None:
+        """Take what is here of a message, or a step of it if it is compressed; return it if that was the end."""
+        inflater = self._inflater if self._is_compressed else None
+        is_fin = self._first & FIN != 0
+        try:
+            if inflater is None:
+                content = self._take(self._left)
+                is_ended = self._left == 0
+            else:
+                if inflater.is_dry:
+                    content = self._take(min(self._left, _COMPRESSED_BYTES))
+                    inflater.feed(content + TAIL if is_fin and self._left == 0 else content)
+                content = inflater.inflate(min(STEP_BYTES, self._max_message - self._size + 1))
+                is_ended = self._left == 0 and inflater.is_dry
+                self.has_rest = not inflater.is_dry or self._at < len(self._data)
+            if is_ended:
+                self._left = _NO_FRAME
+            return self._add(content, is_last=is_ended and is_fin)
+        except (UnicodeDecodeError, zlib.error):
+            raise FrameError(INVALID_PAYLOAD, _INVALID) from None
+
+    def _add(self, content: bytes, *, is_last: bool) -> Event | None:
+        """Take a part of the content of the message; return the message if that was the last one."""
+        opcode, fragments = self._opcode, self._fragments
+        whole: str | bytes
+        if is_last and fragments is None:
+            whole = content.decode() if opcode == TEXT else content
+        else:
+            if fragments is None:
+                fragments = self._fragments = Fragments(is_text=opcode == TEXT)
+            fragments.add(content, is_last)
+            self._size = fragments.size
+            if self._size > self._max_message:
+                raise self._too_big()
+            if not is_last:
+                return None
+            whole = fragments.whole()
+        if self._is_compressed and self._inflater:
+            self._inflater.end_message()
+        self._opcode, self._size, self._fragments = CONT, 0, None
+        self._faults = FAULTS[self._inflater is not None, False]
+        return opcode, whole
+
+    def _too_big(self) -> FrameError:
+        return FrameError(TOO_BIG, f"a message exceeds {self._max_message} bytes")
+
+
+def _length(form: bytes, least: int) -> int:
+    size = int.from_bytes(form)
+    if size < least:
+        raise FrameError(PROTOCOL_ERROR, "a length is not in its shortest form")
+    return size
+
+
+def _decoded(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise FrameError(INVALID_PAYLOAD, _INVALID) from None
