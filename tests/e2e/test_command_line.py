@@ -314,10 +314,10 @@ CHANGES_WHAT_ASGID_NEEDS = {
     "threads and signals are replaced": (
         """
 import sys, types
-from asgid.worker import pulse
+from asgid.worker.process import ticker
 sys.modules["gevent.monkey"] = types.ModuleType("gevent.monkey")
 def start(_): raise ValueError("only from the main thread")
-pulse.Pulse.start = start
+ticker.Pulse.start = start
 """,
         "the worker failed: ValueError: only from the main thread; gevent.monkey has patched what asgid uses",
     ),

@@ -325,7 +325,7 @@ STUBBORN = """
 import ctypes, errno
 from asgid.config import Process
 from asgid.errors import BootError
-from asgid.worker import privileges
+from asgid.worker.process import privileges
 privileges._libc.capset = lambda *_: ctypes.set_errno(errno.EPERM) or -1
 try:
     privileges.drop(Process(user="www-data"))

@@ -263,7 +263,7 @@ def a_program_that_does_not_start(releases: Releases, daemon: Daemon) -> None:
 
 
 def a_program_that_cannot_boot_the_application(releases: Releases, daemon: Daemon) -> None:
-    change(releases.directory / "two" / "asgid" / "worker" / "app.py", "def load(", "def unload(")
+    change(releases.directory / "two" / "asgid" / "worker" / "app" / "loader.py", "def load(", "def unload(")
 
 
 def a_program_whose_board_is_another(releases: Releases, daemon: Daemon) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asgid.errors import ClientError
 from asgid.worker.net import proxy_header
-from tests.unit.test_proxy import HOST, PEER, told
+from tests.unit.worker.http.test_forwarded import HOST, PEER, told
 
 # Pieces rather than characters: random characters are hardly ever an address.
 PIECES = st.sampled_from(

@@ -85,7 +85,7 @@ import sys
 import {first}
 assert "websockets" in "{first}" or not [name for name in sys.modules if name.startswith("websockets")]
 import {second}
-from asgid.worker import mask
+from asgid.worker.websocket import mask
 from websockets import frames, speedups
 assert mask.unmask is not mask.in_python and mask.unmask.__name__ == "apply_mask"
 assert frames.apply_mask is speedups.apply_mask
