@@ -36,7 +36,17 @@ from asgid.worker.websocket.session import converse
 Scope: TypeAlias = Event
 
 WITHIN_S = 30.0  #: how long anything may take; it only ends tests that would hang
-_CLOCKS = ("connection", "conversation", "exchange", "farewell", "preamble", "pulse", "refusals", "turns", "websocket")
+_CLOCKS = (
+    *(
+        "http.exchange",
+        "http.rejection_log",
+        "http1.connection",
+        "net.lingering_close",
+        "net.proxy_protocol",
+        "net.turns",
+    ),
+    *("process.ticker", "websocket.protocol", "websocket.session"),
+)
 
 
 def on_a_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
