@@ -1,4 +1,5 @@
-"""Who may import whom, and who may end or fork a process: read from the source, so that the offending line is shown."""
+"""The imports between modules, and the modules that may end or fork a process: read from the source, with the line of
+each offence."""
 
 import ast
 import re
@@ -62,7 +63,7 @@ PURE = (
     ),
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
-#: The library that an extra of the distribution installs, by the one module that may import it.
+#: The only module that may import the library of an extra -> that library.
 EXTRAS = {"asgid.worker.app.wsgi": "a2wsgi", "asgid.gunicorn": "gunicorn", "asgid.worker.websocket.mask": "websockets"}
 NOT_IN_THE_MASTER = {"asyncio", "threading", "concurrent", "multiprocessing"}
 
@@ -71,15 +72,15 @@ Node: TypeAlias = ast.stmt | ast.expr
 
 
 def shown(module: str, node: Node) -> str:
-    """Return the place and the text of a line, as a compiler shows it."""
+    """Return the place and the text of a line, in the format of a compiler."""
     file = FILES[module]
     return f"{file.relative_to(ROOT)}:{node.lineno}: {file.read_text().splitlines()[node.lineno - 1].strip()}"
 
 
 def imports(module: str, *, at_run_time: bool = False) -> Iterator[tuple[Node, str]]:
-    """Yield each import with the full name of what it brings: a module, or a name in one.
+    """Yield each import with its full name: a module, or a name in a module.
 
-    With `at_run_time` without those for type checkers and those inside functions, which make no cycle.
+    With `at_run_time` without imports for type checkers and inside functions, which cannot make a cycle.
     """
     nodes: list[ast.AST] = [TREES[module]]
     while nodes:
@@ -101,13 +102,13 @@ def ours(name: str) -> str | None:
 
 
 def part(name: str) -> str:
-    """Return "master" or "worker" for what belongs to that half, "" for all else."""
+    """Return the half of a module, "master" or "worker"; "" for all others."""
     words = [*name.split("."), ""]
     return words[1] if words[0] == "asgid" and words[1] in ("master", "worker") else ""
 
 
 def mentions(module: str) -> Iterator[tuple[Node, str]]:
-    """Yield each mention of a name, dotted such as `os.fork` or bare, but for exceptions that are only caught."""
+    """Yield each use of a name, dotted such as `os.fork` or bare, except exceptions that are only caught."""
     handlers = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.ExceptHandler) and node.type]
     caught = {id(part) for handler in handlers for part in ast.walk(handler.type or handler)}
     for node in ast.walk(TREES[module]):
@@ -115,8 +116,8 @@ def mentions(module: str) -> Iterator[tuple[Node, str]]:
             yield node, ast.unparse(node)
 
 
-def test_no_module_imports_itself_by_a_detour():
-    """A cycle is named by its modules in order."""
+def test_imports_make_no_cycle():
+    """The failure has the modules of a cycle in order."""
     graph = {name: {ours(brought) for _, brought in imports(name, at_run_time=True)} - {None, name} for name in TREES}
 
     def walk(path: tuple[str, ...]) -> None:
@@ -131,8 +132,8 @@ def test_no_module_imports_itself_by_a_detour():
         walk((name,))
 
 
-def test_master_and_worker_do_not_know_each_other_and_only_the_command_line_knows_both():
-    """The assignment and the wire are all that they share. Where gunicorn is the master, its door knows the worker."""
+def test_only_the_command_line_imports_master_and_worker():
+    """The halves never import each other. Under gunicorn, which is the master there, one module imports the worker."""
     for module in TREES:
         sides = {part(module)} | {part(name) for _, name in imports(module)} - {""}
         offending = [shown(module, node) for node, name in imports(module) if part(name) and part(name) != part(module)]
@@ -141,9 +142,9 @@ def test_master_and_worker_do_not_know_each_other_and_only_the_command_line_know
         assert ("master" in sides and "worker" in sides) == (module == "asgid.cli"), module
 
 
-def test_a_library_that_is_imported_is_installed_with_asgid():
-    """The tests bring more of them, so an import of one of those would fail nowhere but at a user's. What an extra
-    brings is imported in one module.
+def test_an_imported_library_is_a_dependency():
+    """The tests install more libraries, so an import of one of those would fail only for users. One module imports the
+    library of an extra.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {
@@ -160,8 +161,8 @@ def test_a_library_that_is_imported_is_installed_with_asgid():
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_a_pure_module_knows_no_clock_no_descriptor_no_process_and_no_log(module):
-    """Directly or through another module of asgid: time and the world are arguments."""
+def test_a_pure_module_imports_no_clock_descriptor_process_or_log(module):
+    """Not directly, and not through another module of asgid: time and the outside world are arguments."""
     seen: set[str] = set()
     todo = {f"asgid.{module}"}
     while todo - seen:
@@ -171,8 +172,8 @@ def test_a_pure_module_knows_no_clock_no_descriptor_no_process_and_no_log(module
             todo |= {found for found in [ours(brought)] if found}
 
 
-def test_the_master_has_no_threads_and_no_event_loop_of_another():
-    """So that fork is safe, no signal waits, and every stack can be read."""
+def test_the_master_imports_no_threads_and_no_asyncio():
+    """So fork is safe, no signal waits, and every stack is readable."""
     for module in (name for name in TREES if part(name) == "master"):
         for node, name in imports(module):
             assert name.partition(".")[0] not in NOT_IN_THE_MASTER, shown(module, node)
@@ -188,18 +189,18 @@ def test_the_master_has_no_threads_and_no_event_loop_of_another():
         ({"os.execvpe", "os.execve", "os.posix_spawn", "os.posix_spawnp"}, {"asgid.master.replace.new_program"}),
     ],
 )
-def test_each_way_to_end_or_fork_a_process_has_its_owners(names, owners):
-    """Also under a name that is imported by itself."""
+def test_only_owners_end_or_fork_a_process(names, owners):
+    """This includes a function that is imported by its name."""
     for module in TREES:
         found = [shown(module, node) for node, name in (*mentions(module), *imports(module)) if name in names]
 
         assert module in owners or not found, found[0]
-        assert module not in owners or found, f"{module} owns what it does not do"
+        assert module not in owners or found, f"{module} is an owner without a use"
 
 
 @pytest.mark.parametrize("module", TREES)
-def test_a_module_says_what_it_is_for(module):
-    """In the first line, as a sentence."""
+def test_a_module_begins_with_its_purpose(module):
+    """The first paragraph of its docstring is a sentence."""
     text = ast.get_docstring(TREES[module])
 
     assert text, f"{module} has no docstring"

@@ -1,4 +1,4 @@
-"""The documents tell the truth: they name everything there is, show true defaults, and are as fresh as the code."""
+"""The documents agree with the code: they are complete, show the true defaults, and are freshly generated."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ EXAMPLE = ROOT / "etc/asgid.toml.example"
 NAMES = [(table, key) for table, model in TABLES.items() for key in model.settings()]
 
 
-# -- what is generated -------------------------------------------------------------------------------------------------
+# -- generated documents -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -45,8 +45,8 @@ def test_the_example_file_is_valid():
     assert "127.0.0.1:9464" == settings.metrics.bind
 
 
-def test_the_example_file_sets_only_what_it_serves_and_where():
-    """The rest is headers and comments; so a taken metrics address, which is only a default, stays a warning."""
+def test_the_example_file_sets_only_its_application_and_address():
+    """The rest is headers and comments, so a metrics address that is in use stays a warning: it is only a default."""
     lines = [line for line in EXAMPLE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 
     assert ['target = "hello:application"', 'directory = "examples"', 'bind = "127.0.0.1:8000"'] == [
@@ -55,8 +55,8 @@ def test_the_example_file_sets_only_what_it_serves_and_where():
     assert [header(table) for table in TABLES if table != "tls.NAME"] == [line for line in lines if line[0] == "["]
 
 
-def test_the_example_file_means_the_defaults():
-    """But for the application, it means the same as a file that says nothing."""
+def test_the_example_file_has_the_defaults():
+    """Except for the application, it has the same effect as an empty file."""
     settings = config.parse(EXAMPLE.read_text(encoding="utf-8"), EXAMPLE.name)
     application = settings.app.model_copy(update={"target": "a:b", "directory": "."})
 
@@ -64,18 +64,18 @@ def test_the_example_file_means_the_defaults():
 
 
 def uncommented(table: str, key: str) -> str:
-    """Return the example file with the # taken off the one line of `key`, and off its header if one stands there."""
+    """Return the example file without the # before the line of `key`, and before its header."""
     text = EXAMPLE.read_text(encoding="utf-8")
     before, opening, rest = re.split(rf"^#?({re.escape(header(table))})$", text, flags=re.MULTILINE)
     own, blank, after = rest.partition("\n\n")
     own, count = re.subn(rf"^#({key} = )", r"\1", own, flags=re.MULTILINE)
     assert count == 1, f"{count} lines of {table}.{key}"
-    if (table, key) in {("listen", "mode"), ("listen", "owner"), ("listen", "group")}:  # only a socket file has them
+    if (table, key) in {("listen", "mode"), ("listen", "owner"), ("listen", "group")}:  # they need a socket file
         own = own.replace('bind = "127.0.0.1:8000"', 'bind = "unix:/x"')
     return before + opening + own + blank + after
 
 
-def held(settings: Config, table: str) -> Table:
+def table_of(settings: Config, table: str) -> Table:
     match table:
         case "listen":
             return settings.listen[0]
@@ -87,21 +87,21 @@ def held(settings: Config, table: str) -> Table:
 
 @pytest.mark.parametrize(("table", "key"), [name for name in NAMES if ".".join(name) not in reference._EXAMPLE])
 def test_the_example_file_names_every_setting_with_its_default(table, key, monkeypatch):
-    """Whoever takes the # off a line sets what held before; only what does nothing in this version is refused."""
+    """A line without its # sets the value that was in force before; only a key without effect is refused."""
     row = reserved_keys.not_yet(f"{table}.{key}")
     if row and not row.allows(reference._default(TABLES[table].model_fields[key])):
         with pytest.raises(ConfigError, match="has no effect in this version"):
             config.parse(uncommented(table, key), EXAMPLE.name)
         monkeypatch.setattr(reserved_keys, "NOT_YET", {})
-    own = held(config.parse(uncommented(table, key), EXAMPLE.name), table)
+    own = table_of(config.parse(uncommented(table, key), EXAMPLE.name), table)
 
     assert key in own.model_fields_set
     assert TABLES[table].model_fields[key].get_default(call_default_factory=True) == getattr(own, key)
 
 
 @pytest.mark.parametrize("name", [f"{table}.{key}" for table, key in NAMES if reserved_keys.not_yet(f"{table}.{key}")])
-def test_the_example_file_says_what_does_nothing_yet(name):
-    """Beside the key, so that nobody relies on it."""
+def test_the_example_file_marks_keys_without_effect(name):
+    """The mark is beside the key, so that no operator relies on it."""
     table, _, key = name.rpartition(".")
     text = " ".join(EXAMPLE.read_text(encoding="utf-8").split("\n# "))
     own = text[text.index(header(table)) :]
@@ -115,7 +115,7 @@ def test_the_example_file_says_what_does_nothing_yet(name):
 
 @pytest.mark.parametrize(("table", "key"), NAMES)
 def test_the_reference_explains_every_setting(table, key):
-    """Under its table: type, default and meaning."""
+    """Each key has a row below its table: type, default and meaning."""
     text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
     own = text[text.index(f"\n## {header(table)}\n") + 1 :].split("\n## ")[0]
     (row,) = [line for line in own.splitlines() if line.startswith(f"| `{key}` |")]
@@ -125,7 +125,7 @@ def test_the_reference_explains_every_setting(table, key):
 
 
 def test_the_reference_names_every_field_of_an_access_line():
-    """As the message does that refuses another; and what it shows for an example is a template."""
+    """The message for an unknown field has the same list, and the example in the reference is a valid template."""
     with pytest.raises(ValueError, match="no such field") as caught:
         check_template("{no}")
     text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
@@ -136,7 +136,7 @@ def test_the_reference_names_every_field_of_an_access_line():
     assert fields == str(caught.value).partition("there are ")[2]
 
 
-# -- what is written by hand -------------------------------------------------------------------------------------------
+# -- documents written by hand -----------------------------------------------------------------------------------------
 
 PAGES = [
     path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name not in ("config.md", "metrics.md")
@@ -148,7 +148,7 @@ LEVELS = {"debug", "info", "warning", "error"}
 
 
 def test_every_metric_is_in_the_reference():
-    """By its name and its type, in a row of its own."""
+    """Each metric has a row with its name and its type."""
     text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 
     assert metrics.FAMILIES
@@ -156,7 +156,7 @@ def test_every_metric_is_in_the_reference():
         assert 1 == text.count(f"\n| `{family.name}` | {family.kind} |"), family.name
 
 
-def test_every_log_event_says_what_it_asks_of_an_operator():
+def test_every_log_event_has_a_row_for_operators():
     """docs/operations.md has a row for each event, with its level, and no row for one that is never logged."""
     logged: dict[str, set[str]] = {}
     for event, levels in chain.from_iterable(map(_logged, SOURCES.values())):
@@ -168,8 +168,8 @@ def test_every_log_event_says_what_it_asks_of_an_operator():
 
 
 def _logged(source: str) -> Iterator[tuple[str, set[str]]]:
-    """Find what a module logs: `log.info("event")`, `write("event")` where write is one of several such methods, and
-    pairs of an event and the method that logs it.
+    """Yield the events of a module with their levels: from `log.info("event")`, from `write("event")` if write is one
+    of several such methods, and from pairs of an event and the method that logs it.
     """
     tree = ast.parse(source)
     chosen = {
@@ -181,14 +181,14 @@ def _logged(source: str) -> Iterator[tuple[str, set[str]]]:
     }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
-            said = node.args[0]
+            event = node.args[0]
             levels = chosen.get(node.func.id, set()) if isinstance(node.func, ast.Name) else _level(node.func)
         elif isinstance(node, ast.Tuple) and len(node.elts) == 2:
-            said, levels = node.elts[0], _level(node.elts[1])
+            event, levels = node.elts[0], _level(node.elts[1])
         else:
             continue
-        if levels and isinstance(said, ast.Constant):
-            yield str(said.value), levels
+        if levels and isinstance(event, ast.Constant):
+            yield str(event.value), levels
 
 
 def _levels(node: ast.expr) -> set[str]:
@@ -196,7 +196,7 @@ def _levels(node: ast.expr) -> set[str]:
 
 
 def _level(node: ast.expr) -> set[str]:
-    """Return the level of a logging method: of something called log, of the class, or, in the log itself, of self."""
+    """Return the level of a logging method of `log`, of the class Log, or of self in the log itself."""
     if isinstance(node, ast.Attribute) and node.attr in LEVELS:
         owner = ast.unparse(node.value).rpartition(".")[2]
         if owner in ("log", "_log", "Log", "self"):
@@ -205,7 +205,7 @@ def _level(node: ast.expr) -> set[str]:
 
 
 def test_every_signal_is_explained():
-    """docs/signals.md says what each does to the master, and whether a worker takes it."""
+    """docs/signals.md has the effect of each on the master, and the list that a worker ignores."""
     to_master, to_worker = PROSE["docs/signals.md"].split("\n## To a worker\n")
     explained = {
         name for cell in re.findall(r"^\| ([A-Z0-9, ]+) \|", to_master, re.MULTILINE) for name in cell.split(", ")
@@ -225,7 +225,7 @@ def test_every_exit_code_is_explained():
 
 
 def test_the_architecture_names_every_file_of_the_package_and_no_other():
-    """Whoever adds a file says there what it is for."""
+    """A new file needs a row with its purpose."""
     named = re.findall(r"^\| `(asgid/[\w/]+\.py)` \|", PROSE["docs/architecture.md"], re.MULTILINE)
 
     assert sorted(SOURCES) == sorted(named)
@@ -245,8 +245,8 @@ def test_the_architecture_calls_pure_what_is_pure():
 
 
 @pytest.mark.parametrize("name", PROSE)
-def test_links_lead_somewhere(name):
-    """To a file or folder of the checkout, and to a heading that is there."""
+def test_links_have_a_target(name):
+    """The target is a file or folder of the checkout, and a heading in it."""
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", PROSE[name]):
         path = (ROOT / name).parent / target if target else ROOT / name
         assert path.exists(), target
@@ -256,41 +256,41 @@ def test_links_lead_somewhere(name):
 
 
 @pytest.mark.parametrize("name", PROSE)
-def test_files_that_are_named_exist(name):
-    """A test, a script or a unit that a document sends its reader to is there."""
+def test_named_files_exist(name):
+    """A test, a script or a unit that a document names is in the checkout."""
     folders = "asgid|benchmarks|docs|etc|examples|scripts|systemd|tests"
     for path in re.findall(rf"`((?:{folders})/[\w./-]*)", PROSE[name]):
         assert (ROOT / path).exists() or path in MADE, path
 
 
-#: Files that a command makes; the documents say which.
+#: Files that a command makes.
 MADE = {"benchmarks/RESULTS.md"}
 
 
 @pytest.mark.parametrize("name", PROSE)
-def test_commands_that_are_named_are_in_the_makefile(name):
-    """`make run` is what it says."""
+def test_named_commands_are_in_the_makefile(name):
+    """Each `make` target in a document exists."""
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert {"run", "test"} <= set(targets)
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", PROSE[name], re.MULTILINE)) <= set(targets)
 
 
-#: What follows `http.` or `websocket.` in the name of an ASGI message.
+#: The rest of the name of an ASGI message, after `http.` or `websocket.`.
 _MESSAGES = r"response\.|http\.|(?:accept|close|connect|disconnect|receive|send)\b"
 
 
 @pytest.mark.parametrize("name", PROSE)
-def test_settings_that_are_named_exist(name):
-    """A document that speaks of a key speaks of one that a file may hold."""
+def test_named_settings_exist(name):
+    """Each key in a document is a key of the configuration file."""
     keys = {f"{table}.{key}" for table, key in NAMES}
     tables = "|".join(sorted({table.partition(".")[0] for table in TABLES}))
     for word in re.findall(rf"`((?:{tables})\.(?!{_MESSAGES})[\w.]+)(?: = [^`]+)?`", PROSE[name]):
         assert word in keys or word.endswith(".py"), word
 
 
-def test_who_migrates_is_told_what_has_no_effect_yet():
-    """In docs/migrating.md such a key is in italics, and no other is."""
+def test_keys_without_effect_are_in_italics_in_the_migration_tables():
+    """docs/migrating.md has these keys in italics, and no others."""
     text = PROSE["docs/migrating.md"]
     keys = {f"{table}.{key}" for table, key in NAMES}
     named = {key for key in re.findall(r"`([a-z_.]+)(?: = [^`]+)?`", text) if key in keys}
@@ -321,8 +321,8 @@ def test_who_writes_a_setting_of_another_server_is_told_the_same_as_in_the_docum
         assert " " in hint or re.search(rf"\b{hint.rpartition('.')[2]}\b", ours), hint
 
 
-def test_every_failure_is_shown_by_a_test_that_exists():
-    """docs/failures.md names them row by row; only what asgid does not do yet may have none."""
+def test_every_failure_names_a_test_that_exists():
+    """docs/failures.md has them row by row; only a missing feature may have none."""
     situations, tests = (
         dict(re.findall(r"^\| ([A-Z]{1,2}) \| (.*) \|$", part, re.MULTILINE))
         for part in PROSE["docs/failures.md"].split("\n## Where it is shown\n")
@@ -336,12 +336,12 @@ def test_every_failure_is_shown_by_a_test_that_exists():
 
 
 def test_the_readme_is_two_screens():
-    """Who wants more finds the way to it there."""
+    """It is short, and leads to the other documents."""
     assert len(PROSE["README.md"].splitlines()) <= 90
 
 
-def test_the_readme_shows_a_file_that_works():
-    """In five lines."""
+def test_the_readme_shows_a_valid_file():
+    """The file has five lines."""
     (text,) = re.findall(r"```toml\n(.*?)```", PROSE["README.md"], re.DOTALL)
 
     assert 5 == len(text.splitlines())
@@ -357,12 +357,12 @@ def test_the_index_of_decisions_is_complete():
 
 
 @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
-def test_a_decision_names_the_test_that_embodies_it(path):
-    """The test is there, by file and by name; and so are context, decision, and what would change it."""
+def test_a_decision_names_its_tests(path):
+    """The tests exist, by file and by name, and the record has its four sections."""
     text = path.read_text(encoding="utf-8")
     *sections, tests = re.split(r"^## .*\n", text, flags=re.MULTILINE)
 
-    assert ["Context", "Decision", "What would change our mind", "Test"] == re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert ["Context", "Decision", "When to reconsider", "Test"] == re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert all(section.strip() for section in sections)
     named = re.findall(r"^- `([\w/]+\.py)(?:::(\w+))?`$", tests, re.MULTILINE)
     assert named
@@ -372,7 +372,7 @@ def test_a_decision_names_the_test_that_embodies_it(path):
 
 
 def test_each_entry_of_the_changelog_is_whole():
-    """Nothing of an older sentence is left over: no line is there twice, and after a full stop a sentence begins."""
+    """A bad merge leaves parts of a sentence: no line occurs twice, and a sentence begins after each full stop."""
     _, _, text = PROSE["CHANGELOG.md"].partition("\n- ")
     entries = [entry.splitlines() for entry in text.rstrip().split("\n- ")]
     lines = [line for entry in entries for line in entry]
@@ -385,7 +385,7 @@ def test_each_entry_of_the_changelog_is_whole():
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_no_message_cites_a_document_that_is_not_installed(name):
-    """A wheel holds the package alone: what a program prints may not send a reader to docs/."""
+    """A wheel contains only the package, so no message refers to docs/."""
     tree = ast.parse(SOURCES[name])
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     documentation = [ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, holders)]
