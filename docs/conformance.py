@@ -1,6 +1,6 @@
-"""The page on conformance, made from the record of the last run of the Autobahn test suite: `docs/conformance.json`.
+"""Writes the page on conformance from the results of the last run of the Autobahn test suite, `docs/conformance.json`.
 
-The record has of every case what the suite says. `make conformance` writes it, `make system` compares it with a run.
+The file has the suite's result of every case. `make conformance` writes it, and `make system` compares it with a run.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 RECORD = Path(__file__).parent / "conformance.json"
 
-#: What the suite calls its sections. It has no others.
+#: All sections of the suite, with its names.
 SECTIONS = {
     "1": "framing",
     "2": "pings and pongs",
@@ -29,33 +29,32 @@ VERDICTS = ("OK", "NON-STRICT", "INFORMATIONAL", "FAILED")
 PAGE = """\
 # Conformance
 
-WebSocket is held to the [Autobahn test suite](https://github.com/crossbario/autobahn-testsuite), the one by which
-implementations are compared. Its fuzzing client talks to an application that sends back what it gets
-(`tests/apps/mirror.py`), on two workers, with default settings: so with compression.
+The [Autobahn test suite](https://github.com/crossbario/autobahn-testsuite) compares implementations of WebSocket. Its
+fuzzing client connects to an application that echoes each message (`tests/apps/mirror.py`), on two workers, with
+default settings, so with compression.
 
-In each cell stands how many cases so behaved, then how many so closed the connection. *Non-strict* is allowed by
-RFC 6455, but not the most that it hopes for: mostly, that a message is still answered when the same read brings what
-ends the connection. Which of these cases are OK differs a little from run to run. *Informational* cases have no right
-answer.
+A cell has the number of cases with this result for their behaviour, then for their close. *Non-strict* is allowed by
+RFC 6455 but not ideal: most of these cases expect an answer to a message although the same read has the end of the
+connection. Their number differs a little between runs. *Informational* cases have no correct result.
 
 {table}
 
 {exceptions}
 asgid {asgid}, autobahntestsuite {autobahntestsuite}.
 
-`make system` runs all of it again. It fails where a case fails, or differs from the record, `docs/conformance.json`, by
-more than strictness. `make conformance` writes the record and this page anew.
+`make system` runs the suite again. It fails if a case fails, or if its result differs from `docs/conformance.json` by
+more than strictness. `make conformance` writes that file and this page again.
 """
 
 
 def write(versions: Mapping[str, str], verdicts: Mapping[str, Sequence[str]]) -> None:
-    """Write the record; one line a case, so that a difference shows as itself."""
-    cases = ",\n".join(f"    {json.dumps(case)}: {json.dumps(list(said))}" for case, said in verdicts.items())
+    """Write the results, one line per case, so that a diff is readable."""
+    cases = ",\n".join(f"    {json.dumps(case)}: {json.dumps(list(results))}" for case, results in verdicts.items())
     RECORD.write_text(f'{{\n  "versions": {json.dumps(dict(versions))},\n  "cases": {{\n{cases}\n  }}\n}}\n')
 
 
 def verdicts() -> dict[str, list[str]]:
-    """Return of each case what the suite said of its behaviour and of its close when the record was made."""
+    """Return the recorded results of each case: of its behaviour and of its close."""
     cases: dict[str, list[str]] = json.loads(RECORD.read_text())["cases"]
     return cases
 
@@ -70,21 +69,21 @@ def _table(cases: Mapping[str, Sequence[str]]) -> str:
     rows = [["", "section", "cases", *(verdict.lower() if verdict != "OK" else "OK" for verdict in VERDICTS)]]
     rows += [["---", "---", *["--:"] * (1 + len(VERDICTS))]]
     for number, name in SECTIONS.items():
-        rows.append([number, name, *_counts([said for case, said in cases.items() if case.split(".")[0] == number])])
+        rows.append([number, name, *_counts([each for case, each in cases.items() if case.split(".")[0] == number])])
     rows.append(["", "**all**", *_counts(list(cases.values()))])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _counts(said: Sequence[Sequence[str]]) -> list[str]:
-    behaviour, close = (Counter(said_of[index] for said_of in said) for index in (0, 1))
-    return [str(len(said)), *(f"{behaviour[verdict]} · {close[verdict]}" for verdict in VERDICTS)]
+def _counts(results: Sequence[Sequence[str]]) -> list[str]:
+    behaviour, close = (Counter(each[index] for each in results) for index in (0, 1))
+    return [str(len(results)), *(f"{behaviour[verdict]} · {close[verdict]}" for verdict in VERDICTS)]
 
 
 def _exceptions(cases: Mapping[str, Sequence[str]]) -> str:
-    """Name the cases that are not OK in both ways."""
+    """Return a line for each result other than OK, with its cases."""
     lines = []
     for verdict in VERDICTS[1:]:
-        named = [case for case, said in cases.items() if verdict in said]
+        named = [case for case, results in cases.items() if verdict in results]
         if named:
             lines.append(f"{verdict.capitalize()}: {', '.join(named)}.\n")
     return "\n".join(lines)
