@@ -1,17 +1,17 @@
-"""A chat room in plain ASGI, no framework: one page, and a WebSocket for each tab that has it open.
+"""A chat room in plain ASGI, without a framework: one page, and a WebSocket for each tab that shows it.
 
     asgid chat:application -w 1 --set app.directory=examples
 
-The room is this process's memory, so it takes one worker; rooms that several share need something between them. When
-the server reloads, each socket is closed with 1012, "service restart", and the page connects again, to the new worker.
+The room is in the memory of one process, so it needs one worker; a room for several workers needs a broker. When the
+server reloads, each socket is closed with 1012, "service restart", and the page connects again, to the new worker.
 """
 
 import asyncio
 import json
 
-LONGEST_TEXT = 500
-LONGEST_NAME = 30
-LONGEST_INBOX = 100
+MAX_TEXT = 500
+MAX_NAME = 30
+MAX_INBOX = 100
 
 PAGE = b"""<!doctype html>
 <html lang="en">
@@ -30,11 +30,11 @@ PAGE = b"""<!doctype html>
                   font: inherit }
 </style>
 <h1>Chat <small id="line">connecting</small></h1>
-<ul id="said"></ul>
+<ul id="messages"></ul>
 <form>
   <input id="nickname" maxlength="30" aria-label="your name">
-  <input id="text" maxlength="500" autofocus autocomplete="off" placeholder="say something" aria-label="what you say">
-  <button>Say</button>
+  <input id="text" maxlength="500" autofocus autocomplete="off" placeholder="write a message" aria-label="your message">
+  <button>Send</button>
 </form>
 <script>
   let socket, pause_ms = 250
@@ -45,20 +45,20 @@ PAGE = b"""<!doctype html>
     socket.onmessage = event => {
       const {here, name, text} = JSON.parse(event.data)
       if (here) { line.textContent = here + " here"; return }
-      const item = said.appendChild(document.createElement("li")), who = document.createElement("b")
-      who.textContent = name
-      item.append(who, " ", text)
+      const item = messages.appendChild(document.createElement("li")), author = document.createElement("b")
+      author.textContent = name
+      item.append(author, " ", text)
       item.scrollIntoView()
     }
     socket.onclose = event => {
-      line.textContent = event.code === 1012 ? "the server restarts" : "lost the line, trying again"
-      setTimeout(connect, pause_ms * (0.5 + Math.random()))  // apart, or all tabs of the room come in one instant
+      line.textContent = event.code === 1012 ? "the server restarts" : "connection lost, trying again"
+      setTimeout(connect, pause_ms * (0.5 + Math.random()))  // random, so that not all tabs connect at once
       pause_ms = Math.min(2 * pause_ms, 10000)
     }
   }
   document.forms[0].onsubmit = event => {
     event.preventDefault()
-    if (socket.readyState !== WebSocket.OPEN || !text.value.trim()) return  // what was typed stays until it can be said
+    if (socket.readyState !== WebSocket.OPEN || !text.value.trim()) return  // keep the text until it can be sent
     socket.send(JSON.stringify({name: nickname.value, text: text.value}))
     text.value = ""
   }
@@ -66,7 +66,7 @@ PAGE = b"""<!doctype html>
 </script>
 """
 
-room = set()  # an inbox for each who is here
+room = set()  # an inbox for each client
 
 
 async def application(scope, receive, send):
@@ -77,26 +77,26 @@ async def application(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": PAGE})
     else:
-        raise ValueError(f"this application does not speak {scope['type']}")
+        raise ValueError(f"this application does not support {scope['type']}")
 
 
 async def visit(receive, send):
-    """One who is here: what they say goes into every inbox, what comes into theirs is sent to them."""
+    """Serve one client: its messages go into every inbox, and its own inbox is sent to it."""
     await receive()  # websocket.connect
     await send({"type": "websocket.accept"})
-    inbox = asyncio.Queue(LONGEST_INBOX)
+    inbox = asyncio.Queue(MAX_INBOX)
     delivery = asyncio.create_task(deliver(inbox, send))
     room.add(inbox)
-    tell(here=len(room))
+    publish(here=len(room))
     try:
         while (message := await receive())["type"] != "websocket.disconnect":
             if words := read(message):
-                tell(**words)
+                publish(**words)
     finally:
         room.discard(inbox)
         delivery.cancel()
         if room:
-            tell(here=len(room))
+            publish(here=len(room))
 
 
 async def deliver(inbox, send):
@@ -104,23 +104,23 @@ async def deliver(inbox, send):
         while True:
             await send({"type": "websocket.send", "text": await inbox.get()})
     except OSError:
-        pass  # they have gone; visit() hears of it too
+        pass  # the client has gone; visit() receives the disconnect
 
 
 def read(message):
-    """Return the name and the text of a message, cut to their lengths; None where it is not one of this room's."""
+    """Return the name and the text of a message, cut to their limits; None if the message is malformed."""
     try:
         words = json.loads(message.get("text") or "")
-    except (ValueError, RecursionError):  # no JSON, or JSON that is meant to hurt
+    except (ValueError, RecursionError):  # not JSON, or JSON that is nested too deeply
         return None
     match words:
         case {"name": str(name), "text": str(text)}:
-            return {"name": name[:LONGEST_NAME] or "guest", "text": text[:LONGEST_TEXT]}
+            return {"name": name[:MAX_NAME] or "guest", "text": text[:MAX_TEXT]}
     return None
 
 
-def tell(**words):
-    """Put it into every inbox; who does not empty theirs misses what comes now, and holds up nobody."""
+def publish(**words):
+    """Put a message into every inbox. A full inbox misses it, so a slow client does not delay the others."""
     for inbox in room:
         if not inbox.full():
             inbox.put_nowait(json.dumps(words))

@@ -1,7 +1,7 @@
-"""A plain ASGI application, no framework: what `make run` serves, and each part of the interface used once.
+"""A plain ASGI application without a framework, for `make run`: it uses each part of the interface once.
 
-It shows the specification (https://asgi.readthedocs.io) as an application sees it: a lifespan that fills the state,
-requests that are read and answered in pieces, and a stream that ends when its client does. It knows no server.
+It shows the specification (https://asgi.readthedocs.io) from an application's side: a lifespan that fills the state,
+requests that are read and answered in parts, and a stream that ends with its client. It does not depend on a server.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
 
-LONGEST_WAIT_S = 60.0
+MAX_WAIT_S = 60.0
 
 PAGE = b"""<!doctype html>
 <html lang="en">
@@ -30,12 +30,12 @@ PAGE = b"""<!doctype html>
   code { font-size: .95em } #count { color: var(--accent); font-variant-numeric: tabular-nums }
 </style>
 <h1>Hello.</h1>
-<p>This page has been open for <b id="count">0</b> seconds, says the server.
+<p>This page has been open for <b id="count">0</b> seconds, by the server's clock.
 <dl>
-  <dt><a href="/stream">/stream</a><dd>counts for as long as you listen (server-sent events)
-  <dt><a href="/headers">/headers</a><dd>what the server saw of your request, as JSON
-  <dt><a href="/slow?s=2">/slow?s=2</a><dd>answers after two seconds; the worker serves others meanwhile
-  <dt>/echo<dd>sends back what it gets, while it gets it: <code>curl -NT . localhost:8000/echo</code>
+  <dt><a href="/stream">/stream</a><dd>counts until you leave (server-sent events)
+  <dt><a href="/headers">/headers</a><dd>your request as the server read it, as JSON
+  <dt><a href="/slow?s=2">/slow?s=2</a><dd>answers after two seconds; the worker serves other clients meanwhile
+  <dt>/echo<dd>sends the body back while it arrives: <code>curl -NT . localhost:8000/echo</code>
 </dl>
 <script>
   new EventSource("/stream").onmessage = event => count.textContent = event.data
@@ -48,15 +48,15 @@ async def application(scope, receive, send):
         await lifespan(scope, receive, send)
     elif scope["type"] == "http":
         handler = ROUTES.get(scope["path"], not_found)
-        if "state" in scope:  # not there where the server runs without lifespan
+        if "state" in scope:  # missing if the server runs without lifespan
             scope["state"]["served"][handler.__name__] += 1
         await handler(scope, receive, send)
     else:
-        raise ValueError(f"this application does not speak {scope['type']}")
+        raise ValueError(f"this application does not support {scope['type']}")
 
 
 async def lifespan(scope, receive, send):
-    """Start and stop with the worker. Each request sees a copy of this state, so what changes must be an object."""
+    """Start and stop with the worker. Each request gets a shallow copy of the state, so a counter must be an object."""
     await receive()  # lifespan.startup
     scope["state"]["started_at"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     scope["state"]["served"] = Counter()
@@ -66,12 +66,12 @@ async def lifespan(scope, receive, send):
 
 
 async def index(scope, receive, send):
-    """GET / - a page with links to what follows."""
+    """GET / - a page with links to the other paths."""
     await respond(send, 200, PAGE, "text/html; charset=utf-8")
 
 
 async def stream(scope, receive, send):
-    """GET /stream - the seconds since the start of the request, one event a second, for as long as the client stays."""
+    """GET /stream - the seconds since the start of the request, one event per second, until the client leaves."""
     await start(send, 200, "text/event-stream", (b"cache-control", b"no-store"))
     gone = asyncio.create_task(disconnect(receive))
     try:
@@ -85,11 +85,11 @@ async def stream(scope, receive, send):
 
 
 async def echo(scope, receive, send):
-    """POST /echo - the body, piece by piece: no piece is kept, so its length does not matter."""
+    """POST /echo - the body, part by part. No part is kept, so the length does not matter."""
     if scope["method"] not in {"POST", "PUT"}:
         await respond(send, 405, b"send me something: POST or PUT\n", "text/plain", (b"allow", b"POST, PUT"))
         return
-    message = await receive()  # before the start: to a client that asks first (Expect: 100-continue) it says "go on"
+    message = await receive()  # before the start, so a client with Expect: 100-continue gets its 100
     await start(send, 200, "application/octet-stream")
     while message["type"] == "http.request":  # and not http.disconnect
         more = message.get("more_body", False)
@@ -100,7 +100,7 @@ async def echo(scope, receive, send):
 
 
 async def headers(scope, receive, send):
-    """GET /headers - the scope: what the server made of the request, and of whom it came from."""
+    """GET /headers - the scope: the request as the server read it, with the client's address."""
     seen = {
         key: scope.get(key) for key in ("http_version", "scheme", "method", "path", "root_path", "client", "server")
     }
@@ -111,11 +111,11 @@ async def headers(scope, receive, send):
 
 
 async def slow(scope, receive, send):
-    """GET /slow?s=2 - an answer after so many seconds, up to a minute."""
+    """GET /slow?s=2 - a response after that many seconds, up to a minute."""
     wait_s = math.nan
     with contextlib.suppress(ValueError):
         wait_s = float(parse_qs(scope["query_string"].decode("latin-1")).get("s", ["1"])[0])
-    if not 0 <= wait_s <= LONGEST_WAIT_S:  # not a number fails this, too
+    if not 0 <= wait_s <= MAX_WAIT_S:  # also false for NaN
         await respond(send, 400, b"s is a number of seconds, 0 to 60\n", "text/plain")
         return
     await asyncio.sleep(wait_s)
@@ -136,7 +136,7 @@ async def respond(send, status, body, content_type, *more):
 
 
 async def start(send, status, content_type, *more):
-    """Begin a response; without a content-length the server frames what follows."""
+    """Begin a response; without a content-length the server chooses the framing."""
     fields = [(b"content-type", content_type.encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": fields})
 

@@ -1,7 +1,7 @@
-"""A countdown that Django streams to the browser: five tabs side by side, one worker, no thread waits.
+"""A countdown that Django streams to the browser: five tabs at once, with one worker and no waiting thread.
 
-One module is the whole site. COUNTDOWN_FROM and COUNTDOWN_PACE_S set where it starts (100) and the seconds between two
-numbers (1). It runs on Django 5.2 (Python 3.11) and 6.1 (Python 3.12 and later), under any ASGI server.
+One module is the whole site. COUNTDOWN_FROM is the first number (100), COUNTDOWN_PACE_S the seconds between two (1). It
+runs on Django 5.2 (Python 3.11) and 6.1 (Python 3.12 and later), under any ASGI server.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ PACE_S = float(os.environ.get("COUNTDOWN_PACE_S", "1"))
 
 settings.configure(
     ROOT_URLCONF=__name__,
-    ALLOWED_HOSTS=["*"],  # no page is built from the Host header here; name your hosts in a site of your own
-    # Nothing is signed here, so a key that each worker draws anew harms nobody, and no key in a public file can be used
-    # against you. A site with sessions sets SECRET_KEY: workers with different keys refuse each other's cookies.
+    ALLOWED_HOSTS=["*"],  # this site does not use the Host header; list your hosts in your own site
+    # This site signs nothing, so each worker may use a random key, and no key is in a public file. A site with sessions
+    # sets SECRET_KEY, because workers with different keys refuse each other's cookies.
     SECRET_KEY=os.environ.get("SECRET_KEY") or secrets.token_urlsafe(50),
 )
 
@@ -44,7 +44,7 @@ PAGE = """<!doctype html>
     if (i === 0) stream.close()  // or the browser would connect again
   })
   stream.onopen = () => line.textContent = "counting"
-  stream.onerror = () => line.textContent = "lost the line, trying again"
+  stream.onerror = () => line.textContent = "connection lost, trying again"
 </script>
 """
 
@@ -54,7 +54,7 @@ async def index(request):
 
 
 async def sse(request):
-    """Stream the countdown; a browser that lost its line, as in a reload of the server, goes on where it was."""
+    """Stream the countdown; after a lost connection, as in a reload, it continues at the browser's last number."""
     try:
         top = min(TOP, int(request.headers["Last-Event-ID"]) - 1)
     except (KeyError, ValueError):
@@ -62,12 +62,12 @@ async def sse(request):
     headers = {
         "Cache-Control": "no-store",
         "X-Accel-Buffering": "no",
-    }  # the latter for nginx: it holds back small pieces
+    }  # the latter for nginx, which buffers small parts
     return StreamingHttpResponse(countdown(top), content_type="text/event-stream", headers=headers)
 
 
 async def countdown(top):
-    """Yield one event a pace from `top` to 0. When the client goes away Django ends this generator where it waits."""
+    """Yield one event per pace from `top` to 0. When the client leaves, Django ends this generator at its wait."""
     left = top
     try:
         for left in range(top, -1, -1):

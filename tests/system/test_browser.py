@@ -70,7 +70,7 @@ def test_a_chat_of_three_tabs_goes_on_after_a_reload(start: Start, browser: Brow
         )
     tabs[0].type("#text", "before <i>the</i> reload, größer als 💬")
     for tab in tabs:
-        tab.eventually("said.textContent.includes('before <i>the</i> reload, größer als 💬')")
+        tab.eventually("messages.textContent.includes('before <i>the</i> reload, größer als 💬')")
 
     assert daemon.reload()["event"] == "reload committed"
     daemon.eventually(lambda: daemon.workers() and old not in daemon.workers())
@@ -78,11 +78,11 @@ def test_a_chat_of_three_tabs_goes_on_after_a_reload(start: Start, browser: Brow
         tab.eventually(f"line.textContent === '{TABS} here' && codes.length")
     tabs[1].type("#text", "after it")
     for tab in tabs:
-        tab.eventually("said.textContent.includes('after it')")
+        tab.eventually("messages.textContent.includes('after it')")
     tabs[0].photograph(tmp_path / "chat.png")
 
     assert [[[1012, True]]] * TABS == [tab.ask("codes") for tab in tabs]
-    assert [2] * TABS == [tab.ask("said.children.length") for tab in tabs]
+    assert [2] * TABS == [tab.ask("messages.children.length") for tab in tabs]
     assert daemon.metric("asgid_connections", state="websocket") == TABS
     assert daemon.metric("asgid_websocket_closes_total", code="1012") == TABS
     assert browser.complaints == []
