@@ -1,4 +1,4 @@
-"""The benchmarks: every peer under the same load, in one run, judged by server CPU per request.
+"""The benchmarks: every server under the same load, in one run, compared by server CPU per request.
 
-Nothing here is imported by asgid; a peer that is not installed is skipped, and the report says so.
+asgid imports nothing from here. A peer that is not installed is skipped, and the report names it.
 """

@@ -1,6 +1,6 @@
-"""The one ASGI application that every Python server loads: a few paths, and as little work in each as ASGI allows.
+"""The ASGI application that every Python server loads: a few paths, each with as little work as ASGI allows.
 
-It is written for no server: whatever it costs, it costs all of them. The frameworks have rooms of their own beside it.
+It favours no server: its cost is the same for all of them. The applications of frameworks are files beside it.
 """
 
 import os
@@ -14,7 +14,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 PART = 16 * 1024  #: bytes of a streamed body in each message
-FILE_PART = 64 * 1024  #: the same of a file
+FILE_PART = 64 * 1024  #: the same for a file
 PATHSEND = "http.response.pathsend"
 
 
@@ -35,7 +35,7 @@ async def _large(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def _echo(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Send back what was posted."""
+    """Send the request's body back."""
     chunks = []
     more = True
     while more:
@@ -46,7 +46,7 @@ async def _echo(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _upload(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Read what was posted as it comes, keep none of it, and answer how many bytes it was."""
+    """Read the body in parts, keep none of it, and answer its length in bytes."""
     length = 0
     more = True
     while more:
@@ -57,7 +57,7 @@ async def _upload(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _download(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """Stream BLOB in parts, without saying its length, as who streams seldom knows it."""
+    """Stream BLOB in parts, without a content-length, as most streams."""
     await send(_start((b"content-type", b"text/plain")))
     for part in _PARTS:
         await send({"type": "http.response.body", "body": part, "more_body": True})
@@ -65,7 +65,7 @@ async def _download(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def _file(scope: Scope, _receive: Receive, send: Send) -> None:
-    """Send a file: by its path where the server takes one, else by reading it; a header says which."""
+    """Send a file: by its path if the server supports that, otherwise by reading it; a header has the way."""
     path = os.environ[FILE_VARIABLE]
     length = (b"content-length", b"%d" % os.stat(path).st_size)
     if PATHSEND in (scope.get("extensions") or {}):
@@ -73,7 +73,7 @@ async def _file(scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": PATHSEND, "path": path})
         return
     await send(_start(length, (WAY, b"read")))
-    with open(path, "rb") as file:  # noqa: ASYNC230 - it stands in the page cache: no read waits
+    with open(path, "rb") as file:  # noqa: ASYNC230 - it is in the page cache: no read waits
         while part := file.read(FILE_PART):
             await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
@@ -88,9 +88,9 @@ async def _websocket(_scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _broadcast(_scope: Scope, receive: Receive, send: Send) -> None:
-    """Send each message to all WebSockets of this worker that are open; to one that is closing it need not get."""
+    """Send each message to all open WebSockets of this worker; one that is closing may miss it."""
     await receive()
-    _AUDIENCE.add(send)  # before it is accepted: who has shaken hands misses nothing that is said from then on
+    _AUDIENCE.add(send)  # before the accept, so a client misses no message after its handshake
     try:
         await send({"type": "websocket.accept"})
         while (message := await receive())["type"] == "websocket.receive":

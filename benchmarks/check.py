@@ -1,6 +1,6 @@
-"""Judges the last run by the targets: prints each ratio beside its target; exit code 1 where one is missed.
+"""Compares the last run with the targets: prints each ratio beside its target; exit code 1 if one is missed.
 
-It measures nothing: a run takes half an hour, and who asks for a verdict has one in mind.
+It measures nothing, because a run takes half an hour.
 """
 
 import argparse
@@ -19,14 +19,14 @@ _FACTS = ("when", "commit", "processor", "cores", "Python", "rounds")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Return 0 where every target that could be judged is met or nearly, 1 where one is not, 2 without a run."""
+    """Return 0 if every comparable target is met, or missed by less than 10 %; 1 if one is not; 2 without a run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", type=Path, nargs="?", default=_LAST, help="a run's results.json (the last one's)")
     path = parser.parse_args(words).results
     try:
         results = read(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        print(f"{path} is not there: `make bench` measures, and writes it", file=sys.stderr)
+        print(f"{path} does not exist: run `make bench`, which writes it", file=sys.stderr)
         return 2
     found = judge(results.measurements)
     failed = [judgement for judgement in found if judgement.verdict in FAILURES]

@@ -1,4 +1,4 @@
-"""Who loads a server: wrk, or our own client of WebSockets. To a run both are one thing, a function of seconds."""
+"""The load generators, wrk and the WebSocket client of this folder, as one interface: a function of seconds."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +11,10 @@ from benchmarks.scenarios import Scenario
 
 @contextmanager
 def client(port: int, scenario: Scenario, directory: Path) -> Iterator[Callable[[int], Load]]:
-    """Give what loads 127.0.0.1:`port` as the scenario says, for whole seconds; it and the ends may raise LoadError.
+    """Yield a function that puts the scenario's load on 127.0.0.1:`port` for whole seconds.
 
-    WebSockets are open from the beginning to the end; wrk opens its connections anew for each load.
+    It and the context manager may raise LoadError. WebSockets stay open until the end; wrk opens new connections for
+    each load.
     """
     if scenario.is_websocket:
         with websocket_load.client(port, scenario) as drive:

@@ -1,13 +1,12 @@
-"""Two checkouts of asgid under the same load, in turns: what a request or a message costs each, and the ratio.
+"""Compares two checkouts of asgid under the same load, in turns: CPU per request or message, and the ratio.
 
     python -m benchmarks.compare ../asgid-before --scenario hello --rounds 9
 
-A change to the request's path is measured with this before it lands: OTHER is the checkout without it, the one this
-file stands in has it. A round starts both anew, for two starts of the same code differ by 1 or 2 % (hash seeds, where
-memory lies). It loads them in the order A B B A, the next one B A A B, a second each: whatever disturbs the machine
-for longer disturbs both of a pair of neighbours, and the median of the pairs' ratios forgives what is shorter. Both
-run one interpreter, one set of libraries, the application and the scenario of this checkout; only the package `asgid`
-is each its own.
+Measure a change to the path of a request with this before it lands: OTHER is the checkout without the change, this
+file's checkout has it. Each round starts both servers again, because two starts of the same code differ by 1 or 2 %
+(hash seeds, memory layout). It loads them in the order A B B A, the next round in B A A B, for a second each. A longer
+disturbance of the machine affects both of a pair; the median of the ratios removes a shorter one. Both use the same
+interpreter and libraries, and the application and scenario of this checkout; only the package `asgid` differs.
 """
 
 import argparse
@@ -30,18 +29,18 @@ ORDERS = (("other", "here", "here", "other"), ("here", "other", "other", "here")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One load on one of the two."""
+    """One load on one of the two servers."""
 
     side: str  #: other or here
     cpu_us: float  #: server CPU per request or message
     requests_per_s: float
-    instructions: float | None  #: of the server in user space, per request or message, where they were asked for
+    instructions: float | None  #: of the server in user space, per request or message, if they are counted
 
 
 def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
-    """Return each two turns that followed each other as (other, here); raises AssertionError where a side is missing.
+    """Return each pair of consecutive turns as (other, here). Raises AssertionError if a side is missing.
 
-    A turn is in one pair only: A B B A gives two.
+    Each turn is in one pair: A B B A gives two.
     """
     found = []
     for first, second in zip(turns[::2], turns[1::2], strict=True):
@@ -53,7 +52,7 @@ def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
 
 
 def report(turns: Sequence[Turn], sources: Mapping[str, str], unit: str) -> str:
-    """Return what was found as text; `sources` say which code each side is. It takes one pair at least."""
+    """Return the results as text; `sources` has the code of each side. It needs at least one pair."""
     lines = [f"{'':6} {f'CPU µs/{unit}':>15} {'least':>7} {f'{unit}s/s':>11} {'instructions':>13}"]
     for side, source in sources.items():
         own = [turn for turn in turns if turn.side == side]
@@ -66,12 +65,10 @@ def report(turns: Sequence[Turn], sources: Mapping[str, str], unit: str) -> str:
     both = pairs(turns)
     lines += [
         "",
-        "here / other, median over the pairs of neighbours",
+        "here / other, median over the pairs",
         _spread("CPU", [_cpu_ratio(*pair) for pair in both]),
     ]
-    lines.append(
-        f"least CPU: {_least(turns, 'here') / _least(turns, 'other'):.3f}, for noise seldom makes anything cheaper"
-    )
+    lines.append(f"least CPU: {_least(turns, 'here') / _least(turns, 'other'):.3f}, because noise rarely lowers a cost")
     counted = [(a.instructions, b.instructions) for a, b in both if a.instructions and b.instructions]
     if counted:
         lines.append(_spread("instructions", [here / other for other, here in counted]))
@@ -90,13 +87,13 @@ def _spread(name: str, ratios: Sequence[float]) -> str:
     low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else (ratios[0],) * 3
     fewer = sum(ratio < 1 for ratio in ratios)
     return (
-        f"{name}: {median(ratios):.3f} (half of them within {low:.3f} and {high:.3f};"
+        f"{name}: {median(ratios):.3f} (half of them between {low:.3f} and {high:.3f};"
         f" below 1 in {fewer} of {len(ratios)})"
     )
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Compare as the command line says; return 0, or 1 where a measurement was refused or a tool is missing."""
+    """Compare by the command line; return 0, or 1 if a measurement was refused or a tool is missing."""
     options = _options(words)
     checkouts = {"other": options.checkout, "here": ROOT}
     turns: list[Turn] = []
@@ -119,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("checkout", type=Path, metavar="OTHER_CHECKOUT", help="a folder that holds the package asgid")
+    parser.add_argument("checkout", type=Path, metavar="OTHER_CHECKOUT", help="a folder with the package asgid")
     parser.add_argument("--scenario", choices=SCENARIOS, default="hello", help="the load (%(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="of four loads, on two new starts (%(default)s)")
     parser.add_argument("--seconds", type=int, default=1, help="of each load, whole ones (%(default)s)")
@@ -129,12 +126,12 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--rounds and --seconds are 1 or more")
     options.checkout = options.checkout.resolve()
     if not (options.checkout / "asgid" / "__main__.py").is_file():
-        parser.error(f"{options.checkout} holds no package asgid")
+        parser.error(f"{options.checkout} does not contain the package asgid")
     return options
 
 
 def _directory(directory: Path, checkout: Path) -> Path:
-    """Return `directory`, made, with a folder `root` in which only `asgid` is the checkout's own."""
+    """Make `directory` with a folder `root`, in which only `asgid` comes from the checkout; return it."""
     root = directory / "root"
     root.mkdir(parents=True)
     (root / "asgid").symlink_to(checkout / "asgid")
@@ -179,7 +176,7 @@ def _turn(side: str, instance: Running, drive: Callable[[int], Load], options: a
 
 
 def source(checkout: Path) -> str:
-    """Return the folder and, where git knows it, its commit."""
+    """Return the folder and its commit, if git has one."""
     known = commit(checkout)
     return f"{checkout} ({known})" if known else str(checkout)
 

@@ -1,6 +1,6 @@
-"""What a run measured, as values: each measurement, all of a run, and the medians over its rounds.
+"""The results of a run as values: each measurement, all of a run, and the medians over its rounds.
 
-This file does not know how they were measured, nor how they are shown.
+This file does not depend on how they are measured or shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ class Measurement:
     requests: int  #: or, over WebSockets, messages that were delivered
     elapsed_s: float
     cpu_s: float  #: user and system time of all the server's processes
-    p50_ms: float  #: 0 where latencies are not known
+    p50_ms: float  #: 0 if latencies are unknown
     p99_ms: float
     resident_bytes: int  #: proportional set size of all the server's processes, after the load
-    answer_bytes: float = 0.0  #: what the client received for each answer, heads included
-    way: str = ""  #: how the answers say that they were sent, where there is more than one way
+    answer_bytes: float = 0.0  #: received by the client per answer, heads included
+    way: str = ""  #: how the answers were sent, if there is more than one way
 
     @property
     def cpu_us(self) -> float:
@@ -43,10 +43,10 @@ class Measurement:
 class Results:
     """All of one run."""
 
-    machine: Mapping[str, str]  #: fact -> value, in the order in which they are told
+    machine: Mapping[str, str]  #: fact -> value, in the order of the report
     versions: Mapping[str, str]  #: by server
-    skipped: Mapping[str, str]  #: server -> why it was not there
-    refused: Sequence[str]  #: measurements that did not count, and why
+    skipped: Mapping[str, str]  #: server -> the reason
+    refused: Sequence[str]  #: measurements that do not count, with the reasons
     measurements: Sequence[Measurement]
 
 
@@ -55,7 +55,7 @@ class Row:
     """One server under one scenario: medians over its rounds."""
 
     server: str
-    rounds: int  #: fewer than were run where some were refused
+    rounds: int  #: fewer than were run if some were refused
     cpu_us: float
     cpu_spread: float  #: (highest - lowest) / median
     requests_per_s: float
@@ -64,11 +64,11 @@ class Row:
     p99_ms: float
     resident_bytes: float
     answer_bytes: float
-    way: str  #: several, with commas, where the rounds do not agree
+    way: str  #: several, with commas, if the rounds differ
 
 
 def rows(measurements: Sequence[Measurement], scenario: str) -> list[Row]:
-    """Return the scenario's servers, the one that costs least first."""
+    """Return the scenario's servers, the cheapest first."""
     by_server: dict[str, list[Measurement]] = {}
     for measurement in measurements:
         if measurement.scenario == scenario:

@@ -1,7 +1,7 @@
-"""The load: one run of wrk against one address, and what it says, taken only if every request was answered in full.
+"""The load: one run of wrk against one address, whose figures count only if every request got a complete answer.
 
-A script makes wrk give its figures as one line of JSON, so nothing is read off a text meant for people. This file does
-not know which server answers.
+A script makes wrk print its figures as one line of JSON, so no text for people is parsed. This file does not depend on
+the server.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.scenarios import Scenario
 
 _MARK = "figures "
-HEAD_BYTES = 1024  # the head of an answer and the framing of its body, at most; 700 where 64 chunks are framed
+HEAD_BYTES = 1024  # at most, for the head of an answer and the framing of its body; 64 chunks need 700
 _ERRORS = ("connect", "read", "write", "status", "timeout")
 
 _DONE = """
@@ -29,32 +29,32 @@ end
 
 
 class LoadError(Exception):
-    """A load that is no result: wrk is missing or failed, or a request or message did. Its text says which."""
+    """A load that does not count: wrk is missing or failed, or a request or message failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one load found."""
+    """The figures of one load."""
 
     requests: int  #: or, over WebSockets, messages that were delivered
     elapsed_s: float
-    received_bytes: int  #: heads included, of a WebSocket's messages too
+    received_bytes: int  #: heads included, also those of WebSocket messages
     p50_ms: float  #: 0 where latencies are not known
     p99_ms: float
     errors: dict[str, int]  #: by kind, all kinds
 
 
 def wrk_version() -> str:
-    """Return wrk's version; raises LoadError with the package's name where it is missing."""
+    """Return wrk's version. Raises LoadError, with the package's name, if wrk is missing."""
     if shutil.which("wrk") is None:
         raise LoadError("wrk, the load generator, is not on PATH (Debian: apt-get install wrk)")
-    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)  # it exits with 1
-    words = (said.stdout + said.stderr).split()
+    done = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)  # it exits with 1
+    words = (done.stdout + done.stderr).split()
     return words[1] if len(words) > 1 else "unknown"
 
 
 def script(scenario: Scenario) -> str:
-    """Return the Lua that makes wrk send the scenario's request. Bodies are one letter repeated, as in scenarios.py."""
+    """Return the Lua script with which wrk sends the scenario's request. Bodies repeat one letter."""
     lines = [f'wrk.method = "{scenario.method}"']
     lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in scenario.headers]
     if scenario.body:
@@ -79,7 +79,7 @@ request = function()
   return requests[turn]
 end"""
 
-# wrk finds by itself how many requests stand in what `request` returns, and counts their answers one by one.
+# wrk counts the requests in the text that `request` returns, and their answers one by one.
 _PIPELINED = """\
 local batch
 init = function() batch = string.rep(wrk.format(), %d) end
@@ -87,7 +87,7 @@ request = function() return batch end"""
 
 
 def parse(output: str) -> Load:
-    """Return the figures in what wrk printed; raises LoadError where there are none."""
+    """Return the figures in wrk's output. Raises LoadError if there are none."""
     lines = [line for line in output.splitlines() if line.startswith(_MARK)]
     if len(lines) != 1:
         raise LoadError(f"wrk printed {len(lines)} lines of figures, not one: {output.strip()[-300:]!r}")
@@ -103,10 +103,10 @@ def parse(output: str) -> Load:
 
 
 def check(load: Load, scenario: Scenario) -> None:
-    """Raise LoadError unless there were requests, none failed, and the bytes received hold an answer for each.
+    """Raise LoadError unless there were requests, none failed, and the received bytes are enough for their answers.
 
-    They hold no more than that either, or requests were not counted: up to HEAD_BYTES beside each body, and what was
-    under way on each connection at the end.
+    More bytes mean that requests were not counted. Allowed are HEAD_BYTES beside each body, and the unfinished answers
+    of each connection at the end.
     """
     failed = {kind: count for kind, count in load.errors.items() if count}
     if failed:
@@ -117,13 +117,13 @@ def check(load: Load, scenario: Scenario) -> None:
     if load.received_bytes < load.requests * len(scenario.answer):
         mean = load.received_bytes / load.requests
         raise LoadError(f"{mean:.0f} bytes an answer, but each body has {len(scenario.answer)}")
-    most_answers = load.requests + scenario.connections * scenario.pipelined
-    if load.received_bytes > most_answers * (len(scenario.answer) + HEAD_BYTES):
+    max_answers = load.requests + scenario.connections * scenario.pipelined
+    if load.received_bytes > max_answers * (len(scenario.answer) + HEAD_BYTES):
         raise LoadError(f"{load.received_bytes} bytes received are more than {load.requests} answers")
 
 
 def drive(port: int, scenario: Scenario, seconds: int, directory: Path) -> Load:
-    """Ask 127.0.0.1:`port` for `seconds` (whole ones, wrk knows no others) and return the figures; raises LoadError."""
+    """Load 127.0.0.1:`port` for `seconds` (whole ones, a limit of wrk) and return the figures. Raises LoadError."""
     path = directory / f"{scenario.name}.lua"
     path.write_text(script(scenario))
     command = ["wrk", "--threads", "1", "--connections", str(scenario.connections), "--duration", f"{seconds}s"]
@@ -136,6 +136,6 @@ def drive(port: int, scenario: Scenario, seconds: int, directory: Path) -> Load:
         raise LoadError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
     load = parse(done.stdout)
     check(load, scenario)
-    if scenario.pipelined > 1:  # wrk times whole batches, and ranks them as if each were one request
+    if scenario.pipelined > 1:  # wrk times whole batches as if each were one request
         load = replace(load, p50_ms=0.0, p99_ms=0.0)
     return load

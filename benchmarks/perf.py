@@ -1,7 +1,7 @@
-"""Instructions of running processes, counted by `perf stat`, where kernel and processor allow it.
+"""Counts the instructions of running processes with `perf stat`, if kernel and processor allow it.
 
-They hardly depend on what else the machine does, so they show a change of 1 % where times show noise. Virtual machines
-often hide the counter.
+Other load on the machine hardly affects them, so they show a change of 1 % that is lost in the noise of times. Virtual
+machines often hide the counter.
 """
 
 import shutil
@@ -10,16 +10,16 @@ import subprocess
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-EVENT = "instructions:u"  # of the kernel's own a container may not know, and a change of asgid's code makes none
+EVENT = "instructions:u"  # in user space: a container may not count the kernel's, and asgid's code does not change them
 
 
 class PerfError(Exception):
-    """Nothing can be counted here; the message says what perf said."""
+    """perf cannot count here; the message has perf's output."""
 
 
 @contextmanager
 def counting_instructions(pids: Collection[int]) -> Iterator[list[int]]:
-    """Count while the block runs; then the list holds one number, of all `pids` together; without pids, none."""
+    """Count while the block runs; then the list has one number for all `pids`, or none without pids."""
     counted: list[int] = []
     if not pids:
         yield counted
@@ -33,15 +33,15 @@ def counting_instructions(pids: Collection[int]) -> Iterator[list[int]]:
     try:
         yield counted
     finally:
-        perf.send_signal(signal.SIGINT)  # perf's own way to end a count
-        _, said = perf.communicate(timeout=10)
-    counted.append(parse(said))
+        perf.send_signal(signal.SIGINT)  # ends a count of perf
+        _, output = perf.communicate(timeout=10)
+    counted.append(parse(output))
 
 
-def parse(said: str) -> int:
-    """Return the count in what `perf stat -x ,` said: `1234567,,instructions:u,...`. Raises PerfError."""
-    for line in said.splitlines():
+def parse(output: str) -> int:
+    """Return the count in the output of `perf stat -x ,`: `1234567,,instructions:u,...`. Raises PerfError."""
+    for line in output.splitlines():
         count, *rest = line.split(",")
         if EVENT in rest and count.isdigit():
             return int(count)
-    raise PerfError(f"perf counts no instructions here: {said.strip()[-200:]!r}")
+    raise PerfError(f"perf counts no instructions here: {output.strip()[-200:]!r}")

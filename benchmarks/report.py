@@ -1,7 +1,7 @@
-"""The report: what a run measured, as Markdown and as a plot.
+"""The report of a run, as Markdown and as a plot.
 
-Medians over the rounds, and the spread beside them. It begins with what the figures do not show, then says which
-targets are met. This file does not know how they were measured.
+It has medians over the rounds and their spread. It begins with the limits of the figures, then lists the targets. This
+file does not depend on how the figures are measured.
 """
 
 import importlib
@@ -12,35 +12,33 @@ from benchmarks.figures import Results, Row, rows
 from benchmarks.scenarios import Scenario
 from benchmarks.targets import Judgement, judge
 
-BASELINE = "uvicorn"  # what most of our users come from
+BASELINE = "uvicorn"  # most of our users come from it
 
 _CAVEATS = """\
 - One machine, the loopback interface, nothing between client and server: no network, no TLS, no proxy.
-- The load generator shares the machine's cores with the server. Requests a second therefore also tell how fast *it*
-  is, above all where a server was less than one core busy. Server CPU per request holds on a noisy machine: read that
-  first.
-- On loopback the kernel delivers a packet in the sender's time, so part of the client's receiving is in every figure.
-- The load is closed: each connection asks again as soon as it is answered. The latencies are those of a saturated
-  server and follow from its throughput; they are not what a client waits at a load that the server bears well.
+- The load generator shares the machine's cores with the server. So requests per second also depend on the generator,
+  above all if a server used less than one core. Server CPU per request is stable on a noisy machine: read it first.
+- On loopback the kernel delivers a packet in the sender's time, so a part of the client's work is in every figure.
+- The load is closed: each connection sends its next request as soon as it has its answer. The latencies are those of a
+  saturated server and follow from its throughput; at a moderate load a client waits less.
 - The application does nothing. With one that takes a millisecond, most of these differences disappear.
-- One worker each, but for *two*, where both workers and the load generator share the machine's cores: on two cores
-  that tells who leaves most of them to the work, not how a server scales. Nothing here tells how one bears slow
-  clients, holds its memory over days, or speaks HTTP/2.
-- With 1 MiB and more in each direction most of the time goes into copying by the kernel, which is the same for all.
-- Nothing is compressed, over WebSockets neither. The latency of a broadcast is that of the last who hears it.
-- wrk times pipelined requests in batches, so there are no latencies of them here.
+- One worker each, except in *two*. There both workers and the load generator share the machine's cores: on two cores
+  this does not show how a server scales. Slow clients, memory over days, and HTTP/2 are not measured.
+- With 1 MiB and more in each direction most of the time is the kernel's copying, which is the same for all.
+- Nothing is compressed, also not over WebSockets. The latency of a broadcast is that of its last receiver.
+- wrk times pipelined requests in batches, so their latencies are missing here.
 - The access logs are written to files in the page cache, and each server writes its own format.
-- The servers do not do the same for what they cost; what is switched on is said with each. The peers in Node and Go run
-  no Python at all.
+- The servers have different features; the table of servers lists those that are on. The peers in Node and Go run no
+  Python at all.
 """
 
 
 def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str, str], plot_name: str = "") -> str:
-    """Return the whole report; `notes` tell how each server ran, `plot_name` is the plot's file beside it, if any."""
+    """Return the whole report; `notes` describe how each server ran, `plot_name` is the file of the plot, if any."""
     parts = ["# Benchmarks", "", "Written by `make bench`; run it to replace this file.", ""]
-    parts += ["## What this does not show", "", _CAVEATS]
+    parts += ["## Limits of these figures", "", _CAVEATS]
     parts += ["## Targets", "", _TARGETS_LEGEND, "", *targets_table(judge(results.measurements)), ""]
-    parts += ["## Where and what", "", *_table(("fact", "value"), list(results.machine.items())), ""]
+    parts += ["## Machine and servers", "", *_table(("fact", "value"), list(results.machine.items())), ""]
     known = [(server, version, notes.get(server, "")) for server, version in results.versions.items()]
     parts += [*_table(("server", "version", "how it runs"), known), ""]
     parts += [f"- {server} was left out: {reason}" for server, reason in results.skipped.items()]
@@ -53,19 +51,19 @@ def markdown(results: Results, scenarios: Sequence[Scenario], notes: Mapping[str
             if ways := [f"{row.server} {row.way}" for row in found if row.way]:
                 parts += [f"How it was sent: {', '.join(ways)}.", ""]
     if results.refused:
-        parts += ["## Refused", "", "These were measured and do not count:", ""]
+        parts += ["## Refused", "", "These measurements do not count:", ""]
         parts += [f"- {' / '.join(reason.splitlines())}" for reason in results.refused] + [""]
     return "\n".join(parts)
 
 
 _TARGETS_LEGEND = """\
-What asgid is held to: its figure divided by the peer's of the same round, median over the rounds. `make bench-check`
-says the same, and fails where a target is missed by more than 10 %. Of *CPU*, which is server CPU per request or
-message, less is better, of requests/s more. The best peer is the best ASGI server among those that took part."""
+asgid's targets: its figure divided by the peer's of the same round, median over the rounds. `make bench-check` prints
+the same table, and fails if a target is missed by more than 10 %. *CPU* is server CPU per request or message, and less
+is better; of requests/s more is better. The best peer is the best ASGI server in the run."""
 
 
 def targets_table(found: Sequence[Judgement]) -> list[str]:
-    """Return the targets and what became of each, as Markdown lines."""
+    """Return the targets with their results, as Markdown lines."""
     body = [
         (
             judgement.target.scenario,
@@ -84,11 +82,11 @@ _LEGEND = f"""\
 Medians over the rounds. *CPU* is the user and system time of all processes of the server, divided by the requests
 answered or, over WebSockets, the messages delivered; *spread* is the distance from its lowest round to its highest;
 *vs {BASELINE}* divides it by {BASELINE}'s. *Busy* is the number of cores the server kept busy. *Memory* is the
-proportional set size of all its processes after the load. What costs least stands first."""
+proportional set size of all its processes after the load. The cheapest server is first."""
 
 
-#: The columns of a scenario's table, each with the unit that it counts in, and what stands in them; the ratio to the
-#: baseline is a column of its own.
+#: The columns of a scenario's table, with their units, and the values of their cells. The ratio to the baseline is a
+#: column of its own.
 _COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "CPU µs/{unit}": lambda row: f"{row.cpu_us:.1f}",
     "spread": lambda row: f"{row.cpu_spread:.0%}",
@@ -116,17 +114,17 @@ def _scenario_table(found: Sequence[Row], unit: str) -> list[str]:
 
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]], align: str = "---") -> list[str]:
-    """Return Markdown lines; `align` holds for every column but the first."""
+    """Return Markdown lines; `align` is for every column but the first."""
     rule = ["---"] + [align] * (len(head) - 1)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *body)]
 
 
 def plot(results: Results, scenarios: Sequence[Scenario], path: Path) -> None:
-    """Draw CPU per request or message, a panel a scenario, medians as bars and every round as a dot.
+    """Draw CPU per request or message, one panel per scenario, medians as bars and every round as a dot.
 
     `path` ends in .svg or .png. Raises ImportError without matplotlib, which is in the extra `bench`.
     """
-    # By name, because this module must load, and be checked, where the extra is not installed.
+    # By name, because this module must load, and pass mypy, without the extra.
     matplotlib = importlib.import_module("matplotlib")
     matplotlib.use("agg")
     pyplot = importlib.import_module("matplotlib.pyplot")

@@ -1,8 +1,7 @@
 """The run: every server under every scenario, interleaved, then the report.
 
-The order is A B C A B C, one server alive at a time: what disturbs the machine for a minute disturbs all of them, no
-idle neighbour ticks beside the one that is measured, and its memory is that of this scenario alone. Each start is
-warmed up before anything counts.
+The order is A B C A B C, with one server alive at a time. So a disturbance of a minute affects all of them, no other
+server runs beside the measured one, and its memory belongs to one scenario. Each start is warmed up before it counts.
 """
 
 import argparse
@@ -35,17 +34,17 @@ from benchmarks.servers import (
     running,
 )
 
-WARM_UP_S = 1  # the least wrk can
+WARM_UP_S = 1  # the minimum of wrk
 _HERE = Path(__file__).resolve().parent
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; return 0, or 1 where wrk is missing or a measurement was refused."""
+    """Run by the command line; return 0, or 1 if wrk is missing or a measurement was refused."""
     options = _options(words)
     try:
         tool = wrk_version()
     except LoadError as error:
-        _tell(str(error))
+        _print_progress(str(error))
         return 1
     scenarios = [SCENARIOS[name] for name in options.scenario or SCENARIOS]
     wanted = [SERVERS[name] for name in options.server or SERVERS]
@@ -67,7 +66,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--server", action="append", choices=SERVERS, help="only this one (repeatable)")
     parser.add_argument("--rounds", type=_positive, default=5, help="how often each pair is measured (%(default)s)")
     parser.add_argument("--seconds", type=_positive, default=2, help="of load in each, whole ones (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="one round of one second: does it run at all?")
+    parser.add_argument("--quick", action="store_true", help="one round of one second: a check that everything runs")
     parser.add_argument("--pin", action="store_true", help="server on the first core, wrk on the second")
     parser.add_argument(
         "--out", type=Path, help="folder of RESULTS.md, results.json, results.svg (benchmarks; a part of a run prints)"
@@ -81,7 +80,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def destination(options: argparse.Namespace) -> Path | None:
-    """Return the folder for the report; None prints it, so that a part of a run does not replace the whole one's."""
+    """Return the folder for the report; None prints it, so that a part of a run does not replace a whole one."""
     is_part = options.quick or options.server or options.scenario
     return options.out or (None if is_part else _HERE)
 
@@ -112,7 +111,7 @@ def _run(
         except MissingError as error:
             skipped[framework] = str(error)
     for name, reason in skipped.items():
-        _tell(f"without {name}: {reason}")
+        _print_progress(f"without {name}: {reason}")
     turns = [
         (number, scenario, server)
         for number in range(1, options.rounds + 1)
@@ -120,8 +119,8 @@ def _run(
         for server in wanted
         if server.can_play(scenario) and not {server.name, scenario.framework} & skipped.keys()
     ]
-    expected_s = len(turns) * (WARM_UP_S + options.seconds + 0.8)  # what starting, weighing and ending take
-    _tell(f"{len(turns)} measurements, about {expected_s / 60:.0f} minutes")
+    expected_s = len(turns) * (WARM_UP_S + options.seconds + 0.8)  # for start, measurement and end
+    _print_progress(f"{len(turns)} measurements, about {expected_s / 60:.0f} minutes")
     measurements, refused = [], []
     for number, scenario, server in turns:
         place = f"round {number}, {scenario.name}, {server.name}"
@@ -129,10 +128,12 @@ def _run(
             measurement = _measure(server, scenario, number, options, directory)
         except (ServerError, LoadError) as error:
             refused.append(f"{place}: {error}")
-            _tell(f"refused: {refused[-1]}; its log ends with: {last_words(server, directory) or 'nothing'}")
+            _print_progress(f"refused: {refused[-1]}; its log ends with: {last_words(server, directory) or 'nothing'}")
         else:
             measurements.append(measurement)
-            _tell(f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} {scenario.unit}s/s")
+            _print_progress(
+                f"{place}: {measurement.cpu_us:.1f} µs, {measurement.requests_per_s:.0f} {scenario.unit}s/s"
+            )
     return Results(machine, versions, skipped, refused, measurements)
 
 
@@ -153,7 +154,7 @@ def _measure(
                 gone, come = sorted(before.pids - after.pids), sorted(after.pids - before.pids)
                 raise ServerError(f"its processes changed under load: gone {gone}, come {come}")
             resident = instance.resident_bytes()
-        way = instance.check_answer(scenario)  # wrk counts bytes and looks at no body
+        way = instance.check_answer(scenario)  # wrk counts bytes and does not compare bodies
         if scenario.has_access_log:
             instance.check_access_log(warm_up.requests + load.requests)
     return Measurement(
@@ -172,10 +173,10 @@ def _measure(
 
 
 def affordable_seconds(wanted: int, connections_per_s: float, ports: int) -> int:
-    """Return for how long, 1 at least, a load may open that many connections before it has used each client port once.
+    """Return the seconds, at least 1, for which a load can open that many connections with each client port used once.
 
-    A closed connection keeps its pair of ports for a minute (TIME_WAIT) where the kernel does not give them back
-    sooner. Each start of a server has a port of its own, and with it all pairs anew.
+    A closed connection keeps its pair of ports for up to a minute (TIME_WAIT). Each start of a server has a port of its
+    own, and so unused pairs.
     """
     return max(1, min(wanted, int(ports / connections_per_s)))
 
@@ -198,7 +199,7 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
         "load averages before": " ".join(f"{value:.2f}" for value in os.getloadavg()) + " (1, 5, 15 minutes)",
         "kernel": platform.release(),
         "Python": platform.python_version(),
-        "load generator": f"wrk {tool}, one thread; of WebSockets this Python, one thread",
+        "load generator": f"wrk {tool}, one thread; for WebSockets this Python, one thread",
         "rounds": f"{options.rounds}, each {WARM_UP_S} s to warm up, then {options.seconds} s",
     }
 
@@ -212,15 +213,15 @@ def _write(results: Results, scenarios: Sequence[Scenario], notes: dict[str, str
         if plot_name:
             report.plot(results, scenarios, out / plot_name)
     except ImportError as error:
-        _tell(f"without the plot: {error}; it is in the extra bench (pip install 'asgid[bench]')")
+        _print_progress(f"without the plot: {error}; it is in the extra bench (pip install 'asgid[bench]')")
         plot_name = ""
     text = report.markdown(results, scenarios, notes, plot_name)
     (out / "RESULTS.md").write_text(text, encoding="utf-8")
-    _tell(f"written: {out / 'RESULTS.md'}")
+    _print_progress(f"written: {out / 'RESULTS.md'}")
 
 
-def _tell(line: str) -> None:
-    """Progress goes to stderr: a report that is not written to a file goes to stdout, alone."""
+def _print_progress(line: str) -> None:
+    """Print to stderr, because stdout is for a report that is not written to a file."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""What is asked of each server: the requests, and the exact answer that each of them must bring.
+"""The scenarios: the requests to each server, and the exact answer to each of them.
 
-A scenario does not know which server answers it, nor which tool asks.
+A scenario does not depend on the server or on the load generator.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ JSON = b'{"message":"hello, world"}'
 MESSAGE = b"x" * 64
 LONG_MESSAGE = b"x" * 64 * 1024
 
-FILE_VARIABLE = "BENCHMARK_FILE"  #: names the file that holds FILE to the application
-WAY = b"x-way"  #: the header in which an answer says how it was sent, where there is more than one way
+FILE_VARIABLE = "BENCHMARK_FILE"  #: has the path of the file with FILE, for the application
+WAY = b"x-way"  #: the header with the way in which an answer was sent, if there is more than one
 
-#: What a desktop browser sends beside Host when a link is followed: ten lines, about 600 bytes.
+#: The fields that a desktop browser sends beside Host when it follows a link: ten lines, about 600 bytes.
 BROWSER_HEADERS = (
     (
         "User-Agent",
@@ -48,16 +48,16 @@ class Scenario:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""  #: sent with POST, or as a WebSocket's message; empty means GET
     answer: bytes = HELLO  #: the body of every answer, byte for byte
-    audience: int = 0  #: how many WebSockets each message is delivered to, the sender's among them; 0: it is HTTP
+    audience: int = 0  #: the WebSockets that receive each message, including its sender's; 0 for HTTP
     connections: int = 64
     keep_alive: bool = True  #: False: each request opens a connection of its own
-    varying: str = ""  #: a header that says something else in each of 64 requests, so no two in a row are alike
-    pipelined: int = 1  #: requests that a connection sends at once, before it waits for their answers
+    varying: str = ""  #: a header with another value in each of 64 requests, so consecutive requests differ
+    pipelined: int = 1  #: requests that a connection sends before it waits for their answers
     app: str = "benchmarks.apps:app"
     framework: str = ""  #: the distribution that the application needs
     workers: int = 1
     has_access_log: bool = False
-    players: tuple[str, ...] = ()  #: the servers that take part; none named: all that can
+    players: tuple[str, ...] = ()  #: the servers of this scenario; empty: all that can serve it
 
     @property
     def method(self) -> str:
@@ -69,7 +69,7 @@ class Scenario:
 
     @property
     def unit(self) -> str:
-        """What is counted, and what a server's cost is divided by."""
+        """The unit of the count, by which a server's cost is divided."""
         return "message" if self.is_websocket else "request"
 
     @property
@@ -77,9 +77,9 @@ class Scenario:
         return 101 if self.is_websocket else 200
 
 
-#: Where the slower peers would only add minutes.
+#: For scenarios in which the slower peers would only add minutes.
 _FAST = ("asgid", "uvicorn", "granian")
-#: Who serves ASGI.
+#: The ASGI servers.
 _ASGI = (*_FAST, "gunicorn", "hypercorn")
 
 SCENARIOS = {
@@ -118,10 +118,10 @@ SCENARIOS = {
         Scenario("pipeline", "16 pipelined requests at a time on each connection", pipelined=16, players=_FAST),
         Scenario(
             "file",
-            "A file of 10 MiB, by http.response.pathsend where there is that",
+            "A file of 10 MiB, by http.response.pathsend if the server has it",
             path="/file",
             answer=FILE,
-            connections=8,  # what is under way at the end costs and does not count: 8 of a thousand
+            connections=8,  # unfinished answers cost CPU and do not count: 8 of a thousand
             players=_FAST,
         ),
         Scenario(
@@ -165,7 +165,7 @@ SCENARIOS = {
             body=LONG_MESSAGE,
             answer=LONG_MESSAGE,
             audience=1,
-            players=_FAST,  # of the others one unmasks byte for byte in Python: 6 ms a message
+            players=_FAST,  # gunicorn unmasks byte by byte in Python: 6 ms per message
         ),
         Scenario(
             "broadcast",

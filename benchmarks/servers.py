@@ -1,8 +1,8 @@
-"""The servers that are compared: how each is started, which version it is, what it costs while it runs.
+"""The compared servers: their command, their version, and their cost while they run.
 
-Each runs as its users run it, with as many workers as the scenario says and an access log only where it says so; asgid
-keeps its metrics, limits and deadlines on. A server gets an environment of its own, so that no variable of the caller
-tunes it. This file does not know how they are loaded.
+Each runs as its users run it, with the workers of the scenario, and with an access log only if the scenario has one.
+asgid keeps its metrics, limits and deadlines on. A server gets its own environment, so no variable of the caller tunes
+it. This file does not depend on the load.
 """
 
 import os
@@ -32,25 +32,25 @@ STOP_S = 10.0
 
 
 class MissingError(Exception):
-    """A server is not installed here; the message names what to install."""
+    """A server is not installed here; the message names the package."""
 
 
 class ServerError(Exception):
-    """A server did not start, does not answer as the scenario wants it, or lost a process; `last_words` may say why."""
+    """A server did not start, sent a wrong answer, or lost a process; `last_words` may have the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One way to serve. Words in braces stand for what each start decides: see `running`."""
+    """One way to serve. `running` replaces the words in braces at each start."""
 
     name: str
     command: str
     version: Callable[[], str]  #: raises MissingError
-    note: str  #: for the report: what it is and what is switched on
-    quiet: str = ""  #: more words, where no access log is wanted
-    logging: str = ""  #: more words, where it is; what stands on standard output is then its file
+    note: str  #: for the report: its kind and its features that are on
+    quiet: str = ""  #: more words, without an access log
+    logging: str = ""  #: more words, with an access log; standard output is then its file
     environment: Mapping[str, str] = field(default_factory=dict)
-    build: str = ""  #: run once, in the folder of its name among the peers, before the first start
+    build: str = ""  #: run once, in its folder among the peers, before the first start
     reads_bodies: bool = True
 
     def can_play(self, scenario: Scenario) -> bool:
@@ -59,7 +59,7 @@ class Server:
 
 
 def distribution_version(name: str) -> str:
-    """Return which version of a Python package is installed; raises MissingError where none is."""
+    """Return the installed version of a Python package. Raises MissingError without one."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -71,7 +71,7 @@ def _distribution(name: str) -> Callable[[], str]:
 
 
 def commit(checkout: Path) -> str:
-    """Return the commit of a checkout, and whether its asgid differs from that; nothing where git does not know."""
+    """Return the commit of a checkout, and whether its asgid differs from that; "" without git."""
     git = ("git", "-C", os.fspath(checkout))
     try:
         known = subprocess.run((*git, "describe", "--always"), capture_output=True, text=True, check=False)
@@ -85,10 +85,10 @@ def _program(package: str, *command: str) -> Callable[[], str]:
     def version() -> str:
         if shutil.which(command[0]) is None:
             raise MissingError(f"{command[0]} is not on PATH (Debian: apt-get install {package})")
-        said = subprocess.run(command, check=False, capture_output=True, text=True)
-        if said.returncode:
-            raise MissingError(f"{' '.join(command)} ended with {said.returncode}: {said.stderr.strip()[-200:]}")
-        return said.stdout.strip()
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise MissingError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-200:]}")
+        return done.stdout.strip()
 
     return version
 
@@ -104,7 +104,7 @@ SERVERS = {
             "a master and its workers; metrics, limits and deadlines on, as shipped; http.sendfile on",
             quiet="--set log.access.enabled=false",
             logging="--set log.access.output={access_file}",
-            environment={"RUNTIME_DIRECTORY": "{directory}"},  # where its control socket goes
+            environment={"RUNTIME_DIRECTORY": "{directory}"},  # for its control socket
         ),
         Server(
             "uvicorn",
@@ -119,7 +119,7 @@ SERVERS = {
             "{python} -m granian {app} --interface asgi --host 127.0.0.1 --port {port} --workers {workers}"
             " --loop uvloop --log-level warning",
             _distribution("granian"),
-            "a master and its workers; HTTP in Rust on a thread of its own, uvloop",
+            "a master and its workers; HTTP in Rust on another thread, uvloop",
             quiet="--no-access-log",
             logging="--access-log",
         ),
@@ -128,7 +128,7 @@ SERVERS = {
             "{python} -m gunicorn {app} -k asgi -w {workers} -b 127.0.0.1:{port} --asgi-loop uvloop --log-level warning"
             " --control-socket {directory}/gunicorn.ctl",
             _distribution("gunicorn"),
-            "a master and its workers, of its own class `asgi`; uvloop, the parser it chooses itself",
+            "a master and its workers, of its own class `asgi`; uvloop, its default parser",
         ),
         Server(
             "hypercorn",
@@ -154,7 +154,7 @@ SERVERS = {
             "floor",
             "{python} -m benchmarks.peers.floor {port} {scenario}",
             _distribution("uvloop"),
-            "uvloop answering fixed bytes to any read: no HTTP, no application; what the loop and the kernel cost",
+            "uvloop answers each read with fixed bytes, without HTTP or application: the cost of loop and kernel",
             reads_bodies=False,
         ),
     )
@@ -163,7 +163,7 @@ SERVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a server has used since it was started: all its processes, and those of its children that are gone."""
+    """The use of a server since its start: all its processes, including children that have ended."""
 
     cpu_s: float
     pids: frozenset[int]
@@ -178,16 +178,16 @@ class Running:
     access_file: Path
 
     def usage(self) -> Usage:
-        """Return user and system time of the whole tree, threads and children that are gone included."""
+        """Return user and system time of the whole tree, including threads and children that have ended."""
         with _all_alive():
             processes = _tree(self.pid)
             cpu_s = sum(_cpu_s(process) for process in processes)
         return Usage(cpu_s, frozenset(process.pid for process in processes))
 
     def check_answer(self, scenario: Scenario) -> str:
-        """Ask once, and return in which way it was answered, where the answer says so, else nothing.
+        """Send one request, and return the way in which the answer was sent, or "".
 
-        Raises ServerError unless the answer is exactly the one that the scenario wants.
+        Raises ServerError unless the answer is exactly that of the scenario.
         """
         try:
             answer = _ask(self.port, scenario, timeout=START_S)
@@ -195,11 +195,11 @@ class Running:
             raise ServerError(f"no answer on port {self.port}: {error}") from None
         if (answer.status, answer.body) != (scenario.status, scenario.answer):
             found = f"{answer.status} with {len(answer.body)} bytes {answer.body[:60]!r}"
-            raise ServerError(f"{scenario.path} answered {found}, not as wanted")
+            raise ServerError(f"{scenario.path} answered {found}, not as expected")
         return answer.way
 
     def check_access_log(self, requests: int) -> None:
-        """Wait until the access log has a line for each of so many requests; raise ServerError after LOG_S without."""
+        """Wait until the access log has a line for each request. Raises ServerError after LOG_S."""
         deadline = time.monotonic() + LOG_S
         while (lines := _lines(self.access_file)) < requests:
             if time.monotonic() > deadline:
@@ -226,7 +226,7 @@ def _lines(path: Path) -> int:
 
 @contextmanager
 def _all_alive() -> Iterator[None]:
-    """Turn the end of a process, while it is looked at, into the fault of its server."""
+    """Raise ServerError if a process ends while it is measured."""
     try:
         yield
     except psutil.Error as error:
@@ -234,10 +234,10 @@ def _all_alive() -> Iterator[None]:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    """Return the time of one process, and of its children that are gone.
+    """Return the time of one process, and of its children that have ended.
 
-    Its own from its CPU clock, which counts nanoseconds: /proc/PID/stat counts ticks of 10 ms, which is 2 % of one
-    second of load. Only that file knows of children, and none is expected to go.
+    Its own time comes from its CPU clock, which counts nanoseconds: /proc/PID/stat counts ticks of 10 ms, 2 % of one
+    second of load. Only that file has the time of children, which normally do not end.
     """
     clock = ~process.pid << 3 | 2  # the id that clock_getcpuclockid(3) makes: this process, as the scheduler counts
     try:
@@ -253,9 +253,9 @@ def _tree(pid: int) -> list[psutil.Process]:
 
 
 def build(server: Server, directory: Path) -> None:
-    """Compile the server if it needs that. Raises MissingError where its tools refuse."""
+    """Compile the server if it needs that. Raises MissingError if its tools fail."""
     if server.build:
-        # GOTOOLCHAIN and GOPROXY: what is installed is what is measured, and nothing comes from the network.
+        # GOTOOLCHAIN and GOPROXY: use the installed Go, and nothing from the network.
         environment = _environment({"GOTOOLCHAIN": "local", "GOPROXY": "off"})
         command = [part.format(directory=directory) for part in server.build.split()]
         done = subprocess.run(
@@ -271,8 +271,8 @@ def running(
 ) -> Iterator[Running]:
     """Start `server` on a free port (on one `core`, if given); wait until it answers `scenario`; end it by pid.
 
-    It starts in `root`, where the application is found, and asgid itself before the one that is installed. Raises
-    ServerError where it dies, is silent for START_S, or answers something else.
+    It starts in `root`, which has the application, and an asgid that comes before the installed one. Raises ServerError
+    if it dies, does not answer within START_S, or sends another answer.
     """
     port, metrics_port = _free_ports(2)
     access_file = directory / f"{server.name}.access"
@@ -313,7 +313,7 @@ def last_words(server: Server, directory: Path) -> str:
 
 
 def _file(directory: Path) -> Path:
-    """Return the file that is sent, made where it is not there yet."""
+    """Return the file to send; make it if it does not exist."""
     path = directory / "file"
     if not path.exists():
         path.write_bytes(FILE)
@@ -326,7 +326,7 @@ def _log(server: Server, directory: Path) -> Path:
 
 @contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """Within, this thread and what it starts run on `core` only (affinity is inherited from the first instruction)."""
+    """Run this thread and its children on `core` only (children inherit the affinity from their first instruction)."""
     before = os.sched_getaffinity(0)
     try:
         if core is not None:
@@ -342,7 +342,7 @@ def _environment(additions: Mapping[str, str]) -> dict[str, str]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports that the kernel chose and got back, for the servers bind for themselves."""
+    """Return ports that the kernel chose; they are closed again, because the servers bind them."""
     holders = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [holder.getsockname()[1] for holder in holders]
     for holder in holders:
@@ -371,7 +371,7 @@ def _ask(port: int, scenario: Scenario, timeout: float) -> _Answer:
 
 def _ask_over_websocket(port: int, scenario: Scenario, timeout: float) -> _Answer:
     with websocket.connect(port, scenario.path, timeout) as connection:
-        body = websocket.converse(connection, scenario.body)
+        body = websocket.echo(connection, scenario.body)
         websocket.close(connection)
     return _Answer(101, body, "")
 
@@ -387,7 +387,7 @@ def _ask_over_http(port: int, scenario: Scenario, timeout: float) -> _Answer:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """TERM to the server, KILL to what remains of its tree after STOP_S."""
+    """Send TERM to the server, and KILL to the rest of its tree after STOP_S."""
     try:
         tree = _tree(process.pid)
     except psutil.NoSuchProcess:

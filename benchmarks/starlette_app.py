@@ -1,4 +1,4 @@
-"""A JSON answer by Starlette: an application, a route, nothing between them."""
+"""A JSON answer by Starlette: an application and a route."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 
-async def hello(request: Request) -> JSONResponse:  # noqa: ARG001 - a route is given its request
+async def hello(request: Request) -> JSONResponse:  # noqa: ARG001 - Starlette passes the request
     return JSONResponse({"message": "hello, world"})
 
 

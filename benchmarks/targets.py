@@ -1,8 +1,8 @@
-"""What asgid is held to: each target as data, and a run's figures judged by them.
+"""asgid's targets as data, and their comparison with the figures of a run.
 
-A figure is asgid's divided by a peer's from the same round of one interleaved run, and the median of that over the
-rounds: a machine that is slow for a round is slow for both. Seen on two busy cores: one and the same upload cost 260,
-328 and 612 µs, which was 0.65, 0.66 and 0.71 of uvicorn's. What was not measured as the target means it is refused.
+A ratio is asgid's figure divided by a peer's from the same round of one interleaved run; the median over the rounds
+counts. A machine that is slow for a round is slow for both. On two busy cores the same upload cost 260, 328 and 612
+µs, which was 0.65, 0.66 and 0.71 of uvicorn's. A measurement that does not fit its target is refused.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from benchmarks.figures import Measurement, Row, rows
 
 OURS = "asgid"
 BEST = "the best peer"
-PEERS = ("uvicorn", "granian", "gunicorn", "hypercorn")  #: who serves the same applications: the best is one of them
-TOLERANCE = 0.10  #: how far beside its bound a ratio may lie on a noisy machine
+PEERS = ("uvicorn", "granian", "gunicorn", "hypercorn")  #: servers of the same applications: the best is one of them
+TOLERANCE = 0.10  #: how far a ratio may miss its bound on a noisy machine
 
 
 class Figure(Enum):
-    """What is compared: how it is called, what it is of a measurement or its medians, whether less of it is better."""
+    """A figure to compare: its label, its value in a measurement or a row, and whether less is better."""
 
     CPU = "CPU"
     RATE = "requests/s"
@@ -53,7 +53,7 @@ class Target:
     figure: Figure
     peer: str
     bound: float
-    aim: float | None = None  #: where it is to get to; nothing fails by it
+    aim: float | None = None  #: a goal for later; missing it is not a failure
     way: str = ""  #: how both must have sent their answers
     is_same_size: bool = False  #: both must have sent as many bytes for each
 
@@ -82,14 +82,14 @@ TARGETS = (
 
 
 class Verdict(Enum):
-    """What became of a target."""
+    """The result of a target."""
 
     AIM = "met, and the aim"
     MET = "met"
     CLOSE = "missed by less than 10 %"
     MISSED = "missed"
-    REFUSED = "not comparable"  #: asgid has no figure, or one that means something else
-    ABSENT = "no peer"  #: the other has none: it is not installed, or was left out
+    REFUSED = "not comparable"  #: asgid has no figure, or one that cannot be compared
+    ABSENT = "no peer"  #: the peer has no figure: it is not installed, or was left out
 
 
 FAILURES = frozenset({Verdict.MISSED, Verdict.REFUSED})
@@ -97,17 +97,17 @@ FAILURES = frozenset({Verdict.MISSED, Verdict.REFUSED})
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One target, and what a run says of it."""
+    """One target and its result in a run."""
 
     target: Target
     verdict: Verdict
-    peer: str  #: whose figure it was, where that is only known afterwards
+    peer: str  #: the peer of the figure, which for BEST is only known afterwards
     ratio: float | None = None
     reason: str = ""  #: why there is no ratio
 
 
 def judge(measurements: Sequence[Measurement], targets: Sequence[Target] = TARGETS) -> list[Judgement]:
-    """Return what the run says of each target, in their order."""
+    """Return the result of each target, in their order."""
     return [_judged(target, measurements) for target in targets]
 
 
@@ -138,10 +138,10 @@ def _ratios(target: Target, measurements: Sequence[Measurement], peer: str) -> l
 
 
 def _difference(target: Target, ours: Row, peer: Row) -> str:
-    """Return why the two did not do the same, if so."""
+    """Return why the two cannot be compared, or ""."""
     for row in (ours, peer):
         if target.way and row.way != target.way:
-            return f"{row.server} did not send by {target.way}, but by {row.way or 'nobody knows what'}"
+            return f"{row.server} did not send by {target.way}, but by {row.way or 'an unknown way'}"
     if target.is_same_size and (not ours.answer_bytes or abs(ours.answer_bytes - peer.answer_bytes) >= 1):
         return f"answers of {ours.answer_bytes:.0f} and of {peer.answer_bytes:.0f} bytes"
     return ""

@@ -1,20 +1,20 @@
-"""The client's half of a WebSocket (RFC 6455), as little of it as a load needs: a handshake, and one frame a message.
+"""The client's half of a WebSocket (RFC 6455), as far as a load needs it: a handshake, and one frame per message.
 
-No extension is offered, so nothing is compressed. This file does not know what is measured.
+It offers no extension, so nothing is compressed. This file does not depend on the measurement.
 """
 
 import socket
 from enum import IntEnum
 
-# The key of section 1.3 and the answer to it. It need not be secret, only fresh enough that no cache answers it.
+# The key of section 1.3 and its answer. A constant key is fine without a cache in between.
 _KEY, _ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-_MASK = b"\x5a\x0f\xc3\x96"  # any will do on loopback, where no proxy is to be protected; zero would be no mask
+_MASK = b"\x5a\x0f\xc3\x96"  # any mask but zero: on loopback there is no proxy to protect
 _HEAD_END = b"\r\n\r\n"
 _NORMAL_CLOSURE = (1000).to_bytes(2)
 
 
 class Opcode(IntEnum):
-    """What a frame is, with the bit that says that it is a whole message (section 5.2)."""
+    """The first byte of a frame: its opcode with the FIN bit (section 5.2)."""
 
     TEXT = 0x81
     CLOSE = 0x88
@@ -23,9 +23,9 @@ class Opcode(IntEnum):
 
 
 def connect(port: int, path: str, timeout: float) -> socket.socket:
-    """Return a connection to 127.0.0.1:`port` that has shaken hands, each call on it limited to `timeout` seconds.
+    """Return a connection to 127.0.0.1:`port` after its handshake, with `timeout` seconds for each call on it.
 
-    Raises OSError where the server refuses, says nothing in time, or says more than the head of its answer.
+    Raises OSError if the server refuses, does not answer in time, or sends more than the head of its answer.
     """
     request = (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -50,8 +50,8 @@ def _await_acceptance(connection: socket.socket) -> None:
         raise ConnectionError(f"a WebSocket's handshake was answered by {head[:60]!r}")
 
 
-def converse(connection: socket.socket, message: bytes) -> bytes:
-    """Say `message`, and return what comes back, which has the same length; raises OSError where no such thing does."""
+def echo(connection: socket.socket, message: bytes) -> bytes:
+    """Send `message` and return the echo, which has the same length. Raises OSError if another answer comes."""
     head = _head(Opcode.TEXT, len(message), 0)
     connection.sendall(from_client(Opcode.TEXT, message))
     data = b""
@@ -63,26 +63,26 @@ def converse(connection: socket.socket, message: bytes) -> bytes:
 
 
 def close(connection: socket.socket) -> None:
-    """Close as section 7.1 has it: a frame to the server, then its own or the end, then the socket."""
+    """Close by section 7.1: send a frame, read the server's or the end, then close the socket."""
     connection.sendall(from_client(Opcode.CLOSE, _NORMAL_CLOSURE))
     connection.recv(64)
     connection.close()
 
 
 def from_client(opcode: Opcode, payload: bytes) -> bytes:
-    """Return the frame as a client sends it: masked."""
+    """Return the frame of a client: masked."""
     mask = int.from_bytes((_MASK * (len(payload) // 4 + 1))[: len(payload)])
     masked = (int.from_bytes(payload) ^ mask).to_bytes(len(payload))
     return _head(opcode, len(payload), 0x80) + _MASK + masked
 
 
 def from_server(opcode: Opcode, payload: bytes) -> bytes:
-    """Return the frame as a server sends it: not masked."""
+    """Return the frame of a server: not masked."""
     return _head(opcode, len(payload), 0) + payload
 
 
 def _head(opcode: Opcode, length: int, mask_bit: int) -> bytes:
-    """Return what comes before mask and payload; a length is written as short as it can be, which section 5.2 asks."""
+    """Return the bytes before mask and payload, with the length in its shortest form (section 5.2)."""
     if length < 126:
         return bytes((opcode, mask_bit | length))
     if length < 2**16:

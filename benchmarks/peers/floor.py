@@ -1,7 +1,7 @@
-"""The floor: uvloop answering the same bytes to whatever it reads.
+"""The floor: uvloop answers each read with the same bytes.
 
-No HTTP, hence no server, and no server on uvloop gets below it. It takes one read for one request, which holds for
-requests without a body: each fits in one segment.
+It parses no HTTP, so it is not a server, and no server on uvloop can be cheaper. It takes one read for one request,
+which is true for requests without a body: each fits in one segment.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from benchmarks.scenarios import SCENARIOS, Scenario
 
 
 class Floor(asyncio.Protocol):
-    """One connection; `answer` is sent for each read, and without `keep_alive` that is the end of it."""
+    """One connection: it sends `answer` for each read, and without `keep_alive` it then closes."""
 
     def __init__(self, answer: bytes, *, keep_alive: bool) -> None:
         self._answer = answer
         self._keep_alive = keep_alive
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # asyncio types the argument no narrower
+        self._transport = cast("asyncio.Transport", transport)  # asyncio's type is wider
 
-    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - what was read is what the floor does not look at
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - the floor ignores the request
         self._transport.write(self._answer)
         if not self._keep_alive:
             self._transport.close()
@@ -49,7 +49,7 @@ def answer_to(scenario: Scenario) -> bytes:
 
 
 def main(port: int, scenario_name: str) -> None:
-    """Answer as `scenario_name` wants it, on 127.0.0.1, until killed."""
+    """Answer the requests of `scenario_name` on 127.0.0.1 until killed."""
     scenario = SCENARIOS[scenario_name]
     uvloop.run(_serve(port, answer_to(scenario), keep_alive=scenario.keep_alive))
 

@@ -39,7 +39,7 @@ class TestReport:
         slowed = turns(("other", 10.0), ("here", 9.0), ("here", 45.0), ("other", 50.0), ("here", 4.0), ("other", 50.0))
         text = compare.report(slowed, SOURCES, "request")
 
-        assert "CPU: 0.900 (half of them within 0.490 and 0.900; below 1 in 3 of 3)" in text
+        assert "CPU: 0.900 (half of them between 0.490 and 0.900; below 1 in 3 of 3)" in text
         assert "other            50.00   10.00      20,000             -  /before" in text
         assert "here              9.00    4.00     111,111             -  /after" in text
         assert "least CPU: 0.400, " in text
@@ -49,7 +49,7 @@ class TestReport:
         """And what is counted is called by its name."""
         text = compare.report(turns(("other", 10.0), ("here", 11.0)), SOURCES, "message")
 
-        assert "CPU: 1.100 (half of them within 1.100 and 1.100; below 1 in 0 of 1)" in text
+        assert "CPU: 1.100 (half of them between 1.100 and 1.100; below 1 in 0 of 1)" in text
         assert " CPU µs/message   least  messages/s " in text
 
     def test_instructions_are_compared_where_they_were_counted(self):
@@ -68,7 +68,7 @@ class TestCommand:
         with pytest.raises(SystemExit):
             compare.main([str(tmp_path)])
 
-        assert f"{tmp_path} holds no package asgid" in capsys.readouterr().err
+        assert f"{tmp_path} does not contain the package asgid" in capsys.readouterr().err
 
     @pytest.mark.parametrize("option", ["--rounds", "--seconds"])
     def test_nothing_is_measured_no_times(self, option, capsys):

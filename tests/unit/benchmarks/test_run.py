@@ -350,7 +350,7 @@ class TestReport:
         text = report.markdown(results(measured("asgid")), [HELLO], {})
         headings = [line for line in text.splitlines() if line.startswith("#")]
 
-        assert ["# Benchmarks", "## What this does not show", "## Targets"] == headings[:3]
+        assert ["# Benchmarks", "## Limits of these figures", "## Targets"] == headings[:3]
         assert "### hello: A small answer, keep-alive" == headings[-1]
 
     def test_it_says_who_was_absent_who_was_refused_and_how_each_ran(self):

@@ -129,7 +129,7 @@ class TestRefusal:
             (
                 BY_PATH,
                 [ran("asgid", 1.0, scenario="file", way="pathsend"), ran("granian", 9.0, scenario="file")],
-                "granian did not send by pathsend, but by nobody knows what",
+                "granian did not send by pathsend, but by an unknown way",
             ),
         ],
     )
@@ -212,4 +212,4 @@ class TestCheck:
 
     def test_without_a_run_it_says_who_makes_one(self, tmp_path, capsys):
         assert 2 == check.main([str(tmp_path / "results.json")])
-        assert "results.json is not there: `make bench` measures, and writes it\n" in capsys.readouterr().err
+        assert "results.json does not exist: run `make bench`, which writes it\n" in capsys.readouterr().err

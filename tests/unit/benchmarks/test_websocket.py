@@ -95,8 +95,8 @@ def text_of(frame: bytes) -> bytes:
     return bytes(read_by(ServerProtocol(state=OPEN), frame).data)
 
 
-def conversation(scenario: Scenario, room: Any) -> websocket_load.Conversation:
-    return websocket_load.Conversation(room.wires, room, scenario)
+def conversation(scenario: Scenario, room: Any) -> websocket_load.Connections:
+    return websocket_load.Connections(room.wires, room, scenario)
 
 
 class TestFrames:
@@ -170,7 +170,7 @@ class TestConverse:
         answer = websocket.from_server(Opcode.TEXT, b"other")
         wire: Any = Wire(answer[:cut], answer[cut:])
 
-        assert b"other" == websocket.converse(wire, b"hello")
+        assert b"other" == websocket.echo(wire, b"hello")
         assert b"hello" == text_of(wire.sent[0])
 
     @pytest.mark.parametrize("answer", [websocket.from_server(Opcode.CLOSE, b"\x03\xf3"), b"", ANSWER])
@@ -178,7 +178,7 @@ class TestConverse:
         wire: Any = Wire(answer)
 
         with pytest.raises(ConnectionError, match="a message of 5 bytes was answered by"):
-            websocket.converse(wire, b"hello")
+            websocket.echo(wire, b"hello")
 
     def test_it_takes_its_leave(self):
         """The code is 1000, so no server has a reason to log it; and it waits for the answer."""
@@ -189,16 +189,16 @@ class TestConverse:
 
 
 class TestListener:
-    def listener(self, *incoming: bytes) -> tuple[websocket_load.Listener, Wire]:
+    def listener(self, *incoming: bytes) -> tuple[websocket_load.Receiver, Wire]:
         wire: Any = Wire(*incoming)
-        return websocket_load.Listener(wire, websocket_load.Circle(wire, b"0 xxxxxx", 1)), wire
+        return websocket_load.Receiver(wire, websocket_load.Group(wire, b"0 xxxxxx", 1)), wire
 
     @pytest.mark.parametrize("cut", range(1, len(ANSWER)))
     def test_an_answer_may_come_in_parts(self, cut):
         """And so may the next one."""
         listener, _ = self.listener(ANSWER[:cut], ANSWER[cut:], ANSWER[:cut], ANSWER[cut:], ANSWER)
 
-        assert [False, True, False, True, True] == [listener.hears() for _ in range(5)]
+        assert [False, True, False, True, True] == [listener.read() for _ in range(5)]
 
     @pytest.mark.parametrize("cut", [0, 1, 2, 5])
     @pytest.mark.parametrize("incoming", [PING + ANSWER, ANSWER + PING, ANSWER + PING + ANSWER])
@@ -206,7 +206,7 @@ class TestListener:
         """Before an answer or after it, however much of it was read with the answer: uvicorn writes the two at once."""
         start = incoming.index(PING)
         listener, wire = self.listener(*filter(None, (incoming[: start + cut], incoming[start + cut :])))
-        heard = [listener.hears() for _ in range(9) if wire.incoming]
+        heard = [listener.read() for _ in range(9) if wire.incoming]
 
         assert incoming.count(ANSWER) == heard.count(True)
         assert [b"still?"] == [text_of(frame) for frame in wire.sent]
@@ -226,7 +226,7 @@ class TestListener:
         listener, _ = self.listener(*incoming)
 
         with pytest.raises(LoadError) as raised:
-            list(iter(listener.hears, True))
+            list(iter(listener.read, True))
         assert message in str(raised.value)
 
 
@@ -234,7 +234,7 @@ class TestConversation:
     def test_each_speaker_says_something_of_its_own(self):
         """So an answer that went to another connection is seen; the length is that of the scenario."""
         room = Room(ECHO)
-        load = conversation(ECHO, room).go_on(0)
+        load = conversation(ECHO, room).run(0)
 
         assert [[b"0 xxxxxx"], [b"1 xxxxxx"]] == [[text_of(frame) for frame in wire.sent] for wire in room.wires]
         assert (2, 2 * len(ANSWER), {}) == (load.requests, load.received_bytes, load.errors)
@@ -242,7 +242,7 @@ class TestConversation:
     def test_a_broadcast_counts_for_each_who_hears_it(self):
         """Only the first of them speaks."""
         room = Room(BROADCAST)
-        load = conversation(BROADCAST, room).go_on(0)
+        load = conversation(BROADCAST, room).run(0)
 
         assert [1, 0, 0] == [len(wire.sent) for wire in room.wires]
         assert (3, 3 * len(ANSWER)) == (load.requests, load.received_bytes)
@@ -251,7 +251,7 @@ class TestConversation:
         """A clock that is a second on at each look. The first message is begun at 1, the next ones at 2, 3 and 4."""
         monkeypatch.setattr(websocket_load, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
         room = Room(BROADCAST)
-        load = conversation(BROADCAST, room).go_on(5)
+        load = conversation(BROADCAST, room).run(5)
 
         assert 4 == len(room.wires[0].sent)
         assert (12, 6, 1000.0, 1000.0) == (load.requests, load.elapsed_s, load.p50_ms, load.p99_ms)
@@ -263,8 +263,8 @@ class TestConversation:
         talk = conversation(BROADCAST, room)
         room.wires.pop()
 
-        with pytest.raises(LoadError, match="1 messages were not heard by all within 10 s"):
-            talk.go_on(1)
+        with pytest.raises(LoadError, match="1 messages did not reach all receivers within 10 s"):
+            talk.run(1)
         assert 1 == len(room.wires[0].sent)
 
 
@@ -317,4 +317,4 @@ def test_a_message_is_as_long_as_its_scenario_says(number):
     """Whoever says it."""
     body = SCENARIOS["websocket"].body
 
-    assert len(body) == len(websocket_load.said_by(number, body))
+    assert len(body) == len(websocket_load.message_of(number, body))
