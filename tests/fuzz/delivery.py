@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from asgid import board, config
 from asgid.board import BYTES, CLOSE_CODES, WEBSOCKET_CLOSES, Board
-from asgid.log import Log
-from asgid.worker.http.admission import Admission
-from asgid.worker.http.context import Application, Receive, Send, Service
+from asgid.worker.http.context import Application, Receive, Send
 from asgid.worker.http1.connection import Connection
-from asgid.worker.websocket.session import converse
+from tests.worker import harness
 from tests.worker.harness import Recorder, Scope
 
 if TYPE_CHECKING:
@@ -264,16 +262,9 @@ class World:
         self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
         self.row = Board(bytearray(BYTES)).row(0)
         self._log = Recorder()
-        self.service = Service(
-            app=self._app,
-            config=self._config,
-            row=self.row,
-            loop=self.loop,
-            log=cast("Log", self._log),
-            access=None,
-            admission=Admission(1 << 30, _nothing, _nothing),
+        self.service = harness.build_service(
+            *(self._app, self._config, self.row, self._log), loop=self.loop, serves_websockets=self._speaks_websocket
         )
-        self.service.converse = converse if self._speaks_websocket else None
         self.service.common_lines = COMMON
 
     def close(self) -> None:
@@ -346,8 +337,7 @@ class World:
             transport.lose(ConnectionResetError() if end is End.RESET else None)
             await self._settle(transport)
         if not self._is_obliging:
-            for exchange in list(self.service.running):
-                exchange.cancel(500, "")
+            harness.cancel_all(self.service, 500)
         await self.turn()
         outcome.written = b"".join(transport.taken)
         outcome.closes = tuple(
@@ -400,35 +390,26 @@ class World:
         one = transport.protocol
         match weather.randrange(12):
             case 0:
-                self.service.is_draining = True
-                one.close_if_idle()
-                for websocket in list(self.service.websockets):
-                    websocket.go_away()
+                harness.drain_now(self.service)
             case 1 if one.deadline < inf:
-                one.overdue()
+                harness.reach_deadline(one)
             case 2 if transport.is_reading() and not transport.is_over:
                 transport.pause_reading()  # and what stands there must not be what makes it go on
                 transport.resume_reading()
             case 3 if not transport.is_over:
                 one.pause_writing()
                 one.resume_writing()
-            case 4 if one in self.service.unread:
-                one.client_left(bool(weather.randrange(2)))
+            case 4 if one in harness.paused(self.service):
+                harness.leave(one, is_reset=bool(weather.randrange(2)))
             case _:
                 pass
 
     def _look_around(self) -> None:
         """See that nothing is left of a connection."""
-        service = self.service
-        left = {
-            "connections": len(service.connections),
-            "the board's connections": self.row[board.CONNECTIONS],
-            "the board's requests in flight": self._in_flight(),
-            "applications": len(service.running),
-            "connections counted": service.admission.open,
-            "WebSockets": len(service.websockets),
-            "the board's WebSockets": self.row[board.WEBSOCKETS],
-            "connections that are not read": len(service.unread),
+        left = harness.still_open(self.service) | {
+            "connections on the board": self.row[board.CONNECTIONS],
+            "requests in flight on the board": self._in_flight(),
+            "WebSockets on the board": self.row[board.WEBSOCKETS],
         }
         if any(left.values()):
             raise BrokenRuleError("something is left of a connection", {what: n for what, n in left.items() if n})
@@ -446,10 +427,6 @@ class World:
         """Return what board.in_flight() does, but also what is below 0: an end that was counted twice."""
         row = self.row
         return row[board.STARTED] - row[board.ABANDONED] - sum(board.histogram(row, board.DURATION)[0])
-
-
-def _nothing() -> None:
-    """The doors are not ours."""
 
 
 def _hangs(_signum: int, _frame: FrameType | None) -> None:

@@ -24,7 +24,7 @@ from tests.fuzz.websocket.corpus import (
     frame,
     text,
 )
-from tests.worker.harness import Scope, request, respond
+from tests.worker.harness import Scope, cancel_all, request, respond
 
 _CHUNKED = "Transfer-Encoding: chunked"
 _UPGRADE = ("Connection: Upgrade", "Upgrade: a")
@@ -161,8 +161,7 @@ async def _sent(world: World, endless: Endless, read: bytes, total_bytes: int) -
         transport.taken.clear()
         most = max(most, tracemalloc.get_traced_memory()[0] - before)
     transport.lose(None)
-    for exchange in list(world.service.running):
-        exchange.cancel(500, "")
+    cancel_all(world.service, 500)
     await world.turn()
     return most
 

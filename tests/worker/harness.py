@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import h11
 import uvloop
@@ -25,12 +25,17 @@ from asgid import board, config
 from asgid.board import BYTES, CELLS, Board
 from asgid.log import Log
 from asgid.worker.app import asgi1, wsgi
+from asgid.worker.app.lifespan import Lifespan
 from asgid.worker.http.access_log import AccessLog
-from asgid.worker.http.admission import Admission
+from asgid.worker.http.admission import Admission, Places
 from asgid.worker.http.context import Application, Event, Receive, Send, Service
+from asgid.worker.http.exchange import Exchange
 from asgid.worker.http1.connection import Connection
+from asgid.worker.net.acceptor import Doors
 from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.process.drain import Drain
 from asgid.worker.process.ticker import Pulse
+from asgid.worker.websocket.protocol import OPEN, WebSocket
 from asgid.worker.websocket.session import converse
 
 Scope: TypeAlias = Event
@@ -162,7 +167,7 @@ def _loopback(family: socket.AddressFamily = socket.AF_INET) -> tuple[socket.soc
 
 
 class _Connection(Connection):
-    """Counts what has arrived, so that a test can cut its bytes as it likes."""
+    """Counts the bytes that have arrived, so that a test can cut its stream at any place."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -172,10 +177,162 @@ class _Connection(Connection):
         self.received += len(data)
         super().data_received(data)
 
-    @property
-    def takes_no_more(self) -> bool:
-        service = self.service
-        return self in service.unread or self not in service.connections or self.transport.is_closing()
+
+class CountedWrites:
+    """A transport that keeps a copy of each write."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def build_service(
+    app: Application,
+    settings: config.Config,
+    row: board.Row,
+    log: Recorder,
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
+    access: AccessLog | None = None,
+    admission: Admission | None = None,
+    serves_websockets: bool = True,
+) -> Service:
+    """Return the service of one worker; without `admission` the number of connections has no limit."""
+    service = Service(
+        app=app,
+        config=settings,
+        row=row,
+        loop=loop or asyncio.get_running_loop(),
+        log=cast("Log", log),
+        access=access,
+        admission=admission or Admission(1 << 30, lambda: None, lambda: None),
+    )
+    service.converse = converse if serves_websockets else None
+    return service
+
+
+class NoListeners(Doors):
+    """An acceptor without a listening socket."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log)
+
+
+class _ActsOnCall(set[Exchange]):
+    """A set of running exchanges that does something with each new one."""
+
+    def __init__(self, act: Callable[[Exchange], object]) -> None:
+        super().__init__()
+        self._act = act
+
+    def add(self, exchange: Exchange) -> None:
+        super().add(exchange)
+        self._act(exchange)
+
+
+# The parts of one worker, for tests that build it themselves
+
+
+def drain_now(service: Service) -> None:
+    """Close all that is idle, and each WebSocket, as a drain does."""
+    service.is_draining = True
+    for connection in list(service.connections):
+        connection.close_if_idle()
+    for websocket in list(service.websockets):
+        websocket.go_away()
+
+
+def cancel_all(service: Service, status: int, text: str = "") -> None:
+    """Cancel each application that runs."""
+    for exchange in list(service.running):
+        exchange.cancel(status, text)
+
+
+def paused(service: Service) -> set[Any]:
+    """Return the connections that the worker does not read from now."""
+    return service.unread
+
+
+def still_open(service: Service) -> dict[str, int]:
+    """Return how many things of each kind a service holds; all are 0 after the last client has gone."""
+    return {
+        "connections": len(service.connections),
+        "running applications": len(service.running),
+        "counted connections": service.admission.open,
+        "WebSockets": len(service.websockets),
+        "paused connections": len(service.unread),
+    }
+
+
+def reach_deadline(connection: Connection | WebSocket) -> None:
+    """Act as the pulse does when the deadline of `connection` has passed."""
+    connection.overdue()
+
+
+def leave(connection: Connection | WebSocket, *, is_reset: bool) -> None:
+    """Report to a paused connection that its client has gone."""
+    connection.client_left(is_reset)
+
+
+# Questions about an acceptor
+
+
+def listening_servers(acceptor: Doors) -> list[asyncio.Server]:
+    """Return the servers that accept connections now."""
+    return acceptor._servers
+
+
+def pending_retry(acceptor: Doors) -> asyncio.TimerHandle | None:
+    """Return the timer after which the acceptor tries to accept again."""
+    return acceptor._look_at
+
+
+def is_opening(acceptor: Doors) -> bool:
+    """Return whether the acceptor was asked to accept and has not begun."""
+    return acceptor._opening is not None
+
+
+def watches_listeners(acceptor: Doors) -> bool:
+    """Return whether the acceptor only watches its listeners, after it yielded to its siblings."""
+    return acceptor._watching
+
+
+def report_accepting_to(acceptor: Doors, on_change: Callable[[bool], None]) -> None:
+    """Have the acceptor call `on_change` when it begins or stops to accept."""
+    acceptor._say = on_change
+
+
+# Questions about a lifespan
+
+
+def lifespan_task(lifespan: Lifespan) -> asyncio.Task[Any]:
+    assert lifespan._task is not None
+    return lifespan._task
+
+
+# Questions about a WebSocket
+
+
+def has_unread_frames(websocket: WebSocket) -> bool:
+    """Return whether bytes that have arrived are not decoded yet."""
+    return websocket._decoder.has_rest
+
+
+def waits_for_pong(websocket: WebSocket) -> bool:
+    """Return whether a ping was sent and nothing has arrived since."""
+    return websocket._is_pinged
+
+
+def is_open(websocket: WebSocket) -> bool:
+    """Return whether neither side has sent a close frame."""
+    return websocket._phase is OPEN
 
 
 class Worker:
@@ -200,16 +357,11 @@ class Worker:
         self.row = Board(bytearray(BYTES)).row(0)
         self._log, self._access = Recorder(), _Access()
         self.admission = Admission(self._config.limits.connections, self._pause, self._resume)
-        self.service = Service(
-            app=self._app,
-            config=self._config,
-            row=self.row,
-            loop=loop,
-            log=cast("Log", self._log),
+        self.service = build_service(
+            *(self._app, self._config, self.row, self._log),
             access=cast("AccessLog", self._access),
             admission=self.admission,
         )
-        self.service.converse = converse
         if getattr(self._app, "__module__", "") in (asgi1.__name__, wsgi.__name__):  # as worker/main.py does
             self.service.drops_s = 0.0
         self._clocks = [patch(f"asgid.worker.{name}.monotonic", self.now) for name in _CLOCKS]
@@ -226,8 +378,8 @@ class Worker:
         for client in self._clients:
             client.close()
         if kind is None:
-            await until(lambda: not self.service.connections, "every connection is lost after its client has gone")
-            await until(lambda: not self.service.running, "every application's call has returned")
+            await until(lambda: not self.connections, "every connection is lost after its client has gone")
+            await until(lambda: not self.running, "every application's call has returned")
         for clock in self._clocks:
             clock.stop()
         if kind is None:
@@ -269,11 +421,11 @@ class Worker:
         ours, theirs = socket.socketpair()
         if send_buffer:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        return await self._connected(ours, theirs)
+        return await self.connected(ours, theirs)
 
     async def connect_tcp(self, family: socket.AddressFamily = socket.AF_INET) -> "Client":
         """The same over loopback, by a listener of that family."""
-        return await self._connected(*_loopback(family))
+        return await self.connected(*_loopback(family))
 
     async def connect_behind(self, versions: str = "any", *, tcp: bool = True) -> "Client":
         """The same to a listener whose `proxy_protocol` is `versions`; what it sends is to be pushed."""
@@ -301,7 +453,7 @@ class Worker:
         theirs.setblocking(False)
         await self.service.loop.connect_accepted_socket(protocol, theirs)
 
-    async def _connected(self, ours: socket.socket, theirs: socket.socket) -> "Client":
+    async def connected(self, ours: socket.socket, theirs: socket.socket) -> "Client":
         ours.setblocking(False)
         theirs.setblocking(False)
         _, connection = await self.service.loop.connect_accepted_socket(lambda: _Connection(self.service), theirs)
@@ -334,6 +486,98 @@ class Worker:
             names |= {cell: f"{method} {code}" for code, cell in board.REQUEST_CELL[method].items()}
         return {names[cell]: self.row[cell] for cell in range(CELLS) if cell in names and self.row[cell]}
 
+    # Questions about the worker
+
+    @property
+    def connections(self) -> set[Any]:
+        """The connections that are open, lingering ones and WebSockets among them."""
+        return self.service.connections
+
+    @property
+    def websockets(self) -> set[WebSocket]:
+        return self.service.websockets
+
+    @property
+    def paused_connections(self) -> set[Any]:
+        """The connections that the worker does not read from now."""
+        return self.service.unread
+
+    @property
+    def running(self) -> set[Exchange]:
+        """The exchanges whose application has been called and has not returned."""
+        return self.service.running
+
+    @property
+    def counted_connections(self) -> int:
+        """How many connections count against `limits.connections`."""
+        return self.admission.open
+
+    @property
+    def running_requests(self) -> int:
+        """How many requests count against `limits.requests`."""
+        return self.service.places.taken if self.service.places else 0
+
+    @property
+    def queued_requests(self) -> int:
+        return len(self.service.places) if self.service.places else 0
+
+    # Orders that `worker/main.py` gives
+
+    def limit_requests(self, running: int, queued: int, queue_timeout_s: float) -> None:
+        self.service.places = Places(running, queued, queue_timeout_s)
+
+    def ignore_websockets(self) -> None:
+        """Serve an interface that has no WebSockets."""
+        self.service.converse = None
+
+    def drop_nothing(self) -> None:
+        """Have `send()` raise at once after the client has gone."""
+        self.service.drops_s = 0.0
+
+    def start_draining(self) -> None:
+        """Make each response the last one of its connection."""
+        self.service.is_draining = True
+
+    def drain(self, acceptor: Doors | None = None) -> Drain:
+        return Drain(self.service, acceptor or NoListeners(self))
+
+    def close_websockets(self) -> None:
+        """Close each WebSocket as a drain does."""
+        for websocket in list(self.websockets):
+            websocket.go_away()
+
+    def half_close_clients(self) -> None:
+        """Have each application receive http.disconnect, as if its client had closed its sending side."""
+        for exchange in list(self.running):
+            exchange.hang_up()
+
+    def on_call(self, act: Callable[[Exchange], object]) -> None:
+        """Do `act` with each exchange in the turn of the loop in which its application is called."""
+        self.service.running = _ActsOnCall(act)
+
+    def keep_lifespan_state(self, state: dict[str, Any]) -> None:
+        """Serve as if the application had left `state` in its lifespan."""
+        self.service.state = state
+
+    def write_access_lines(self, access: AccessLog) -> None:
+        self.service.access = access
+
+    def look_in_threads(self, stack_of: Callable[[asyncio.Task[None]], str]) -> None:
+        """Have the log show the stack of work outside the loop."""
+        self.service.elsewhere = stack_of
+
+    def begin_turn(self) -> None:
+        """Begin to count the time of this turn of the loop."""
+        self.service.turns.is_spent(self.now())
+
+    def forget_clients(self) -> None:
+        """Keep only the first and the last client."""
+        del self._clients[1:-1]
+
+    def cancel_applications(self, status: int, text: str = "") -> None:
+        for exchange in list(self.running):
+            exchange.cancel(status, text)
+
     def _pause(self) -> None:
         self.paused += 1
 
@@ -359,12 +603,12 @@ class Answer:
 
 
 class Client:
-    """One connection, by hand. `server` is the other end: its insides are looked at where they are its promise."""
+    """One client, by hand. Tests ask it about the worker's end of its connection and read no attribute of that."""
 
     def __init__(self, ours: socket.socket, server: _Connection) -> None:
         self._socket = ours
         self._loop = asyncio.get_running_loop()
-        self.server = server
+        self._server = server
         self._sent = 0
         self._unread = b""
         self._is_ended = False
@@ -377,9 +621,105 @@ class Client:
             except (BrokenPipeError, ConnectionResetError):  # it has closed: what it said before is what counts
                 return
             self._sent += len(piece)
-            await until(
-                lambda: self.server.received >= self._sent or self.server.takes_no_more, "the bytes have arrived"
-            )
+            await until(lambda: self.received >= self._sent or self.takes_no_more, "the bytes have arrived")
+
+    # Questions about the worker's end of the connection
+
+    @property
+    def received(self) -> int:
+        """How many bytes the worker has read from this client."""
+        return self._server.received
+
+    @property
+    def is_open(self) -> bool:
+        return self._server in self._server.service.connections
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the worker closes the connection after it has written the rest."""
+        return self._server.transport.is_closing()
+
+    @property
+    def is_reading_paused(self) -> bool:
+        """Whether the worker reads nothing for now: bytes wait in the kernel."""
+        return self._server in self._server.service.unread
+
+    @property
+    def is_reading_stopped(self) -> bool:
+        """Whether the worker parses no more requests of this client."""
+        return self._server.is_deaf
+
+    @property
+    def is_writing_paused(self) -> bool:
+        """Whether the worker waits for this client to read."""
+        return self._server.writer.is_paused
+
+    @property
+    def takes_no_more(self) -> bool:
+        return self.is_reading_paused or not self.is_open or self.is_closing
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How many bytes the worker has written that the kernel has not taken."""
+        return self._server.transport.get_write_buffer_size()
+
+    @property
+    def has_exchange(self) -> bool:
+        """Whether a request waits for its response, or for the rest of its body."""
+        return self._server.exchange is not None or self._server._receiving is not None
+
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the application of a request has been told that this client has closed its sending side."""
+        exchange = self._server.exchange
+        return exchange is not None and exchange.is_hung_up
+
+    @property
+    def deadline(self) -> float:
+        return self._server.deadline
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The socket addresses of the client and of the worker."""
+        return self._socket.getsockname(), self._socket.getpeername()
+
+    # Acts on the worker's end
+
+    def deliver(self, data: bytes) -> None:
+        """Have the worker read `data` at once, more than one read of a socket may return."""
+        before = self.received
+        self._server.data_received(data)
+        self._server.received = before
+
+    def abort_at_the_worker(self) -> None:
+        self._server.abort()
+
+    def close_if_idle(self) -> None:
+        """Close the connection as a drain does."""
+        self._server.close_if_idle()
+
+    def counted_writes(self) -> list[bytes]:
+        """Return a list that receives each write of the worker from now on."""
+        counting = CountedWrites(self._server.transport)
+        self._server.writer.transport = cast("asyncio.Transport", counting)
+        return counting.writes
+
+    def mocked_transport(self) -> Mock:
+        """Return a mock around the transport that the worker writes to from now on."""
+        mock = Mock(wraps=self._server.writer.transport)
+        self._server.writer.transport = cast("Any", mock)
+        return mock
+
+    # What the client does
+
+    async def send_all(self, data: bytes) -> None:
+        """Send bytes without waiting until the worker has read them; ConnectionError if it has closed."""
+        await asyncio.wait_for(self._loop.sock_sendall(self._socket, data), WITHIN_S)
+
+    async def receive(self) -> bytes:
+        """Return bytes that have arrived; b"" at the end of the stream. ConnectionResetError at a reset."""
+        data, self._unread = self._unread, b""
+        return data or await asyncio.wait_for(self._loop.sock_recv(self._socket, 1 << 20), WITHIN_S)
 
     def push(self, data: bytes) -> int:
         """Send what the kernel takes at once; return how much that was."""

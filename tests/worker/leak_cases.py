@@ -21,7 +21,6 @@ from asgid.log import Log
 from asgid.worker.app import asgi1, wsgi
 from asgid.worker.app.interface import ADAPTERS
 from asgid.worker.app.lifespan import Lifespan
-from asgid.worker.http.admission import Places
 from asgid.worker.http.context import Application
 from asgid.worker.http.exchange import Exchange
 from asgid.worker.http1.connection import Connection
@@ -77,7 +76,7 @@ async def read(client: Client, mark: bytes = END, times: int = 1) -> None:
     """Read until `mark` has come so often; AssertionError if the stream ends before."""
     data = b""
     while data.count(mark) < times:
-        more = await client._more()
+        more = await client.receive()
         assert more, f"the stream ended after {data[-300:]!r}"
         data += more
 
@@ -103,7 +102,7 @@ def kept(
 
 
 async def gone(worker: Worker) -> None:
-    await until(lambda: not worker.service.connections and not worker.service.running, "all of the round has gone")
+    await until(lambda: not worker.connections and not worker.running, "all of the round has gone")
 
 
 def closes(client: Client) -> None:
@@ -155,11 +154,11 @@ async def reads_head(worker: Worker, client: Client) -> None:
 
 
 async def waits_for_call(worker: Worker, client: Client) -> None:
-    await until(lambda: worker.service.running, "the application is called")
+    await until(lambda: worker.running, "the application is called")
 
 
 async def waits_for_connection(worker: Worker, client: Client) -> None:
-    await until(lambda: worker.service.connections, "it is accepted")
+    await until(lambda: worker.connections, "it is accepted")
 
 
 async def half_closes_and_reads(worker: Worker, client: Client) -> None:
@@ -336,7 +335,7 @@ class GivesUpWriting:
         self.rounds = asyncio.Queue[bool]()
         client = await worker.connect(send_buffer=4096)
         client.push(asked(0))
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         try:
             while True:
                 self.rounds.put_nowait(True)
@@ -479,24 +478,22 @@ def sockets(*steps: bytes | Callable[[Worker, Client], Awaitable[object]], heade
 
 
 async def reads_anything(worker: Worker, client: Client) -> None:
-    await client._more()
+    await client.receive()
 
 
 async def cancels(worker: Worker, client: Client) -> None:
-    for exchange in list(worker.service.running):
-        exchange.cancel(500, "")
+    worker.cancel_applications(500)
 
 
 async def drains(worker: Worker, client: Client) -> None:
-    await until(lambda: worker.service.websockets)
-    for websocket in list(worker.service.websockets):
-        websocket.go_away()
+    await until(lambda: worker.websockets)
+    worker.close_websockets()
     await read(client, GOING)
 
 
 def lets_pass(*seconds: float) -> Callable[[Worker, Client], Awaitable[None]]:
     async def then(worker: Worker, client: Client) -> None:
-        await until(lambda: worker.service.websockets)
+        await until(lambda: worker.websockets)
         await turns(3)
         for each_s in seconds:
             worker.pass_time(each_s)
@@ -650,11 +647,11 @@ SLOW = Slow()
 # -- other dialogs -----------------------------------------------------------------------------------------------------
 
 
-def overloaded(places: Callable[[], Places[Exchange]], rounds: Dialog) -> Dialog:
+def overloaded(places: tuple[int, int, float], rounds: Dialog) -> Dialog:
     """One request holds the only place all the while."""
 
     async def dialog(worker: Worker) -> Rounds:
-        worker.service.places = places()
+        worker.limit_requests(*places)
         first = await worker.connect()
         first.push(asked(0))
         await waits_for_call(worker, first)
@@ -674,7 +671,7 @@ def beside_the_first(make: Callable[[int], bytes], then: Callable[[Worker, Clien
             client.push(make(number))
             await then(worker, client)
             client.close()
-            await until(lambda: len(worker.service.connections) == 1, "only the first is left")
+            await until(lambda: len(worker.connections) == 1, "only the first is left")
             number += 1
             yield
 
@@ -682,7 +679,7 @@ def beside_the_first(make: Callable[[int], bytes], then: Callable[[Worker, Clien
 
 
 async def waits_in_the_queue(worker: Worker, client: Client) -> None:
-    await until(lambda: worker.service.places and len(worker.service.places))
+    await until(lambda: worker.queued_requests)
 
 
 async def waits_too_long(worker: Worker, client: Client) -> None:
@@ -826,12 +823,10 @@ CASES: dict[str, Case] = {
     "a cancelled application": Case(is_cancelled, each(asked, reads_all)),
     "503, no room": Case(
         waits,
-        overloaded(lambda: Places(1, 0, 1.0), beside_the_first(asked, reads_all)),
+        overloaded((1, 0, 1.0), beside_the_first(asked, reads_all)),
     ),
-    "503, waited too long": Case(waits, overloaded(lambda: Places(1, 9, 1.0), beside_the_first(asked, waits_too_long))),
-    "close in the queue": Case(
-        waits, overloaded(lambda: Places(1, 9, 1.0), beside_the_first(asked, waits_in_the_queue))
-    ),
+    "503, waited too long": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_too_long))),
+    "close in the queue": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_in_the_queue))),
     # before the request
     "a PROXY header": Case(answers, behind(_V1, asked, reads_answer), (Preamble, "__init__")),
     "no PROXY header": Case(answers, behind(b"", asked, reads_all), (Preamble, "__init__")),

@@ -3,14 +3,13 @@
 It shares no line with the server's codec. Frames that the server must refuse are sent as bytes that a test wrote down.
 """
 
-import asyncio
 from typing import Any
 
 from websockets.extensions.base import Extension
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
-from tests.worker.harness import WITHIN_S, Client, Worker, until
+from tests.worker.harness import Client, Worker, until
 
 #: The example of RFC 6455 section 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -51,7 +50,7 @@ class Peer:
             self.protocol.send_text(message.encode())
         else:
             self.protocol.send_binary(message)
-        await self._flush()
+        await self.flush()
 
     async def send_fragments(self, *parts: str | bytes) -> None:
         """Send a message in fragments."""
@@ -65,24 +64,24 @@ class Peer:
                 self.protocol.send_text(data, fin)
             else:
                 self.protocol.send_binary(data, fin)
-        await self._flush()
+        await self.flush()
 
     async def send_ping(self, data: bytes = b"") -> None:
         self.protocol.send_ping(data)
-        await self._flush()
+        await self.flush()
 
     async def send_close(self, code: int | None = 1000, reason: str = "") -> None:
         self.protocol.send_close(code, reason)
-        await self._flush()
+        await self.flush()
 
     async def send_raw(self, data: bytes) -> None:
         """Send bytes as they are; what the server does not take is lost with it."""
         try:
-            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.client._socket, data), WITHIN_S)
+            await self.client.send_all(data)
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
         await self.send_raw(b"".join(self.protocol.data_to_send()))
 
     async def frame(self) -> Frame | None:
@@ -95,8 +94,10 @@ class Peer:
         return frame
 
     async def _read(self) -> None:
-        data = self.client._unread or await self.client._more()
-        self.client._unread = b""
+        try:
+            data = await self.client.receive()
+        except ConnectionResetError:
+            data = b""
         if data:
             self.protocol.receive_data(data)
         else:
@@ -110,7 +111,7 @@ class Peer:
                 self.pongs.append(bytes(frame.data))
             else:
                 self._frames.append(frame)
-        await self._flush()
+        await self.flush()
 
     async def message(self) -> str | bytes:
         """Return the next message; AssertionError where there is none."""
@@ -150,4 +151,4 @@ async def connect(worker: Worker, path: str = "/", *headers: str, extensions: li
 
 async def all_closed(worker: Worker) -> None:
     """Wait until the server holds no WebSocket any more."""
-    await until(lambda: not worker.service.websockets, "every WebSocket is closed")
+    await until(lambda: not worker.websockets, "every WebSocket is closed")

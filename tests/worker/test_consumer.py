@@ -179,7 +179,7 @@ async def test_a_client_that_leaves_before_its_body_is_whole_is_no_request():
         client = await worker.connect()
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         client.close()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert not worker.lines
 
@@ -597,10 +597,10 @@ async def test_what_is_sent_to_a_client_that_has_left_is_dropped(is_async):
         await client.send(request())
         await until(lambda: replies)
         client.reset()
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
         (reply,) = replies
         reply.send(BEGUN)
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
         for _ in range(3):
             reply.send(PART)
         with pytest.raises(ClientDisconnectedError):
@@ -626,7 +626,7 @@ async def test_a_coroutine_that_streams_for_ever_ends_with_its_client():
         await client.send(request())
         await until(lambda: sent)
         client.close()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert not worker.lines
 
@@ -641,7 +641,7 @@ async def test_who_has_ended_its_sending_side_is_answered():
         await client.send(request())
         await until(lambda: replies)
         client.end()
-        await until(lambda: client.server.is_deaf)
+        await until(lambda: client.is_reading_stopped)
         replies[0].send(OK)
 
         assert b"hello" == (await client.answer()).body
@@ -666,7 +666,7 @@ async def test_awaiting_keeps_the_client_s_pace(monkeypatch):
     async with Worker(adapt(stream)) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -695,7 +695,7 @@ async def test_a_task_that_awaits_a_client_that_leaves_is_told():
     async with Worker(adapt(plain)) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         client.close()
         await until(lambda: told)
 

@@ -81,7 +81,7 @@ async def test_a_body_is_received(sent, expected, way):
         client = await worker.connect()
         await client.send(*pieces(sent, way))
         await client.head()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert not worker.lines
     assert expected == b"".join(message["body"] for message in messages)
@@ -159,7 +159,7 @@ async def test_two_requests_share_nothing_that_could_be_changed():
         await respond(send)
 
     async with Worker(app) as worker:
-        worker.service.state = {"pool": [7]}
+        worker.keep_lifespan_state({"pool": [7]})
         client, other = await worker.connect(), await worker.connect()
         for each in (client, client, other):
             await each.get()
@@ -191,7 +191,7 @@ async def test_receive_waits_after_the_end_until_the_client_leaves():
         await client.send(GET)
         await until(lambda: seen)
         client.reset()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert [False, *[{"type": "http.disconnect"}] * 3] == seen
         assert not worker.lines
@@ -316,7 +316,7 @@ async def test_an_answer_that_is_not_finished_is_never_taken_for_one(messages, b
 
 
 async def _read_out(client: Client) -> None:
-    while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client._socket, 1 << 20), 10):
+    while await client.receive():
         pass
 
 
@@ -334,7 +334,7 @@ async def test_half_a_body_that_ends_with_the_connection_ends_in_a_reset(has_lef
         client = await worker.connect_tcp()
         await client.send(b"GET / HTTP/1.0\r\n\r\n")
         if has_left:
-            await until(lambda: client.server.writer.is_paused)
+            await until(lambda: client.is_writing_paused)
             worker.pass_time(31)
         with pytest.raises(ConnectionResetError):
             await _read_out(client)
@@ -372,7 +372,7 @@ async def test_work_after_the_last_part_holds_nobody_up():
         client = await worker.connect()
 
         assert [b"a/1", b"a/2"] == [(await client.get("/1")).body, (await client.get("/2")).body]
-        assert 2 == len(worker.service.running)
+        assert 2 == len(worker.running)
         release.set()
 
 
@@ -398,9 +398,9 @@ async def test_the_addresses_of_a_unix_socket(name, tmp_path):
                 ours.bind(str(tmp_path / "client"))
             ours.connect(path or str(tmp_path / "server"))
             theirs, _ = listener.accept()
-            client = await worker._connected(ours, theirs)
+            client = await worker.connected(ours, theirs)
             await client.get()
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
     (scope,) = scopes
 
     assert scope["client"] is None
@@ -419,7 +419,7 @@ async def test_the_addresses_of_tcp():
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
         await client.get()
-        expected = client._socket.getsockname(), client._socket.getpeername()
+        expected = client.ends
 
     assert expected == (scopes[0]["client"], scopes[0]["server"])
     assert [[str, int]] * 2 == [[type(each) for each in scopes[0][key]] for key in ("client", "server")]

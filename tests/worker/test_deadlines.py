@@ -8,7 +8,6 @@ import h11
 import pytest
 
 from asgid.board import HEARTBEAT_NS
-from asgid.worker.http.admission import Places
 from asgid.worker.net.lingering_close import LONGEST_LINGER_S
 from tests.worker.harness import (
     Client,
@@ -31,7 +30,7 @@ async def test_a_client_that_sends_nothing_is_let_go():
     async with Worker(tell) as worker:
         client = await worker.connect()
         worker.pass_time(9)
-        assert worker.service.connections
+        assert worker.connections
         worker.pass_time(2)
 
         assert b"" == await client.rest()
@@ -130,7 +129,7 @@ async def test_an_idle_connection_is_let_go():
         client = await worker.connect()
         await client.get()
         worker.pass_time(74)
-        assert worker.service.connections
+        assert worker.connections
         worker.pass_time(2)
 
         assert b"" == await client.rest()
@@ -148,14 +147,14 @@ async def test_a_client_that_takes_nothing_is_cut_off(takes_something):
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         if takes_something:
-            before = client.server.transport.get_write_buffer_size()
+            before = client.unsent_bytes
             await client.exactly(600_000)
-            await until(lambda: client.server.transport.get_write_buffer_size() < before)
+            await until(lambda: client.unsent_bytes < before)
         worker.pass_time(61)
 
-        assert takes_something == bool(worker.service.connections and not client.server.is_deaf)
+        assert takes_something == bool(worker.connections and not client.is_reading_stopped)
         assert worker.counts.get("timeout write", 0) == (not takes_something)
         if takes_something:
             worker.pass_time(61)
@@ -172,12 +171,12 @@ async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request("GET", "/", "Connection: close"))
-        await until(client.server.transport.is_closing)
-        assert not client.server.writer.is_paused
-        assert client.server.transport.get_write_buffer_size()
+        await until(lambda: client.is_closing)
+        assert not client.is_writing_paused
+        assert client.unsent_bytes
         worker.pass_time(61)
 
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
         assert 1 == worker.counts["timeout write"]
 
 
@@ -192,16 +191,16 @@ async def test_who_takes_the_last_answer_slowly_has_a_moment_after_it(takes_it):
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_deaf)
+        await until(lambda: client.is_reading_stopped)
         worker.pass_time(59)
-        assert worker.service.connections
+        assert worker.connections
         if takes_it:
             assert 40_000 == len((await client.answer()).body)
             worker.pass_time(2)
-            assert worker.service.connections
+            assert worker.connections
         worker.pass_time(3)
 
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
         assert worker.counts.get("timeout write", 0) == (not takes_it)
 
 
@@ -215,14 +214,14 @@ async def test_asking_for_more_does_not_renew_the_deadline_for_taking():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         worker.pass_time(50)
         client.push(request())
         for _ in range(20):
             await asyncio.sleep(0)
         worker.pass_time(11)
 
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
         assert 1 == worker.counts["timeout write"]
 
 
@@ -240,7 +239,7 @@ async def test_a_request_that_takes_too_long_is_a_504():
     async with Worker(app, timeouts={"request": "3s"}) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         worker.pass_time(4)
 
         assert 504 == (await client.answer()).status
@@ -326,7 +325,7 @@ async def test_who_waits_for_a_place_has_its_time_still_before_it():
         await respond(send, await body_of(receive))
 
     async with Worker(app, timeouts={"request": "30s"}) as worker:
-        worker.service.places = Places(1, 1, 100.0)
+        worker.limit_requests(1, 1, 100.0)
         first, second = await worker.connect(), await worker.connect()
         await first.send(request())
         await second.send(request("POST", "/", "Content-Length: 2") + b"a", b"b")
@@ -362,10 +361,10 @@ async def test_who_was_refused_is_heard_out_for_a_moment_only():
         await client.send(b"nonsense\r\n\r\n")
         assert 400 == (await client.answer()).status
         await client.send(b"x" * 1000)
-        assert worker.service.connections
+        assert worker.connections
         worker.pass_time(3)
 
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
 
 
 @pytest.mark.parametrize("why", ["the application", "an error", "a drain"])
@@ -378,20 +377,21 @@ async def test_who_may_not_know_of_the_close_is_heard_out_for_a_moment(why):
         await respond(send, b"last", headers=[(b"connection", b"close")] if why == "the application" else [])
 
     async with Worker(app) as worker:
-        worker.service.is_draining = why == "a drain"
+        if why == "a drain":
+            worker.start_draining()
         client, other = await worker.connect_tcp(), await worker.connect_tcp()
         await client.send(request())
-        await until(lambda: client.server.is_deaf)
+        await until(lambda: client.is_reading_stopped)
         await client.send(request())
         assert (await client.answer()).closes
         assert b"" == await client.rest()
-        heard_out = worker.service.connections - {other.server}
+        is_lingering = len(worker.connections) == 2
         await other.send(request("GET", "/", "Connection: close"))
-        await until(lambda: heard_out == worker.service.connections)
-        assert heard_out
+        await until(lambda: len(worker.connections) == 1)
+        assert is_lingering
         worker.pass_time(3)
 
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
 
 
 @pytest.mark.parametrize("is_draining", [False, True])
@@ -401,10 +401,11 @@ async def test_an_upload_that_was_answered_at_once_is_heard_as_long_as_it_moves(
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 1000000"))
-        await until(lambda: client.server.is_deaf)
-        worker.service.is_draining = is_draining
+        await until(lambda: client.is_reading_stopped)
+        if is_draining:
+            worker.start_draining()
         seconds = 0.0
-        while worker.service.connections and seconds < 100:
+        while worker.connections and seconds < 100:
             with suppress(ConnectionError):
                 client.push(b"x" * 1000)
             await turns()
@@ -429,7 +430,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack():
     async with Worker(dawdle) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/slow"))
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         for _ in range(3):
             worker.pass_time(6)
         go.set()
@@ -454,7 +455,7 @@ async def test_a_beat_that_fails_is_not_the_last_one():
     async with Worker(tell, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
         client = await worker.connect()
         with (
-            patch.object(worker.service.admission, "second_passed", side_effect=ValueError("no")),
+            patch.object(worker.admission, "second_passed", side_effect=ValueError("no")),
             pytest.raises(ValueError, match="no"),
         ):
             worker.pass_time(4)
@@ -475,14 +476,14 @@ async def test_an_application_that_lets_nobody_cancel_it_is_answered_for():
     async with Worker(stay, timeouts={"request": "3s"}) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         worker.pass_time(4)
 
         assert 504 == (await client.answer()).status
         assert ["application failed"] == [line.event for line in worker.lines if line.level == "error"]
         assert 1 == worker.counts["EXCEPTIONS"]
         waits.set_result(None)
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
 
 # -- a worker that did not run -----------------------------------------------------------------------------------------
@@ -548,7 +549,7 @@ async def test_time_in_which_the_worker_stood_still_is_given_back(begin, phase, 
         worker.pass_time(seconds - 2)
         worker.stand_still(1000)
         await turns()
-        assert client.server in worker.service.connections
+        assert client.is_open
         assert not worker.counts.get(f"timeout {phase}")
 
         worker.pass_time(4)
@@ -594,7 +595,7 @@ async def test_an_application_has_its_time_beside_that_in_which_another_held_the
     async with Worker(app, timeouts={"request": "30s"}) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         worker.pass_time(28)
         if stalls:
             worker.stand_still(1000)
@@ -615,7 +616,7 @@ async def test_a_request_waits_for_its_place_beside_the_time_in_which_the_worker
         await respond(send)
 
     async with Worker(app) as worker:
-        worker.service.places = Places(1, 1, 10.0)
+        worker.limit_requests(1, 1, 10.0)
         first, second = await worker.connect(), await worker.connect()
         await first.send(request())
         await second.send(request())
@@ -636,14 +637,14 @@ async def test_a_client_that_took_what_was_written_while_the_worker_stood_still_
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         worker.pass_time(59)
         client.take()
         worker.stand_still(1.9)
         await turns()
 
         assert not worker.counts.get("timeout write")
-        assert client.server in worker.service.connections
+        assert client.is_open
 
 
 @on_a_loop
@@ -652,8 +653,8 @@ async def test_a_client_that_ended_while_the_worker_stood_still_is_not_reset():
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
         client = await worker.connect_tcp()
         await client.send(request())
-        await until(lambda: client.server.is_deaf)
+        await until(lambda: client.is_reading_stopped)
         await client.rest()
         client.close()
         worker.stand_still(2.5)
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)

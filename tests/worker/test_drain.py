@@ -7,9 +7,8 @@ from unittest.mock import patch
 import pytest
 
 from asgid import wire
-from asgid.worker.net.acceptor import Doors
 from asgid.worker.process.drain import Drain
-from tests.worker.harness import Client, Worker, on_a_loop, request, respond, tell, told, turns, until
+from tests.worker.harness import Client, NoListeners, Worker, on_a_loop, request, respond, tell, told, turns, until
 from tests.worker.peer import connect
 
 
@@ -24,17 +23,17 @@ async def echo(scope, receive, send):
         await send({**message, "type": "websocket.send"})
 
 
-class Hall(Doors):
+class Hall(NoListeners):
     """Doors whose queue holds one more client, who comes in after another has gone."""
 
     def __init__(self, worker: Worker, leaver: Client) -> None:
-        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log)
+        super().__init__(worker)
         self._worker, self._leaver = worker, leaver
         self.late: Client | None = None
 
     async def leave(self) -> None:
         self._leaver.close()
-        await until(lambda: not self._worker.service.connections)
+        await until(lambda: not self._worker.connections)
         self.late = await self._worker.connect()
 
 
@@ -43,7 +42,7 @@ async def test_who_goes_while_the_queue_is_emptied_is_not_the_last():
     """The drain does not end because nobody was there for a moment: the queue brings more."""
     async with Worker(tell) as worker:
         hall = Hall(worker, await worker.connect())
-        drain = Drain(worker.service, hall)
+        drain = worker.drain(hall)
         drain.tell(wire.Drain(grace_s=30.0, linger_s=30.0))
         running = asyncio.ensure_future(drain.run())
         await until(lambda: hall.late)
@@ -74,8 +73,8 @@ async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it
     async with Worker(deaf, timeouts={"kill": "200ms"}) as worker:
         client = await worker.connect()
         client.push(request())
-        await until(lambda: worker.service.running)
-        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
+        await until(lambda: worker.running)
+        drain = worker.drain()
         drain.tell(wire.Drain(grace_s=0.0, linger_s=0.0))
         timeouts: list[float | None] = []
         with patch("asgid.worker.process.drain.asyncio.timeout", wraps=asyncio.timeout) as timeout:
@@ -87,11 +86,8 @@ async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it
         assert ["applications did not end when cancelled"] == [line.event for line in worker.lines]
 
 
-class _Crowd(Doors):
+class _Crowd(NoListeners):
     """Doors whose queue never becomes empty."""
-
-    def __init__(self, worker: Worker) -> None:
-        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log)
 
     async def leave(self) -> None:
         await asyncio.Event().wait()
@@ -111,8 +107,8 @@ async def test_a_queue_that_is_never_empty_does_not_keep_the_worker_beyond_its_g
     async with Worker(app) as worker:
         client = await worker.connect()
         client.push(request())
-        await until(lambda: worker.service.running)
-        drain = Drain(worker.service, _Crowd(worker))
+        await until(lambda: worker.running)
+        drain = worker.drain(_Crowd(worker))
         drain.tell(wire.Drain(grace_s=0.01, linger_s=0.0))
         await asyncio.wait_for(drain.run(), 10)
 
@@ -121,7 +117,7 @@ async def test_a_queue_that_is_never_empty_does_not_keep_the_worker_beyond_its_g
 
 
 async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Future[None]]:
-    drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
+    drain = worker.drain()
     drain.tell(wire.Drain(grace_s=30.0, linger_s=linger_s))
     running = asyncio.ensure_future(drain.run())
     await turns()
@@ -138,7 +134,7 @@ async def test_the_connections_of_one_client_move_together():
         drain, running = await _draining(worker, 30.0)
         await peer.send("still here")
         assert "still here" == await peer.message()
-        assert idle.server in worker.service.connections
+        assert idle.is_open
 
         drain.tell(wire.Drain(grace_s=30.0, linger_s=0.0))
         assert (1012, "service restart") == await peer.closed()
@@ -155,7 +151,7 @@ async def test_websockets_do_not_wait_for_idle_connections_that_are_not_there(le
         if not leaves:
             idle.close()
         peer = await connect(worker, "/")
-        await until(lambda: leaves or len(worker.service.connections) == 1)
+        await until(lambda: leaves or len(worker.connections) == 1)
         _, running = await _draining(worker, 30.0)
         if leaves:
             idle.close()

@@ -2,13 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any, cast
-from unittest.mock import Mock, call
+from unittest.mock import call
 
 import pytest
 
-from asgid.worker.http.exchange import CLIENT_LEFT, Exchange
+from asgid.worker.http.exchange import CLIENT_LEFT
 from tests.worker.harness import (
     Scope,
     Worker,
@@ -43,9 +41,9 @@ async def test_the_application_is_told_that_its_client_has_gone():
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.reset()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert ["http.disconnect"] == seen
         assert 1 == worker.counts["DISCONNECTS"]
@@ -71,7 +69,7 @@ async def test_a_stream_whose_client_has_left_is_told_in_the_access_log_and_coun
         assert b"5\r\nhello\r\n" == await client.exactly(10)
         worker.pass_time(7)
         client.close()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert [("GET", "/stream", 200, 5, 7.0)] == worker.answers
         assert 5 == worker.counts["RESPONSE_BYTES"]
@@ -96,7 +94,7 @@ async def test_a_client_that_leaves_wakes_a_send_that_waits():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         before = len(sent)
         client.close()
         await until(lambda: len(sent) > before + 3)
@@ -124,10 +122,10 @@ async def test_another_answer_after_a_disconnect_is_dropped(is_held):
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.end()
         got = await client.rest()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert b"nobody" not in got
         assert b"0\r\n\r\n" not in got
@@ -172,9 +170,9 @@ async def test_what_becomes_of_a_disconnect_is_not_the_applications_fault(wrappe
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.reset()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert not worker.lines
 
@@ -194,9 +192,9 @@ async def test_an_application_may_leave_when_it_is_told_that_its_client_has(has_
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.close()
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
 
         assert 1 == worker.counts["DISCONNECTS"]
         assert not worker.lines
@@ -214,7 +212,7 @@ async def test_an_error_of_its_own_after_a_disconnect_is_logged():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.close()
         await until(lambda: worker.lines)
 
@@ -236,7 +234,7 @@ async def test_a_client_that_leaves_within_its_body_is_a_disconnect():
         await client.send(request("POST", "/", "Content-Length: 10") + b"abc")
         await until(lambda: ["abc"] == seen)
         client.end()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert ["abc"] == seen
         assert 1 == worker.counts["DISCONNECTS"]
@@ -277,7 +275,7 @@ async def test_who_waits_for_a_disconnect_has_it_at_a_half_close():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.end()
 
         assert b"late" == (await client.answer()).body
@@ -290,13 +288,12 @@ async def test_a_reset_is_a_disconnect():
     async with Worker(lambda scope, receive, send: asyncio.sleep(3600)) as worker:
         client, other = await worker.connect_tcp(), await worker.connect_tcp()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.reset()
-        await until(lambda: 1 == len(worker.service.connections))
+        await until(lambda: 1 == len(worker.connections))
 
         assert 1 == worker.counts["DISCONNECTS"]
-        for exchange in worker.service.running:
-            exchange.cancel(503, "the test ends")
+        worker.cancel_applications(503)
         other.close()
 
 
@@ -316,7 +313,7 @@ async def test_the_scope_names_both_ends(tcp):
     async with Worker(app) as worker:
         client = await (worker.connect_tcp() if tcp else worker.connect())
         await client.get()
-        here, there = (client._socket.getsockname(), client._socket.getpeername()) if tcp else (None, None)
+        here, there = client.ends if tcp else (None, None)
 
     (scope,) = scopes
     assert (here, there) == (scope["client"], scope["server"])
@@ -337,7 +334,7 @@ async def test_a_client_of_ipv4_has_one_name_on_every_socket():
         await client.get()
         await client.send(request("GET", "/", "X-Forwarded-For: 192.0.2.1"))
         await client.answer()
-        here, there = client._socket.getsockname(), client._socket.getpeername()
+        here, there = client.ends
 
     direct, forwarded = scopes
     assert (here, there) == (direct["client"], direct["server"])
@@ -353,7 +350,7 @@ async def test_a_draining_worker_answers_and_closes():
     async with Worker(tell) as worker:
         client = await worker.connect()
         assert not (await client.get("/a")).closes
-        worker.service.is_draining = True
+        worker.start_draining()
         answer = await client.get("/b")
 
         assert (told("GET", "/b"), True) == (answer.body, answer.closes)
@@ -365,7 +362,7 @@ async def test_a_draining_worker_answers_a_whole_pipeline():
     """What waits is served, and only the last answer says that it is."""
     async with Worker(tell_later) as worker:
         client = await worker.connect()
-        worker.service.is_draining = True
+        worker.start_draining()
         await client.send(request("GET", "/a") + request("GET", "/b") + request("GET", "/c"))
 
         assert [False, False, True] == [(await client.answer()).closes for _ in range(3)]
@@ -383,10 +380,9 @@ async def test_an_application_that_is_told_to_leave_and_does_is_a_503():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
-        worker.service.is_draining = True
-        for exchange in worker.service.running:
-            exchange.hang_up()
+        await until(lambda: worker.running)
+        worker.start_draining()
+        worker.half_close_clients()
 
         assert 503 == (await client.answer()).status
         assert not worker.lines
@@ -407,7 +403,7 @@ async def test_an_answer_that_has_begun_ends_its_connection_when_the_worker_drai
         client = await worker.connect()
         await client.send(request())
         assert b"connection: close" not in await client.head()
-        worker.service.is_draining = True
+        worker.start_draining()
         go.set()
 
         assert b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n" == await client.rest()
@@ -427,7 +423,7 @@ async def test_only_idle_connections_are_closed():
         await in_head.send(b"GET / HT")
         await in_hand.send(request())
         for client in (idle, in_head, in_hand):
-            client.server.close_if_idle()
+            client.close_if_idle()
         go.set()
 
         assert b"" == await idle.rest()
@@ -450,27 +446,14 @@ async def test_at_the_end_of_the_grace_applications_are_cancelled(has_begun):
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
-        for exchange in worker.service.running:
-            exchange.cancel(503, "the server is stopping")
-        await until(lambda: not worker.service.running)
+        await until(lambda: worker.running)
+        worker.cancel_applications(503, "the server is stopping")
+        await until(lambda: not worker.running)
 
         rest = await client.rest()
         assert has_begun != rest.startswith(b"HTTP/1.1 503 ")
         assert not rest.endswith(b"0\r\n\r\n")
         assert not worker.counts.get("EXCEPTIONS")
-
-
-class _CancelsAtOnce(set[Exchange]):
-    """Running calls, of which each is cancelled in the turn in which it was made."""
-
-    def __init__(self, cancel: Callable[[Exchange], object]) -> None:
-        super().__init__()
-        self._cancel = cancel
-
-    def add(self, exchange: Exchange) -> None:
-        super().add(exchange)
-        self._cancel(exchange)
 
 
 @pytest.mark.parametrize(
@@ -492,7 +475,7 @@ async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch,
         called.append(scope)
 
     async with Worker(app) as worker:
-        worker.service.running = _CancelsAtOnce(cancel)
+        worker.on_call(cancel)
         client = await worker.connect()
         await client.send(request())
         answer = await client.answer()
@@ -568,7 +551,7 @@ async def test_a_client_that_leaves_while_another_request_waits_is_noticed(how):
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
         await client.send(request("GET", "/long-poll") + request("GET", "/behind-it"))
-        await until(lambda: worker.service.unread, "the second waits")
+        await until(lambda: worker.paused_connections, "the second waits")
         if how == "resets":
             client.reset()
         else:
@@ -622,7 +605,7 @@ async def test_nobody_is_there_for_the_rest_of_an_answer_without_a_body(method, 
         await begun.wait()
         if leaves == "before it":
             client.end()
-            await until(lambda: client.server.exchange and client.server.exchange.is_hung_up)
+            await until(lambda: client.is_half_closed)
             step.set()
             head = await client.head()
         else:
@@ -631,7 +614,7 @@ async def test_nobody_is_there_for_the_rest_of_an_answer_without_a_body(method, 
         await until(lambda: worker.counts.get("DISCONNECTS"))
         await turns()
         worker.pass_time(1)
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert str(status).encode() in head
         assert ["ClientDisconnectedError"] == said
@@ -654,12 +637,11 @@ async def test_the_end_of_an_answer_that_nobody_takes_is_a_reset_where_a_close_w
 
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
-        transport = Mock(wraps=client.server.writer.transport)
-        client.server.writer.transport = cast("Any", transport)
+        transport = client.mocked_transport()
         await client.send(b"GET / HTTP/1.%d\r\nHost: a\r\nConnection: close\r\n\r\n" % minor)
-        await until(client.server.transport.is_closing)
+        await until(lambda: client.is_closing)
         worker.pass_time(61)
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
 
         assert 1 == transport.abort.call_count
         assert (minor == 0) == (call("socket") in transport.get_extra_info.call_args_list)
@@ -674,21 +656,21 @@ async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
         part = {"type": "http.response.body", "body": b"x" * 5_000_000, "more_body": True}
         waits = asyncio.create_task(send(part))
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         await send({"type": "http.response.body"})
         await waits
 
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.is_deaf)
-        assert worker.service.running
+        await until(lambda: client.is_reading_stopped)
+        assert worker.running
         if takes_it:
             assert 5_000_000 == len((await client.answer()).body)
         else:
             client.close()
 
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
 
 @on_a_loop
@@ -705,13 +687,13 @@ async def test_who_was_not_read_is_heard_out():
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
         await client.send(request("POST", "/", body=b"x" * 100_000))
-        await until(lambda: client.server in worker.service.unread)
+        await until(lambda: client.is_reading_paused)
         client.push(request())
-        worker.service.is_draining = True
+        worker.start_draining()
         go.set()
         assert b"ab" == (await client.answer()).body
 
         assert b"" == await client.rest()
-        assert worker.service.connections
+        assert worker.connections
         worker.pass_time(3)
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)

@@ -94,9 +94,9 @@ async def test_what_waits_for_its_turn_is_read_before_its_deadline_is_judged(siz
     """It is the worker that is late, and not the client."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
-        worker.service.turns.is_spent(worker.now())
+        worker.begin_turn()
         worker.work(SHARE_S)
-        client.server.data_received(request("GET", "/", f"x: {'y' * size}"))
+        client.deliver(request("GET", "/", f"x: {'y' * size}"))
         worker.pass_time(1000)
 
         assert "STARTED" not in worker.counts

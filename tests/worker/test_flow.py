@@ -1,8 +1,6 @@
 """Back-pressure both ways, and the bound on what one client can make a worker hold."""
 
 import asyncio
-from typing import Any, cast
-from unittest.mock import Mock
 
 import pytest
 
@@ -26,11 +24,11 @@ async def test_a_body_that_nobody_reads_stops_the_client():
         size = 8 << 20
         await client.send(request("POST", "/", f"Content-Length: {size}"))
         sent = asyncio.ensure_future(client.send(*[b"x" * 65_536] * (size // 65_536)))
-        await until(lambda: client.server in worker.service.unread)
+        await until(lambda: client.is_reading_paused)
         for _ in range(100):
             await asyncio.sleep(0)
 
-        assert client.server.received < HIGH_WATER + 2 * _READ
+        assert client.received < HIGH_WATER + 2 * _READ
         worker.pass_time(61)  # beyond timeouts.body: it is we who do not read
         assert not worker.counts.get("timeout body")
         read.set()
@@ -53,10 +51,10 @@ async def test_a_client_that_was_stopped_gets_its_time_anew():
     async with Worker(app, timeouts={"body": "60s"}) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", f"Content-Length: {HIGH_WATER + 1}") + b"x" * HIGH_WATER)
-        await until(lambda: client.server in worker.service.unread)
+        await until(lambda: client.is_reading_paused)
         worker.pass_time(59)
         read.set()
-        await until(lambda: client.server not in worker.service.unread)
+        await until(lambda: not client.is_reading_paused)
         worker.pass_time(59)
         assert not worker.counts.get("timeout body")
         await client.send(b"x")
@@ -82,12 +80,12 @@ async def test_send_waits_for_a_client_that_does_not_read():
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         for _ in range(100):
             await asyncio.sleep(0)
 
         assert sent < 40
-        assert client.server.transport.get_write_buffer_size() <= 65_536 + 2 * len(chunk)
+        assert client.unsent_bytes <= 65_536 + 2 * len(chunk)
         assert 1000 * len(chunk) == len((await client.answer()).body)
 
 
@@ -110,13 +108,13 @@ async def test_who_asks_and_never_reads_fills_no_memory(requests):
             client.push(asking)
             for _ in range(5):
                 await asyncio.sleep(0)
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         for _ in range(100):
             await asyncio.sleep(0)
 
         assert 1 == served
-        assert client.server.transport.get_write_buffer_size() <= len(large) + 1000
-        assert client.server in worker.service.unread
+        assert client.unsent_bytes <= len(large) + 1000
+        assert client.is_reading_paused
         assert len(large) == len((await client.answer()).body)
         assert len(large) == len((await client.answer()).body)
 
@@ -173,8 +171,7 @@ async def test_an_idle_connection_holds_no_request():
         await client.send(request("POST", "/", body=b"x" * 50_000))
         await client.answer()
 
-        assert client.server.exchange is None
-        assert client.server._receiving is None
+        assert not client.has_exchange
 
 
 @on_a_loop
@@ -193,10 +190,9 @@ async def test_parts_that_are_streamed_without_waiting_leave_together():
 
     async with Worker(app) as worker:
         client = await worker.connect()
-        seen = cast("Any", client.server.writer.transport)
-        client.server.writer.transport = Mock(wraps=seen)
+        transport = client.mocked_transport()
         await client.send(request())
-        written = client.server.writer.transport.write.call_args_list
+        written = transport.write.call_args_list
         await until(lambda: len(written) == 2, "the parts have left")
 
         assert b"one" in written[0].args[0]

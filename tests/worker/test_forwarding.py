@@ -117,9 +117,8 @@ async def test_the_access_line_shows_the_client_and_not_the_proxy(form, line, tm
     file = tmp_path / "access"
     async with Worker(scope_of, proxy=TCP) as worker:
         log = Log("info", "text", str(tmp_path / "log"))
-        worker.service.access = access = AccessLog(
-            Access(output=str(file), format=form), log, asyncio.get_running_loop().call_later, 0
-        )
+        access = AccessLog(Access(output=str(file), format=form), log, asyncio.get_running_loop().call_later, 0)
+        worker.write_access_lines(access)
         await told(await worker.connect_tcp(), *HEADERS)
         access.close()
 

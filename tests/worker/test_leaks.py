@@ -80,13 +80,13 @@ async def leaked(case: Case, rounds: int) -> dict[str, int]:
     """
     quarter = rounds // QUARTERS
     async with Worker(case.app, **case.tables) as worker:
-        worker.service.drops_s = 0.0  # the clock stands still: else a stream would never learn that its client has left
+        worker.drop_nothing()  # the clock stands still: else a stream would never learn that its client has left
         dialog = case.dialog(worker)
 
         async def play(number: int) -> None:
             for _ in range(number):
                 await anext(dialog)
-                del worker._clients[1:-1]  # the harness keeps all that it has made
+                worker.forget_clients()
                 worker.lines.clear()
                 worker.answers.clear()
             await turns(5)

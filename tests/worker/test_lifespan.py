@@ -12,7 +12,7 @@ from asgid.errors import BootError
 from asgid.log import Log
 from asgid.worker.app import startup_watch
 from asgid.worker.app.lifespan import Lifespan
-from tests.worker.harness import Recorder, on_a_loop, until
+from tests.worker.harness import Recorder, lifespan_task, on_a_loop, until
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
@@ -349,7 +349,7 @@ async def test_an_application_that_ends_after_its_start_is_served():
     """It has nothing to say at the end."""
     lifespan, log = life(speaks(COMPLETE))
     await lifespan.startup()
-    await until(lambda: lifespan._task and lifespan._task.done())
+    await until(lambda: lifespan_task(lifespan).done())
     await lifespan.shutdown(5)
 
     assert not log.lines
@@ -362,8 +362,7 @@ async def test_an_application_that_waits_for_more_after_its_end_is_let_go():
     await lifespan.startup()
     await lifespan.shutdown(5)
 
-    assert lifespan._task is not None
-    assert lifespan._task.cancelled()
+    assert lifespan_task(lifespan).cancelled()
     assert not log.lines
 
 
@@ -386,7 +385,7 @@ async def test_an_end_while_the_worker_serves_is_logged_and_told(cancels, is_ear
     for is_now in (is_early, not is_early):
         if is_now:
             end.set()
-            await until(lambda: lifespan._task and lifespan._task.done())
+            await until(lambda: lifespan_task(lifespan).done())
         else:
             lifespan.watch(losses.append)
     await lifespan.shutdown(5)
@@ -404,8 +403,7 @@ async def test_a_task_that_cancels_all_others_ends_the_lifespan_too():
     lifespan, _ = life(speaks(COMPLETE, STOPPED))
     await lifespan.startup()
     lifespan.watch(losses.append)
-    assert lifespan._task
-    lifespan._task.cancel()
-    await until(lambda: lifespan._task and lifespan._task.done())
+    lifespan_task(lifespan).cancel()
+    await until(lambda: lifespan_task(lifespan).done())
 
     assert len(losses) == 1

@@ -15,7 +15,16 @@ from asgid.assignment import Listener
 from asgid.log import Log
 from asgid.worker.net import acceptor
 from asgid.worker.net.acceptor import Doors
-from tests.worker.harness import Recorder, on_a_loop, until
+from tests.worker.harness import (
+    Recorder,
+    is_opening,
+    listening_servers,
+    on_a_loop,
+    pending_retry,
+    report_accepting_to,
+    until,
+    watches_listeners,
+)
 
 
 @pytest.fixture
@@ -209,12 +218,12 @@ async def test_without_a_descriptor_the_doors_open_later(listeners, monkeypatch)
     log = Recorder()
     said: list[bool] = []
     doors, guests = doors_of(listeners, log)
-    doors._say = said.append
+    report_accepting_to(doors, said.append)
     clients = knock(listeners)
     with no_descriptors(but=1):
         doors.reopen()
         await until(lambda: len(said) > 2)
-        assert doors._servers == []
+        assert listening_servers(doors) == []
     await until(lambda: 2 == len(guests.transports))
 
     assert [False] * (len(said) - 1) + [True] == said
@@ -232,13 +241,13 @@ async def test_closed_for_good_nobody_tries_to_open_again(listeners, monkeypatch
     doors, _ = doors_of(listeners)
     with no_descriptors(but=0):
         doors.reopen()
-        await until(lambda: doors._look_at is not None)
-        look = doors._look_at
+        await until(lambda: pending_retry(doors) is not None)
+        look = pending_retry(doors)
         doors.close()
 
     assert look is not None
     assert look.cancelled()
-    assert doors._opening is None
+    assert not is_opening(doors)
 
 
 def test_doors_that_are_closed_while_they_open_stay_closed(listeners):
@@ -287,10 +296,10 @@ async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
 
     doors.step_back(is_ahead)
     clients = knock(listeners)
-    await until(lambda: doors._look_at is not None)
+    await until(lambda: pending_retry(doors) is not None)
     taken = [listener.accept()[0] for listener in listeners]  # by the sibling
     await until(lambda: looks)
-    assert (doors._servers, doors._opening, doors._watching) == ([], None, True)
+    assert (listening_servers(doors), is_opening(doors), watches_listeners(doors)) == ([], False, True)
     assert not guests.transports
 
     doors.close()
@@ -305,14 +314,14 @@ async def test_closed_for_good_nobody_steps_forward(listeners):
     await doors.open()
     doors.step_back(lambda: True)
     clients = knock(listeners)
-    await until(lambda: doors._look_at is not None)
-    look = doors._look_at
+    await until(lambda: pending_retry(doors) is not None)
+    look = pending_retry(doors)
 
     doors.close()
 
     assert look is not None
     assert look.cancelled()
-    assert not doors._watching
+    assert not watches_listeners(doors)
     assert not guests.transports
     for client in clients:
         client.close()

@@ -3,12 +3,10 @@
 import asyncio
 import sys
 from contextvars import ContextVar
-from typing import Any, cast
 
 import pytest
 
 from asgid.worker.http.context import Application, Event, Receive, Send
-from asgid.worker.http1.connection import Connection
 from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, turns, until
 
 MANY = 500
@@ -83,7 +81,7 @@ async def test_what_waits_is_not_read():
         client = await worker.connect()
         requests = [request("GET", f"/{n}") for n in range(20_000)]
         sending = asyncio.ensure_future(client.send(*requests))
-        await until(lambda: client.server in worker.service.unread)
+        await until(lambda: client.is_reading_paused)
         await turns()
         began = worker.counts["STARTED"]
         sent_whole = sending.done()
@@ -132,14 +130,14 @@ async def test_a_head_that_waits_in_parts_is_put_together(cut):
         client = await worker.connect()
         second = request("GET", "/2")
         await client.send(request("GET", "/1") + second[:cut])
-        await until(lambda: client.server in worker.service.unread)
+        await until(lambda: client.is_reading_paused)
         go.set()
         first = await client.answer()
         await client.send(second[cut:])
 
         assert told("GET", "/1") == first.body
         assert told("GET", "/2") == (await client.answer()).body
-        assert not worker.service.unread
+        assert not worker.paused_connections
 
 
 @on_a_loop
@@ -201,35 +199,14 @@ async def test_a_client_that_leaves_takes_its_queue_along():
         await until(lambda: served)
         client.close()
         # It reads no further while requests wait, so it learns of the end by its own deadline or by writing.
-        client.server.abort()
-        await until(lambda: not worker.service.connections)
+        client.abort_at_the_worker()
+        await until(lambda: not worker.connections)
 
         assert ["/1"] == served
         assert 1 == worker.counts["STARTED"] == worker.counts["DISCONNECTS"]
 
 
 # -- one write for the answers to one read -----------------------------------------------------------------------------
-
-
-class _Counting:
-    """A transport that counts writes."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self.writes: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-        self._transport.write(data)
-
-
-def _counted(connection: Connection) -> list[bytes]:
-    counting = _Counting(connection.transport)
-    connection.writer.transport = cast("asyncio.Transport", counting)
-    return counting.writes
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 an application never runs within the read")
@@ -243,8 +220,8 @@ async def test_answers_to_one_read_leave_in_two_writes(last):
     """The first at once, for mostly it is the only one; the others together, whatever comes last."""
     async with Worker(tell) as worker:
         client = await worker.connect()
-        writes = _counted(client.server)
-        client.server.data_received(b"".join(request("GET", f"/{n}") for n in range(16)) + last)
+        writes = client.counted_writes()
+        client.deliver(b"".join(request("GET", f"/{n}") for n in range(16)) + last)
         answers = [await client.answer() for _ in range(16)]
 
         assert [told("GET", f"/{n}") for n in range(16)] == [answer.body for answer in answers]
@@ -265,8 +242,8 @@ async def test_what_is_held_back_leaves_before_the_connection_is_given_up():
 
     async with Worker(app) as worker:
         client = await worker.connect()
-        writes = _counted(client.server)
-        client.server.data_received(request("GET", "/a") + request("GET", "/b") + request("GET", "/fail"))
+        writes = client.counted_writes()
+        client.deliver(request("GET", "/a") + request("GET", "/b") + request("GET", "/fail"))
 
         assert b"".join(writes).count(b" /b ") == 1
-        assert client.server.transport.is_closing()
+        assert client.is_closing

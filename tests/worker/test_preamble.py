@@ -10,8 +10,6 @@ import pytest
 
 from asgid import board, wire
 from asgid.worker.http1.connection import Connection
-from asgid.worker.net.acceptor import Doors
-from asgid.worker.process.drain import Drain
 from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, until
 from tests.worker.test_forwarding import scope_of
 
@@ -132,9 +130,9 @@ async def test_a_health_check_is_no_error(said, trusted, way):
         client = await worker.connect_behind()
         if said:
             client.push(said)
-            await until(lambda: [one for one in worker.service.connections if isinstance(one, Connection)])
+            await until(lambda: [one for one in worker.connections if isinstance(one, Connection)])
         way(client)
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
 
         assert {"ACCEPTED": 1} == worker.counts
         assert not worker.lines
@@ -147,7 +145,7 @@ async def test_who_resets_before_it_is_accepted_is_nobody(said, trusted):
     """As HAProxy's health checks do: the kernel has forgotten the address. No error, and no request either."""
     async with Worker(tell, proxy={"trusted": trusted}) as worker:
         await worker.connect_reset(said, "any")
-        await until(lambda: not worker.service.connections)
+        await until(lambda: not worker.connections)
 
         assert {"ACCEPTED": 1} == worker.counts
         assert not worker.lines
@@ -177,7 +175,7 @@ async def test_header_and_first_head_have_one_deadline(data):
         for _ in range(20):
             await asyncio.sleep(0)
         worker.pass_time(3)
-        assert worker.service.connections
+        assert worker.connections
         worker.pass_time(2)
 
         said = await client.rest()
@@ -211,12 +209,12 @@ async def test_a_drain_answers_who_still_sends_and_lets_the_others_go():
         silent, late, never = [await worker.connect_behind() for _ in range(3)]
         late.push(V1[:20])
         never.push(V1[:20])
-        await until(lambda: 2 == len([one for one in worker.service.connections if getattr(one, "_received", b"")]))
-        drain = Drain(worker.service, Doors(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log))
+        await until(lambda: 2 == len([one for one in worker.connections if getattr(one, "_received", b"")]))
+        drain = worker.drain()
         drain.tell(wire.Drain(grace_s=0.3, linger_s=0.0))
         running = asyncio.ensure_future(drain.run())
         assert b"" == await silent.rest()
-        assert 2 == len(worker.service.connections)
+        assert 2 == len(worker.connections)
 
         late.push(V1[20:] + request("GET", "/late"))
         answer = await late.answer()

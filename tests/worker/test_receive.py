@@ -78,7 +78,7 @@ async def test_a_receive_that_was_given_up_does_not_count_as_one_that_takes_what
     async def app(_scope: Event, receive: Receive, send: Send) -> None:
         await receive()
         await asyncio.sleep(0)
-        (ours,) = worker.service.running
+        (ours,) = worker.running
         asked = asyncio.ensure_future(receive())
         await asyncio.sleep(0)
         asked.cancel()
@@ -113,15 +113,15 @@ async def test_an_application_that_loops_on_receive_does_not_hold_the_worker(hea
     async with Worker(app) as worker:
         client, other = await worker.connect(), await worker.connect()
         client.push(head)
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         await turns()
         client.close()
         await until(lambda: "disconnect" in received)
         answer = await other.get("/other")
         await turns()
-        (looping,) = worker.service.running
+        (looping,) = worker.running
         looping.cancel(503, "the server is stopping")
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert told("GET", "/other") == answer.body
         assert ["disconnect", "disconnect"] == received[-2:]
@@ -144,7 +144,7 @@ async def test_each_part_of_an_application_may_ask_for_the_end_once(monkeypatch:
     async with Worker(app) as worker:
         client = await worker.connect()
         client.push(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         await turns()
         client.close()
         await until(lambda: len(received) == 5)

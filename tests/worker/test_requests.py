@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from asgid.board import QUEUED
-from asgid.worker.http.admission import Places
 from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, until
 
 _CHUNKED = "Transfer-Encoding: chunked"
@@ -40,10 +39,10 @@ async def test_nothing_is_read_for_ever(sent):
         await client.send(sent)
         for _ in range(64):
             await client.send(b"x" * 1024)
-            if client.server.is_deaf:
+            if client.is_reading_stopped:
                 break
 
-        assert client.server.is_deaf
+        assert client.is_reading_stopped
         assert (await client.answer()).status in {400, 414, 431}
 
 
@@ -53,10 +52,10 @@ async def test_empty_lines_are_no_request():
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.get("/a")
-        deadline = client.server.deadline
+        deadline = client.deadline
         await client.send(b"\r\n" * 100, b"\r\n" * 100)
 
-        assert deadline == client.server.deadline
+        assert deadline == client.deadline
         assert told("GET", "/b") == (await client.get("/b")).body
 
 
@@ -123,8 +122,7 @@ async def test_any_number_of_offers_may_come_at_once():
     async with Worker(tell) as worker:
         client = await worker.connect()
         offer = request("GET", "/a", "Connection: upgrade", "Upgrade: x")
-        client.server.data_received(offer * 90)  # by itself: more than one read of a socket may bring
-        client.server.received = 0
+        client.deliver(offer * 90)  # by itself: more than one read of a socket may bring
 
         assert [told("GET", "/a")] * 90 == [(await client.answer()).body for _ in range(90)]
         assert told("GET", "/b") == (await client.get("/b")).body
@@ -194,8 +192,7 @@ async def test_offers_are_not_nested():
     async with Worker(tell) as worker:
         client = await worker.connect()
         offer = request("GET", "/", "Connection: upgrade", "Upgrade: x")
-        client.server.data_received(offer * 5_000)
-        client.server.received = 0
+        client.deliver(offer * 5_000)
 
         assert [200] * 5_000 == [(await client.answer()).status for _ in range(5_000)]
 
@@ -234,7 +231,7 @@ async def test_a_request_that_is_refused_after_its_head_is_answered_like_another
             await until(lambda: heard == ["http.request"])
             worker.pass_time(61)
         answer = await client.answer()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert (status, True) == (answer.status, answer.closes)
         assert ["http.request", "http.disconnect"] * is_asked == heard
@@ -254,10 +251,10 @@ async def test_who_is_refused_while_it_waits_for_a_place_leaves_the_waiting_room
         await respond(send)
 
     async with Worker(app) as worker:
-        worker.service.places = Places(1, 2, 5.0)
+        worker.limit_requests(1, 2, 5.0)
         first, second, third = [await worker.connect() for _ in range(3)]
         await first.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         await second.send(request("POST", "/", "Transfer-Encoding: chunked"))
         await until(lambda: worker.row[QUEUED] == 1)
         await third.send(request())

@@ -129,7 +129,7 @@ async def test_a_response_is_framed(case, waits):
         else:
             await client.send(request(method))
             assert status == (await client.answer(method)).status
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
         assert len(worker.answers) == 2 - closes
         assert worker.counts.get("RESPONSE_BYTES", 0) == sum(size for *_, size, _ in worker.answers)
 
@@ -288,7 +288,7 @@ async def test_work_after_the_answer_keeps_nobody_waiting():
         assert b"/1" == (await client.get("/1")).body
         assert b"/2" == (await client.get("/2")).body
         assert not done
-        assert 2 == len(worker.service.running)
+        assert 2 == len(worker.running)
         release.set()
         await until(lambda: ["/1", "/2"] == done)
 
@@ -310,10 +310,10 @@ async def test_100_continue_comes_when_the_application_reads():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(_EXPECTS)
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         worker.pass_time(61)  # beyond timeouts.body: it is not the client that is late
 
-        assert 0 == client.server.transport.get_write_buffer_size()
+        assert 0 == client.unsent_bytes
         assert not worker.counts.get("timeout body")
         read.set()
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
@@ -441,7 +441,7 @@ async def test_an_early_answer_to_a_large_body_ends_the_connection():
         assert 403 == (await client.answer()).status
         assert b"" == await client.rest()
         worker.pass_time(3)
-        await until(lambda: not worker.service.connections, "the end of the linger")
+        await until(lambda: not worker.connections, "the end of the linger")
 
 
 @on_a_loop
@@ -483,7 +483,7 @@ async def test_several_tasks_may_receive_at_once():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.close()
         await until(lambda: ["http.disconnect"] * 3 == got)
 
@@ -518,7 +518,7 @@ async def test_a_reset_that_we_are_not_told_of_yet_is_a_disconnect():
         await send(start())
         await send(part(b"1"))
         await send(part(b"2"))  # held back
-        for connection in worker.service.connections:
+        for connection in worker.connections:
             cast("Connection", connection).transport.abort()
         await send(part(b"3"))
         returned.append(True)
@@ -549,9 +549,9 @@ async def test_errors_that_are_the_cause_of_each_other_hold_up_nobody():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         client.reset()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert ["application failed"] == [line.event for line in worker.lines]
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import uvloop
@@ -169,28 +169,13 @@ async def test_a_small_file_leaves_with_its_head(case, small):
     """In one write."""
     sent, messages, expected = case
     small.with_name("none").touch()
-    writes: list[bytes] = []
     async with Worker(_sends(lambda: messages(small)), http=_BARE) as worker:
         client = await worker.connect()
-        client.server.writer.transport = cast("asyncio.Transport", _Counting(client.server.transport, writes))
+        writes = client.counted_writes()
         await client.send(sent)
 
         assert expected == await client.exactly(len(expected))
         assert [expected] == writes
-
-
-class _Counting:
-    """A transport whose writes are seen."""
-
-    def __init__(self, transport: Any, writes: list[bytes]) -> None:
-        self._transport, self._writes = transport, writes
-
-    def write(self, data: bytes) -> None:
-        self._writes.append(data)
-        self._transport.write(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
 
 
 @on_a_loop
@@ -297,9 +282,9 @@ async def test_nothing_of_a_file_is_held_in_memory(large):
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(GET)
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
 
-        assert 0 == client.server.transport.get_write_buffer_size()
+        assert 0 == client.unsent_bytes
         assert LARGE == (await client.answer()).body
 
 
@@ -319,7 +304,7 @@ async def test_what_was_written_before_a_file_leaves_before_it(large):
     async with Worker(app) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(GET)
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
 
         assert b"x" * 300_000 + LARGE == (await client.answer()).body
 
@@ -328,7 +313,7 @@ async def _stopped(worker: Worker) -> Any:
     """Return a client that has asked for a file, and takes no more than the first of it."""
     client = await worker.connect(send_buffer=4096)
     await client.send(GET)
-    await until(lambda: client.server.writer.is_paused)
+    await until(lambda: client.is_writing_paused)
     return client
 
 
@@ -364,10 +349,10 @@ async def test_a_client_that_takes_nothing_of_a_file_is_let_go(large):
         for _ in range(3):
             worker.pass_time(20)
             await client.exactly(400_000)
-            await until(lambda: client.server.writer.is_paused)
+            await until(lambda: client.is_writing_paused)
         assert not worker.counts.get("timeout write")
         worker.pass_time(31)
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert 1 == worker.counts["timeout write"] == worker.counts["DISCONNECTS"]
         assert [None] == seen
@@ -383,7 +368,7 @@ async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
     async with Worker(_reports(large, seen)) as worker:
         client = await _stopped(worker)
         client.close()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert [None] == seen
         assert 1 == worker.counts["DISCONNECTS"]
@@ -568,7 +553,7 @@ async def test_a_pipe_is_read_as_it_fills():
     async with Worker(app, http=_BARE) as worker:
         client = await worker.connect()
         await client.send(GET)
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         for word in (b"one", b"two"):
             os.write(write, word)
             assert (CHUNKED if word == b"one" else b"") + framed(word) == await client.exactly(
@@ -610,7 +595,7 @@ async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
         await client.send(asked(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
-        await until(lambda: worker.service.running)
+        await until(lambda: worker.running)
         await client.send(b"b")
         client.reset()
         await until(lambda: seen)

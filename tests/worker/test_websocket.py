@@ -13,8 +13,19 @@ from asgid.config import parse
 from asgid.worker.app.interface import ADAPTERS
 from asgid.worker.net.lingering_close import LINGER_S
 from asgid.worker.net.turns import SHARE_S
-from asgid.worker.websocket.protocol import CLOSE_S, OPEN
-from tests.worker.harness import Client, Worker, on_a_loop, request, respond, turns, until
+from asgid.worker.websocket.protocol import CLOSE_S
+from tests.worker.harness import (
+    Client,
+    Worker,
+    has_unread_frames,
+    is_open,
+    on_a_loop,
+    request,
+    respond,
+    turns,
+    until,
+    waits_for_pong,
+)
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
 
 
@@ -215,7 +226,7 @@ async def test_an_application_without_websockets_never_sees_the_offer():
         await respond(send, scope["type"].encode())
 
     async with Worker(app) as worker:
-        worker.service.converse = None
+        worker.ignore_websockets()
         client = await worker.connect()
         await client.send(handshake() + request("GET", "/next"))
 
@@ -255,7 +266,7 @@ async def test_what_comes_before_the_handshake_is_answered_is_kept_within_bounds
     async with Worker(app) as worker:
         client = await worker.connect()
         client.push(handshake())
-        await until(lambda: client.server.exchange)
+        await until(lambda: client.has_exchange)
         frame = b"\x82\xfe" + struct.pack("!H", 4000) + b"\0\0\0\0" + b"x" * 4000
         sent = 0
         for _ in range(200):
@@ -263,7 +274,7 @@ async def test_what_comes_before_the_handshake_is_answered_is_kept_within_bounds
             await asyncio.sleep(0)
 
         assert sent < 200 * len(frame)
-        assert client.server.received < 200_000
+        assert client.received < 200_000
         step.set()
         peer = Peer(worker, client, await client.head(), [])
         assert [b"x" * 4000] * 3 == [await peer.message() for _ in range(3)]
@@ -369,7 +380,7 @@ async def test_fragments_are_one_message_also_with_a_ping_between_them():
         peer.protocol.send_binary(b"\xff", fin=False)
         peer.protocol.send_ping(b"between")
         peer.protocol.send_continuation(b"\xfe", fin=True)
-        await peer._flush()
+        await peer.flush()
         await peer.send_raw(b"\x01\x81\0\0\0\0\xc3" + b"\x80\x81\0\0\0\0\xbc")
 
         assert ["ab", b"\xff\xfe", "ü"] == [await peer.message() for _ in range(3)]
@@ -540,7 +551,7 @@ async def test_a_client_that_does_not_answer_a_close_is_not_waited_for():
         await peer.send_raw(b"\x81\x82\0\0\0\0hi" * 3)
         worker.pass_time(CLOSE_S - 1)
         await asyncio.sleep(0)
-        assert worker.service.websockets
+        assert worker.websockets
         worker.pass_time(1.1)
         await all_closed(worker)
 
@@ -569,7 +580,7 @@ async def test_a_client_that_vanishes_is_1006(end):
         peer = await connect(worker)
         end(peer.client)
         await all_closed(worker)
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         gone = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         assert [gone, "ClientDisconnectedError", "ClientDisconnectedError", gone] == said
@@ -592,7 +603,7 @@ async def test_a_client_that_leaves_during_the_handshake_is_1006_too():
         client.push(handshake())
         await until(lambda: said)
         client.close()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1006, "reason": ""}] == said
         assert {"ABANDONED": 1, "DISCONNECTS": 1}.items() <= worker.counts.items()
@@ -642,7 +653,7 @@ async def test_who_sends_after_the_applications_return_is_told_that_nobody_liste
         if client_closes:
             await peer.send_close()
         await peer.closed()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
         step.set()
         await until(lambda: len(said) == 2)
 
@@ -668,14 +679,14 @@ async def test_a_reset_while_bytes_are_held_is_1006_too():
         peer = await connect(worker)
         await begun.wait()
         peer.client.push(masked(0x81, b"x") * 12_000)
-        await until(lambda: worker.service.unread, "reading has paused")
-        [websocket] = worker.service.websockets
-        assert websocket._decoder.has_rest
+        await until(lambda: worker.paused_connections, "reading has paused")
+        [websocket] = worker.websockets
+        assert has_unread_frames(websocket)
         peer.client.close()
         websocket.abort()
         await all_closed(worker)
         step.set()
-        await until(lambda: not worker.service.running)
+        await until(lambda: not worker.running)
 
         assert 1006 == heard[-1]["code"]
         assert not worker.lines
@@ -783,7 +794,7 @@ async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
 
         assert code == (await peer.closed())[0]
         peer.client.close()
-        await until(lambda: len(worker.service.websockets) == 1)
+        await until(lambda: len(worker.websockets) == 1)
         assert code == app.heard[-1]["code"] or code == app.heard[-2]["code"]
         assert 1 == worker.counts[f"close {code}"]
         await other.send_ping(b"on")
@@ -830,7 +841,7 @@ async def test_who_sends_on_after_garbage_still_reads_the_close():
             await peer.send_raw(b"x" * 50_000)
 
         assert 1002 == (await peer.closed())[0]
-        assert worker.service.connections
+        assert worker.connections
         worker.pass_time(LINGER_S + 0.1)
         await all_closed(worker)
 
@@ -945,7 +956,7 @@ async def test_compressed_messages_come_back_and_long_ones_compressed():
         await peer.send_fragments("in ", "pieces " * 500, "")
         assert "in " + "pieces " * 500 == await peer.message()
         await peer.send("long " * 1000)
-        frame = await peer.client._more()
+        frame = await peer.client.receive()
 
         assert 0xC1 == frame[0]
         assert len(frame) < 200
@@ -1060,7 +1071,7 @@ async def test_a_slow_application_makes_the_client_wait():
         peer = await connect(worker)
         sent = [f"{number:06}" + "x" * 1000 for number in range(3000)]
         sending = asyncio.ensure_future(_send_all(peer, sent))
-        await until(lambda: worker.service.unread, "reading has paused")
+        await until(lambda: worker.paused_connections, "reading has paused")
         await turns()
         taken = worker.counts["WEBSOCKET_RECEIVED"]
 
@@ -1091,7 +1102,7 @@ async def test_large_messages_wait_in_fewer():
     async with Worker(app, websocket={"queue": 1000}) as worker:
         peer = await connect(worker)
         sending = asyncio.ensure_future(_send_all(peer, ["x" * 50_000] * 200))
-        await until(lambda: worker.service.unread, "reading has paused")
+        await until(lambda: worker.paused_connections, "reading has paused")
         await turns()
 
         assert 2 <= worker.counts["WEBSOCKET_RECEIVED"] <= 12
@@ -1117,9 +1128,9 @@ async def test_of_what_is_read_at_once_no_more_is_made_than_a_page(sent, most):
     async with Worker(app) as worker:
         client = await worker.connect()
         client.push(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate") + sent * (60_000 // len(sent)))
-        await until(lambda: client.server.received > 55_000)
+        await until(lambda: client.received > 55_000)
         step.set()
-        await until(lambda: worker.service.websockets and worker.service.unread, "reading has paused")
+        await until(lambda: worker.websockets and worker.paused_connections, "reading has paused")
 
         assert 0 < worker.counts["WEBSOCKET_RECEIVED"] <= most
         end.set()
@@ -1142,7 +1153,7 @@ async def test_a_slow_client_makes_send_wait():
         client = await worker.connect(send_buffer=10_000)
         client.push(handshake())
         peer = Peer(worker, client, await client.head(), [])
-        [websocket] = worker.service.websockets
+        [websocket] = worker.websockets
         await until(lambda: websocket.writer.is_paused, "the transport is full")
 
         assert done < 10
@@ -1189,7 +1200,7 @@ async def test_a_client_that_reads_nothing_is_given_up():
         client = await worker.connect(send_buffer=10_000)
         client.push(handshake())
         await client.head()
-        [websocket] = worker.service.websockets
+        [websocket] = worker.websockets
         await until(lambda: websocket.writer.is_paused, "the transport is full")
         worker.pass_time(10.1)  # what the kernel took since the head was read was taken, as far as is known
         worker.pass_time(10.1)
@@ -1206,10 +1217,10 @@ async def test_a_client_that_sends_without_reading_is_not_read_on():
         client = await worker.connect(send_buffer=10_000)
         client.push(handshake())
         peer = Peer(worker, client, await client.head(), [])
-        [websocket] = worker.service.websockets
+        [websocket] = worker.websockets
         flooding = asyncio.ensure_future(peer.send_raw(masked(0x89, b"x" * 125) * 40_000))
         await until(lambda: websocket.writer.is_paused, "the transport is full")
-        await until(lambda: websocket in worker.service.unread, "reading has paused")
+        await until(lambda: websocket in worker.paused_connections, "reading has paused")
         await turns()
 
         assert websocket.writer.unsent < 1_000_000
@@ -1251,8 +1262,8 @@ async def test_an_idle_client_is_pinged_and_one_that_answers_stays():
         for _ in range(3):
             worker.pass_time(20.1)
             assert b"" == await peer.ping()
-            [websocket] = worker.service.websockets
-            await until(lambda: not websocket._is_pinged, "the pong has arrived")  # noqa: B023 - awaited here
+            [websocket] = worker.websockets
+            await until(lambda: not waits_for_pong(websocket), "the pong has arrived")  # noqa: B023 - awaited here
         await peer.send("still here")
 
         assert "still here" == await peer.message()
@@ -1267,7 +1278,7 @@ async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(timeout_
         peer = await connect(worker)
         worker.pass_time(5.1)
         worker.pass_time(timeout_s - 0.2)
-        assert [OPEN] == [websocket._phase for websocket in worker.service.websockets]
+        assert [True] == [is_open(websocket) for websocket in worker.websockets]
         worker.pass_time(0.3)
 
         assert 1011 == (await peer.closed())[0]
@@ -1282,13 +1293,13 @@ async def test_half_a_frame_and_then_silence_is_silence():
     """While a long frame arrives its client cannot answer a ping: what arrives of it is a sign of life."""
     async with Worker(Listener(), websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
         peer = await connect(worker)
-        [websocket] = worker.service.websockets
+        [websocket] = worker.websockets
         await peer.send_raw(masked(0x82, b"", length=1000))
         for _ in range(5):
             worker.pass_time(5.1)
-            assert websocket._is_pinged
+            assert waits_for_pong(websocket)
             await peer.send_raw(b"x")
-            await until(lambda: not websocket._is_pinged, "a part of it has arrived")
+            await until(lambda: not waits_for_pong(websocket), "a part of it has arrived")
         worker.pass_time(5.1)
         worker.pass_time(3.1)
 
@@ -1331,7 +1342,7 @@ async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
     async with Worker(app, websocket={"queue": 2}) as worker:
         peer = await connect(worker)
         await _send_all(peer, ["a", "b", "c"])
-        await until(lambda: worker.service.unread, "reading has paused")
+        await until(lambda: worker.paused_connections, "reading has paused")
         for _ in range(5):
             worker.pass_time(30)
         step.set()
@@ -1391,7 +1402,7 @@ async def test_others_wait_a_moment_behind_messages_that_inflate():
         worker.look_s = 0.001
         for peer in peers:
             peer.client.push(masked(0xC2, _zeros(15)[:-4]))
-        await until(lambda: len(worker.service.unread) == len(peers), "all wait for their turn")
+        await until(lambda: len(worker.paused_connections) == len(peers), "all wait for their turn")
         began = worker.now()
         await other.get()
 
@@ -1467,10 +1478,8 @@ async def test_it_is_counted_and_logged_as_an_answer_101():
 @on_a_loop
 async def test_a_handshake_needs_a_place_and_an_open_websocket_does_not():
     """`limits.requests` is for work; a connection that waits has `limits.connections`."""
-    from asgid.worker.http.admission import Places
-
     async with Worker(echo, limits={"requests": 1}) as worker:
-        worker.service.places = Places(1, 0, 5.0)
+        worker.limit_requests(1, 0, 5.0)
         for _ in range(3):
             peer = await connect(worker)
             assert 101 == peer.status
@@ -1479,7 +1488,7 @@ async def test_a_handshake_needs_a_place_and_an_open_websocket_does_not():
         await peer.send_close()
         await peer.closed()
 
-        assert 0 == worker.service.places.taken
+        assert 0 == worker.running_requests
 
 
 @on_a_loop
@@ -1532,9 +1541,8 @@ async def test_a_worker_that_drains_closes_with_1012():
     async with Worker(app) as worker:
         peer = await connect(worker)
         other = await worker.connect()
-        worker.service.is_draining = True
-        for websocket in list(worker.service.websockets):
-            websocket.go_away()
+        worker.start_draining()
+        worker.close_websockets()
 
         assert (1012, "service restart") == await peer.closed()
         assert [{"type": "websocket.disconnect", "code": 1012, "reason": "service restart"}, "OSError"] == said
@@ -1558,7 +1566,7 @@ async def test_one_that_is_accepted_while_the_worker_drains_is_sent_away_at_once
         client = await worker.connect()
         client.push(handshake())
         await begun.wait()
-        worker.service.is_draining = True
+        worker.start_draining()
         step.set()
         peer = Peer(worker, client, await client.head(), [])
 

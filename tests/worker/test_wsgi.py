@@ -249,7 +249,7 @@ async def test_a_body_that_breaks_off_is_no_whole_one():
     async with worker(answering(read)) as running:
         client = await running.connect()
         await client.send(request("POST", "/", "Content-Length: 10") + b"12345")
-        await until(lambda: running.service.running)
+        await until(lambda: running.running)
         client.close()
         await until(lambda: seen)
 
@@ -290,8 +290,8 @@ async def test_an_upload_is_read_as_it_is_asked_for():
         client = await running.connect()
         size = 4 << 20
         sending = asyncio.create_task(client.send(request("POST", "/", f"Content-Length: {size}") + bytes(size)))
-        await until(lambda: client.server.takes_no_more)
-        assert client.server.received < 1 << 20
+        await until(lambda: client.takes_no_more)
+        assert client.received < 1 << 20
 
         go.set()
         assert str(size).encode() == (await client.answer()).body
@@ -572,7 +572,7 @@ async def test_a_client_that_leaves_ends_the_iteration():
             await client.head()
             client.close()
             await until(lambda: parts.is_closed)
-            await until(lambda: not running.service.running)
+            await until(lambda: not running.running)
 
         assert [] == running.lines
 
@@ -608,11 +608,11 @@ async def test_a_slow_client_slows_the_application():
     async with worker(saying(parts)) as running:
         client = await running.connect(send_buffer=4096)
         await client.send(request())
-        await until(lambda: client.server.writer.is_paused)
+        await until(lambda: client.is_writing_paused)
         before = -1
         while before != parts.produced:  # its thread has all the time it wants
             before = parts.produced
-            await running.service.loop.run_in_executor(None, os.sched_yield)
+            await asyncio.get_running_loop().run_in_executor(None, os.sched_yield)
 
         assert parts.produced < 10
         await client.exactly(20 * len(PIECE))
@@ -632,7 +632,7 @@ async def test_a_request_that_is_given_up_frees_its_thread():
     async with worker(saying(body), timeouts={"request": "3s"}) as running:
         client = await running.connect()
         await client.send(request())
-        await until(lambda: running.service.running)
+        await until(lambda: running.running)
         running.pass_time(4)
         assert 504 == (await client.answer()).status
 
@@ -705,7 +705,7 @@ async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
         return [b"done"]
 
     async with worker(dawdle) as serving:
-        serving.service.elsewhere = stack_of
+        serving.look_in_threads(stack_of)
         client = await serving.connect()
         await client.send(request("GET", "/slow"))
         await until(begun.is_set)
