@@ -57,6 +57,14 @@ class Rules:
         for at in range(1, len(stream), step):
             self.cut(stream, [stream[:at], stream[at:]])
 
+    def every_cut_in_turn(self, stream: bytes, step: int = 1) -> None:
+        """The same, but each place is cut before one of the two applications only."""
+        self.whole(stream)
+        self.cut(stream, [stream[at : at + 1] for at in range(len(stream))])
+        for number, at in enumerate(range(1, len(stream), step)):
+            world, pieces = self._worlds[number % len(self._worlds)], [stream[:at], stream[at:]]
+            self._same(stream, self._remembered(world, stream), world.deliver(pieces), pieces)
+
     def every_way(self, stream: bytes) -> None:
         """All that a stream alone can show: what found a broken rule had perhaps more in hand."""
         self.every_cut(stream, 1 if len(stream) < 300 else 5)

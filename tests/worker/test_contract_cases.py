@@ -39,13 +39,12 @@ def pieces(data: bytes, way: str) -> list[bytes]:
     return [data[at:end] for at, end in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-in_every_way = pytest.mark.parametrize("way", ["whole", "bytes", "at random"])
+WAYS = ("whole", "bytes", "at random")
 
 
-@in_every_way
 @pytest.mark.parametrize(("sent", "expected"), SCOPES.values(), ids=SCOPES.keys())
 @on_a_loop
-async def test_a_request_becomes_a_scope(sent, expected, way):
+async def test_a_request_becomes_a_scope(sent, expected):
     """Each key has its value and its very type."""
     scopes: list[Any] = []
 
@@ -54,17 +53,19 @@ async def test_a_request_becomes_a_scope(sent, expected, way):
         await respond(send)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(*pieces(sent, way))
-        await client.head()
-    (scope,) = scopes
+        for way in WAYS:
+            client = await worker.connect()
+            await client.send(*pieces(sent, way))
+            await client.head()
 
-    assert expected == {key: scope[key] for key in expected}
-    assert [type(value) for value in expected.values()] == [type(scope[key]) for key in expected]
-    assert all((bytes, bytes) == (type(name), type(value)) for name, value in scope["headers"])
+    assert len(WAYS) == len(scopes)
+    for way, scope in zip(WAYS, scopes, strict=True):
+        assert expected == {key: scope[key] for key in expected}, way
+        assert [type(value) for value in expected.values()] == [type(scope[key]) for key in expected], way
+        assert all((bytes, bytes) == (type(name), type(value)) for name, value in scope["headers"]), way
 
 
-@in_every_way
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES.keys())
 @on_a_loop
 async def test_a_body_is_received(sent, expected, way):
@@ -75,7 +76,7 @@ async def test_a_body_is_received(sent, expected, way):
         while not messages or messages[-1]["more_body"]:
             messages.append(await receive())
         await respond(send)
-        assert [{"type": "http.disconnect"}] * 3 == [await receive() for _ in range(3)]
+        assert [{"type": "http.disconnect"}] * 2 == [await receive() for _ in range(2)]  # a third waits for a second
 
     async with Worker(app) as worker:
         client = await worker.connect()

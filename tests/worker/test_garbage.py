@@ -48,7 +48,7 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+\r\n")
 
 
 @pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
-@settings(max_examples=200, phases=_PHASES, deadline=None)
+@settings(max_examples=50, phases=_PHASES, deadline=None)
 @given(pieces=st.lists(PIECES, max_size=8), cut=st.integers(0, 400))
 def test_nothing_a_client_sends_breaks_a_worker(app, pieces, cut):
     """In one piece or in two, then the end of the stream; the harness finds nothing left, and no error unseen."""

@@ -178,17 +178,13 @@ WRONG_BEFORE: dict[str, list[Any]] = {
     "CancelledError": [asyncio.CancelledError()],
     "a BaseException": [BaseException("no")],
 }
-RIGHT_FOR_HEAD = {"too long at once", "too short at once"}  # nothing of the body is sent
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize(
-    ("method", "name"),
+    ("method", "name", "waits"),
     [
-        (method, name)
-        for method in ("GET", "HEAD")
-        for name in WRONG_BEFORE
-        if method == "GET" or name not in RIGHT_FOR_HEAD
+        *(("GET", name, waits) for name in WRONG_BEFORE for waits in (False, True)),
+        *(("HEAD", name, False) for name in ("raises", "returns", "two starts")),
     ],
 )
 @on_a_loop
