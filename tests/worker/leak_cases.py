@@ -1,8 +1,8 @@
-"""Ways to use a worker and to leave it, as rounds: after a thousand of them it holds no more than after the first few.
+"""Rounds of using a worker: after a thousand rounds it holds no more than after the first few.
 
-A case is an application and a dialog: an async generator that yields after each round. Each round sends a path, a query
-and two kilobytes of cookie that no other round has, so that whatever keeps a request grows. `made` is a method of
-asgid that each round calls: `test_leaks.py` keeps its arguments to prove that the case sees a leak.
+A case is an application and a dialog, an async generator that yields after each round. Each round sends a path, a query
+and two kilobytes of cookie that are unique, so any kept request shows as growth. `made` is a method of asgid that each
+round calls: `test_leaks.py` keeps its arguments to prove that the case detects a leak.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ Dialog: TypeAlias = Callable[[Worker], Rounds]
 
 FILL = "x" * 2000
 PIECE = bytes(65536)
-LARGE = Path(__file__)  # more than is read to leave with its head
+LARGE = Path(__file__)  # more than leaves with its head in one write
 SMALL = LARGE.with_name("peer.py")
 END, LAST_CHUNK = b"<end>", b"0\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An application, the dialog with it, and the method of asgid that every round calls."""
+    """An application, its dialog, and the method of asgid that every round calls."""
 
     app: Any
     dialog: Dialog
@@ -73,7 +73,7 @@ def chunked(number: int, trailers: bytes = b"") -> bytes:
 
 
 async def read(client: Client, mark: bytes = END, times: int = 1) -> None:
-    """Read until `mark` has come so often; AssertionError if the stream ends before."""
+    """Read until `mark` has come `times` times. AssertionError if the stream ends before."""
     data = b""
     while data.count(mark) < times:
         more = await client.receive()
@@ -84,7 +84,9 @@ async def read(client: Client, mark: bytes = END, times: int = 1) -> None:
 def kept(
     make: Callable[[int], bytes] = asked, mark: bytes = END, times: int = 1, late: Callable[[int], bytes] | None = None
 ) -> Dialog:
-    """Rounds on one connection: send, and read the answer; `late` is sent when `mark` has come, and answered, too."""
+    """Return rounds on one connection: send a request, read the response. `late` is sent after `mark` and also gets a
+    response.
+    """
 
     async def dialog(worker: Worker) -> Rounds:
         client = await worker.connect()
@@ -124,7 +126,7 @@ def each(
     *,
     tcp: bool = False,
 ) -> Dialog:
-    """Rounds of one connection each: send, then `then`, then `end`; the next begins when all of it has gone."""
+    """Return rounds of one connection each: send, do `then`, then `end`. The next round begins when nothing is left."""
 
     async def dialog(worker: Worker) -> Rounds:
         number = 0
@@ -222,7 +224,7 @@ async def begins_and_waits(scope, receive, send):
 
 
 async def goes_on_behind(scope, receive, send):
-    """As a background task of Starlette."""
+    """Respond and go on, as a background task of Starlette does."""
     await respond(send, END)
     await asyncio.sleep(0)
     while (await receive())["type"] == "http.request":
@@ -287,7 +289,7 @@ async def is_cancelled(scope, receive, send):
 
 
 async def polls(scope, receive, send):
-    """As `request.is_disconnected()` of Starlette does: ask, and give up in the same turn of the loop."""
+    """Ask and cancel in the same turn of the loop, as `request.is_disconnected()` of Starlette does."""
     await body_of(receive)
     question = asyncio.ensure_future(receive())
     await asyncio.sleep(0)
@@ -298,7 +300,7 @@ async def polls(scope, receive, send):
 
 
 async def polls_in_one_request(scope, receive, send):
-    """Each round is a part of the answer."""
+    """Return rounds that are parts of one response."""
     await body_of(receive)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     while True:
@@ -317,7 +319,7 @@ async def one_request(worker: Worker) -> Rounds:
 
 
 class GivesUpWriting:
-    """Each round is a `send()` that waits for the client, and is given up."""
+    """Each round is a `send()` that waits for the client and is cancelled."""
 
     async def app(self, scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -352,7 +354,7 @@ WRITES = GivesUpWriting()
 
 
 def frame(opcode: int, payload: bytes = b"", *, rsv1: bool = False, fin: bool = True) -> bytes:
-    """Return a frame of a client; its mask is zero."""
+    """Return a client's frame; its mask is zero."""
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2)
     return bytes([fin << 7 | rsv1 << 6 | opcode]) + length + bytes(4) + payload
@@ -381,7 +383,7 @@ async def echoes(scope, receive, send):
 
 
 async def takes(scope, receive, send):
-    """Answer each message shortly: the answer to a compressed one is legible."""
+    """Respond to each message with a short one: a compressed one is readable as it is."""
     await receive()
     await send({"type": "websocket.accept"})
     while (await receive())["type"] == "websocket.receive":
@@ -417,7 +419,7 @@ async def fails_open(scope, receive, send):
 
 
 async def polls_socket(scope, receive, send):
-    """Each message follows a `receive()` that was given up."""
+    """Receive each message after a `receive()` that was cancelled."""
     await receive()
     await send({"type": "websocket.accept"})
     while True:
@@ -439,7 +441,7 @@ DENIAL = (
 
 
 def messages(make: Callable[[int], bytes], mark: bytes = END, *headers: str) -> Dialog:
-    """Rounds of one message each, over one WebSocket."""
+    """Return rounds of one message each, over one WebSocket."""
 
     async def dialog(worker: Worker) -> Rounds:
         client = await worker.connect()
@@ -456,7 +458,7 @@ def messages(make: Callable[[int], bytes], mark: bytes = END, *headers: str) -> 
 
 
 def sockets(*steps: bytes | Callable[[Worker, Client], Awaitable[object]], headers: tuple[str, ...] = ()) -> Dialog:
-    """Rounds of one WebSocket each: bytes are sent, a function does what it does."""
+    """Return rounds of one WebSocket each: send bytes, then call a function."""
 
     async def dialog(worker: Worker) -> Rounds:
         number = 0
@@ -600,7 +602,7 @@ def fails_late_in_a_thread(environ, start_response):
 
 
 class Endless:
-    """A body without an end; `close` says that its thread is about to be free."""
+    """A body without an end; `close` reports that its thread is about to be free."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -613,7 +615,7 @@ class Endless:
 
 
 class Slow:
-    """An application in a thread that waits until its client has been told that it took too long."""
+    """An application in a thread that waits until its client has its 504."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -648,7 +650,7 @@ SLOW = Slow()
 
 
 def overloaded(places: tuple[int, int, float], rounds: Dialog) -> Dialog:
-    """One request holds the only place all the while."""
+    """Let one request run in the only place during all rounds."""
 
     async def dialog(worker: Worker) -> Rounds:
         worker.limit_requests(*places)
@@ -662,7 +664,7 @@ def overloaded(places: tuple[int, int, float], rounds: Dialog) -> Dialog:
 
 
 def beside_the_first(make: Callable[[int], bytes], then: Callable[[Worker, Client], Awaitable[object]]) -> Dialog:
-    """As `each`, beside a connection that stays."""
+    """As `each`, beside a connection that stays open."""
 
     async def dialog(worker: Worker) -> Rounds:
         number = 0
@@ -767,7 +769,7 @@ _LIMITS = {"limits": {"body": 500}}
 _V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
 
 CASES: dict[str, Case] = {
-    # requests on a connection that is kept
+    # requests on a kept connection
     "GET": Case(answers, kept()),
     "HEAD": Case(answers, kept(lambda number: asked(number, "HEAD"), b"\r\n\r\n")),
     "POST": Case(answers, kept(lambda number: asked(number, "POST", body=told(number)))),
@@ -786,12 +788,12 @@ CASES: dict[str, Case] = {
     "204": Case(status(204), kept(mark=b"\r\n\r\n")),
     "work behind the answer": Case(goes_on_behind, kept()),
     "an empty application": Case(answers_nothing, each(asked, reads_all)),
-    # receive() that is given up
+    # cancelled receive()
     "receive() polled": Case(polls, kept(), _NEWS),
     "receive() polled within one request": Case(polls_in_one_request, one_request, (Exchange, "receive")),
     "receive() polled on a WebSocket": Case(polls_socket, messages(lambda number: frame(TEXT, told(number))), _NEWS),
     "send() given up": Case(WRITES.app, WRITES.dialog, (Writer, "taken")),
-    # how a connection ends
+    # ends of a connection
     "Connection: close": Case(answers, each(closing, reads_all)),
     "close after the answer": Case(answers, each(asked, reads_answer)),
     "close before the answer": Case(waits, each(asked, waits_for_call)),
@@ -877,7 +879,7 @@ CASES: dict[str, Case] = {
     "a denied handshake": Case(closing_socket({"type": "websocket.close"}), each(upgrade, reads_all)),
     "a denial with a response": Case(closing_socket(*DENIAL), each(upgrade, reads_all)),
     "a handshake that is none": Case(echoes, each(lambda n: upgrade(n, "Sec-WebSocket-Version: 12"), reads_all)),
-    # the other interfaces
+    # other interfaces
     "ASGI 2": Case(asgi2(answers), kept()),
     "ASGI 2, an error": Case(asgi2(fails), each(asked, reads_all)),
     "ASGI 2, close before the answer": Case(asgi2(waits), each(asked, waits_for_call)),
@@ -900,7 +902,7 @@ CASES: dict[str, Case] = {
     "WSGI, an error after the start": Case(in_threads(fails_late_in_a_thread), each(asked, reads_all), _CALL),
     "WSGI, close within the answer": Case(says(Endless), each(asked, reads_head), _CALL),
     "WSGI, request timeout": Case(in_threads(SLOW), given_up_in_a_thread(SLOW), _CALL, {"timeouts": {"request": "3s"}}),
-    # the application's life
+    # the lifespan
     "a lifespan": Case(answers, lifespans(starts_and_stops), (Lifespan, "__init__")),
     "a lifespan that fails": Case(answers, lifespans(fails_to_start), (Lifespan, "__init__")),
 }

@@ -1,4 +1,4 @@
-"""Consumers of ASGI 1: bytes in, a message; replies, bytes out."""
+"""ASGI 1 consumers: a request becomes a message, and reply messages become a response."""
 
 import asyncio
 import gc
@@ -18,13 +18,13 @@ Message = dict[str, Any]
 OK: Message = {"status": 200, "content": b"hello"}
 
 
-def failures(worker: Worker) -> list[str]:
-    """Return the last line of each stack that was logged as the application's failure."""
+def logged_failures(worker: Worker) -> list[str]:
+    """Return the last line of each stack trace that was logged as a failure of the application."""
     return [str(line.fields["stack"]).splitlines()[-1] for line in worker.lines if line.event == "application failed"]
 
 
-async def asked(answering: Callable[[Message], object], bytes_in: bytes = request()) -> tuple[int, bytes]:
-    """Return how `answering` answers one request; nothing may be logged."""
+async def exchange_one(answering: Callable[[Message], object], bytes_in: bytes = request()) -> tuple[int, bytes]:
+    """Return the response of `answering` to one request. AssertionError if the worker logged anything."""
     async with Worker(adapt(answering)) as worker:
         client = await worker.connect()
         await client.send(bytes_in)
@@ -37,8 +37,8 @@ async def asked(answering: Callable[[Message], object], bytes_in: bytes = reques
 # -- the request -------------------------------------------------------------------------------------------------------
 
 
-async def seen(bytes_in: bytes, *, tcp: bool = False) -> tuple[Message, str]:
-    """Return the message that a request becomes, and where it came from (TCP only)."""
+async def message_and_address(bytes_in: bytes, *, tcp: bool = False) -> tuple[Message, str]:
+    """Return the message that a request becomes, and the address of its client (TCP only)."""
     messages: list[Message] = []
 
     def hello(message: Message) -> None:
@@ -55,9 +55,11 @@ async def seen(bytes_in: bytes, *, tcp: bool = False) -> tuple[Message, str]:
 
 
 @on_a_loop
-async def test_a_request_is_the_message_of_the_drafts():
-    """Each key as it was documented, and no other."""
-    message, _ = await seen(request("POST", "/caf%C3%A9/a?b=%20&c", "X-Name: a", "x-name: b", body=b"form"))
+async def test_a_request_message_has_the_keys_of_the_drafts():
+    """Each key has its documented value; there is no other key."""
+    message, _ = await message_and_address(
+        request("POST", "/caf%C3%A9/a?b=%20&c", "X-Name: a", "x-name: b", body=b"form")
+    )
 
     assert {
         "http_version": "1.1",
@@ -74,28 +76,28 @@ async def test_a_request_is_the_message_of_the_drafts():
 
 
 @on_a_loop
-async def test_the_ends_of_a_connection_are_lists():
-    """Host and port, as JSON would have them."""
-    message, address = await seen(request(), tcp=True)
+async def test_client_and_server_are_lists():
+    """Host and port are a list, as in JSON."""
+    message, address = await message_and_address(request(), tcp=True)
 
     assert address == "{}:{}".format(*message["client"])
     assert [list, list, "127.0.0.1"] == [type(message["client"]), type(message["server"]), message["server"][0]]
 
 
 @on_a_loop
-async def test_cookies_become_one():
-    """A proxy makes several headers of HTTP/2's; a comma between them would end no cookie."""
-    message, _ = await seen(request("GET", "/", "Cookie: a=1", "Accept: x", "Cookie: b=2; c=3"))
+async def test_cookie_fields_are_joined_by_semicolons():
+    """A proxy splits the cookies of HTTP/2 into several fields; a comma would not separate cookies."""
+    message, _ = await message_and_address(request("GET", "/", "Cookie: a=1", "Accept: x", "Cookie: b=2; c=3"))
 
     assert [[b"host", b"test.invalid"], [b"accept", b"x"], [b"cookie", b"a=1; b=2; c=3"]] == message["headers"]
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, MOST_WHOLE_BYTES])
 @on_a_loop
-async def test_a_body_comes_whole(size):
-    """Up to the limit, the limit included."""
+async def test_a_body_up_to_the_limit_comes_whole(size):
+    """A body of exactly the limit comes in one message too."""
     body = b"x" * size
-    message, _ = await seen(request("POST", "/", body=body))
+    message, _ = await message_and_address(request("POST", "/", body=body))
 
     assert body == message["body"]
     assert "body_channel" not in message
@@ -120,26 +122,26 @@ async def tell_size(message: Message) -> None:
 
 @on_a_loop
 async def test_a_large_body_comes_in_parts():
-    """The first in the message, the others through its body channel."""
+    """The first part is in the message; the body channel brings the others."""
     size = 3 * MOST_WHOLE_BYTES
 
-    assert (200, b"1 %d" % size) == await asked(tell_size, request("POST", "/", body=b"x" * size))
+    assert (200, b"1 %d" % size) == await exchange_one(tell_size, request("POST", "/", body=b"x" * size))
 
 
 @on_a_loop
 async def test_a_plain_consumer_reads_a_large_body_in_a_task():
-    """It has returned long before."""
+    """The consumer has returned long before the body ends."""
     size = 2 * MOST_WHOLE_BYTES
 
     def plain(message: Message) -> None:
         message["channel_layer"].loop.create_task(tell_size(message))
 
-    assert (200, b"1 %d" % size) == await asked(plain, request("POST", "/", body=b"x" * size))
+    assert (200, b"1 %d" % size) == await exchange_one(plain, request("POST", "/", body=b"x" * size))
 
 
 @on_a_loop
-async def test_a_body_channel_tells_that_the_client_has_left():
-    """Before the end of the body, as the drafts have it."""
+async def test_a_body_channel_reports_a_disconnect():
+    """The drafts send it before the end of the body."""
     parts: list[Message] = []
 
     async def read(message: Message) -> None:
@@ -161,7 +163,7 @@ async def test_a_body_channel_tells_that_the_client_has_left():
 
 @on_a_loop
 async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
-    """A body channel that has nothing more to tell is none."""
+    """The message has no body channel if no more data can follow."""
 
     async with Worker(adapt(tell_size)) as worker:
         client = await worker.connect()
@@ -172,8 +174,8 @@ async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
 
 
 @on_a_loop
-async def test_a_client_that_leaves_before_its_body_is_whole_is_no_request():
-    """The consumer is not called for it."""
+async def test_a_consumer_is_not_called_if_its_client_leaves_within_the_body():
+    """Half a body is not a request."""
 
     async with Worker(adapt(lambda _: pytest.fail("called"))) as worker:
         client = await worker.connect()
@@ -244,14 +246,14 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @on_a_loop
-async def test_an_answer_may_come_at_any_time_and_from_anywhere(way):
-    """Within the call or after it, from a callback, a task or a thread."""
-    assert (200, b"hello") == await asked(way)
+async def test_a_reply_may_come_at_any_time_and_from_any_thread(way):
+    """A consumer may reply within its call or after it: from a callback, a task or a thread."""
+    assert (200, b"hello") == await exchange_one(way)
 
 
 @on_a_loop
-async def test_a_response_of_one_message_has_a_length():
-    """And its headers, lists or tuples, in their order."""
+async def test_a_response_of_one_message_has_a_content_length():
+    """Its headers keep their order; they may be lists or tuples."""
 
     def hello(message: Message) -> None:
         headers = [[b"content-type", b"text/html"], (b"x-name", b"value")]
@@ -270,30 +272,30 @@ async def test_a_response_of_one_message_has_a_length():
 
 
 @on_a_loop
-async def test_what_is_sent_is_what_it_was_when_it_was_sent():
-    """A buffer may be used again at once."""
+async def test_a_reply_is_copied_when_it_is_sent():
+    """The consumer may reuse its buffer at once."""
 
     def hello(message: Message) -> None:
         buffer = bytearray(b"hello")
         message["reply_channel"].send({"status": 200, "content": buffer})
         buffer[:] = b"later"
 
-    assert (200, b"hello") == await asked(hello)
+    assert (200, b"hello") == await exchange_one(hello)
 
 
 @on_a_loop
 async def test_a_status_alone_is_a_response():
-    """Content and headers may be left out."""
+    """A reply may omit content and headers."""
 
     def empty(message: Message) -> None:
         message["reply_channel"].send({"status": 204})
 
-    assert (204, b"") == await asked(empty)
+    assert (204, b"") == await exchange_one(empty)
 
 
 @on_a_loop
-async def test_a_head_is_answered_without_a_body():
-    """Whether the consumer sends one or only says how long it would be."""
+async def test_a_response_to_head_has_no_body():
+    """The consumer may send a body or only its length."""
 
     def promises(message: Message) -> None:
         content = {"content": b"hello"} if message["path"] == "/whole" else {}
@@ -309,8 +311,8 @@ async def test_a_head_is_answered_without_a_body():
 
 
 @on_a_loop
-async def test_parts_leave_when_they_are_sent():
-    """In their order; the client has each before the next is sent."""
+async def test_each_part_leaves_when_it_is_sent():
+    """The client has each part before the consumer sends the next one."""
     turn = asyncio.Event()
 
     async def stream(message: Message) -> None:
@@ -334,9 +336,9 @@ async def test_parts_leave_when_they_are_sent():
 
 
 @on_a_loop
-async def test_threads_that_send_keep_their_order():
-    """What each sends leaves in its order, and nothing is lost; the loop is only touched as threads may."""
-    asyncio.get_running_loop().set_debug(True)  # it raises in the thread that touches it otherwise
+async def test_each_thread_keeps_the_order_of_its_parts():
+    """No part is lost, and threads call the loop only by its thread-safe methods."""
+    asyncio.get_running_loop().set_debug(True)  # asyncio raises in a thread that calls another method
 
     def send(reply: Any, name: bytes) -> None:
         for number in range(200):
@@ -354,7 +356,7 @@ async def test_threads_that_send_keep_their_order():
         message["reply_channel"].send({"status": 200, "more_content": True})
         threading.Thread(target=work, args=(message["reply_channel"],)).start()
 
-    _, body = await asked(stream)
+    _, body = await exchange_one(stream)
     for name in b"ab":
         assert [b"%c%03d" % (name, number) for number in range(200)] == [
             word for word in body.split() if word[0] == name
@@ -362,8 +364,8 @@ async def test_threads_that_send_keep_their_order():
 
 
 @on_a_loop
-async def test_pipelined_requests_are_answered_in_turn():
-    """Whatever their consumers' pace."""
+async def test_pipelined_requests_are_answered_in_order():
+    """The order does not depend on the speed of the consumers."""
 
     def later(message: Message) -> None:
         path = message["path"].encode()
@@ -406,8 +408,8 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
 
 @pytest.mark.parametrize(("messages", "why"), REFUSED.values(), ids=REFUSED.keys())
 @on_a_loop
-async def test_what_may_not_be_sent_raises_where_it_is_sent(messages, why):
-    """With the state of the response; and as if it had not been sent, so that another may be."""
+async def test_an_invalid_reply_raises_where_it_is_sent(messages, why):
+    """The error names the state of the response. The reply counts as not sent, so a valid one may follow."""
     said: list[str] = []
 
     def hello(message: Message) -> None:
@@ -422,7 +424,7 @@ async def test_what_may_not_be_sent_raises_where_it_is_sent(messages, why):
         elif messages[0] is BEGUN:
             reply.send({"content": b"def"})
 
-    answer = await asked(hello)
+    answer = await exchange_one(hello)
 
     assert why in said[0]
     assert (200, b"abcdef" if messages[0] is BEGUN else b"hello") == answer
@@ -447,21 +449,21 @@ def raises_after_a_part(message: Message) -> None:
 
 @pytest.mark.parametrize("failing", [raises, raises_later, raises_after_a_part], ids=lambda each: each.__name__)
 @on_a_loop
-async def test_a_consumer_that_raises_is_a_500(failing):
-    """Logged once; what it had begun within the call has not left yet."""
+async def test_a_consumer_that_raises_causes_a_500(failing):
+    """The failure is logged once; the part that was sent within the call has not left yet."""
     async with Worker(adapt(failing)) as worker:
         client = await worker.connect()
         answer = await client.get()
 
         assert 500 == answer.status
-        assert ["ValueError: no database"] == failures(worker)
+        assert ["ValueError: no database"] == logged_failures(worker)
         await until(lambda: {asyncio.current_task()} == asyncio.all_tasks(), "nothing of it goes on")
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 @on_a_loop
-async def test_a_consumer_that_raises_after_its_answer_has_answered(is_async):
-    """The client has what was sent; the failure is logged."""
+async def test_a_consumer_that_raises_after_its_reply_has_responded(is_async):
+    """The client has the whole response; the failure is logged."""
 
     def hello(message: Message) -> None:
         at_once(message)
@@ -474,13 +476,13 @@ async def test_a_consumer_that_raises_after_its_answer_has_answered(is_async):
         client = await worker.connect()
 
         assert b"hello" == (await client.get()).body
-        await until(lambda: failures(worker))
-        assert ["ValueError: no database"] == failures(worker)
+        await until(lambda: logged_failures(worker))
+        assert ["ValueError: no database"] == logged_failures(worker)
 
 
 @on_a_loop
-async def test_half_an_answer_is_never_taken_for_a_whole_one():
-    """A coroutine that fails in the midst of a stream has its connection broken off."""
+async def test_a_coroutine_that_raises_within_a_stream_aborts_the_connection():
+    """The client cannot take half a response for a whole one."""
 
     async def stream(message: Message) -> None:
         await message["reply_channel"].send(BEGUN)
@@ -492,18 +494,18 @@ async def test_half_an_answer_is_never_taken_for_a_whole_one():
         with pytest.raises(h11.RemoteProtocolError):
             await client.answer()
 
-        assert ["ValueError: no database"] == failures(worker)
+        assert ["ValueError: no database"] == logged_failures(worker)
 
 
-def forgets(message: Message) -> None:
-    """Answer nothing, and keep nothing."""
+def forgets_its_channel(message: Message) -> None:
+    """Reply nothing and keep no reference to the channel."""
 
 
 def fails_in_a_task(message: Message) -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         with_channel = message["reply_channel"]
-        raise asyncio.CancelledError(with_channel)  # any other would be logged by the loop
+        raise asyncio.CancelledError(with_channel)  # the loop logs any other error
 
     message["channel_layer"].loop.create_task(fail())
 
@@ -513,16 +515,18 @@ def makes_a_ring(message: Message) -> None:
     message["channel_layer"].loop.call_soon(gc.collect)
 
 
-@pytest.mark.parametrize("forgetful", [forgets, fails_in_a_task, makes_a_ring], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "forgetful", [forgets_its_channel, fails_in_a_task, makes_a_ring], ids=lambda each: each.__name__
+)
 @on_a_loop
-async def test_a_request_that_nobody_can_answer_any_more_is_a_500(forgetful):
-    """It does not stay open: a channel that nobody holds tells so."""
+async def test_a_request_without_a_reply_channel_left_gets_a_500(forgetful):
+    """Garbage collection of the channel ends the request."""
     async with Worker(adapt(forgetful)) as worker:
         client = await worker.connect()
         answer = await client.get()
 
         assert 500 == answer.status
-        assert failures(worker)[0].endswith("the application returned while its response was waiting")
+        assert logged_failures(worker)[0].endswith("the application returned while its response was waiting")
 
 
 def begins(message: Message) -> None:
@@ -541,20 +545,20 @@ async def begins_in_a_coroutine(message: Message) -> None:
     "beginning", [begins, begins_and_returns_the_channel, begins_in_a_coroutine], ids=lambda each: each.__name__
 )
 @on_a_loop
-async def test_a_stream_that_nobody_can_end_any_more_is_broken_off(beginning):
-    """It is not left open for ever, nor ended as if it were whole."""
+async def test_a_stream_without_a_reply_channel_left_is_aborted(beginning):
+    """The stream does not stay open forever, and does not end as if it were whole."""
     async with Worker(adapt(beginning)) as worker:
         client = await worker.connect()
         await client.send(request())
         with pytest.raises(h11.RemoteProtocolError):
             await client.answer()
 
-        assert failures(worker)[0].endswith("the application returned while its response was streaming")
+        assert logged_failures(worker)[0].endswith("the application returned while its response was streaming")
 
 
 @on_a_loop
-async def test_a_consumer_is_cancelled_with_its_request():
-    """By `timeouts.request`, which answers for it; what is sent later is dropped."""
+async def test_a_consumer_is_cancelled_at_the_request_timeout():
+    """`timeouts.request` responds with 504; later replies are dropped."""
     ended: list[object] = []
     replies: list[Any] = []
 
@@ -582,8 +586,8 @@ async def test_a_consumer_is_cancelled_with_its_request():
 
 @pytest.mark.parametrize("is_async", [False, True])
 @on_a_loop
-async def test_what_is_sent_to_a_client_that_has_left_is_dropped(is_async):
-    """What a consumer has left behind hears nothing of it; whoever awaits is told by an OSError."""
+async def test_replies_to_a_client_that_has_gone_are_dropped(is_async):
+    """A plain call returns; an awaited one raises OSError."""
     replies: list[Any] = []
 
     def keeps(message: Message) -> None:
@@ -610,8 +614,8 @@ async def test_what_is_sent_to_a_client_that_has_left_is_dropped(is_async):
 
 
 @on_a_loop
-async def test_a_coroutine_that_streams_for_ever_ends_with_its_client():
-    """It is told as an ASGI 3 application is, and nothing is logged."""
+async def test_an_endless_stream_ends_with_its_client():
+    """`send` raises, as for an ASGI 3 application; nothing is logged."""
     sent: list[int] = []
 
     async def ticks(message: Message) -> None:
@@ -632,8 +636,8 @@ async def test_a_coroutine_that_streams_for_ever_ends_with_its_client():
 
 
 @on_a_loop
-async def test_who_has_ended_its_sending_side_is_answered():
-    """A client may still read what it is owed."""
+async def test_a_half_closed_client_gets_its_response():
+    """A client may close its sending side and still read."""
     replies: list[Any] = []
 
     async with Worker(adapt(lambda message: replies.append(message["reply_channel"]))) as worker:
@@ -648,8 +652,8 @@ async def test_who_has_ended_its_sending_side_is_answered():
 
 
 @on_a_loop
-async def test_awaiting_keeps_the_client_s_pace(monkeypatch):
-    """What is sent and not taken stays bounded; it goes on when the client reads."""
+async def test_an_awaited_send_waits_for_the_client(monkeypatch):
+    """Unsent data stays bounded, and the stream goes on when the client reads."""
     monkeypatch.setattr(asgi1, "MOST_UNSENT_BYTES", 300_000)
     part = {"content": b"x" * 65536, "more_content": True}
     count = 0
@@ -676,8 +680,8 @@ async def test_awaiting_keeps_the_client_s_pace(monkeypatch):
 
 
 @on_a_loop
-async def test_a_task_that_awaits_a_client_that_leaves_is_told():
-    """It does not wait for ever."""
+async def test_an_awaited_send_raises_when_its_client_leaves():
+    """The task does not wait forever."""
     told: list[OSError] = []
 
     async def stream(message: Message) -> None:
@@ -724,8 +728,10 @@ def flood(message: Message) -> None:
 
 @pytest.mark.parametrize("flooding", [floods, floods_later], ids=lambda each: each.__name__)
 @on_a_loop
-async def test_who_sends_more_than_is_taken_is_told_and_the_answer_broken_off(flooding, monkeypatch):
-    """Once a part is refused the rest is, and nothing is left out of the middle; a 500 where nothing had left."""
+async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_aborted(flooding, monkeypatch):
+    """After one refused part all later parts are refused, so none is missing in the middle. If nothing had left, the
+    client gets a 500.
+    """
     monkeypatch.setattr(asgi1, "MOST_UNSENT_BYTES", 300_000)
 
     async with Worker(adapt(flooding)) as worker:
@@ -737,10 +743,10 @@ async def test_who_sends_more_than_is_taken_is_told_and_the_answer_broken_off(fl
             with pytest.raises(h11.RemoteProtocolError):
                 await client.answer()
 
-        (failure,) = failures(worker)
+        (failure,) = logged_failures(worker)
         assert "the client has yet to take 327680 bytes of a response that is streaming; await" in failure
 
 
-def test_a_whole_body_and_an_unread_answer_are_bounded():
-    """By what the documents say."""
+def test_a_whole_body_and_unsent_replies_are_bounded():
+    """docs/ states both bounds."""
     assert (1024**2, 16 * 1024**2) == (MOST_WHOLE_BYTES, MOST_UNSENT_BYTES)

@@ -1,6 +1,6 @@
-"""Each case of the contract over a real connection: the request whole, byte by byte, and cut up at random places.
+"""Each case of the ASGI contract over a real connection; the request comes whole, byte by byte, and in random pieces.
 
-Below them the conversations that are no table: who waits for whom, and what is told when somebody leaves.
+The tests below the tables need a dialog: waiting, disconnects, several tasks.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from tests.worker.contract_cases import (
 )
 from tests.worker.harness import Client, Worker, body_of, on_a_loop, respond, until
 
-_BARE = {"date_header": False, "server_header": ""}  # nothing in an answer that is not the application's
+_BARE = {"date_header": False, "server_header": ""}  # the response has only the application's fields
 
 
 def pieces(data: bytes, way: str) -> list[bytes]:
-    """Cut a request up; the same way at every run."""
+    """Cut a request in the same way in each run."""
     if way == "whole":
         return [data]
     if way == "bytes":
@@ -45,7 +45,7 @@ WAYS = ("whole", "bytes", "at random")
 @pytest.mark.parametrize(("sent", "expected"), SCOPES.values(), ids=SCOPES.keys())
 @on_a_loop
 async def test_a_request_becomes_a_scope(sent, expected):
-    """Each key has its value and its very type."""
+    """Each key has the expected value and type."""
     scopes: list[Any] = []
 
     async def app(scope, receive, send):
@@ -68,15 +68,15 @@ async def test_a_request_becomes_a_scope(sent, expected):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES.keys())
 @on_a_loop
-async def test_a_body_is_received(sent, expected, way):
-    """In messages of the specification's form; after the last there is a disconnect, as often as it is asked for."""
+async def test_a_body_comes_in_request_messages_and_then_disconnects(sent, expected, way):
+    """Each message has the form of the specification."""
     messages: list[Any] = []
 
     async def app(scope, receive, send):
         while not messages or messages[-1]["more_body"]:
             messages.append(await receive())
         await respond(send)
-        assert [{"type": "http.disconnect"}] * 2 == [await receive() for _ in range(2)]  # a third waits for a second
+        assert [{"type": "http.disconnect"}] * 2 == [await receive() for _ in range(2)]  # a third waits 1 s
 
     async with Worker(app) as worker:
         client = await worker.connect()
@@ -95,8 +95,8 @@ async def test_a_body_is_received(sent, expected, way):
 @pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize("case", WRITTEN.values(), ids=WRITTEN.keys())
 @on_a_loop
-async def test_messages_become_an_answer(case, waits):
-    """Byte for byte; the next request on the connection is served, or there is none."""
+async def test_messages_become_exactly_these_bytes(case, waits):
+    """The next request on the connection is served, or the connection is closed."""
     sent, messages, expected, is_kept = case
 
     async def app(scope, receive, send):
@@ -119,8 +119,8 @@ async def test_messages_become_an_answer(case, waits):
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
 @on_a_loop
-async def test_a_wrong_message_is_refused(case):
-    """The application is told what is wrong, or in what state; its client has a 500, or an answer that breaks off."""
+async def test_an_invalid_message_raises_an_error_that_names_it(case):
+    """The client gets a 500, or a response that is not whole."""
     messages, words = case
     told: list[str] = []
 
@@ -151,7 +151,7 @@ async def test_a_wrong_message_is_refused(case):
 
 
 @on_a_loop
-async def test_two_requests_share_nothing_that_could_be_changed():
+async def test_two_requests_share_no_mutable_object():
     """Neither on one connection nor on two."""
     scopes: list[Any] = []
 
@@ -173,8 +173,8 @@ async def test_two_requests_share_nothing_that_could_be_changed():
 
 
 @on_a_loop
-async def test_receive_waits_after_the_end_until_the_client_leaves():
-    """Then there is a disconnect, again and again; and what is sent is dropped (ASGI HTTP 2.3)."""
+async def test_receive_waits_after_the_body_until_the_client_leaves():
+    """Then each call returns a disconnect, and sent messages are dropped (ASGI HTTP 2.3)."""
     seen: list[Any] = []
 
     async def app(scope, receive, send):
@@ -199,8 +199,8 @@ async def test_receive_waits_after_the_end_until_the_client_leaves():
 
 
 @on_a_loop
-async def test_receive_waits_after_the_end_until_the_answer_is_complete():
-    """Also in a task of its own, while another sends."""
+async def test_receive_waits_after_the_body_until_the_response_is_complete():
+    """A task may wait in receive() while another one sends."""
     seen: list[Any] = []
 
     async def app(scope, receive, send):
@@ -227,8 +227,8 @@ async def _chunk(client: Client, data: bytes) -> None:
 
 
 @on_a_loop
-async def test_each_part_leaves_at_once():
-    """A stream of events: the next is made only when the client has the last."""
+async def test_each_part_of_a_stream_leaves_at_once():
+    """In a stream of events the application makes the next event when the client has the last one."""
     turns: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def app(scope, receive, send):
@@ -251,8 +251,8 @@ async def test_each_part_leaves_at_once():
 
 
 @on_a_loop
-async def test_trailers_hold_the_answer_open():
-    """It is complete with the last of them, not with the body."""
+async def test_a_response_with_trailers_is_complete_after_the_last_trailer():
+    """The end of the body does not complete it."""
     go, seen = asyncio.Event(), list[Any]()
 
     async def app(scope, receive, send):
@@ -296,8 +296,8 @@ UNFINISHED = {
 
 @pytest.mark.parametrize(("messages", "begins"), UNFINISHED.values(), ids=UNFINISHED.keys())
 @on_a_loop
-async def test_an_answer_that_is_not_finished_is_never_taken_for_one(messages, begins):
-    """A 500 where there is nothing yet, else the connection breaks off; what is logged is logged once."""
+async def test_an_unfinished_response_never_looks_whole(messages, begins):
+    """The client gets a 500 if nothing was sent; otherwise the connection is aborted. The failure is logged once."""
 
     async def app(scope, receive, send):
         for message in messages:
@@ -323,8 +323,8 @@ async def _read_out(client: Client) -> None:
 
 @pytest.mark.parametrize("has_left", [False, True], ids=["while it is made", "while it is taken"])
 @on_a_loop
-async def test_half_a_body_that_ends_with_the_connection_ends_in_a_reset(has_left):
-    """HTTP/1.0 has no other sign that a body is not whole: an orderly end would be the end of it."""
+async def test_half_a_body_without_framing_ends_with_a_reset(has_left):
+    """HTTP/1.0 has no other sign: an orderly close would be the end of the body."""
 
     async def app(scope, receive, send):
         await send(start())
@@ -342,8 +342,8 @@ async def test_half_a_body_that_ends_with_the_connection_ends_in_a_reset(has_lef
 
 
 @on_a_loop
-async def test_half_a_body_of_chunks_ends_without_a_reset():
-    """Its client sees that the end is missing; a reset would take back what is on its way."""
+async def test_half_a_chunked_body_ends_without_a_reset():
+    """The client sees that the last chunk is missing; a reset would discard data on its way."""
 
     async def app(scope, receive, send):
         await send(start())
@@ -359,8 +359,8 @@ async def test_half_a_body_of_chunks_ends_without_a_reset():
 
 
 @on_a_loop
-async def test_work_after_the_last_part_holds_nobody_up():
-    """The next request of the connection is answered while the first call still runs."""
+async def test_work_after_the_last_part_does_not_delay_the_next_request():
+    """The next request is served while the first call still runs."""
     release = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -380,7 +380,7 @@ async def test_work_after_the_last_part_holds_nobody_up():
 @pytest.mark.parametrize("name", ["", "/tmp/asgid-contract", "\0asgid-contract"], ids=["unnamed", "a path", "abstract"])
 @on_a_loop
 async def test_the_addresses_of_a_unix_socket(name, tmp_path):
-    """The server's is its path, with no port; a client has none, even where its end is bound."""
+    """The server's address is its path without a port; a client has none, even if its socket is bound."""
     import os
     import socket
 
@@ -410,7 +410,7 @@ async def test_the_addresses_of_a_unix_socket(name, tmp_path):
 
 @on_a_loop
 async def test_the_addresses_of_tcp():
-    """Text and a number each."""
+    """Each is a text and a number."""
     scopes: list[Any] = []
 
     async def app(scope, receive, send):

@@ -1,4 +1,6 @@
-"""Every phase of a connection has one deadline; what has passed it is ended, answered where that helps, and counted."""
+"""Each phase of a connection has one deadline; the worker ends an overdue connection, responds if that helps, and
+counts it.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -25,8 +27,8 @@ from tests.worker.harness import (
 
 
 @on_a_loop
-async def test_a_client_that_sends_nothing_is_let_go():
-    """There is nothing to answer."""
+async def test_a_silent_client_is_closed_without_a_response():
+    """The client has asked for nothing."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         worker.pass_time(9)
@@ -38,8 +40,8 @@ async def test_a_client_that_sends_nothing_is_let_go():
 
 
 @on_a_loop
-async def test_a_head_has_one_deadline_however_it_trickles():
-    """Bytes renew nothing."""
+async def test_a_head_has_one_deadline_from_its_first_byte():
+    """Further bytes do not extend it."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         for piece in (b"GET / ", b"HTTP/1.1\r\n", b"Host: a\r\n"):
@@ -55,7 +57,7 @@ async def test_a_head_has_one_deadline_however_it_trickles():
 
 
 @on_a_loop
-async def test_the_next_head_has_its_own_deadline():
+async def test_each_head_has_its_own_deadline():
     """It begins with the first byte after the idle time."""
     async with Worker(tell) as worker:
         client = await worker.connect()
@@ -72,8 +74,8 @@ async def test_the_next_head_has_its_own_deadline():
 
 
 @on_a_loop
-async def test_a_body_must_go_on():
-    """Each part renews it; a body that stands still is answered and ended, and the application is told."""
+async def test_each_part_of_a_body_extends_the_deadline():
+    """A body that stops gets a 408, and the application receives a disconnect."""
     told_app: list[str] = []
 
     async def app(scope, receive, send):
@@ -96,8 +98,8 @@ async def test_a_body_must_go_on():
 
 
 @on_a_loop
-async def test_a_body_must_go_on_also_behind_another_request():
-    """Whose turn comes before the rest of its body has the same time as any other."""
+async def test_a_body_behind_another_request_has_the_same_deadline():
+    """The deadline begins with the turn of its request."""
     async with Worker(tell_later) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/a") + request("POST", "/b", "Content-Length: 100"))
@@ -110,8 +112,8 @@ async def test_a_body_must_go_on_also_behind_another_request():
 
 
 @on_a_loop
-async def test_the_rest_of_a_refused_body_has_the_same_deadline():
-    """The answer has left; there is nothing to say."""
+async def test_a_body_after_its_response_has_the_same_deadline():
+    """The response was sent, so the worker closes in silence."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 100"))
@@ -123,8 +125,8 @@ async def test_the_rest_of_a_refused_body_has_the_same_deadline():
 
 
 @on_a_loop
-async def test_an_idle_connection_is_let_go():
-    """In silence: the client may be about to use it, and 408 would answer another request."""
+async def test_an_idle_connection_is_closed_in_silence():
+    """The client may just send a request, and would take a 408 for its response."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.get()
@@ -138,8 +140,8 @@ async def test_an_idle_connection_is_let_go():
 
 @pytest.mark.parametrize("takes_something", [False, True])
 @on_a_loop
-async def test_a_client_that_takes_nothing_is_cut_off(takes_something):
-    """Slow is not silent: who takes anything within the time gets it anew."""
+async def test_a_client_that_reads_nothing_is_aborted(takes_something):
+    """A client that reads anything within the time gets the whole time again."""
 
     async def app(scope, receive, send):
         await respond(send, b"x" * 5_000_000)
@@ -162,8 +164,8 @@ async def test_a_client_that_takes_nothing_is_cut_off(takes_something):
 
 
 @on_a_loop
-async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
-    """Below the mark at which writing pauses, closing would else wait for ever."""
+async def test_a_client_that_reads_no_small_response_is_aborted_after_the_close():
+    """Writing does not pause for so few bytes, so the closing transport would wait forever."""
 
     async def app(scope, receive, send):
         await respond(send, b"x" * 40_000)
@@ -182,8 +184,8 @@ async def test_a_small_answer_that_nobody_takes_is_cut_off_after_the_close():
 
 @pytest.mark.parametrize("takes_it", [False, True])
 @on_a_loop
-async def test_who_takes_the_last_answer_slowly_has_a_moment_after_it(takes_it):
-    """To take it there is as much time as for another; to end its side as little as where it was taken at once."""
+async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close(takes_it):
+    """The client has `timeouts.write` to read it, and then the usual two seconds to close."""
 
     async def app(scope, receive, send):
         await respond(send, b"x" * 40_000, headers=[(b"connection", b"close")])
@@ -205,8 +207,8 @@ async def test_who_takes_the_last_answer_slowly_has_a_moment_after_it(takes_it):
 
 
 @on_a_loop
-async def test_asking_for_more_does_not_renew_the_deadline_for_taking():
-    """A client that pipelines and never reads is cut off like another."""
+async def test_pipelined_requests_do_not_extend_the_write_deadline():
+    """A client that sends requests and never reads is aborted like any other."""
 
     async def app(scope, receive, send):
         await respond(send, b"x" * 300_000)
@@ -226,8 +228,8 @@ async def test_asking_for_more_does_not_renew_the_deadline_for_taking():
 
 
 @on_a_loop
-async def test_a_request_that_takes_too_long_is_a_504():
-    """Its application is cancelled, and is not to blame in the log."""
+async def test_an_overdue_request_gets_a_504():
+    """Its application is cancelled, and no failure is logged."""
     cancelled = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -252,8 +254,8 @@ async def test_a_request_that_takes_too_long_is_a_504():
 
 @pytest.mark.parametrize("trickle", [False, True], ids=["a stream", "a body that trickles"])
 @on_a_loop
-async def test_the_whole_request_has_its_deadline(trickle):
-    """Neither a body that goes on nor an answer that has begun puts it off."""
+async def test_the_request_timeout_covers_body_and_response(trickle):
+    """Neither a moving body nor a response that has begun extends it."""
 
     async def app(scope, receive, send):
         if trickle:
@@ -279,8 +281,8 @@ async def test_the_whole_request_has_its_deadline(trickle):
 
 
 @on_a_loop
-async def test_the_next_head_does_not_hide_a_request_that_takes_too_long():
-    """The deadline of the one in hand stands, whatever else arrives."""
+async def test_the_next_head_does_not_hide_an_overdue_request():
+    """The deadline of the running request stays."""
 
     async def app(scope, receive, send):
         await asyncio.Event().wait()
@@ -296,8 +298,8 @@ async def test_the_next_head_does_not_hide_a_request_that_takes_too_long():
 
 
 @on_a_loop
-async def test_a_head_that_waited_behind_a_request_has_its_deadline_after_it():
-    """Half a head keeps no connection for ever."""
+async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards():
+    """Half a head does not keep a connection forever."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -316,8 +318,8 @@ async def test_a_head_that_waited_behind_a_request_has_its_deadline_after_it():
 
 
 @on_a_loop
-async def test_who_waits_for_a_place_has_its_time_still_before_it():
-    """`timeouts.request` begins with the application's call, also where the rest of a body comes before that."""
+async def test_the_request_timeout_begins_after_the_queue():
+    """`timeouts.request` begins with the call of the application, even if the body ends before."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -338,8 +340,8 @@ async def test_who_waits_for_a_place_has_its_time_still_before_it():
 
 
 @on_a_loop
-async def test_what_is_off_never_ends():
-    """`off` switches each of them off."""
+async def test_a_timeout_that_is_off_never_ends():
+    """Each of them may be `off`."""
     phases = ("header", "body", "write", "keep_alive", "request")
     async with Worker(tell, timeouts=dict.fromkeys(phases, "off")) as worker:
         client = await worker.connect()
@@ -354,7 +356,7 @@ async def test_what_is_off_never_ends():
 
 
 @on_a_loop
-async def test_who_was_refused_is_heard_out_for_a_moment_only():
+async def test_a_rejected_client_lingers_for_a_bounded_time():
     """It may go on sending; then the connection ends."""
     async with Worker(tell) as worker:
         client = await worker.connect()
@@ -369,8 +371,10 @@ async def test_who_was_refused_is_heard_out_for_a_moment_only():
 
 @pytest.mark.parametrize("why", ["the application", "an error", "a drain"])
 @on_a_loop
-async def test_who_may_not_know_of_the_close_is_heard_out_for_a_moment(why):
-    """Its next request, on the way already, must not take the answer from it; one that said close sends none."""
+async def test_a_client_that_cannot_know_of_the_close_lingers(why):
+    """Its next request may be on its way, and a close would answer it with a reset that discards the response. A client
+    that sent `close` sends none.
+    """
 
     async def app(scope, receive, send):
         assert why != "an error"
@@ -396,8 +400,8 @@ async def test_who_may_not_know_of_the_close_is_heard_out_for_a_moment(why):
 
 @pytest.mark.parametrize("is_draining", [False, True])
 @on_a_loop
-async def test_an_upload_that_was_answered_at_once_is_heard_as_long_as_it_moves(is_draining):
-    """Its client writes all before it reads; a reset would take the answer away. It does not hold up a drain."""
+async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_draining):
+    """Such a client sends all before it reads; a reset would discard the response. A drain does not wait for it."""
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 1000000"))
@@ -420,7 +424,7 @@ async def test_an_upload_that_was_answered_at_once_is_heard_as_long_as_it_moves(
 
 @on_a_loop
 async def test_a_slow_request_is_logged_once_with_its_stack():
-    """Nothing is cancelled."""
+    """It is not cancelled."""
     go = asyncio.Event()
 
     async def dawdle(scope, receive, send):
@@ -442,16 +446,16 @@ async def test_a_slow_request_is_logged_once_with_its_stack():
         assert 1 == worker.counts["SLOW"]
 
 
-class _Stubborn(asyncio.Future[None]):
-    """A future of the application's own that lets nobody cancel it."""
+class _Uncancellable(asyncio.Future[None]):
+    """A future that raises when it is cancelled."""
 
     def cancel(self, msg: object = None) -> bool:
         raise ValueError(msg)
 
 
 @on_a_loop
-async def test_a_beat_that_fails_is_not_the_last_one():
-    """Else the worker would soon be taken for one that stands still, and be aborted with all that it has in hand."""
+async def test_the_ticker_goes_on_after_an_error():
+    """Otherwise the master would soon take the worker for blocked and abort it with all its requests."""
     async with Worker(tell, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
         client = await worker.connect()
         with (
@@ -466,9 +470,9 @@ async def test_a_beat_that_fails_is_not_the_last_one():
 
 
 @on_a_loop
-async def test_an_application_that_lets_nobody_cancel_it_is_answered_for():
-    """Its client need not wait, nor need the others: it is told of, and may end when it likes."""
-    waits = _Stubborn()
+async def test_an_application_that_resists_cancellation_gets_a_504():
+    """Client and worker go on; the failure is logged, and the application may end later."""
+    waits = _Uncancellable()
 
     async def stay(scope, receive, send):
         await waits
@@ -490,7 +494,7 @@ async def test_an_application_that_lets_nobody_cancel_it_is_answered_for():
 
 
 async def _begin_nothing(_client: Client) -> None:
-    """It has connected."""
+    """Only connect."""
 
 
 async def _begin_again(client: Client) -> None:
@@ -517,8 +521,8 @@ async def _begin_a_body(client: Client) -> None:
     ids=["a first request", "the next request", "the rest of a head", "the rest of a body"],
 )
 @on_a_loop
-async def test_what_has_come_while_the_worker_stood_still_is_answered(begin, rest, body, seconds):
-    """Its client sent it in time. The worker reads it before it looks at the deadline, also after a short stall."""
+async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(begin, rest, body, seconds):
+    """The client sent them in time. This holds after a short stall as well."""
     async with Worker(tell, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as worker:
         client = await worker.connect()
         await begin(client)
@@ -541,8 +545,8 @@ async def test_what_has_come_while_the_worker_stood_still_is_answered(begin, res
     ids=["a first request", "a head", "a body", "keep-alive"],
 )
 @on_a_loop
-async def test_time_in_which_the_worker_stood_still_is_given_back(begin, phase, seconds):
-    """The client may have waited for the worker; it has its own time after that, and no more."""
+async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds):
+    """The client may have waited for the worker; afterwards it has the rest of its time."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await begin(client)
@@ -557,8 +561,8 @@ async def test_time_in_which_the_worker_stood_still_is_given_back(begin, phase, 
 
 
 @on_a_loop
-async def test_short_stalls_do_not_let_a_client_go_on_for_ever():
-    """One that sends its head byte by byte gains nothing from a loop that is late by less than a second, each time."""
+async def test_short_stalls_do_not_extend_a_deadline_forever():
+    """A client that sends its head byte by byte gains nothing from stalls below a second."""
     async with Worker(tell, timeouts={"header": "10s"}) as worker:
         client = await worker.connect()
         await _begin_a_head(client)
@@ -571,8 +575,8 @@ async def test_short_stalls_do_not_let_a_client_go_on_for_ever():
 
 
 @on_a_loop
-async def test_long_stalls_let_a_client_go_on_for_a_bounded_time():
-    """Of each stall the time up to the beat that was due still counts."""
+async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
+    """The time up to the tick that was due still counts."""
     async with Worker(tell, timeouts={"header": "10s"}) as worker:
         client = await worker.connect()
         await _begin_a_head(client)
@@ -586,8 +590,8 @@ async def test_long_stalls_let_a_client_go_on_for_a_bounded_time():
 
 @pytest.mark.parametrize("stalls", [False, True])
 @on_a_loop
-async def test_an_application_has_its_time_beside_that_in_which_another_held_the_loop(stalls):
-    """`timeouts.request` is for the application; while the worker stood still it could not run."""
+async def test_a_stall_extends_the_request_timeout(stalls):
+    """The application could not run while the loop was blocked."""
 
     async def app(scope, receive, send):
         await asyncio.Event().wait()
@@ -607,8 +611,8 @@ async def test_an_application_has_its_time_beside_that_in_which_another_held_the
 
 
 @on_a_loop
-async def test_a_request_waits_for_its_place_beside_the_time_in_which_the_worker_stood_still():
-    """Nothing left its place meanwhile."""
+async def test_a_stall_extends_the_queue_timeout():
+    """No running request could end meanwhile."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -628,8 +632,8 @@ async def test_a_request_waits_for_its_place_beside_the_time_in_which_the_worker
 
 
 @on_a_loop
-async def test_a_client_that_took_what_was_written_while_the_worker_stood_still_is_not_cut_off():
-    """The worker writes on before it looks at the deadline."""
+async def test_a_client_that_read_during_a_stall_is_not_aborted():
+    """The worker writes before it looks at the deadline."""
 
     async def app(scope, receive, send):
         await respond(send, b"x" * 3_000_000)
@@ -648,8 +652,8 @@ async def test_a_client_that_took_what_was_written_while_the_worker_stood_still_
 
 
 @on_a_loop
-async def test_a_client_that_ended_while_the_worker_stood_still_is_not_reset():
-    """Its end has arrived before its moment to end was over."""
+async def test_a_client_that_closed_during_a_stall_is_not_reset():
+    """Its FIN has arrived before the lingering time ended."""
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
         client = await worker.connect_tcp()
         await client.send(request())

@@ -1,4 +1,4 @@
-"""A worker leaves: the order in which it lets go, so that whoever has come in is answered."""
+"""The order in which a draining worker closes: each client that was accepted gets its response."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tests.worker.peer import connect
 
 
 async def echo(scope, receive, send):
-    """Answer, or send back what comes."""
+    """Respond, or send each message of a WebSocket back."""
     if scope["type"] == "http":
         await tell(scope, receive, send)
         return
@@ -23,8 +23,8 @@ async def echo(scope, receive, send):
         await send({**message, "type": "websocket.send"})
 
 
-class Hall(NoListeners):
-    """Doors whose queue holds one more client, who comes in after another has gone."""
+class LateClient(NoListeners):
+    """An acceptor with one more client in its queue, accepted after another client has gone."""
 
     def __init__(self, worker: Worker, leaver: Client) -> None:
         super().__init__(worker)
@@ -38,10 +38,10 @@ class Hall(NoListeners):
 
 
 @on_a_loop
-async def test_who_goes_while_the_queue_is_emptied_is_not_the_last():
-    """The drain does not end because nobody was there for a moment: the queue brings more."""
+async def test_a_drain_waits_for_clients_from_the_queue():
+    """It does not end because the worker has no connection for a moment."""
     async with Worker(tell) as worker:
-        hall = Hall(worker, await worker.connect())
+        hall = LateClient(worker, await worker.connect())
         drain = worker.drain(hall)
         drain.tell(wire.Drain(grace_s=30.0, linger_s=30.0))
         running = asyncio.ensure_future(drain.run())
@@ -52,15 +52,17 @@ async def test_who_goes_while_the_queue_is_emptied_is_not_the_last():
 
         assert hall.late
         answer = await hall.late.get("/late")
-        hall.late.close()  # else the drain would linger for it to the end of its grace
+        hall.late.close()  # else the drain lingers to the end of its grace
         await running
 
         assert (told("GET", "/late"), True) == (answer.body, answer.closes)
 
 
 @on_a_loop
-async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it_is_aborted():
-    """ABRT comes after half of `timeouts.kill`; an eighth is for cancelled applications, the rest for what follows."""
+async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort():
+    """ABRT comes after half of `timeouts.kill`. Cancelled applications have an eighth of it; the rest is for the
+    lifespan.
+    """
     end = asyncio.Event()
 
     async def deaf(scope, receive, send):
@@ -86,16 +88,16 @@ async def test_who_does_not_end_when_cancelled_does_not_keep_the_worker_until_it
         assert ["applications did not end when cancelled"] == [line.event for line in worker.lines]
 
 
-class _Crowd(NoListeners):
-    """Doors whose queue never becomes empty."""
+class _EndlessQueue(NoListeners):
+    """An acceptor whose queue never becomes empty."""
 
     async def leave(self) -> None:
         await asyncio.Event().wait()
 
 
 @on_a_loop
-async def test_a_queue_that_is_never_empty_does_not_keep_the_worker_beyond_its_grace():
-    """ABRT would cost the requests in hand, and the lifespan its shutdown."""
+async def test_an_endless_queue_does_not_keep_the_worker_beyond_its_grace():
+    """ABRT would abort the running requests and the shutdown of the lifespan."""
     cancelled: list[bool] = []
 
     async def app(scope, receive, send):
@@ -108,7 +110,7 @@ async def test_a_queue_that_is_never_empty_does_not_keep_the_worker_beyond_its_g
         client = await worker.connect()
         client.push(request())
         await until(lambda: worker.running)
-        drain = worker.drain(_Crowd(worker))
+        drain = worker.drain(_EndlessQueue(worker))
         drain.tell(wire.Drain(grace_s=0.01, linger_s=0.0))
         await asyncio.wait_for(drain.run(), 10)
 
@@ -125,8 +127,10 @@ async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Fut
 
 
 @on_a_loop
-async def test_the_connections_of_one_client_move_together():
-    """A browser whose WebSocket is closed asks for its page again: not on connections that go on in the old worker."""
+async def test_a_drain_moves_all_connections_of_a_browser_together():
+    """A browser requests its page again when its WebSocket closes, and must not reach the old worker by an idle
+    connection.
+    """
     async with Worker(echo) as worker:
         idle = await worker.connect()
         await idle.get()
@@ -144,8 +148,8 @@ async def test_the_connections_of_one_client_move_together():
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["alone", "after the others have left"])
 @on_a_loop
-async def test_websockets_do_not_wait_for_idle_connections_that_are_not_there(leaves):
-    """A stop of a worker that has nothing else is over at once."""
+async def test_websockets_do_not_linger_without_idle_connections(leaves):
+    """The drain ends at once."""
     async with Worker(echo) as worker:
         idle = await worker.connect()
         if not leaves:
@@ -161,7 +165,7 @@ async def test_websockets_do_not_wait_for_idle_connections_that_are_not_there(le
 
 
 @on_a_loop
-async def test_a_request_that_came_while_the_worker_stood_still_is_answered_after_the_linger():
+async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger():
     """It came on an idle connection in time; the timer runs before the worker reads."""
     async with Worker(tell) as worker:
         client = await worker.connect()
@@ -177,8 +181,8 @@ async def test_a_request_that_came_while_the_worker_stood_still_is_answered_afte
 
 
 @on_a_loop
-async def test_the_rest_of_a_body_that_nothing_wants_does_not_keep_a_worker():
-    """The answer has left, and its client may go on sending for hours."""
+async def test_an_unread_body_does_not_delay_a_drain():
+    """The response was sent, and the client may go on sending for hours."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 200000"), b"x" * 1000)

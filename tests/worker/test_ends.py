@@ -1,4 +1,4 @@
-"""How connections end: the client leaves, half or wholly; the worker drains; the cap is reached."""
+"""How connections end: the client leaves or half-closes, the worker drains, the connection limit is reached."""
 
 import asyncio
 import socket
@@ -23,8 +23,8 @@ from tests.worker.harness import (
 
 
 @on_a_loop
-async def test_the_application_is_told_that_its_client_has_gone():
-    """receive() returns http.disconnect. From then on send() drops every message, as ASGI HTTP 2.3 has it."""
+async def test_receive_reports_that_the_client_has_gone():
+    """receive() returns http.disconnect. From then on send() drops every message (ASGI HTTP 2.3)."""
     seen: list[object] = []
 
     async def app(scope, receive, send):
@@ -53,8 +53,8 @@ async def test_the_application_is_told_that_its_client_has_gone():
 
 
 @on_a_loop
-async def test_a_stream_whose_client_has_left_is_told_in_the_access_log_and_counted():
-    """With what had been sent of it: so end all of those that never end by themselves."""
+async def test_a_stream_ends_in_the_access_log_when_its_client_leaves():
+    """The line has the bytes that were sent. Endless streams always end in this way."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
@@ -76,8 +76,8 @@ async def test_a_stream_whose_client_has_left_is_told_in_the_access_log_and_coun
 
 
 @on_a_loop
-async def test_a_client_that_leaves_wakes_a_send_that_waits():
-    """An application that only sends goes on for a second, in turns with others. Then its next part raises OSError."""
+async def test_a_disconnect_ends_a_waiting_send():
+    """An application that only sends goes on for a second without blocking the loop. Then send() raises OSError."""
     sent: list[bytes] = []
     raised: list[type] = []
 
@@ -108,8 +108,8 @@ async def test_a_client_that_leaves_wakes_a_send_that_waits():
 
 @pytest.mark.parametrize("is_held", [False, True], ids=["streaming", "held"])
 @on_a_loop
-async def test_another_answer_after_a_disconnect_is_dropped(is_held):
-    """Frameworks end a stream whose client has left by an empty answer: the SSE endpoint of MCP's SDK does."""
+async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
+    """Frameworks end such a stream by an empty response; the SSE endpoint of MCP's SDK is one."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
@@ -134,8 +134,10 @@ async def test_another_answer_after_a_disconnect_is_dropped(is_held):
 
 
 @on_a_loop
-async def test_the_end_of_a_stream_that_was_told_of_its_end_does_not_make_it_whole():
-    """Starlette's middleware ends the body after the stream below it was cancelled; a half close may be read from."""
+async def test_a_stream_that_was_told_to_end_does_not_look_whole():
+    """Starlette's middleware ends the body after the stream below it was cancelled, and a half-closed client may still
+    read.
+    """
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
@@ -155,8 +157,8 @@ async def test_the_end_of_a_stream_that_was_told_of_its_end_does_not_make_it_who
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["a framework's error", "a task group's"])
 @on_a_loop
-async def test_what_becomes_of_a_disconnect_is_not_the_applications_fault(wrapped):
-    """Frameworks raise their own error in its place."""
+async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
+    """Frameworks raise an error of their own in place of ours."""
 
     async def app(scope, receive, send):
         await body_of(receive)
@@ -179,8 +181,8 @@ async def test_what_becomes_of_a_disconnect_is_not_the_applications_fault(wrappe
 
 @pytest.mark.parametrize("has_begun", [False, True])
 @on_a_loop
-async def test_an_application_may_leave_when_it_is_told_that_its_client_has(has_begun):
-    """A long poll whose client has closed returns without an answer: that is a disconnect, and no fault."""
+async def test_an_application_may_return_after_a_disconnect(has_begun):
+    """A long poll without a client returns without a response; that is not a failure."""
 
     async def app(scope, receive, send):
         if has_begun:
@@ -201,8 +203,8 @@ async def test_an_application_may_leave_when_it_is_told_that_its_client_has(has_
 
 
 @on_a_loop
-async def test_an_error_of_its_own_after_a_disconnect_is_logged():
-    """That the client has gone excuses no fault."""
+async def test_another_error_after_a_disconnect_is_logged():
+    """A disconnect excuses no other failure."""
 
     async def app(scope, receive, send):
         await body_of(receive)
@@ -220,8 +222,8 @@ async def test_an_error_of_its_own_after_a_disconnect_is_logged():
 
 
 @on_a_loop
-async def test_a_client_that_leaves_within_its_body_is_a_disconnect():
-    """The application does not take a part for the whole."""
+async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
+    """The application does not take half a body for a whole one."""
     seen: list[str] = []
 
     async def app(scope, receive, send):
@@ -242,8 +244,8 @@ async def test_a_client_that_leaves_within_its_body_is_a_disconnect():
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 @on_a_loop
-async def test_a_client_may_close_its_sending_side_and_still_read(tcp):
-    """It gets what it had asked for, then the end."""
+async def test_a_half_closed_client_gets_all_its_responses(tcp):
+    """Then the worker closes."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -263,8 +265,8 @@ async def test_a_client_may_close_its_sending_side_and_still_read(tcp):
 
 
 @on_a_loop
-async def test_who_waits_for_a_disconnect_has_it_at_a_half_close():
-    """A long poll must end when its client has closed, also where only one direction is."""
+async def test_a_half_close_ends_a_long_poll():
+    """receive() returns http.disconnect, because many clients close only one direction."""
     seen: list[str] = []
 
     async def app(scope, receive, send):
@@ -284,7 +286,7 @@ async def test_who_waits_for_a_disconnect_has_it_at_a_half_close():
 
 @on_a_loop
 async def test_a_reset_is_a_disconnect():
-    """An RST of the client ends the request and harms nobody else."""
+    """It ends its own request and no other."""
     async with Worker(lambda scope, receive, send: asyncio.sleep(3600)) as worker:
         client, other = await worker.connect_tcp(), await worker.connect_tcp()
         await client.send(request())
@@ -302,8 +304,8 @@ async def test_a_reset_is_a_disconnect():
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 @on_a_loop
-async def test_the_scope_names_both_ends(tcp):
-    """As the sockets know them; a socket without a name has none."""
+async def test_the_scope_has_both_addresses(tcp):
+    """They are those of the sockets; a socket without a name has none."""
     scopes: list[Scope] = []
 
     async def app(scope, receive, send):
@@ -321,8 +323,8 @@ async def test_the_scope_names_both_ends(tcp):
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 @on_a_loop
-async def test_a_client_of_ipv4_has_one_name_on_every_socket():
-    """The kernel calls it ::ffff:127.0.0.1 on one that takes both families, and it is trusted as what it is."""
+async def test_an_ipv4_client_has_the_same_address_on_every_listener():
+    """A listener of both families reports ::ffff:127.0.0.1, and trust is decided by 127.0.0.1."""
     scopes: list[Scope] = []
 
     async def app(scope, receive, send):
@@ -345,8 +347,8 @@ async def test_a_client_of_ipv4_has_one_name_on_every_socket():
 
 
 @on_a_loop
-async def test_a_draining_worker_answers_and_closes():
-    """The next answer says that it is the last."""
+async def test_a_draining_worker_closes_after_the_next_response():
+    """The response has `connection: close`."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         assert not (await client.get("/a")).closes
@@ -358,8 +360,8 @@ async def test_a_draining_worker_answers_and_closes():
 
 
 @on_a_loop
-async def test_a_draining_worker_answers_a_whole_pipeline():
-    """What waits is served, and only the last answer says that it is."""
+async def test_a_draining_worker_serves_a_whole_pipeline():
+    """Only the last response has `connection: close`."""
     async with Worker(tell_later) as worker:
         client = await worker.connect()
         worker.start_draining()
@@ -370,8 +372,8 @@ async def test_a_draining_worker_answers_a_whole_pipeline():
 
 
 @on_a_loop
-async def test_an_application_that_is_told_to_leave_and_does_is_a_503():
-    """At the end of the grace whoever waits for a disconnect is told of one; the client is still there."""
+async def test_an_application_that_returns_at_the_end_of_the_grace_causes_a_503():
+    """receive() reports a disconnect at the end of the grace, although the client is still there."""
 
     async def app(scope, receive, send):
         await body_of(receive)
@@ -389,8 +391,8 @@ async def test_an_application_that_is_told_to_leave_and_does_is_a_503():
 
 
 @on_a_loop
-async def test_an_answer_that_has_begun_ends_its_connection_when_the_worker_drains():
-    """Its head had promised more requests; closing after it is allowed, and nothing is lost."""
+async def test_a_response_that_began_before_the_drain_still_closes():
+    """Its head allowed more requests; closing afterwards is permitted and loses nothing."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -410,8 +412,8 @@ async def test_an_answer_that_has_begun_ends_its_connection_when_the_worker_drai
 
 
 @on_a_loop
-async def test_only_idle_connections_are_closed():
-    """One in the middle of a head or of a request is not idle."""
+async def test_a_drain_closes_idle_connections_only():
+    """A connection within a head or a request is not idle."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -434,8 +436,8 @@ async def test_only_idle_connections_are_closed():
 
 @pytest.mark.parametrize("has_begun", [False, True])
 @on_a_loop
-async def test_at_the_end_of_the_grace_applications_are_cancelled(has_begun):
-    """503 where nothing was sent; else the answer is broken off."""
+async def test_applications_are_cancelled_at_the_end_of_the_grace(has_begun):
+    """The client gets a 503 if nothing was sent; otherwise its response is aborted."""
 
     async def app(scope, receive, send):
         if has_begun:
@@ -466,8 +468,8 @@ async def test_at_the_end_of_the_grace_applications_are_cancelled(has_begun):
     ids=["at the end of the grace", "overdue", "by the application"],
 )
 @on_a_loop
-async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch, cancel, status):
-    """Where tasks do not start eagerly, on Python 3.11, nothing of it ever runs, and so cannot answer for itself."""
+async def test_a_call_that_is_cancelled_before_it_began_gets_a_response(monkeypatch, cancel, status):
+    """On Python 3.11 tasks do not start eagerly, so no code of the exchange runs in them."""
     monkeypatch.setattr("asgid.worker.http.exchange._EAGER", False)
     called: list[Scope] = []
 
@@ -490,8 +492,8 @@ async def test_a_call_that_is_cancelled_before_it_began_is_answered(monkeypatch,
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @on_a_loop
-async def test_what_is_answered_for_the_application_is_counted(method):
-    """In the access log and on the board, with the bytes that have left as its body: none for HEAD."""
+async def test_a_response_of_the_server_is_counted(method):
+    """The access log and the board have its body bytes: none for HEAD."""
 
     async def app(scope, receive, send):
         raise ValueError
@@ -507,8 +509,8 @@ async def test_what_is_answered_for_the_application_is_counted(method):
 
 
 @on_a_loop
-async def test_the_body_of_a_refusal_is_counted():
-    """On the board only: the access log has no line for what is no request."""
+async def test_the_body_of_a_rejection_is_counted():
+    """Only on the board: the access log has no line without a request."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.send(b"nonsense\r\n\r\n")
@@ -523,8 +525,8 @@ async def test_the_body_of_a_refusal_is_counted():
 
 
 @on_a_loop
-async def test_accepting_stops_at_the_cap_and_goes_on_below_it():
-    """Counted on the board once each time."""
+async def test_accepting_stops_at_the_connection_limit():
+    """The board counts each time."""
     async with Worker(tell, limits={"connections": 2}) as worker:
         first, second = await worker.connect(), await worker.connect()
         assert 1 == worker.paused == worker.counts["LIMIT_REACHED"]
@@ -540,8 +542,8 @@ async def test_accepting_stops_at_the_cap_and_goes_on_below_it():
 
 @pytest.mark.parametrize("how", ["closes its sending side", "resets"])
 @on_a_loop
-async def test_a_client_that_leaves_while_another_request_waits_is_noticed(how):
-    """Reading is paused then, so the loop does not tell of it; the pulse asks."""
+async def test_a_client_that_leaves_while_reading_is_paused_is_noticed(how):
+    """The loop does not report it then; the ticker polls for it."""
     got: list[str] = []
 
     async def app(scope, receive, send):
@@ -564,7 +566,7 @@ async def test_a_client_that_leaves_while_another_request_waits_is_noticed(how):
 
 @on_a_loop
 async def test_an_application_may_empty_its_scope():
-    """What the server needs to know of the request afterwards, it knows itself."""
+    """The server keeps its own copy of the values that it needs."""
 
     async def app(scope, receive, send):
         scope.clear()
@@ -582,8 +584,8 @@ async def test_an_application_may_empty_its_scope():
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
 @pytest.mark.parametrize("leaves", ["after the head", "before it"])
 @on_a_loop
-async def test_nobody_is_there_for_the_rest_of_an_answer_without_a_body(method, status, leaves):
-    """Of a stream that never ends nothing is written after its head, so that no write would fail."""
+async def test_a_half_close_ends_a_stream_that_has_no_body(method, status, leaves):
+    """The response to HEAD, or a 304, writes nothing after its head, so no write could fail."""
     begun, step = asyncio.Event(), asyncio.Event()
     said: list[str] = []
 
@@ -627,8 +629,8 @@ async def test_nobody_is_there_for_the_rest_of_an_answer_without_a_body(method, 
 
 @pytest.mark.parametrize("minor", [0, 1])
 @on_a_loop
-async def test_the_end_of_an_answer_that_nobody_takes_is_a_reset_where_a_close_would_make_it_whole(minor):
-    """HTTP/1.0 has no chunks: there the body ends where the stream does."""
+async def test_an_unread_response_ends_with_a_reset_if_a_close_would_make_it_whole(minor):
+    """HTTP/1.0 has no chunks: the body ends with the connection."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200})
@@ -650,7 +652,7 @@ async def test_the_end_of_an_answer_that_nobody_takes_is_a_reset_where_a_close_w
 @pytest.mark.parametrize("takes_it", [False, True])
 @on_a_loop
 async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
-    """An application may send from two tasks: the last part leaves while the other still waits for the client."""
+    """Two tasks of an application may send: the last part is queued while the other task still waits."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
@@ -674,8 +676,8 @@ async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
 
 
 @on_a_loop
-async def test_who_was_not_read_is_heard_out():
-    """What it has sent meanwhile waits in the kernel: a close would be a reset, and take the answer from it."""
+async def test_a_client_whose_reading_was_paused_lingers():
+    """Its bytes wait in the kernel, so a close would be a reset that discards the response."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Clients that send as much as they can hold the loop only for a moment, whatever they send."""
+"""A client that sends as fast as it can blocks the loop only for a moment."""
 
 import asyncio
 import sys
@@ -13,7 +13,7 @@ from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, u
 _EAGER = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="before Python 3.12 an application takes a turn to begin"
 )
-#: What one read brings of each kind: pieces of a few bytes, or requests that are dear to read.
+#: One read of each kind: tiny pieces, or requests that are expensive to parse.
 _CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 _FLOODS = {
     "requests": request() * 4000,
@@ -27,8 +27,8 @@ _FLOODS = {
 
 @_EAGER
 @on_a_loop
-async def test_others_wait_a_moment_behind_clients_that_pipeline():
-    """Eight send thousands of requests at once, and each takes a millisecond: their time is that of all together."""
+async def test_pipelining_clients_do_not_block_others():
+    """Eight clients send thousands of requests of a millisecond each; together they have one turn of the loop."""
 
     served: dict[str, float] = {}
 
@@ -56,8 +56,8 @@ async def test_others_wait_a_moment_behind_clients_that_pipeline():
 @pytest.mark.parametrize("flood", _FLOODS.values(), ids=_FLOODS.keys())
 @_EAGER
 @on_a_loop
-async def test_one_read_is_read_in_several_turns(flood):
-    """Each look at the clock takes a quarter of what a turn has, so all of it takes many turns."""
+async def test_one_read_is_parsed_in_several_turns(flood):
+    """Each look at the clock takes a quarter of a turn, so the whole read takes many turns."""
     turns, seen = 0, []
 
     async def app(scope, receive, send):
@@ -90,8 +90,8 @@ async def test_one_read_is_read_in_several_turns(flood):
 
 @pytest.mark.parametrize("size", [SLICE, 4 * SLICE])
 @on_a_loop
-async def test_what_waits_for_its_turn_is_read_before_its_deadline_is_judged(size):
-    """It is the worker that is late, and not the client."""
+async def test_queued_bytes_are_parsed_before_their_deadline_is_checked(size):
+    """The worker is late, not the client."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         worker.begin_turn()

@@ -1,4 +1,4 @@
-"""Back-pressure both ways, and the bound on what one client can make a worker hold."""
+"""Back-pressure in both directions, and the bound on the memory of one client."""
 
 import asyncio
 
@@ -11,8 +11,8 @@ _READ = 262_144  # one read of the loop, at most
 
 
 @on_a_loop
-async def test_a_body_that_nobody_reads_stops_the_client():
-    """Beyond the high mark nothing is read; when the application reads, it goes on."""
+async def test_reading_pauses_if_the_application_reads_no_body():
+    """Above the high-water mark the worker reads nothing; it goes on when the application reads."""
     read = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -29,7 +29,7 @@ async def test_a_body_that_nobody_reads_stops_the_client():
             await asyncio.sleep(0)
 
         assert client.received < HIGH_WATER + 2 * _READ
-        worker.pass_time(61)  # beyond timeouts.body: it is we who do not read
+        worker.pass_time(61)  # beyond timeouts.body: the worker does not read
         assert not worker.counts.get("timeout body")
         read.set()
         assert str(size).encode() == (await client.answer()).body
@@ -38,8 +38,8 @@ async def test_a_body_that_nobody_reads_stops_the_client():
 
 
 @on_a_loop
-async def test_a_client_that_was_stopped_gets_its_time_anew():
-    """How long we did not read does not count against it."""
+async def test_a_paused_client_gets_its_whole_time_again():
+    """The pause does not count against its deadline."""
     read, more = asyncio.Event(), asyncio.Event()
 
     async def app(scope, receive, send):
@@ -65,7 +65,7 @@ async def test_a_client_that_was_stopped_gets_its_time_anew():
 
 @on_a_loop
 async def test_send_waits_for_a_client_that_does_not_read():
-    """The worker holds no more than the high mark and what was in hand."""
+    """The worker holds at most the high-water mark and one message."""
     sent = 0
     chunk = b"x" * 16_384
 
@@ -91,8 +91,8 @@ async def test_send_waits_for_a_client_that_does_not_read():
 
 @pytest.mark.parametrize("requests", [20, 2000])
 @on_a_loop
-async def test_who_asks_and_never_reads_fills_no_memory(requests):
-    """Answers wait for those before them to be taken, however many are asked for, in however many reads."""
+async def test_a_client_that_never_reads_cannot_fill_memory(requests):
+    """A response waits for the earlier ones to be read, however many requests arrive."""
     large = b"x" * 300_000
     served = 0
 
@@ -120,8 +120,8 @@ async def test_who_asks_and_never_reads_fills_no_memory(requests):
 
 
 @on_a_loop
-async def test_all_that_waited_for_a_reader_is_served_when_it_reads():
-    """Nobody is forgotten between the queue and the pause."""
+async def test_every_waiting_request_is_served_when_the_client_reads():
+    """No request is lost between the queue and the pause."""
     large = b"x" * 300_000
 
     async def app(scope, receive, send):
@@ -138,8 +138,8 @@ async def test_all_that_waited_for_a_reader_is_served_when_it_reads():
 
 
 @on_a_loop
-async def test_an_application_may_give_up_a_send_that_waits():
-    """Its own time limit does not break the connection for the message after it."""
+async def test_an_application_may_cancel_a_waiting_send():
+    """The next message still works."""
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -164,8 +164,8 @@ async def test_an_application_may_give_up_a_send_that_waits():
 
 
 @on_a_loop
-async def test_an_idle_connection_holds_no_request():
-    """The last one is let go, with its headers and its body."""
+async def test_an_idle_connection_keeps_no_request():
+    """The last request is freed, with its headers and its body."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", body=b"x" * 50_000))
@@ -175,9 +175,9 @@ async def test_an_idle_connection_holds_no_request():
 
 
 @on_a_loop
-async def test_parts_that_are_streamed_without_waiting_leave_together():
-    """The first at once; the others with the turn of the loop in which they came. Who waits in between waits for none
-    of them.
+async def test_parts_of_one_turn_leave_in_one_write():
+    """The first part leaves at once; the others leave at the end of the turn. An application that waits between two
+    parts delays neither.
     """
     step = asyncio.Event()
 

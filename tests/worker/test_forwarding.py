@@ -1,4 +1,4 @@
-"""Forwarding headers on a real connection: the scope, the access line, and one request after the other."""
+"""Forwarding fields on a real connection: the scope, the access line, and several requests."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ HEADERS = ("X-Forwarded-For: 192.0.2.1:4711", "X-Forwarded-Proto: https", "X-For
 
 
 async def scope_of(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with what the scope says of client and scheme."""
+    """Respond with client and scheme of the scope."""
     host = next(value.decode() for name, value in scope["headers"] if name == b"host")
     told = {"client": scope["client"], "scheme": scope["scheme"], "host": host, "path": scope["path"]}
     await respond(send, json.dumps(told).encode())
@@ -30,8 +30,8 @@ async def told(client: Client, *headers: str, path: str = "/") -> dict[str, Any]
 
 
 @on_a_loop
-async def test_the_application_is_told_of_the_client_and_not_of_the_proxy():
-    """For the request that says so; the next one on the same connection is told anew."""
+async def test_the_scope_has_the_client_behind_the_proxy():
+    """It holds for this request only; the next one on the connection has its own."""
     async with Worker(scope_of, proxy=TCP) as worker:
         client = await worker.connect_tcp()
         direct = await told(client)
@@ -49,8 +49,8 @@ async def test_the_application_is_told_of_the_client_and_not_of_the_proxy():
 
 
 @on_a_loop
-async def test_requests_in_one_write_are_told_of_their_own_clients():
-    """Pipelined by a proxy, in which several clients meet."""
+async def test_pipelined_requests_have_their_own_clients():
+    """A proxy sends requests of several clients on one connection."""
     async with Worker(scope_of, proxy=TCP) as worker:
         client = await worker.connect_tcp()
         await client.send(b"".join(request("GET", "/", *lines) for lines in (HEADERS[:1], (), HEADERS[1:2])))
@@ -62,8 +62,8 @@ async def test_requests_in_one_write_are_told_of_their_own_clients():
 
 
 @on_a_loop
-async def test_a_peer_on_a_unix_socket_is_trusted_as_such():
-    """By default; it has no address of its own."""
+async def test_a_peer_on_a_unix_socket_is_trusted():
+    """By default; the peer has no address."""
     async with Worker(scope_of) as worker, Worker(scope_of, proxy=TCP) as distrustful:
         trusted = await told(await worker.connect(), *HEADERS)
         not_trusted = await told(await distrustful.connect(), *HEADERS)
@@ -73,8 +73,8 @@ async def test_a_peer_on_a_unix_socket_is_trusted_as_such():
 
 
 @on_a_loop
-async def test_who_resets_before_it_is_accepted_does_not_pass_for_a_unix_socket():
-    """The kernel has forgotten its address; what it had sent is read all the same."""
+async def test_a_peer_that_resets_before_accept_does_not_pass_for_a_unix_socket():
+    """The kernel no longer has its address; its bytes are read."""
     seen: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,8 +88,8 @@ async def test_who_resets_before_it_is_accepted_does_not_pass_for_a_unix_socket(
 
 
 @on_a_loop
-async def test_host_and_prefix_reach_the_application_where_they_are_asked_for():
-    """The prefix as a part of the path, and of the next request no more."""
+async def test_host_and_prefix_are_applied_if_configured():
+    """The prefix is a part of the path of this request only."""
     async with Worker(scope_of, proxy=TCP | {"host": True, "prefix": True}) as worker:
         client = await worker.connect_tcp()
         scope = await told(client, "X-Forwarded-Host: a.example", "X-Forwarded-Prefix: /api", path="/b")
@@ -99,8 +99,8 @@ async def test_host_and_prefix_reach_the_application_where_they_are_asked_for():
 
 
 @on_a_loop
-async def test_a_trailer_tells_nothing_of_the_client():
-    """Neither of this request, nor of the next: a proxy that checks headers may pass trailers on unseen."""
+async def test_a_trailer_changes_no_address():
+    """Neither of this request nor of the next one: a proxy that filters headers may pass trailers unseen."""
     trailer = b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
     async with Worker(scope_of, proxy=TCP) as worker:
         client = await worker.connect_tcp()
@@ -112,8 +112,8 @@ async def test_a_trailer_tells_nothing_of_the_client():
 
 @pytest.mark.parametrize(("form", "line"), [("common", "192.0.2.1 - - ["), ("{client} {path}", "192.0.2.1 /\n")])
 @on_a_loop
-async def test_the_access_line_shows_the_client_and_not_the_proxy(form, line, tmp_path):
-    """Whatever its form."""
+async def test_the_access_line_has_the_client_behind_the_proxy(form, line, tmp_path):
+    """In each format."""
     file = tmp_path / "access"
     async with Worker(scope_of, proxy=TCP) as worker:
         log = Log("info", "text", str(tmp_path / "log"))

@@ -1,4 +1,4 @@
-"""Whatever bytes a client sends: nothing fails unseen, nothing is left in hand, and what comes back is HTTP."""
+"""Random pieces of requests over a real socket: each response is HTTP, and nothing is left or logged as an error."""
 
 import asyncio
 import re
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from tests.worker.harness import Worker, request, tell, tell_later
 
-# A failing case waits for what never comes: made smaller a thousand times, that would take an hour.
+# Without shrinking: a failing case waits for its timeout, and a thousand of them would take an hour.
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 CHUNKED = "Transfer-Encoding: chunked"
-# Whole lines rather than single bytes: random bytes are hardly ever a request.
+# Whole lines: random bytes are hardly ever a request.
 PIECES = st.sampled_from(
     [
         request("GET", "/a"),
@@ -50,8 +50,8 @@ _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+\r\n")
 @pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
 @settings(max_examples=50, phases=_PHASES, deadline=None)
 @given(pieces=st.lists(PIECES, max_size=8), cut=st.integers(0, 400))
-def test_nothing_a_client_sends_breaks_a_worker(app, pieces, cut):
-    """In one piece or in two, then the end of the stream; the harness finds nothing left, and no error unseen."""
+def test_no_bytes_of_a_client_break_a_worker(app, pieces, cut):
+    """The client sends in one piece or in two and half-closes; the harness checks that nothing is left."""
     sent = b"".join(pieces)
 
     async def story() -> None:
@@ -64,7 +64,7 @@ def test_nothing_a_client_sends_breaks_a_worker(app, pieces, cut):
 
             assert statuses <= {100, 200, 400, 413, 431, 501, 505}
             assert not written or written.startswith(b"HTTP/1.1 ")
-            # Half a body is a disconnect; the applications take no other message amiss.
+            # Half a body is a disconnect; the applications accept every other message.
             assert all(
                 "AssertionError: {'type': 'http.disconnect'}" in str(line.fields["stack"])
                 for line in worker.lines

@@ -1,4 +1,4 @@
-"""Nothing stays of a request, a message or a connection, however it was used and however it ended."""
+"""A worker keeps nothing of a request, a message or a connection, however it was used and however it ended."""
 
 import ctypes
 import gc
@@ -16,35 +16,37 @@ from asgid.worker.http1 import request_syntax, response_head
 from tests.worker.harness import Worker, on_a_loop, turns
 from tests.worker.leak_cases import CASES, Case
 
-#: What is remembered of many requests, within bounds that are tested elsewhere.
+#: Caches of many requests; their bounds are tested elsewhere.
 CACHES = (response_head.HEADS, response_head._LINES, request_syntax.GOOD_HOSTS)
-#: Cases in which objects hold each other until the collector comes. A cancelled call's traceback leads to its task, a
-#: lifespan that fails to its exception, and a connection that the harness makes and never uses to its reader.
+#: Cases with reference cycles. The traceback of a cancelled call leads to its task, a failing lifespan to its
+#: exception, and an unused connection of the harness to its parser.
 COLLECTED = {name for name in CASES if "request timeout" in name or "PROXY" in name}
 COLLECTED |= {"a lifespan that fails", "a WebSocket that is not taken from"}
 QUARTERS = 4
-#: Blocks that come to be between two measures without any leak, whatever their distance: measured, up to 100.
+#: Blocks that appear between two measurements without a leak, at any distance: up to 100 were measured.
 STRAY = 100
 
 
 class _Mallinfo(ctypes.Structure):
-    """What glibc has lent out (mallinfo(3))."""
+    """The memory that glibc has allocated (mallinfo(3))."""
 
     _fields_ = [(name, ctypes.c_size_t) for name in ("a", "b", "c", "d", "mapped", "e", "f", "in_use", "g", "h")]
 
 
-_mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)  # None in another C library: then Python's own counts must do
+_mallinfo = getattr(
+    ctypes.CDLL(None), "mallinfo2", None
+)  # another C library has none: then only Python's own counts are used
 if _mallinfo:
     _mallinfo.restype = _Mallinfo
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What this process holds at one moment."""
+    """Counts of all that this process holds at one moment."""
 
-    objects: Counter[str]  #: by type, as far as the garbage collector knows them
+    objects: Counter[str]  #: by type; only those that the garbage collector tracks
     blocks: int  #: pieces of memory up to 512 bytes
-    allocated_bytes: int  #: larger ones, those of C libraries among them
+    allocated_bytes: int  #: larger ones, and those of C libraries
     descriptors: int
     threads: int
 
@@ -63,7 +65,7 @@ class Held:
         )
 
     def grown(self, before: "Held") -> Counter[str]:
-        """Return by how much each has grown."""
+        """Return how much each count has grown."""
         grown = self.objects - before.objects
         grown["blocks"] = self.blocks - before.blocks
         grown["descriptors"] = self.descriptors - before.descriptors
@@ -73,14 +75,14 @@ class Held:
 
 
 async def leaked(case: Case, rounds: int, before: int = 50) -> dict[str, int]:
-    """Return what grows with the rounds, as if something of each second one had stayed.
+    """Return the counts that grow by more than half a unit a round.
 
-    It has to grow in each quarter: the interpreter's free lists fill at any time, but once. The rounds `before` are for
-    what is made once.
+    A count must grow in each quarter, because the free lists of the interpreter may grow once at any time. The rounds
+    `before` fill caches.
     """
     quarter = rounds // QUARTERS
     async with Worker(case.app, **case.tables) as worker:
-        worker.drop_nothing()  # the clock stands still: else a stream would never learn that its client has left
+        worker.drop_nothing()  # the clock stands still, so dropping would never end
         dialog = case.dialog(worker)
 
         async def play(number: int) -> None:
@@ -92,10 +94,10 @@ async def leaked(case: Case, rounds: int, before: int = 50) -> dict[str, int]:
             await turns(5)
 
         await play(before)
-        gc.freeze()  # what is there by now is not counted: to count it would take most of the time
+        gc.freeze()  # to count older objects would take most of the time
         try:
             least, held = Counter[str](), Held.now()
-            for number in range(QUARTERS):  # no list of them: at each the same is held of the others
+            for number in range(QUARTERS):  # no list of them: each measurement would hold the last one
                 await play(quarter)
                 after = Held.now()
                 grown = after.grown(held)
@@ -110,11 +112,11 @@ async def leaked(case: Case, rounds: int, before: int = 50) -> dict[str, int]:
 @pytest.mark.parametrize("rounds", [160, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 @on_a_loop
-async def test_nothing_stays(name, rounds):
-    """Objects, memory, descriptors and threads are after many rounds what they were after fifty.
+async def test_nothing_is_kept(name, rounds):
+    """After many rounds the counts of objects, memory, descriptors and threads are those after fifty.
 
-    Nothing waits for the garbage collector either: bodies may be large, and in a large application a full collection is
-    rare. The cases in COLLECTED are those that do.
+    This holds without the garbage collector, except for the cases in COLLECTED: bodies may be large, and a large
+    application seldom has a full collection.
     """
     with nullcontext() if name in COLLECTED else no_collector():
         assert {} == await leaked(CASES[name], rounds)
@@ -132,8 +134,8 @@ def no_collector():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 @on_a_loop
-async def test_each_case_sees_a_leak(case):
-    """Something of each round is kept on purpose: the case reports it."""
+async def test_each_case_detects_a_leak(case):
+    """One object of each round is kept on purpose, and the case reports it."""
     kept: list[object] = []
     owner, name = case.made
     original = getattr(owner, name)

@@ -1,4 +1,4 @@
-"""Startup and shutdown with applications that speak the lifespan protocol, do not, or do it wrong."""
+"""Startup and shutdown of applications that support the lifespan protocol, do not support it, or break it."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ from tests.worker.harness import Recorder, lifespan_task, on_a_loop, until
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
-#: Of a SyntaxError whose column is no number: no traceback can be made of it.
+#: A SyntaxError whose column is not a number: the traceback module cannot format it.
 UNREADABLE: Any = ("no", ("app.py", 1, "x", "x"))
 
 
-def speaks(*replies: Any, waits: bool = False) -> Any:
-    """Return an application that answers each message it receives; a reply that is an exception is raised."""
+def replies(*replies: Any, waits: bool = False) -> Any:
+    """Return an application that replies to each message that it receives; a reply that is an exception is raised."""
 
     async def app(scope, receive, send):
         for reply in replies:
@@ -44,9 +44,9 @@ def life(app: Any, mode: Any = "auto") -> tuple[Lifespan, Recorder]:
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @on_a_loop
-async def test_it_starts_and_stops(mode, waits):
-    """Both messages are answered, and nothing is logged."""
-    lifespan, log = life(speaks(COMPLETE, STOPPED, waits=waits), mode)
+async def test_an_application_starts_and_stops(mode, waits):
+    """It completes both events, and nothing is logged."""
+    lifespan, log = life(replies(COMPLETE, STOPPED, waits=waits), mode)
     await lifespan.startup()
     await lifespan.shutdown(5)
 
@@ -54,8 +54,8 @@ async def test_it_starts_and_stops(mode, waits):
 
 
 @on_a_loop
-async def test_its_state_is_left_for_the_requests():
-    """What startup puts into the scope's state is there afterwards."""
+async def test_the_lifespan_state_is_kept_for_requests():
+    """It has every key that startup has set."""
 
     async def app(scope, receive, send):
         assert ("lifespan", {"version": "3.0", "spec_version": "2.0"}) == (scope["type"], scope["asgi"])
@@ -81,8 +81,8 @@ async def _ignores(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
 @on_a_loop
-async def test_an_application_without_lifespan_is_served_in_auto(app):
-    """It has not received anything: it does not speak the protocol."""
+async def test_auto_serves_an_application_without_lifespan(app):
+    """The application returns or raises before it receives the startup event."""
     lifespan, log = life(app)
     await lifespan.startup()
     await lifespan.shutdown(5)
@@ -93,16 +93,16 @@ async def test_an_application_without_lifespan_is_served_in_auto(app):
 
 @pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
 @on_a_loop
-async def test_an_application_without_lifespan_does_not_boot_where_it_must_have_one(app):
-    """`on` says that it must."""
+async def test_on_fails_the_boot_of_an_application_without_lifespan(app):
+    """`on` requires the protocol."""
     lifespan, _ = life(app, "on")
     with pytest.raises(BootError, match=r"^lifespan startup failed: "):
         await lifespan.startup()
 
 
 @on_a_loop
-async def test_off_asks_nobody():
-    """The application is not called."""
+async def test_off_does_not_call_the_application():
+    """No lifespan event is sent."""
     lifespan, log = life(None, "off")
     await lifespan.startup()
     await lifespan.shutdown(5)
@@ -119,7 +119,7 @@ FAILS_TO_START = {
     "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
     "returns": (None, "returned before it said lifespan.startup.complete"),
 }
-#: Exceptions in a startup; `auto` takes such an application for one without a lifespan.
+#: Exceptions in a startup; with `auto` such an application counts as one without a lifespan.
 RAISES_AT_ITS_START = {
     "an assertion": (AssertionError("http only"), "AssertionError: http only"),
     "an error": (ValueError("no database"), "ValueError: no database"),
@@ -131,30 +131,30 @@ RAISES_AT_ITS_START = {
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @pytest.mark.parametrize("case", FAILS_TO_START.values(), ids=FAILS_TO_START.keys())
 @on_a_loop
-async def test_a_startup_that_fails_says_why(case, mode):
-    """What an application answers, or how it ends its process, counts in every mode."""
+async def test_a_failed_startup_has_its_reason(case, mode):
+    """In every mode: the application sends startup.failed or exits its process."""
     reply, why = case
-    lifespan, _ = life(speaks(reply), mode)
+    lifespan, _ = life(replies(reply), mode)
     with pytest.raises(BootError, match=why):
         await lifespan.startup()
 
 
 @pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
 @on_a_loop
-async def test_an_application_that_raises_at_its_startup_must_not_where_it_must_have_one(case):
-    """`on` makes it a failed start."""
+async def test_on_fails_the_boot_of_an_application_that_raises_in_its_startup(case):
+    """`on` requires a startup without an error."""
     reply, why = case
-    lifespan, _ = life(speaks(reply), "on")
+    lifespan, _ = life(replies(reply), "on")
     with pytest.raises(BootError, match=why):
         await lifespan.startup()
 
 
 @pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
 @on_a_loop
-async def test_an_application_that_raises_at_its_startup_is_served_in_auto(case):
-    """The server must continue without lifespan events (ASGI, "Lifespan Protocol"); one warning has the traceback."""
+async def test_auto_serves_an_application_that_raises_in_its_startup(case):
+    """The server must continue without lifespan events (ASGI, "Lifespan Protocol"). One warning has the traceback."""
     reply, why = case
-    lifespan, log = life(speaks(reply))
+    lifespan, log = life(replies(reply))
     await lifespan.startup()
     lost: list[str] = []
     lifespan.watch(lost.append)
@@ -169,8 +169,8 @@ async def test_an_application_that_raises_at_its_startup_is_served_in_auto(case)
 
 
 @on_a_loop
-async def test_who_says_that_it_failed_and_raises_is_quoted_once():
-    """Frameworks do both; the reason is the one that it gave."""
+async def test_a_startup_that_fails_and_raises_is_reported_once():
+    """Frameworks do both; the reason is that of the message."""
 
     async def app(scope, receive, send):
         await receive()
@@ -186,10 +186,10 @@ async def test_who_says_that_it_failed_and_raises_is_quoted_once():
 
 
 @on_a_loop
-async def test_of_a_reason_that_is_a_traceback_the_last_line_is_the_fault():
-    """Starlette sends a whole traceback; the other lines are the story below that line."""
+async def test_the_last_line_of_a_traceback_is_the_reason():
+    """Starlette sends a whole traceback as its message; the log shows the other lines below."""
     reason = "Traceback (most recent call last):\n  File ...\nValueError: no database\n"
-    lifespan, _ = life(speaks({"type": "lifespan.startup.failed", "message": reason}))
+    lifespan, _ = life(replies({"type": "lifespan.startup.failed", "message": reason}))
     with pytest.raises(BootError, match=r"^lifespan startup failed: ValueError: no database$") as caught:
         await lifespan.startup()
 
@@ -243,8 +243,8 @@ async def in_a_timeout() -> None:
     "wait", [in_itself, in_a_context, in_a_task, in_gathered_tasks, in_a_group, in_a_wait, in_a_timeout]
 )
 @on_a_loop
-async def test_a_startup_that_waits_has_a_stack_down_to_what_it_awaits(wait):
-    """Through async generators and the tasks that it waits for."""
+async def test_the_stack_of_a_startup_ends_where_it_waits(wait):
+    """It leads through async generators and awaited tasks."""
 
     async def app(scope, receive, send):
         await receive()
@@ -262,8 +262,8 @@ async def test_a_startup_that_waits_has_a_stack_down_to_what_it_awaits(wait):
 
 
 @on_a_loop
-async def test_a_startup_that_takes_long_is_logged_once_and_leaves_its_stack(monkeypatch):
-    """The log states what it awaits, and the last words are that until it goes on."""
+async def test_a_slow_startup_is_logged_once_and_leaves_its_stack(monkeypatch):
+    """The log shows where it waits. The file of last words has the same stack until the startup goes on."""
     monkeypatch.setattr(startup_watch, "TELLS_AFTER_S", 0.02)
     log = Recorder()
     words = os.memfd_create("asgid-last-words")
@@ -287,8 +287,8 @@ async def test_a_startup_that_takes_long_is_logged_once_and_leaves_its_stack(mon
 
 
 @on_a_loop
-async def test_of_a_number_that_is_the_applications_by_now_nothing_is_written(monkeypatch, tmp_path):
-    """It may have closed the file of the last words, and opened one of its own."""
+async def test_nothing_is_written_to_a_reused_descriptor(monkeypatch, tmp_path):
+    """The application may have closed the file of last words and opened one of its own."""
     (tmp_path / "its.txt").write_text("its own words")
     with (tmp_path / "its.txt").open("r+") as file:
         watch = asyncio.create_task(
@@ -311,10 +311,10 @@ FAILS_TO_STOP = {
 
 @pytest.mark.parametrize("case", FAILS_TO_STOP.values(), ids=FAILS_TO_STOP.keys())
 @on_a_loop
-async def test_a_shutdown_that_fails_is_logged_and_holds_nothing_up(case):
-    """The worker leaves all the same."""
+async def test_a_failed_shutdown_is_logged(case):
+    """The worker exits as usual."""
     reply, why = case
-    lifespan, log = life(speaks(COMPLETE, reply))
+    lifespan, log = life(replies(COMPLETE, reply))
     await lifespan.startup()
     await lifespan.shutdown(5)
 
@@ -322,8 +322,8 @@ async def test_a_shutdown_that_fails_is_logged_and_holds_nothing_up(case):
 
 
 @on_a_loop
-async def test_a_shutdown_that_does_not_end_is_cancelled():
-    """After its time, with a warning."""
+async def test_an_endless_shutdown_is_cancelled():
+    """A warning is logged."""
     cancelled: list[bool] = []
 
     async def app(scope, receive, send):
@@ -345,9 +345,9 @@ async def test_a_shutdown_that_does_not_end_is_cancelled():
 
 
 @on_a_loop
-async def test_an_application_that_ends_after_its_start_is_served():
-    """It has nothing to say at the end."""
-    lifespan, log = life(speaks(COMPLETE))
+async def test_an_application_may_return_after_its_startup():
+    """It receives no shutdown event."""
+    lifespan, log = life(replies(COMPLETE))
     await lifespan.startup()
     await until(lambda: lifespan_task(lifespan).done())
     await lifespan.shutdown(5)
@@ -356,9 +356,9 @@ async def test_an_application_that_ends_after_its_start_is_served():
 
 
 @on_a_loop
-async def test_an_application_that_waits_for_more_after_its_end_is_let_go():
-    """Nothing follows a shutdown."""
-    lifespan, log = life(speaks(COMPLETE, STOPPED, None))
+async def test_an_application_that_receives_after_its_shutdown_is_cancelled():
+    """No event follows a shutdown."""
+    lifespan, log = life(replies(COMPLETE, STOPPED, None))
     await lifespan.startup()
     await lifespan.shutdown(5)
 
@@ -369,8 +369,8 @@ async def test_an_application_that_waits_for_more_after_its_end_is_let_go():
 @pytest.mark.parametrize("is_early", [False, True])
 @pytest.mark.parametrize("cancels", [False, True])
 @on_a_loop
-async def test_an_end_while_the_worker_serves_is_logged_and_told(cancels, is_early):
-    """What the lifespan holds for requests is gone. It may come before anybody watches, or as a cancellation."""
+async def test_a_lifespan_that_ends_early_is_logged_and_reported(cancels, is_early):
+    """Its resources for requests are gone. It may end before the worker watches it, or by a cancellation."""
     end = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -397,10 +397,10 @@ async def test_an_end_while_the_worker_serves_is_logged_and_told(cancels, is_ear
 
 
 @on_a_loop
-async def test_a_task_that_cancels_all_others_ends_the_lifespan_too():
-    """Nothing of the application is left that could be shut down."""
+async def test_a_task_that_cancels_all_others_ends_the_lifespan():
+    """The application has no task left for a shutdown."""
     losses: list[str] = []
-    lifespan, _ = life(speaks(COMPLETE, STOPPED))
+    lifespan, _ = life(replies(COMPLETE, STOPPED))
     await lifespan.startup()
     lifespan.watch(losses.append)
     lifespan_task(lifespan).cancel()

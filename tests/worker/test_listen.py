@@ -1,4 +1,4 @@
-"""The doors of one worker: they open, close without losing anybody, and open again."""
+"""The acceptor of one worker: it opens, closes without losing a client, and opens again."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from tests.worker.harness import (
 
 @pytest.fixture
 def listeners() -> Iterator[list[socket.socket]]:
-    """Two listening sockets, as the master holds them."""
+    """Two listening sockets, as the master has them."""
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     for sock in socks:
         sock.setblocking(False)
@@ -38,8 +38,8 @@ def listeners() -> Iterator[list[socket.socket]]:
         sock.close()
 
 
-class Guests:
-    """Counts who came in, and sends them away at the end."""
+class Accepted:
+    """Keeps the transports of accepted clients, and closes them at the end."""
 
     def __init__(self) -> None:
         self.transports: list[asyncio.BaseTransport] = []
@@ -59,14 +59,14 @@ class Guests:
         await asyncio.sleep(0)
 
 
-def doors_of(listeners: list[socket.socket], log: Recorder | None = None) -> tuple[Doors, Guests]:
-    guests = Guests()
+def doors_of(listeners: list[socket.socket], log: Recorder | None = None) -> tuple[Doors, Accepted]:
+    guests = Accepted()
     served = [Listener(fd=sock.fileno(), name=str(index), backlog=8) for index, sock in enumerate(listeners)]
     return Doors(asyncio.get_running_loop(), served, guests.protocol, cast("Log", log or Recorder())), guests
 
 
 def holders(sock: socket.socket) -> int:
-    """Return how many descriptors of this process are `sock`."""
+    """Return how many descriptors of this process refer to `sock`."""
     inode = os.fstat(sock.fileno()).st_ino
     found = 0
     for fd in os.listdir("/proc/self/fd"):
@@ -75,17 +75,17 @@ def holders(sock: socket.socket) -> int:
     return found
 
 
-def knock(listeners: list[socket.socket]) -> list[socket.socket]:
-    """Connect to each; the kernel completes it, whoever accepts."""
+def connect_to_each(listeners: list[socket.socket]) -> list[socket.socket]:
+    """Return a client of each listener; the kernel completes the connection before any accept."""
     return [socket.create_connection(sock.getsockname(), timeout=5) for sock in listeners]
 
 
 @on_a_loop
 async def test_each_listener_is_served(listeners):
-    """All of them, at once."""
+    """All of them at once."""
     doors, guests = doors_of(listeners)
     await doors.open()
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     await until(lambda: 2 == len(guests.transports))
     doors.close()
     await guests.leave()
@@ -94,12 +94,12 @@ async def test_each_listener_is_served(listeners):
 
 
 @on_a_loop
-async def test_who_knocks_at_closed_doors_waits_in_the_kernel(listeners):
-    """Nobody is refused: they are served when the doors open again."""
+async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
+    """They are served when it opens again."""
     doors, guests = doors_of(listeners)
     await doors.open()
     doors.close()
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     for _ in range(50):
         await asyncio.sleep(0)
     assert not guests.transports
@@ -113,15 +113,15 @@ async def test_who_knocks_at_closed_doors_waits_in_the_kernel(listeners):
 
 
 @on_a_loop
-async def test_who_leaves_takes_those_who_were_told_that_they_are_connected(listeners):
-    """All that the kernel has completed; then the worker's own descriptors are closed, and only those."""
+async def test_a_leaving_acceptor_accepts_the_whole_queue(listeners):
+    """The kernel has completed these connections. Afterwards the worker's own descriptors are closed, and no others."""
     copies = [sock.dup() for sock in listeners]
     doors, guests = doors_of(copies)
-    clients = knock(listeners) + knock(listeners)
+    clients = connect_to_each(listeners) + connect_to_each(listeners)
     for copy in copies:
-        copy.detach()  # it is the doors' to close them
+        copy.detach()  # the acceptor closes it
     await doors.leave()
-    clients += knock(listeners)  # the master holds them still
+    clients += connect_to_each(listeners)  # the master still has it open
     held = [holders(sock) for sock in listeners]
     await guests.leave()
 
@@ -133,11 +133,11 @@ async def test_who_leaves_takes_those_who_were_told_that_they_are_connected(list
 
 
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def test_who_leaves_waits_for_those_whom_the_loop_had_accepted(listeners, new_loop):
-    """It tells of them a turn or two later; a worker that looked before would take itself for empty, and end."""
+def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listeners, new_loop):
+    """The loop reports them a turn or two later; a worker that looked before would count no connection and exit."""
 
     async def come_in_before_the_end() -> int:
-        guests, accepted = Guests(), asyncio.Event()
+        guests, accepted = Accepted(), asyncio.Event()
 
         def protocol(listener: Listener) -> asyncio.Protocol:
             accepted.set()
@@ -148,7 +148,7 @@ def test_who_leaves_waits_for_those_whom_the_loop_had_accepted(listeners, new_lo
             asyncio.get_running_loop(), [Listener(fd=fd, name="0", backlog=8)], protocol, cast("Log", Recorder())
         )
         await doors.open()
-        (client,) = knock(listeners[:1])
+        (client,) = connect_to_each(listeners[:1])
         await accepted.wait()
         assert not guests.transports, "the loop tells of it at once: this test is about nothing any more"
         doors.close()
@@ -164,12 +164,12 @@ def test_who_leaves_waits_for_those_whom_the_loop_had_accepted(listeners, new_lo
 
 
 @on_a_loop
-async def test_when_the_last_holder_leaves_who_comes_is_refused(listeners):
-    """And does not wait in a queue that nobody will look at."""
+async def test_the_kernel_refuses_clients_after_the_last_holder_has_left(listeners):
+    """They do not wait in a queue without a worker."""
     addresses = [sock.getsockname() for sock in listeners]
     doors, _ = doors_of(listeners)
     for sock in listeners:
-        sock.detach()  # it is the doors' to close them
+        sock.detach()  # the acceptor closes it
     await doors.leave()
 
     for address in addresses:
@@ -178,12 +178,12 @@ async def test_when_the_last_holder_leaves_who_comes_is_refused(listeners):
 
 
 @on_a_loop
-async def test_doors_that_are_closed_before_they_have_opened_stay_closed(listeners):
-    """A drain that begins in the same turn as a reopening has the last word."""
+async def test_an_acceptor_that_is_closed_before_it_has_opened_stays_closed(listeners):
+    """A drain may begin in the turn in which it was asked to open."""
     doors, guests = doors_of(listeners)
     doors.reopen()
     doors.close()
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -194,7 +194,7 @@ async def test_doors_that_are_closed_before_they_have_opened_stay_closed(listene
 
 @contextmanager
 def no_descriptors(but: int) -> Iterator[None]:
-    """Leave this process only so many that are free."""
+    """Leave this process only `but` free descriptors."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     taken = []
@@ -212,14 +212,14 @@ def no_descriptors(but: int) -> Iterator[None]:
 
 
 @on_a_loop
-async def test_without_a_descriptor_the_doors_open_later(listeners, monkeypatch):
-    """One listener of two is none: what was opened is closed again. It is said once, and nobody is lost."""
+async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatch):
+    """If one listener of two cannot open, none does. It is logged once, and no client is lost."""
     monkeypatch.setattr(acceptor, "PAUSE_S", 0.01)
     log = Recorder()
     said: list[bool] = []
     doors, guests = doors_of(listeners, log)
     report_accepting_to(doors, said.append)
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     with no_descriptors(but=1):
         doors.reopen()
         await until(lambda: len(said) > 2)
@@ -236,8 +236,8 @@ async def test_without_a_descriptor_the_doors_open_later(listeners, monkeypatch)
 
 
 @on_a_loop
-async def test_closed_for_good_nobody_tries_to_open_again(listeners, monkeypatch):
-    """A drain that begins while a worker waits for a descriptor ends its timer."""
+async def test_a_close_ends_the_retry_timer(listeners, monkeypatch):
+    """A drain may begin while the worker waits for a descriptor."""
     doors, _ = doors_of(listeners)
     with no_descriptors(but=0):
         doors.reopen()
@@ -250,15 +250,15 @@ async def test_closed_for_good_nobody_tries_to_open_again(listeners, monkeypatch
     assert not is_opening(doors)
 
 
-def test_doors_that_are_closed_while_they_open_stay_closed(listeners):
-    """asyncio's own loop serves already in the turn before it says so."""
+def test_an_acceptor_that_is_closed_while_it_opens_stays_closed(listeners):
+    """asyncio's own loop accepts a turn before it reports it."""
 
     async def closes_in_between() -> int:
         doors, guests = doors_of(listeners)
         doors.reopen()
         await asyncio.sleep(0)
         doors.close()
-        clients = knock(listeners)
+        clients = connect_to_each(listeners)
         for _ in range(50):
             await asyncio.sleep(0)
         for client in clients:
@@ -270,12 +270,12 @@ def test_doors_that_are_closed_while_they_open_stay_closed(listeners):
 
 
 @on_a_loop
-async def test_stepped_back_a_worker_takes_who_nobody_else_takes(listeners):
-    """After a moment: the sibling that should may be stuck."""
+async def test_a_worker_that_stepped_back_accepts_if_no_sibling_does(listeners):
+    """After a moment, because the sibling may be blocked."""
     doors, guests = doors_of(listeners)
     await doors.open()
     doors.step_back(lambda: True)
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     await until(lambda: 2 == len(guests.transports))
     doors.close()
     await guests.leave()
@@ -284,8 +284,8 @@ async def test_stepped_back_a_worker_takes_who_nobody_else_takes(listeners):
 
 
 @on_a_loop
-async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
-    """When it looks and nobody waits any more it stays back, for as long as it is ahead."""
+async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listeners):
+    """If the queue is empty after that moment, it stays back for as long as it has more connections."""
     doors, guests = doors_of(listeners)
     await doors.open()
     looks: list[bool] = []
@@ -295,7 +295,7 @@ async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
         return True
 
     doors.step_back(is_ahead)
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     await until(lambda: pending_retry(doors) is not None)
     taken = [listener.accept()[0] for listener in listeners]  # by the sibling
     await until(lambda: looks)
@@ -308,12 +308,12 @@ async def test_stepped_back_a_worker_leaves_who_a_sibling_takes(listeners):
 
 
 @on_a_loop
-async def test_closed_for_good_nobody_steps_forward(listeners):
-    """A drain that begins while somebody waits for a worker that is back ends its watch and its timer."""
+async def test_a_close_ends_the_watch_of_a_worker_that_stepped_back(listeners):
+    """A drain may begin while a client waits in the queue."""
     doors, guests = doors_of(listeners)
     await doors.open()
     doors.step_back(lambda: True)
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     await until(lambda: pending_retry(doors) is not None)
     look = pending_retry(doors)
 
@@ -329,8 +329,8 @@ async def test_closed_for_good_nobody_steps_forward(listeners):
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["TCP", "a Unix socket"])
 @on_a_loop
-async def test_a_worker_that_leaves_takes_no_more_than_stood_in_the_queue(family, tmp_path):
-    """For each client that is accepted another one comes: they could be taken for ever."""
+async def test_a_leaving_worker_accepts_only_the_clients_in_the_queue(family, tmp_path):
+    """New clients may connect as fast as it accepts, and it would never end."""
     address = ("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket")
     clients: list[socket.socket] = []
     backlog = 8
@@ -363,13 +363,13 @@ async def test_a_worker_that_leaves_takes_no_more_than_stood_in_the_queue(family
 
 
 @on_a_loop
-async def test_a_worker_that_cannot_wait_for_the_queue_lets_go_of_all_sockets(listeners):
+async def test_a_cancelled_leave_closes_all_sockets(listeners):
     """The end of the grace cancels it."""
     copies = [sock.dup() for sock in listeners]
     doors, guests = doors_of(copies)
-    clients = knock(listeners)
+    clients = connect_to_each(listeners)
     for copy in copies:
-        copy.detach()  # it is the doors' to close them
+        copy.detach()  # the acceptor closes it
     leaving = asyncio.ensure_future(doors.leave())
     await asyncio.sleep(0)
     leaving.cancel()

@@ -1,4 +1,4 @@
-"""Requests in turn on one connection: order, what waits as bytes, and one end for all."""
+"""Requests in order on one connection: bytes that wait, and one end for all of them."""
 
 import asyncio
 import sys
@@ -22,8 +22,8 @@ def _tell_after(go: asyncio.Event) -> Application:
 
 @pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
 @on_a_loop
-async def test_answers_come_in_the_order_of_the_requests(app):
-    """However many come in one read, all are answered, in turn, and the connection goes on."""
+async def test_responses_have_the_order_of_the_requests(app):
+    """All requests of one read get a response, and the connection goes on."""
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(b"".join(request("GET", f"/{n}") for n in range(MANY)))
@@ -35,7 +35,7 @@ async def test_answers_come_in_the_order_of_the_requests(app):
 
 @on_a_loop
 async def test_one_request_runs_at_a_time():
-    """The second application is called when the first has answered."""
+    """The second application is called after the first response."""
     running: list[str] = []
     most = 0
 
@@ -56,8 +56,8 @@ async def test_one_request_runs_at_a_time():
 
 
 @on_a_loop
-async def test_no_request_begins_with_the_context_variables_of_another():
-    """What an application sets in its context ends with its call, also where the next turn comes from within it."""
+async def test_each_request_has_its_own_context_variables():
+    """A change of the context ends with the call, even if the next request starts from within it."""
     user = ContextVar("user", default="nobody")
 
     async def app(scope, receive, send):
@@ -74,8 +74,8 @@ async def test_no_request_begins_with_the_context_variables_of_another():
 
 
 @on_a_loop
-async def test_what_waits_is_not_read():
-    """Until a request is answered no more is taken from its client than came with it, and nothing of that is lost."""
+async def test_reading_pauses_until_the_response():
+    """The worker takes no more from its client than one read, and loses nothing of that."""
     go = asyncio.Event()
     async with Worker(_tell_after(go)) as worker:
         client = await worker.connect()
@@ -99,8 +99,8 @@ async def test_what_waits_is_not_read():
     ids=["no request", "no length", "too long"],
 )
 @on_a_loop
-async def test_what_is_wrong_is_answered_when_its_turn_has_come(last, status):
-    """The requests before it have their answers, and only then is it looked at."""
+async def test_a_bad_request_waits_for_its_turn(last, status):
+    """It is parsed after the responses to the requests before it."""
     go = asyncio.Event()
     async with Worker(_tell_after(go)) as worker:
         client = await worker.connect()
@@ -117,8 +117,8 @@ async def test_what_is_wrong_is_answered_when_its_turn_has_come(last, status):
 
 @pytest.mark.parametrize("cut", range(1, len(request("GET", "/2"))))
 @on_a_loop
-async def test_a_head_that_waits_in_parts_is_put_together(cut):
-    """What had come of it while the request before was answered, and what comes then."""
+async def test_a_waiting_head_may_come_in_parts(cut):
+    """One part waits behind another request, and the other one comes later."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -141,8 +141,8 @@ async def test_a_head_that_waits_in_parts_is_put_together(cut):
 
 
 @on_a_loop
-async def test_a_body_that_waits_in_the_queue_is_whole():
-    """A request whose turn has not come is read as far as it goes, and goes on when it has come."""
+async def test_a_waiting_body_is_whole():
+    """A request behind another one is parsed as far as it has arrived, and goes on in its turn."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -155,7 +155,7 @@ async def test_a_body_that_waits_in_the_queue_is_whole():
         size = 300_000
         await client.send(request("GET", "/1") + request("POST", "/2", f"Content-Length: {size}") + b"x" * 10)
         rest = asyncio.ensure_future(client.send(*[b"x" * 10_000] * 28, b"x" * 19_990))
-        worker.pass_time(61)  # beyond timeouts.body: it is not the client that is late
+        worker.pass_time(61)  # beyond timeouts.body: the client is not late
         go.set()
 
         assert b"0" == (await client.answer()).body
@@ -165,8 +165,8 @@ async def test_a_body_that_waits_in_the_queue_is_whole():
 
 
 @on_a_loop
-async def test_a_close_in_between_ends_the_others():
-    """After an answer with `Connection: close` nothing more is served."""
+async def test_connection_close_ends_the_pipeline():
+    """Nothing after such a request is served."""
     served: list[str] = []
 
     async def app(scope, receive, send):
@@ -184,8 +184,8 @@ async def test_a_close_in_between_ends_the_others():
 
 
 @on_a_loop
-async def test_a_client_that_leaves_takes_its_queue_along():
-    """Requests that had no turn are neither served nor counted."""
+async def test_waiting_requests_end_with_their_client():
+    """They are neither served nor counted."""
     served: list[str] = []
 
     async def app(scope, receive, send):
@@ -198,7 +198,7 @@ async def test_a_client_that_leaves_takes_its_queue_along():
         await client.send(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
         await until(lambda: served)
         client.close()
-        # It reads no further while requests wait, so it learns of the end by its own deadline or by writing.
+        # The worker does not read while requests wait, so it notices the end by its deadline or by writing.
         client.abort_at_the_worker()
         await until(lambda: not worker.connections)
 
@@ -216,8 +216,8 @@ async def test_a_client_that_leaves_takes_its_queue_along():
     ids=["a request", "a request that closes", "no request", "a part of one"],
 )
 @on_a_loop
-async def test_answers_to_one_read_leave_in_two_writes(last):
-    """The first at once, for mostly it is the only one; the others together, whatever comes last."""
+async def test_responses_to_one_read_leave_in_two_writes(last):
+    """The first one leaves at once, because mostly it is the only one; the others leave together."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         writes = client.counted_writes()
@@ -230,8 +230,8 @@ async def test_answers_to_one_read_leave_in_two_writes(last):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 an application never runs within the read")
 @on_a_loop
-async def test_what_is_held_back_leaves_before_the_connection_is_given_up():
-    """Whole answers are not taken back because a later one fails half way."""
+async def test_corked_responses_leave_before_an_abort():
+    """A failing response does not discard the whole ones before it."""
 
     async def app(scope, receive, send):
         if scope["path"] == "/fail":

@@ -1,4 +1,4 @@
-"""The PROXY header in front of a connection: who must send it, whom it tells of, and how such a connection ends."""
+"""The PROXY header before the first request: its senders, its addresses, and how such a connection ends."""
 
 import asyncio
 import json
@@ -35,8 +35,8 @@ async def asked(client: Client, *headers: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("header", "scheme"), [(V1, "http"), (v2(), "http"), (v2(rest=_ADDRESSES + _TLS), "https")])
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
 @on_a_loop
-async def test_the_application_is_told_of_whom_the_header_tells(header, scheme, tcp):
-    """For every request of the connection, the one that comes in the same packet and the next."""
+async def test_the_scope_has_the_addresses_of_the_header(header, scheme, tcp):
+    """For each request of the connection: the one in the same packet and the next one."""
     seen: list[object] = []
 
     async def app(scope, receive, send):
@@ -56,7 +56,7 @@ async def test_the_application_is_told_of_whom_the_header_tells(header, scheme, 
 @pytest.mark.parametrize("header", [V1, v2(rest=_ADDRESSES + _TLS), UNKNOWN, LOCAL])
 @on_a_loop
 async def test_a_header_may_come_in_any_pieces(header):
-    """So may what follows it."""
+    """The bytes after it may as well."""
     async with Worker(tell) as worker:
         client = await worker.connect_behind()
         for byte in header + request("GET", "/a"):
@@ -69,8 +69,8 @@ async def test_a_header_may_come_in_any_pieces(header):
 
 @pytest.mark.parametrize("header", [UNKNOWN, LOCAL])
 @on_a_loop
-async def test_where_the_header_tells_of_nobody_the_real_addresses_count(header):
-    """It is the proxy itself that asks."""
+async def test_a_header_without_addresses_keeps_those_of_the_socket(header):
+    """The proxy itself sends the request."""
     async with Worker(scope_of) as worker:
         client = await worker.connect_behind()
         client.push(header)
@@ -93,8 +93,8 @@ async def test_where_the_header_tells_of_nobody_the_real_addresses_count(header)
     ],
 )
 @on_a_loop
-async def test_who_does_not_begin_with_the_header_is_closed(versions, data):
-    """Without an answer; counted, and told once."""
+async def test_a_connection_without_header_is_closed(versions, data):
+    """Without a response; it is counted, and logged once."""
     async with Worker(tell) as worker:
         client = await worker.connect_behind(versions)
         client.push(data)
@@ -107,8 +107,8 @@ async def test_who_does_not_begin_with_the_header_is_closed(versions, data):
 
 
 @on_a_loop
-async def test_who_is_not_trusted_is_closed_whatever_it_says():
-    """Else anybody who reaches the listener could take any address."""
+async def test_an_untrusted_peer_is_closed_whatever_it_sends():
+    """Otherwise any client could claim any address."""
     async with Worker(tell, proxy={"trusted": ["192.0.2.0/24", "unix"]}) as worker:
         for data in (V1 + request(), v2() + request(), LOCAL, request()):
             client = await worker.connect_behind()
@@ -124,8 +124,8 @@ async def test_who_is_not_trusted_is_closed_whatever_it_says():
 )
 @pytest.mark.parametrize("way", [Client.close, Client.reset, Client.end])
 @on_a_loop
-async def test_a_health_check_is_no_error(said, trusted, way):
-    """One that connects and leaves, perhaps with an RST, perhaps after a whole header; anybody may who says nothing."""
+async def test_a_health_check_is_not_an_error(said, trusted, way):
+    """It connects and leaves, perhaps with a reset or after a whole header. Any peer may do so if it sends nothing."""
     async with Worker(tell, proxy={"trusted": trusted}) as worker:
         client = await worker.connect_behind()
         if said:
@@ -141,8 +141,8 @@ async def test_a_health_check_is_no_error(said, trusted, way):
 @pytest.mark.parametrize("trusted", [["127.0.0.1"], ["unix"], ["*"]])
 @pytest.mark.parametrize("said", [LOCAL, V1 + request(), request()])
 @on_a_loop
-async def test_who_resets_before_it_is_accepted_is_nobody(said, trusted):
-    """As HAProxy's health checks do: the kernel has forgotten the address. No error, and no request either."""
+async def test_a_peer_that_resets_before_accept_is_ignored(said, trusted):
+    """HAProxy's health checks do so, and the kernel no longer has the address. No error, and no request."""
     async with Worker(tell, proxy={"trusted": trusted}) as worker:
         await worker.connect_reset(said, "any")
         await until(lambda: not worker.connections)
@@ -152,8 +152,8 @@ async def test_who_resets_before_it_is_accepted_is_nobody(said, trusted):
 
 
 @on_a_loop
-async def test_a_header_that_ends_before_its_end_is_an_error():
-    """A proxy that breaks off has a fault."""
+async def test_an_unfinished_header_is_an_error():
+    """A proxy that stops within its header is broken."""
     async with Worker(tell) as worker:
         client = await worker.connect_behind()
         client.push(V1[:20])
@@ -167,7 +167,7 @@ async def test_a_header_that_ends_before_its_end_is_an_error():
 @pytest.mark.parametrize("data", [b"", V1[:20], V1, V1 + request()[:9]])
 @on_a_loop
 async def test_header_and_first_head_have_one_deadline(data):
-    """From the moment at which the connection was accepted."""
+    """It begins when the connection is accepted."""
     async with Worker(tell) as worker:
         client = await worker.connect_behind()
         worker.pass_time(6)
@@ -185,8 +185,8 @@ async def test_header_and_first_head_have_one_deadline(data):
 
 
 @on_a_loop
-async def test_a_connection_counts_from_its_acceptance_to_its_end():
-    """Once, and against the cap, while its header is awaited like afterwards."""
+async def test_a_connection_counts_from_its_accept_to_its_end():
+    """It counts once against the limit, before and after its header."""
     async with Worker(tell, limits={"connections": 2}) as worker:
         first, second = await worker.connect_behind(), await worker.connect_behind()
         await until(lambda: 2 == worker.admission.open)
@@ -203,8 +203,8 @@ async def test_a_connection_counts_from_its_acceptance_to_its_end():
 
 
 @on_a_loop
-async def test_a_drain_answers_who_still_sends_and_lets_the_others_go():
-    """Who has said nothing goes with the idle ones; who is within its header has as long as the grace."""
+async def test_a_drain_waits_for_a_header_that_has_begun():
+    """Silent connections are closed with the idle ones; one within its header has as long as the grace."""
     async with Worker(tell) as worker:
         silent, late, never = [await worker.connect_behind() for _ in range(3)]
         late.push(V1[:20])
@@ -225,8 +225,8 @@ async def test_a_drain_answers_who_still_sends_and_lets_the_others_go():
 
 
 @on_a_loop
-async def test_many_refusals_are_told_once_a_second():
-    """Each is counted; a line says how many were not told."""
+async def test_rejections_are_logged_once_a_second():
+    """Each is counted, and a line has the number of suppressed ones."""
     async with Worker(tell) as worker:
         for _ in range(5):
             client = await worker.connect_behind()
@@ -245,8 +245,8 @@ async def test_many_refusals_are_told_once_a_second():
     ("trusted", "client"), [(["127.0.0.1"], "192.0.2.1"), (["127.0.0.1", "192.0.2.1"], "192.0.2.7")]
 )
 @on_a_loop
-async def test_forwarding_headers_behind_a_header_are_believed_of_whom_it_tells(trusted, client):
-    """Of a proxy behind a load balancer that passes bytes, but not of a client that came there directly."""
+async def test_forwarding_fields_are_trusted_by_the_address_in_the_header(trusted, client):
+    """They hold for a proxy behind a load balancer, and not for a client that connects directly."""
     async with Worker(scope_of, proxy={"trusted": trusted}) as worker:
         peer = await worker.connect_behind()
         peer.push(V1)
@@ -254,8 +254,8 @@ async def test_forwarding_headers_behind_a_header_are_believed_of_whom_it_tells(
         assert client == (await asked(peer, "X-Forwarded-For: 192.0.2.7"))["client"][0]
 
 
-def test_without_uvloop_it_is_the_same():
-    """asyncio's own transports pass on as well."""
+def test_the_header_works_without_uvloop():
+    """asyncio's own transports can change their protocol too."""
 
     async def ask() -> None:
         async with Worker(scope_of) as worker:

@@ -1,4 +1,4 @@
-"""`receive()` that is given up, and `receive()` that is called again after the end: neither costs other clients."""
+"""A cancelled `receive()`, and `receive()` after the end, cost other clients nothing."""
 
 import asyncio
 import gc
@@ -17,7 +17,7 @@ _Ask = Callable[[Receive], Awaitable[Any]]
 
 
 async def _ask_in_a_turn(receive: Receive) -> None:
-    """Ask as Starlette's `Request.is_disconnected()` does: it gives up in the same turn of the loop."""
+    """Ask and cancel in the same turn of the loop, as Starlette's `Request.is_disconnected()` does."""
     asked = asyncio.ensure_future(receive())
     await asyncio.sleep(0)
     asked.cancel()
@@ -26,7 +26,7 @@ async def _ask_in_a_turn(receive: Receive) -> None:
 
 
 async def _ask_for_a_while(receive: Receive) -> None:
-    """Ask as a stream does that sends something when its client has been silent."""
+    """Ask with a timeout, as a stream with a keep-alive comment does."""
     with suppress(TimeoutError):
         await asyncio.wait_for(receive(), 1e-6)
 
@@ -47,7 +47,7 @@ def _futures() -> int:
 @pytest.mark.parametrize("ask", [_ask_in_a_turn, _ask_for_a_while])
 @pytest.mark.parametrize("head", [request(), handshake()], ids=["http", "websocket"])
 @on_a_loop
-async def test_a_receive_that_is_given_up_leaves_nothing(ask: _Ask, head: bytes) -> None:
+async def test_a_cancelled_receive_leaves_no_future(ask: _Ask, head: bytes) -> None:
     """An application may ask for days whether its client is still there."""
     grown: list[int] = []
     end = asyncio.Event()
@@ -71,8 +71,10 @@ async def test_a_receive_that_is_given_up_leaves_nothing(ask: _Ask, head: bytes)
 
 
 @on_a_loop
-async def test_a_receive_that_was_given_up_does_not_count_as_one_that_takes_what_comes() -> None:
-    """A client waits if nothing takes what it sends; else an application that seldom asks would fill the memory."""
+async def test_a_cancelled_receive_does_not_count_as_a_reader() -> None:
+    """A client must wait if its data has no reader; otherwise an application that seldom receives would fill the
+    memory.
+    """
     is_taken: list[bool] = []
 
     async def app(_scope: Event, receive: Receive, send: Send) -> None:
@@ -98,8 +100,8 @@ async def test_a_receive_that_was_given_up_does_not_count_as_one_that_takes_what
 
 @pytest.mark.parametrize("head", [request(), handshake()], ids=["http", "websocket"])
 @on_a_loop
-async def test_an_application_that_loops_on_receive_does_not_hold_the_worker(head: bytes) -> None:
-    """It looks for no disconnect, so it never ends; others are served meanwhile, and a stop can cancel it."""
+async def test_an_application_that_loops_on_receive_does_not_block_the_worker(head: bytes) -> None:
+    """It ignores the disconnect, so it never returns. Others are served meanwhile, and a stop can cancel it."""
     received: list[str] = []
 
     async def app(scope: Event, receive: Receive, send: Send) -> None:
@@ -129,8 +131,8 @@ async def test_an_application_that_loops_on_receive_does_not_hold_the_worker(hea
 
 
 @on_a_loop
-async def test_each_part_of_an_application_may_ask_for_the_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that wait have it at once, and those that ask in turns of their own."""
+async def test_several_tasks_may_each_receive_the_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait have it at once, and so do those that ask in later turns."""
     monkeypatch.setattr(exchange, "_ASKED_AGAIN_S", 1000.0)
     received: list[Event] = []
 
@@ -153,8 +155,8 @@ async def test_each_part_of_an_application_may_ask_for_the_end_once(monkeypatch:
 
 
 @on_a_loop
-async def test_the_end_is_returned_after_a_response_too() -> None:
-    """ASGI: `http.disconnect` is what `receive()` returns once the response has been sent."""
+async def test_receive_reports_a_disconnect_after_the_response() -> None:
+    """ASGI: `receive()` returns `http.disconnect` once the response has been sent."""
     received: list[Event] = []
 
     async def app(_scope: Event, receive: Receive, send: Send) -> None:
@@ -172,8 +174,8 @@ async def test_the_end_is_returned_after_a_response_too() -> None:
 
 @pytest.mark.parametrize("turns_each", range(1, 4))
 @on_a_loop
-async def test_no_message_is_lost_to_a_receive_that_is_given_up(turns_each: int) -> None:
-    """It may come in the very turn in which an application gives up; the next `receive()` returns it."""
+async def test_a_cancelled_receive_loses_no_message(turns_each: int) -> None:
+    """The message may come in the very turn of the cancellation; the next `receive()` returns it."""
     heard: list[str] = []
 
     async def app(scope: Event, receive: Receive, send: Send) -> None:

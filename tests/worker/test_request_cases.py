@@ -1,4 +1,4 @@
-"""The table of requests, over a real connection: whole, byte by byte, and cut at random."""
+"""The table of requests, over a real connection."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ REJECTED = {(case.status, case.kind): name for name, case in CASES.items() if ca
 
 
 def pieces(name: str, sent: bytes, cut: str) -> list[bytes]:
-    """Return `sent`, cut up; each case at other places, and always at the same."""
+    """Return `sent` in pieces: other cuts for each case, the same in each run."""
     chance = random.Random(name)
     cuts = {
         "whole": [],
@@ -30,8 +30,8 @@ def pieces(name: str, sent: bytes, cut: str) -> list[bytes]:
 
 @pytest.mark.parametrize("name", CASES)
 @on_a_loop
-async def test_a_request_becomes_what_the_table_says(name):
-    """What the application is given, what is answered and counted, and whether the connection stays."""
+async def test_a_request_has_the_outcome_of_its_row(name):
+    """The scope, the response, the counter, and whether the connection is kept."""
     case = CASES[name]
     given: list[Given] = []
     waits = False
@@ -77,8 +77,8 @@ async def test_a_request_becomes_what_the_table_says(name):
 
 @pytest.mark.parametrize("name", REJECTED)
 @on_a_loop
-async def test_what_came_before_in_the_same_bytes_is_answered_first(name):
-    """A refusal waits for its turn, also where the requests before it are not answered yet."""
+async def test_a_rejection_waits_for_the_requests_before_it(name):
+    """Those get their responses first, even if they still run."""
     case = CASES[name]
     async with Worker(tell_later, limits=case.limits) as worker:
         client = await worker.connect()

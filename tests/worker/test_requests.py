@@ -1,4 +1,4 @@
-"""What is read beside the table of cases: what never ends, what is no request, what comes a thousand times."""
+"""Requests that a table of cases cannot hold: endless ones, and thousands of them."""
 
 import asyncio
 from typing import Any
@@ -12,8 +12,8 @@ _CHUNKED = "Transfer-Encoding: chunked"
 
 
 @on_a_loop
-async def test_header_limits_hold_whichever_is_the_smaller():
-    """A header section over its limit is refused also where it is shorter than a request line may be."""
+async def test_the_smaller_header_limit_holds():
+    """A header section over its limit is rejected even if it is shorter than a request line may be."""
     async with Worker(tell, limits={"request_line": "8KiB", "header_size": "200B"}) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/", "A: " + "x" * 300))
@@ -32,8 +32,8 @@ async def test_header_limits_hold_whichever_is_the_smaller():
     ids=["trailer", "chunk extension", "header", "target"],
 )
 @on_a_loop
-async def test_nothing_is_read_for_ever(sent):
-    """No part of the framing grows without end: the client is told, or the connection ends."""
+async def test_no_endless_input_is_read_forever(sent):
+    """Each part of the framing has a bound: the client gets an error, or the connection ends."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.send(sent)
@@ -47,8 +47,8 @@ async def test_nothing_is_read_for_ever(sent):
 
 
 @on_a_loop
-async def test_empty_lines_are_no_request():
-    """They are read over (RFC 9112 section 2.2), and renew no deadline."""
+async def test_empty_lines_before_a_request_are_ignored():
+    """They extend no deadline (RFC 9112 section 2.2)."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.get("/a")
@@ -61,8 +61,8 @@ async def test_empty_lines_are_no_request():
 
 @pytest.mark.parametrize("blank", [b"\r\n", b"\r"], ids=["an empty line", "half an empty line"])
 @on_a_loop
-async def test_an_idle_connection_ends_on_its_time_whatever_blanks_it_sends(blank):
-    """Who sends an empty line now and then is idle all the same, and is told nothing."""
+async def test_empty_lines_do_not_extend_the_idle_timeout(blank):
+    """The client counts as idle, and gets no response."""
     async with Worker(tell, timeouts={"keep_alive": "30s", "header": "10s"}) as worker:
         client = await worker.connect()
         await client.get("/a")
@@ -76,8 +76,8 @@ async def test_an_idle_connection_ends_on_its_time_whatever_blanks_it_sends(blan
 
 @pytest.mark.parametrize("size", [10, 5000], ids=["remembered", "too large to be remembered"])
 @on_a_loop
-async def test_headers_that_are_sent_again_are_each_requests_own(size):
-    """What an application does to the list it was given is not seen by the next request."""
+async def test_each_request_has_its_own_list_of_headers(size):
+    """A change by the application does not show in the next request with the same head."""
     seen = []
 
     async def app(scope, receive, send):
@@ -95,8 +95,8 @@ async def test_headers_that_are_sent_again_are_each_requests_own(size):
 
 
 @on_a_loop
-async def test_what_is_remembered_is_compared_whole():
-    """A head that only begins like the last one, or is as long, is another."""
+async def test_the_head_cache_compares_whole_heads():
+    """A head with the same beginning or the same length is another one."""
     seen = []
 
     async def app(scope, receive, send):
@@ -117,12 +117,12 @@ async def test_what_is_remembered_is_compared_whole():
 
 
 @on_a_loop
-async def test_any_number_of_offers_may_come_at_once():
-    """Each is declined by itself, however many one read brings."""
+async def test_each_upgrade_offer_of_one_read_is_served():
+    """However many offers one read brings."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         offer = request("GET", "/a", "Connection: upgrade", "Upgrade: x")
-        client.deliver(offer * 90)  # by itself: more than one read of a socket may bring
+        client.deliver(offer * 90)  # at once: more than one read of a socket may bring
 
         assert [told("GET", "/a")] * 90 == [(await client.answer()).body for _ in range(90)]
         assert told("GET", "/b") == (await client.get("/b")).body
@@ -131,8 +131,8 @@ async def test_any_number_of_offers_may_come_at_once():
 @pytest.mark.parametrize("before", [b"", request("GET"), request("HEAD")], ids=["first", "after GET", "after HEAD"])
 @pytest.mark.parametrize("cut", [None, 20], ids=["whole", "cut"])
 @on_a_loop
-async def test_a_refusal_of_head_has_no_body(before, cut):
-    """Also where the request never came as far as the application (RFC 9110 section 9.3.2)."""
+async def test_a_rejected_head_request_has_no_body(before, cut):
+    """Even if the application was not called (RFC 9110 section 9.3.2)."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         if before:
@@ -146,8 +146,8 @@ async def test_a_refusal_of_head_has_no_body(before, cut):
 
 
 @on_a_loop
-async def test_a_refusal_of_what_is_no_head_request_has_a_body():
-    """Whatever came before it."""
+async def test_a_rejected_other_request_has_a_body():
+    """The request before it does not matter."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.send(request("HEAD"))
@@ -158,8 +158,8 @@ async def test_a_refusal_of_what_is_no_head_request_has_a_body():
 
 
 @on_a_loop
-async def test_a_refusal_is_logged_once_a_second():
-    """With who sent it and why; the next line says how many were not logged."""
+async def test_rejections_are_logged_once_a_second():
+    """The line has client and reason; the next line has the number of suppressed ones."""
     async with Worker(tell) as worker:
         for late in (0, 0, 0, 2):
             worker.pass_time(late)
@@ -176,8 +176,8 @@ async def test_a_refusal_is_logged_once_a_second():
 
 
 @on_a_loop
-async def test_a_client_on_a_socket_file_has_no_address():
-    """The line is written all the same."""
+async def test_a_client_on_a_unix_socket_has_no_address():
+    """The line is logged without it."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.send(b"GARBAGE\r\n")
@@ -187,8 +187,8 @@ async def test_a_client_on_a_socket_file_has_no_address():
 
 
 @on_a_loop
-async def test_offers_are_not_nested():
-    """However many of them come in one read, they are no recursion."""
+async def test_upgrade_offers_are_not_nested():
+    """Thousands of them in one read cause no recursion."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         offer = request("GET", "/", "Connection: upgrade", "Upgrade: x")
@@ -214,8 +214,8 @@ _PIECE = b"5\r\nhello\r\n"
     ids=["too long", "too long, and it asks", "a chunk too long", "no chunk", "a body that stands still"],
 )
 @on_a_loop
-async def test_a_request_that_is_refused_after_its_head_is_answered_like_another(sent, status, is_asked):
-    """It has a method and a path: so it counts as a request, and has its line in the access log."""
+async def test_a_request_rejected_within_its_body_is_counted(sent, status, is_asked):
+    """It has a method and a path, so it counts as a request and has a line in the access log."""
     heard: list[Any] = []
 
     async def app(scope, receive, send):
@@ -242,8 +242,8 @@ async def test_a_request_that_is_refused_after_its_head_is_answered_like_another
 
 
 @on_a_loop
-async def test_who_is_refused_while_it_waits_for_a_place_leaves_the_waiting_room():
-    """The next one in it has its turn."""
+async def test_a_request_rejected_in_the_queue_leaves_it():
+    """The next one gets its turn."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):

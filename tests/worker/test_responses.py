@@ -1,4 +1,4 @@
-"""What an application sends -> what the client reads, and what becomes of applications that do it wrong."""
+"""Messages of an application become a response, and applications that break the protocol become errors."""
 
 import asyncio
 from typing import Any, cast
@@ -24,7 +24,7 @@ END = {"type": "http.response.body"}
 
 
 def sends(*messages: Any, waits: bool = False) -> Any:
-    """Return an application that sends `messages`; one that is an exception is raised instead."""
+    """Return an application that sends `messages`; an exception among them is raised."""
 
     async def app(scope, receive, send):
         for message in messages:
@@ -112,8 +112,8 @@ WHOLE: dict[str, tuple[list[Any], str, int, int, bytes, str, bool]] = {
 @pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize("case", WHOLE.values(), ids=WHOLE.keys())
 @on_a_loop
-async def test_a_response_is_framed(case, waits):
-    """One framing, told to the client; the connection goes on wherever the end of the body could be told."""
+async def test_a_response_has_exactly_one_framing(case, waits):
+    """The connection is kept whenever the client can find the end of the body."""
     messages, method, minor, status, body, framing, closes = case
     async with Worker(sends(*messages, waits=waits)) as worker:
         client = await worker.connect()
@@ -135,8 +135,8 @@ async def test_a_response_is_framed(case, waits):
 
 
 @on_a_loop
-async def test_date_and_server_are_ours_unless_the_application_sends_them():
-    """Each stands there once."""
+async def test_date_and_server_come_from_the_application_if_it_sends_them():
+    """Each is there once."""
     async with Worker(sends(start(200, (b"Server", b"mine")), END)) as worker:
         client = await worker.connect()
         await client.send(request())
@@ -147,7 +147,7 @@ async def test_date_and_server_are_ours_unless_the_application_sends_them():
     assert b"\r\nServer: mine\r\n" in head
 
 
-# What is wrong before anything has left is a 500; each is counted and logged once.
+# Errors before anything was sent cause a 500; each is counted and logged once.
 WRONG_BEFORE: dict[str, list[Any]] = {
     "raises": [ValueError("no")],
     "raises after the start": [start(), ValueError("no")],
@@ -188,8 +188,8 @@ WRONG_BEFORE: dict[str, list[Any]] = {
     ],
 )
 @on_a_loop
-async def test_an_application_that_fails_before_its_answer_is_a_500(method, name, waits):
-    """The client gets a whole answer, the operator one log line, and the worker goes on."""
+async def test_an_application_that_fails_before_its_response_causes_a_500(method, name, waits):
+    """The client gets a whole response, the log one line, and the worker goes on."""
     async with Worker(sends(*WRONG_BEFORE[name], waits=waits)) as worker:
         client = await worker.connect()
         await client.send(request(method))
@@ -216,8 +216,8 @@ WRONG_AFTER: dict[str, list[Any]] = {
 @pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize("messages", WRONG_AFTER.values(), ids=WRONG_AFTER.keys())
 @on_a_loop
-async def test_an_application_that_fails_within_its_answer_breaks_it(messages, waits):
-    """Nobody takes half an answer for a whole one."""
+async def test_an_application_that_fails_within_its_response_aborts_it(messages, waits):
+    """Half a response does not look whole."""
     async with Worker(sends(*messages, waits=waits)) as worker:
         client = await worker.connect()
         await client.send(request())
@@ -230,8 +230,8 @@ async def test_an_application_that_fails_within_its_answer_breaks_it(messages, w
 
 
 @on_a_loop
-async def test_an_application_that_fails_after_its_answer_is_only_logged():
-    """The answer was whole: the connection goes on."""
+async def test_a_failure_after_the_response_is_only_logged():
+    """The response was whole, so the connection goes on."""
     async with Worker(sends(start(), END, ValueError("late"))) as worker:
         client = await worker.connect()
 
@@ -241,8 +241,8 @@ async def test_an_application_that_fails_after_its_answer_is_only_logged():
 
 
 @on_a_loop
-async def test_a_message_after_the_end_is_the_applications_error():
-    """It is told so, and the client notices nothing."""
+async def test_a_message_after_the_end_raises_in_the_application():
+    """The client notices nothing."""
     async with Worker(sends(start(), END, END)) as worker:
         client = await worker.connect()
 
@@ -252,8 +252,8 @@ async def test_a_message_after_the_end_is_the_applications_error():
 
 
 @on_a_loop
-async def test_a_wrong_message_can_be_mended():
-    """An application may catch what it is told, and send what it should have sent."""
+async def test_an_application_may_correct_an_invalid_message():
+    """It may catch the error and send a valid message."""
 
     async def app(scope, receive, send):
         await send(start(200, LENGTH))
@@ -268,8 +268,8 @@ async def test_a_wrong_message_can_be_mended():
 
 
 @on_a_loop
-async def test_work_after_the_answer_keeps_nobody_waiting():
-    """The connection takes the next request while the first call still runs."""
+async def test_work_after_the_response_does_not_delay_the_connection():
+    """The next request is served while the first call still runs."""
     release, done = asyncio.Event(), []
 
     async def app(scope, receive, send):
@@ -295,8 +295,8 @@ _EXPECTS = request("POST", "/a", "Expect: 100-continue", "Content-Length: 3")
 
 
 @on_a_loop
-async def test_100_continue_comes_when_the_application_reads():
-    """Not before: until then the application may refuse the body."""
+async def test_100_continue_is_sent_when_the_application_reads():
+    """Before that the application may still reject the body."""
     read = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -307,7 +307,7 @@ async def test_100_continue_comes_when_the_application_reads():
         client = await worker.connect()
         await client.send(_EXPECTS)
         await until(lambda: worker.running)
-        worker.pass_time(61)  # beyond timeouts.body: it is not the client that is late
+        worker.pass_time(61)  # beyond timeouts.body: the client is not late
 
         assert 0 == client.unsent_bytes
         assert not worker.counts.get("timeout body")
@@ -322,8 +322,8 @@ async def test_100_continue_comes_when_the_application_reads():
 
 @pytest.mark.parametrize("path", ["/never", "/late"])
 @on_a_loop
-async def test_100_continue_never_comes_from_an_application_that_answers_first(path):
-    """The client is not asked for a body that nobody reads: the connection closes instead."""
+async def test_no_100_continue_after_a_response(path):
+    """The application did not read the body, so the connection closes."""
 
     async def app(scope, receive, send):
         await respond(send, b"no", 403)
@@ -340,8 +340,8 @@ async def test_100_continue_never_comes_from_an_application_that_answers_first(p
 
 
 @on_a_loop
-async def test_100_continue_comes_until_a_part_of_the_answer_has_left():
-    """Whoever says its start and then reads has sent nothing yet; without the 100 both sides would wait."""
+async def test_100_continue_is_sent_until_a_part_of_the_response_has_left():
+    """A start alone sends nothing. Without the 100 both sides would wait."""
 
     async def app(scope, receive, send):
         await send(_START)
@@ -358,8 +358,8 @@ async def test_100_continue_comes_until_a_part_of_the_answer_has_left():
 
 
 @on_a_loop
-async def test_who_reads_after_a_part_of_its_answer_does_not_wait_for_ever():
-    """There is no place for a 100 any more: a client that waits for one has its time, and is cut off."""
+async def test_a_read_after_a_part_of_the_response_has_a_deadline():
+    """A 100 can no longer be sent. A client that waits for it is aborted at its deadline."""
     seen: list[str] = []
 
     async def app(scope, receive, send):
@@ -379,8 +379,8 @@ async def test_who_reads_after_a_part_of_its_answer_does_not_wait_for_ever():
 
 
 @on_a_loop
-async def test_a_client_that_does_not_wait_for_100_gets_none():
-    """Its body is here already."""
+async def test_a_client_that_sends_its_body_at_once_gets_no_100():
+    """The body has already arrived."""
     async with Worker(tell) as worker:
         client = await worker.connect()
         await client.send(_EXPECTS + b"abc")
@@ -391,8 +391,8 @@ async def test_a_client_that_does_not_wait_for_100_gets_none():
 
 
 @on_a_loop
-async def test_an_expectation_without_a_body_costs_no_connection():
-    """There is nothing to be asked for."""
+async def test_an_expectation_without_a_body_keeps_the_connection():
+    """Nothing has to be asked for."""
 
     async def app(scope, receive, send):
         await respond(send)
@@ -413,8 +413,8 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 
 
 @on_a_loop
-async def test_an_early_answer_keeps_the_connection():
-    """The rest of the body is read and forgotten; the next request is served."""
+async def test_an_early_response_keeps_the_connection():
+    """The rest of the body is discarded, and the next request is served."""
     async with Worker(refuse) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/a", "Content-Length: 200000"))
@@ -426,8 +426,8 @@ async def test_an_early_answer_keeps_the_connection():
 
 
 @on_a_loop
-async def test_an_early_answer_to_a_large_body_ends_the_connection():
-    """Closing is cheaper than to read on; the client still gets its answer."""
+async def test_an_early_response_to_a_large_body_closes_the_connection():
+    """Closing is cheaper than reading; the client still gets its response."""
     async with Worker(refuse) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/a", "Content-Length: 100000000"))
@@ -441,8 +441,8 @@ async def test_an_early_answer_to_a_large_body_ends_the_connection():
 
 
 @on_a_loop
-async def test_an_application_may_answer_while_it_reads():
-    """Both directions flow at once."""
+async def test_an_application_may_respond_while_it_reads():
+    """Data flows in both directions."""
 
     async def app(scope, receive, send):
         await send(start())
@@ -468,7 +468,7 @@ async def test_an_application_may_answer_while_it_reads():
 
 @on_a_loop
 async def test_several_tasks_may_receive_at_once():
-    """None of them is forgotten when the client goes."""
+    """Each of them receives the disconnect."""
     got: list[str] = []
 
     async def app(scope, receive, send):
@@ -485,8 +485,8 @@ async def test_several_tasks_may_receive_at_once():
 
 
 @on_a_loop
-async def test_a_stream_that_waits_for_nothing_leaves_the_loop_to_others():
-    """Its client keeps up, so it is never made to wait for it; others, and the news of an end, have their turn."""
+async def test_an_endless_stream_does_not_block_the_loop():
+    """Its client reads everything, so no send waits for it. Others and the disconnect still get their turn."""
     turns: list[str] = []
 
     async def app(scope, receive, send):
@@ -506,14 +506,14 @@ async def test_a_stream_that_waits_for_nothing_leaves_the_loop_to_others():
 
 
 @on_a_loop
-async def test_a_reset_that_we_are_not_told_of_yet_is_a_disconnect():
-    """Between the transport's end and the news of it send() drops parts, and what was held back is forgotten."""
+async def test_an_unreported_reset_is_a_disconnect():
+    """After the transport has closed and before connection_lost, send() drops parts, corked ones as well."""
     returned: list[bool] = []
 
     async def app(scope, receive, send):
         await send(start())
         await send(part(b"1"))
-        await send(part(b"2"))  # held back
+        await send(part(b"2"))  # corked
         for connection in worker.connections:
             cast("Connection", connection).transport.abort()
         await send(part(b"3"))
@@ -534,8 +534,8 @@ def _ring() -> Exception:
 
 
 @on_a_loop
-async def test_errors_that_are_the_cause_of_each_other_hold_up_nobody():
-    """Whether they stem from a disconnect is found out in a bounded time."""
+async def test_a_cycle_of_causes_does_not_block_the_worker():
+    """The search for a disconnect among the causes of an error is bounded."""
 
     async def app(scope, receive, send):
         await body_of(receive)
@@ -553,8 +553,8 @@ async def test_errors_that_are_the_cause_of_each_other_hold_up_nobody():
 
 
 @on_a_loop
-async def test_an_error_that_cannot_be_shown_is_a_500_all_the_same():
-    """The traceback module fails at it; the client and the log have something nevertheless."""
+async def test_an_error_that_cannot_be_formatted_causes_a_500():
+    """The traceback module raises on it; client and log still get a text."""
     place: Any = ("file", 1, "no number", "text")
 
     async with Worker(sends(SyntaxError("odd", place))) as worker:
@@ -564,8 +564,8 @@ async def test_an_error_that_cannot_be_shown_is_a_500_all_the_same():
 
 
 @on_a_loop
-async def test_a_head_is_answered_without_a_body_whatever_the_scope_says_by_then():
-    """There is middleware that makes a GET of it; our own 500 goes by what the client asked."""
+async def test_a_response_to_head_has_no_body_if_middleware_changes_the_scope():
+    """Some middleware turns HEAD into GET; the server's own 500 follows the request."""
 
     async def app(scope, receive, send):
         scope["method"] = "GET"

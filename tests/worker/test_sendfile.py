@@ -1,4 +1,4 @@
-"""Files as parts of a body: sent past the process, framed, counted, and broken off where they must be."""
+"""Files as parts of a body: sent by the kernel, framed, counted, and aborted if they fail."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ from tests.worker.contract_cases import (
 )
 from tests.worker.harness import Worker, on_a_loop, request, until
 
-LARGE = bytes(range(256)) * 12_000  # 3 MB: more than a socket holds, and than one call of sendfile(2) sends
+LARGE = bytes(range(256)) * 12_000  # 3 MB: more than a socket buffer or one sendfile(2) takes
 _BARE = {"date_header": False, "server_header": ""}
 SMALL = b"0123456789"
 
@@ -75,7 +75,7 @@ def _open_files() -> int:
 
 
 _LENGTH = b"content-length: %d\r\n" % len(LARGE)
-#: request, messages of a file -> what is written but for Date and Server, and whether the connection is kept.
+#: request, messages of a file -> the bytes written without Date and Server, and whether the connection is kept.
 PATHS: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes, bool]] = {
     "a length of ours": (GET, lambda it: [start(), path(it)], OK + _LENGTH + b"\r\n" + LARGE, True),
     "its length": (GET, lambda it: [start(200, length(len(LARGE))), path(it)], OK + _LENGTH + b"\r\n" + LARGE, True),
@@ -128,7 +128,7 @@ def _sends(messages: Callable[[], list[Message]]) -> Any:
 @pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
 @pytest.mark.parametrize("case", PATHS.values(), ids=PATHS.keys())
 def test_a_file_is_sent_by_its_path(case, large, loop):
-    """Byte for byte, counted, and with no descriptor left behind; the connection goes on."""
+    """Byte for byte; it is counted, no descriptor stays open, and the connection goes on."""
     sent, messages, expected, is_kept = case
 
     async def run() -> None:
@@ -179,8 +179,8 @@ async def test_a_small_file_leaves_with_its_head(case, small):
 
 
 @on_a_loop
-async def test_a_relative_path_starts_from_the_working_directory(large, monkeypatch):
-    """Starlette's FileResponse passes on what it was given, and the specification asks for an absolute path."""
+async def test_a_relative_path_is_below_the_working_directory(large, monkeypatch):
+    """The specification asks for an absolute path, but Starlette's FileResponse passes any path on."""
     monkeypatch.chdir(large.parent)
     async with Worker(FileResponse(large.name)) as worker:
         client = await worker.connect()
@@ -204,8 +204,8 @@ WRONG_PATHS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("case", WRONG_PATHS.values(), ids=WRONG_PATHS.keys())
 @on_a_loop
-async def test_what_cannot_be_sent_is_said_while_a_500_is_possible(case, tmp_path):
-    """Or an answer of the application's own, which may catch it."""
+async def test_a_file_that_cannot_be_sent_raises_before_the_head(case, tmp_path):
+    """The client gets a 500, or another response if the application catches the error."""
     find, words = case
     os.mkfifo(tmp_path / "fifo")
     told: list[str] = []
@@ -232,8 +232,8 @@ async def test_what_cannot_be_sent_is_said_while_a_500_is_possible(case, tmp_pat
 @pytest.mark.parametrize("promised", [-1, 1], ids=["shorter", "longer"])
 @pytest.mark.parametrize("size", [10, len(LARGE)], ids=["small", "large"])
 @on_a_loop
-async def test_a_promised_length_is_the_files(promised, size, small, large):
-    """Where it is another nothing has been written, and the client has a 500."""
+async def test_a_content_length_must_be_that_of_the_file(promised, size, small, large):
+    """Otherwise nothing is written, and the client gets a 500."""
     file = small if size == 10 else large
     async with Worker(_sends(lambda: [start(200, length(size + promised)), path(file)])) as worker:
         client = await worker.connect()
@@ -253,7 +253,7 @@ MIXED: dict[str, list[Callable[[Path], Message]]] = {
 @pytest.mark.parametrize("messages", MIXED.values(), ids=MIXED.keys())
 @on_a_loop
 async def test_a_path_is_a_whole_body(messages, large):
-    """It is never mixed with other parts."""
+    """It cannot be mixed with other parts."""
     async with Worker(_sends(lambda: [message(large) for message in messages])) as worker:
         client = await worker.connect()
         await client.send(GET)
@@ -264,8 +264,8 @@ async def test_a_path_is_a_whole_body(messages, large):
 
 
 @on_a_loop
-async def test_requests_that_wait_behind_a_file_are_served(large):
-    """In their order, and a file may stand behind another."""
+async def test_requests_behind_a_file_are_served(large):
+    """In order; a file may follow another one."""
     async with Worker(_sends(lambda: [start(), path(large)]), http=_BARE) as worker:
         client = await worker.connect(send_buffer=4096)
         following = asked(b"GET /next HTTP/1.1")
@@ -277,8 +277,8 @@ async def test_requests_that_wait_behind_a_file_are_served(large):
 
 
 @on_a_loop
-async def test_nothing_of_a_file_is_held_in_memory(large):
-    """The transport holds no part of it while the client does not read."""
+async def test_no_part_of_a_file_is_in_memory(large):
+    """The transport buffers nothing of it while the client does not read."""
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
         client = await worker.connect(send_buffer=4096)
         await client.send(GET)
@@ -289,8 +289,8 @@ async def test_nothing_of_a_file_is_held_in_memory(large):
 
 
 @on_a_loop
-async def test_what_was_written_before_a_file_leaves_before_it(large):
-    """Also where the client has not taken it."""
+async def test_a_file_is_sent_after_the_data_before_it(large):
+    """Even if the client has not read that data."""
 
     async def app(scope, receive, send):
         await send(start())
@@ -310,7 +310,7 @@ async def test_what_was_written_before_a_file_leaves_before_it(large):
 
 
 async def _stopped(worker: Worker) -> Any:
-    """Return a client that has asked for a file, and takes no more than the first of it."""
+    """Return a client that has requested a file and stops after its first bytes."""
     client = await worker.connect(send_buffer=4096)
     await client.send(GET)
     await until(lambda: client.is_writing_paused)
@@ -318,7 +318,7 @@ async def _stopped(worker: Worker) -> Any:
 
 
 def _reports(file: Path, seen: list[object]) -> Any:
-    """Return an application that sends a file and notes what became of it: an error, or None."""
+    """Return an application that sends a file and appends the error, or None."""
 
     async def app(scope, receive, send):
         await send(start())
@@ -332,8 +332,8 @@ def _reports(file: Path, seen: list[object]) -> Any:
     return app
 
 
-def told_bytes(worker: Worker) -> int:
-    """Return how much of the body its only access line tells of."""
+def logged_bytes(worker: Worker) -> int:
+    """Return the body bytes in the only access line."""
     [(_, _, status, size, _)] = worker.answers
 
     assert 200 == status
@@ -341,8 +341,8 @@ def told_bytes(worker: Worker) -> int:
 
 
 @on_a_loop
-async def test_a_client_that_takes_nothing_of_a_file_is_let_go(large):
-    """After timeouts.write, which begins anew whenever it takes something; the application's call goes on."""
+async def test_a_client_that_reads_nothing_of_a_file_is_aborted(large):
+    """After timeouts.write, which begins again with each read; the application's call goes on."""
     seen: list[object] = []
     async with Worker(_reports(large, seen), timeouts={"write": "30s"}) as worker:
         client, before = await _stopped(worker), _open_files()
@@ -363,7 +363,7 @@ async def test_a_client_that_takes_nothing_of_a_file_is_let_go(large):
 
 @on_a_loop
 async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
-    """send() returns, so what follows the answer runs, such as a background task; nothing is logged."""
+    """send() returns, so background tasks after the response run; nothing is logged."""
     seen: list[object] = []
     async with Worker(_reports(large, seen)) as worker:
         client = await _stopped(worker)
@@ -373,12 +373,12 @@ async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
         assert [None] == seen
         assert 1 == worker.counts["DISCONNECTS"]
         assert not worker.lines
-        assert 0 < told_bytes(worker) < len(LARGE)
+        assert 0 < logged_bytes(worker) < len(LARGE)
 
 
 @on_a_loop
-async def test_a_file_that_shrinks_breaks_its_answer(large):
-    """Nobody takes what was left of it for the whole."""
+async def test_a_file_that_shrinks_aborts_its_response(large):
+    """The rest does not look like a whole file."""
     seen: list[object] = []
     async with Worker(_reports(large, seen)) as worker:
         client = await _stopped(worker)
@@ -387,12 +387,12 @@ async def test_a_file_that_shrinks_breaks_its_answer(large):
         assert len(LARGE) > len(await client.rest())
         assert "short of what it held" in str(seen[0])
         assert 1 == worker.counts["EXCEPTIONS"]
-        assert len(LARGE) // 2 == told_bytes(worker)
+        assert len(LARGE) // 2 == logged_bytes(worker)
 
 
 @on_a_loop
-async def test_a_file_that_grows_is_sent_as_it_was(large):
-    """As much of it as the head says."""
+async def test_a_file_that_grows_is_sent_up_to_its_first_size(large):
+    """The head has that size."""
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
         client = await _stopped(worker)
         with large.open("ab") as file:
@@ -404,8 +404,8 @@ async def test_a_file_that_grows_is_sent_as_it_was(large):
 
 @pytest.mark.parametrize("promised", [(), (length(len(LARGE) + 5),)], ids=["chunks", "a length"])
 @on_a_loop
-async def test_another_message_while_a_file_is_sent_is_refused(promised, large):
-    """It could only stand in the middle of the file; of a promised length it takes nothing."""
+async def test_no_other_message_is_accepted_while_a_file_is_sent(promised, large):
+    """It would stand in the middle of the file. It does not count against a promised length."""
 
     async def app(scope, receive, send):
         await send(start(200, *promised))
@@ -427,8 +427,8 @@ async def test_another_message_while_a_file_is_sent_is_refused(promised, large):
 
 @pytest.mark.parametrize("by", ["the application", "timeouts.request"])
 @on_a_loop
-async def test_a_file_that_is_given_up_breaks_its_answer(by, large):
-    """What was cancelled in the middle cannot be gone on with."""
+async def test_a_cancelled_file_aborts_its_response(by, large):
+    """It cannot be continued."""
     waiting: list[asyncio.Future[None]] = []
 
     async def app(scope, receive, send):
@@ -445,10 +445,10 @@ async def test_a_file_that_is_given_up_breaks_its_answer(by, large):
             worker.pass_time(31)
 
         assert len(LARGE) > len(await client.rest())
-        assert 0 < told_bytes(worker) < len(LARGE)
+        assert 0 < logged_bytes(worker) < len(LARGE)
 
 
-#: messages of an open file -> the body; chunks where nothing else is said.
+#: messages of an open file -> the body, in chunks if nothing else is given.
 HANDED: dict[str, tuple[Callable[[io.BufferedReader], list[Message]], bytes]] = {
     "all of it": (lambda it: [start(), handed(it)], LARGE),
     "a descriptor": (lambda it: [start(), handed(it.fileno())], LARGE),
@@ -487,7 +487,7 @@ HANDED: dict[str, tuple[Callable[[io.BufferedReader], list[Message]], bytes]] = 
 @pytest.mark.parametrize("case", HANDED.values(), ids=HANDED.keys())
 @on_a_loop
 async def test_an_open_file_is_sent(case, sent, large):
-    """As if its bytes were in a message; it stays open, and the application's."""
+    """Like its bytes in a message; it stays open for the application."""
     messages, body = case
     closed: list[bool] = []
 
@@ -509,8 +509,10 @@ async def test_an_open_file_is_sent(case, sent, large):
 
 
 @on_a_loop
-async def test_a_file_that_was_read_from_goes_on_where_the_reader_stood(large):
-    """What an object has read ahead is sent, too; afterwards it stands behind what was sent."""
+async def test_a_file_is_sent_from_its_position(large):
+    """A buffered reader's position counts, not that of its descriptor. Afterwards the position is the end of the sent
+    bytes.
+    """
     told: list[int] = []
 
     async def app(scope, receive, send):
@@ -531,7 +533,7 @@ async def test_a_file_that_was_read_from_goes_on_where_the_reader_stood(large):
 @pytest.mark.parametrize("count", [None, 50_000])
 @on_a_loop
 async def test_a_file_in_memory_is_read(count):
-    """It has nothing that sendfile(2) could read from."""
+    """sendfile(2) cannot read it."""
     file = io.BytesIO(LARGE)
     message = handed(file, offset=7) if count is None else handed(file, count=count)
     async with Worker(_sends(lambda: [start(), message])) as worker:
@@ -542,7 +544,7 @@ async def test_a_file_in_memory_is_read(count):
 
 @on_a_loop
 async def test_a_pipe_is_read_as_it_fills():
-    """Each part leaves at once, and the end of the pipe is the end of it."""
+    """Each part leaves at once, and the end of the pipe ends the body."""
     read, write = os.pipe()
 
     async def app(scope, receive, send):
@@ -566,8 +568,8 @@ async def test_a_pipe_is_read_as_it_fills():
 
 
 @on_a_loop
-async def test_a_device_is_read_as_far_as_it_is_counted():
-    """One that no loop can watch never waits."""
+async def test_a_device_is_read_up_to_its_count():
+    """A loop cannot watch it, and it never blocks."""
 
     async def app(scope, receive, send):
         await send(start())
@@ -583,7 +585,7 @@ async def test_a_device_is_read_as_far_as_it_is_counted():
 
 @on_a_loop
 async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
-    """Nobody waits for what nobody would be given; body that arrives meanwhile does not disturb."""
+    """Body that arrives meanwhile does not matter."""
     read, write = os.pipe()
     seen: list[str] = []
 
@@ -627,8 +629,8 @@ def _closed(path: Path) -> object:
 
 @pytest.mark.parametrize("message", WRONG_FILES.values(), ids=WRONG_FILES.keys())
 @on_a_loop
-async def test_what_is_no_open_file_is_refused(message, small):
-    """As the application's error, while a 500 is possible."""
+async def test_an_object_that_is_not_an_open_file_raises(message, small):
+    """In the application, before the head."""
     async with Worker(_sends(lambda: [start(), message(small)])) as worker:
         client = await worker.connect()
 
@@ -638,8 +640,8 @@ async def test_what_is_no_open_file_is_refused(message, small):
 
 @pytest.mark.parametrize("sent", [HEAD, asked(b"HEAD / HTTP/1.1", b"TE: trailers")])
 @on_a_loop
-async def test_of_what_has_no_body_nothing_is_read(sent):
-    """A pipe that nobody fills holds no answer up to HEAD."""
+async def test_a_file_is_not_read_for_a_response_without_body(sent):
+    """An empty pipe does not delay the response to HEAD."""
     read, write = os.pipe()
     async with Worker(_sends(lambda: [start(), handed(read)]), http=_BARE) as worker:
         await _ask(worker, sent, OK + b"\r\n", is_kept=True)
@@ -649,7 +651,7 @@ async def test_of_what_has_no_body_nothing_is_read(sent):
 
 @on_a_loop
 async def test_starlette_sends_files_by_their_path(large):
-    """FileResponse uses the extension where it is announced: nothing of the file passes through the application."""
+    """FileResponse uses the announced extension: no byte of the file passes through the application."""
     kinds: list[str] = []
 
     async def app(scope, receive, send):
@@ -687,7 +689,7 @@ async def test_a_file_that_reports_no_size_is_read_to_its_end(by):
 
 @on_a_loop
 async def test_an_empty_file_is_an_empty_body(tmp_path):
-    """With its length, although the same is asked of it as of a file of proc(5)."""
+    """It has a length, although the server must read it like one of proc(5)."""
     (tmp_path / "it").touch()
     async with Worker(_sends(lambda: [start(), path(tmp_path / "it")])) as worker:
         client = await worker.connect()
@@ -697,7 +699,7 @@ async def test_an_empty_file_is_an_empty_body(tmp_path):
 
 
 class _Holding:
-    """Middleware that holds the start back until a part of the body comes, as brotli-asgi does."""
+    """Middleware that delays the start until the first part of the body, as brotli-asgi does."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -717,7 +719,7 @@ class _Holding:
 
 
 async def _join(request: Any, call_next: Any) -> Any:
-    """Middleware that needs the whole body, as people write it to log it or to sign it."""
+    """Middleware that collects the whole body, to log it or to sign it."""
     response = await call_next(request)
     return Response(b"".join([part async for part in response.body_iterator]), response.status_code)
 
@@ -732,8 +734,8 @@ MIDDLEWARE: dict[str, tuple[Any, bool]] = {
 
 @pytest.mark.parametrize("case", MIDDLEWARE.values(), ids=MIDDLEWARE.keys())
 @on_a_loop
-async def test_middleware_has_the_bytes_of_a_file_by_default(case, tmp_path):
-    """No extension for files is announced: a static file reaches the client as the application means it."""
+async def test_middleware_gets_the_bytes_of_a_file_by_default(case, tmp_path):
+    """No extension for files is announced, so a static file passes through middleware."""
     make, compresses = case
     data = b"of a file " * 10_000
     (tmp_path / "it.js").write_bytes(data)
@@ -748,8 +750,8 @@ async def test_middleware_has_the_bytes_of_a_file_by_default(case, tmp_path):
 
 
 @on_a_loop
-async def test_the_extensions_for_files_are_withdrawn_when_one_gets_lost(small):
-    """With `http.sendfile` on: one 500 and one warning that names the setting, then all is well on every connection."""
+async def test_the_file_extensions_are_withdrawn_if_a_file_gets_lost(small):
+    """With `http.sendfile` on: one 500 and one warning that names the setting; then every connection works."""
     async with Worker(_Holding(FileResponse(small)), http={"sendfile": True}) as worker:
         client, other = await worker.connect(), await worker.connect()
         statuses = [(await each.get()).status for each in (client, await worker.connect(), other)]
@@ -762,11 +764,11 @@ async def test_the_extensions_for_files_are_withdrawn_when_one_gets_lost(small):
 
 
 @on_a_loop
-async def test_an_application_that_answers_nothing_is_told_of_no_files_it_never_had():
-    """The warning is for those who have switched `http.sendfile` on."""
+async def test_no_warning_about_files_without_the_setting():
+    """It is for operators that have set `http.sendfile`."""
 
     async def app(scope, receive, send):
-        """Return without an answer."""
+        """Return without a response."""
 
     async with Worker(app) as worker:
         client = await worker.connect()
