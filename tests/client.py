@@ -1,7 +1,7 @@
-"""HTTP/1.1 by hand, so that a test decides every byte and sees every byte: framing, order, the end of the stream.
+"""HTTP/1.1 by hand: a test decides and sees every byte, the framing, the order, and the end of the stream.
 
-It forgives nothing: an answer that ends before its framing says so is a BrokenAnswer. It does not know what a request
-should look like.
+It accepts no error: a response that ends before its framing does is a BrokenAnswer. It does not know how a valid
+request looks.
 """
 
 import re
@@ -16,12 +16,12 @@ from tests.daemon import WITHIN_S
 
 
 class BrokenAnswer(Exception):  # noqa: N818 - it is what the peer did, and reads so where it is expected
-    """The stream ended, or was reset, before the answer was whole."""
+    """The stream ended, or was reset, within a response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response: header names in lower case, `chunks` as they were framed (one, where the body was not chunked)."""
+    """One response: field names in lower case, `chunks` as they were framed (one if the body was not chunked)."""
 
     version: str
     status: int
@@ -38,9 +38,8 @@ class Answer:
 
 
 class Client:
-    """One connection to `address` ("host:port", "[v6]:port", "unix:/path" or "unix:@name").
-
-    Every wait ends after `timeout` seconds. `source` is the address that it comes from.
+    """One connection to `address` ("host:port", "[v6]:port", "unix:/path" or "unix:@name"). Each wait ends after
+    `timeout` seconds. `source` is its own address.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Client:
         self.socket.sendall(data)
 
     def get(self, path: str = "/", **headers: str) -> Answer:
-        """GET `path` and return the answer."""
+        """Send GET `path` and return the response."""
         self.send(request("GET", path, headers))
         return self.answer()
 
@@ -91,7 +90,9 @@ class Client:
     # -- in
 
     def answer(self, method: str = "GET") -> Answer:
-        """Read one whole answer to a request of `method`; raises BrokenAnswer, or TimeoutError when none comes."""
+        """Return one whole response to a request of `method`. BrokenAnswer if it is not whole, TimeoutError if none
+        comes.
+        """
         head = self.head()
         if method == "HEAD" or head.status in (204, 304) or head.status < 200:
             return head
@@ -105,7 +106,7 @@ class Client:
         return Answer(version, int(status), headers)
 
     def chunk(self) -> bytes:
-        """Read one chunk of a chunked body; b"" is its proper end."""
+        """Return one chunk of a chunked body; b"" is its end."""
         size = int(self._until(b"\r\n").partition(b";")[0], 16)
         data = self.exactly(size)
         end = self.exactly(2)
@@ -113,14 +114,14 @@ class Client:
         return data
 
     def exactly(self, size: int) -> bytes:
-        """Read `size` bytes."""
+        """Return `size` bytes."""
         while len(self._unread) < size:
             self._more()
         data, self._unread = self._unread[:size], self._unread[size:]
         return data
 
     def rest(self) -> bytes:
-        """Read to the end of the stream; a reset is an end like another."""
+        """Read to the end of the stream or to a reset."""
         try:
             while True:
                 self._more()
@@ -153,20 +154,20 @@ class Client:
 
 
 def request(method: str, path: str = "/", headers: Mapping[str, str] | None = None) -> bytes:
-    """Return a request's head; `Host` is there unless `headers` say otherwise."""
+    """Return the head of a request, with `Host` unless `headers` have it."""
     fields = {"Host": "test.invalid"} | dict(headers or {})
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 def get(address: str, path: str = "/") -> Answer:
-    """GET `path` over a new connection."""
+    """Send GET `path` on a new connection and return the response."""
     with Client(address) as client:
         return client.get(path, Connection="close")
 
 
 def is_refused(address: str) -> bool:
-    """Return whether nobody listens there; a socket file is then gone."""
+    """Return whether connections to `address` are refused; a socket file is then gone."""
     try:
         Client(address).close()
     except (ConnectionRefusedError, FileNotFoundError):
@@ -176,17 +177,17 @@ def is_refused(address: str) -> bool:
 
 @dataclass
 class Load:
-    """Keep-alive clients, one a thread, that take an answer's word: after `Connection: close` they connect anew.
+    """Keep-alive clients, one a thread, that connect again after `Connection: close`.
 
-    Who asks for that in `headers` has a connection for each request. They never try a request twice, so each one that a
-    server drops is seen in `failures`.
+    With that field in `headers` each request has a connection of its own. No request is retried, so each one that a
+    server drops is in `failures`.
     """
 
     address: str
     connections: int = 4
     headers: Mapping[str, str] = field(default_factory=dict)
-    pause_s: float = 0.002  #: between two requests of one client; two cores are for the server, too
-    seconds: list[float] = field(default_factory=list)  #: each whole request's, a connect included
+    pause_s: float = 0.002  #: between two requests of one client: the server needs CPU time too
+    seconds: list[float] = field(default_factory=list)  #: of each whole request, with a connect
     bodies: set[bytes] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
 
@@ -227,7 +228,7 @@ class Load:
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:
-    """Start `work` in a thread that no test run waits for, and return it."""
+    """Start `work` in a daemon thread and return the thread."""
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread

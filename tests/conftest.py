@@ -1,4 +1,4 @@
-"""What every test may ask for: a running asgid, and its log where a test fails."""
+"""Fixtures of all tests: a running asgid, and its log after a failure."""
 
 import compileall
 from collections.abc import Callable, Generator, Iterator
@@ -15,27 +15,29 @@ Start = Callable[..., Daemon]
 
 ASGID = Path(__file__).parent.parent / "asgid"
 
-# An example may take what it takes: by default one of more than 200 ms is a failure, and most of it may be others'.
+# An example may take any time: by default more than 200 ms are a failure, and most of them may belong to other
+# processes.
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
-    """Compile asgid, as pip does at an installation: from an editable one, each worker would do it again as it boots.
+    """Compile asgid, as pip does when it installs: otherwise each worker of an editable installation compiles it during
+    its boot.
 
-    The daemons of these tests are forbidden to write bytecode (`tests.daemon.ENVIRONMENT`), so it has to be here before
-    them. It halves the CPU of a boot, to 20 ms.
+    The daemons of these tests must not write bytecode (`tests.daemon.ENVIRONMENT`), so it must be there before they
+    start. It halves the CPU time of a boot, to 20 ms.
     """
     compileall.compile_dir(ASGID, quiet=1)
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start daemons: `start("module:attr", timeouts={...})`; they end with the test, their directory stays.
+    """Start daemons: `start("module:attr", timeouts={...})`. They end with the test; their directory stays.
 
-    `program` is the asgid of another environment, `prefix` a command that executes it, `descriptors` and `environment`
-    are what it inherits.
+    `program` is the asgid of another environment, `prefix` a command that executes it; it inherits `descriptors` and
+    `environment`.
     """
     with ExitStack() as stack:
         yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).start()
@@ -43,14 +45,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Start]:
-    """The same, but wait for nothing: for daemons that never get ready, or are not let."""
+    """As `start`, without waiting: for daemons that never become ready."""
     with ExitStack() as stack:
         yield lambda *target, **tables: _new(stack, tmp_path, *target, **tables).launch()
 
 
 @pytest.fixture(scope="module")
 def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """The same for a whole module, where no test changes what the others see."""
+    """As `start`, for a whole module whose tests do not change the daemon."""
     with ExitStack() as stack:
         directory = tmp_path_factory.mktemp("shared")
         yield lambda *target, **tables: _new(stack, directory, *target, **tables).start()

@@ -1,7 +1,7 @@
-"""A real asgid for tests: its settings, its process, its log, its endpoint, its end.
+"""A real asgid for tests: its settings, process, log, metrics endpoint, and end.
 
-Invariant: what a Daemon started is gone when its `with` block is left; to have to end it by force is an AssertionError.
-It reads what an operator can read: the log, the metrics address, /proc. It does not know asgid's modules.
+Nothing that a Daemon has started is left after its `with` block; a process that must be killed is an AssertionError. It
+reads only what an operator can read: the log, the metrics address, /proc. It imports no module of asgid.
 """
 
 import http.client
@@ -21,20 +21,20 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 T = TypeVar("T")
-Settings = Mapping[str, Any]  # what json and TOML hold; the tables differ in their values' types
-Series = tuple[str, frozenset[tuple[str, str]]]  # a sample's name and its labels
+Settings = Mapping[str, Any]  # values of JSON and TOML; tables differ in their types
+Series = tuple[str, frozenset[tuple[str, str]]]  # name and labels of a sample
 
 APPS = Path(__file__).parent / "apps"
 ASGID = Path(sys.executable).parent / "asgid"
 RELOAD_ENDS = ("reload committed", "reload rolled back", "reload refused")
 
-#: How long anything may take. It only ends what would hang, so it is long: no fault of asgid is a machine four times
-#: slower than ours, on which nothing runs for a second now and then. A deadline that is meant to run out, and a bound
-#: that a fault would pass, are written where they are meant.
+#: Max time of any wait. It only ends a test that would hang, so it is long: a test must pass on a machine that is four
+#: times slower or stalls for a second. A deadline that must run out, and a bound that detects a fault, stand in their
+#: tests.
 WITHIN_S = 30.0
 
-#: Two workers on ports that the kernel chooses. From the end of the grace to ABRT are two seconds, half of `kill`: on a
-#: machine that stands still for one of them, a worker that leaves as it should would be shot with less.
+#: Two workers on ports of the kernel's choice. The end of the grace and ABRT are two seconds apart, half of `kill`:
+#: with less, a stall of one second would abort a worker that leaves in order.
 DEFAULTS: dict[str, Any] = {
     "app": {"target": "hello:application", "directory": str(APPS)},
     "listen": [{"bind": "127.0.0.1:0"}],
@@ -44,12 +44,12 @@ DEFAULTS: dict[str, Any] = {
     "metrics": {"bind": "127.0.0.1:0"},
 }
 
-#: Python trusts a .pyc whose source has the same second and the same size; a test rewrites a module faster than that.
+#: Python trusts a .pyc whose source has the same second and size; a test rewrites a module faster.
 ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def eventually(predicate: Callable[[], T], within: float = WITHIN_S) -> T:
-    """Return the first true answer of `predicate`, asked every 10 ms; raises AssertionError after `within` seconds."""
+    """Return the first true result of `predicate`, called every 10 ms. AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while True:
         answer = predicate()
@@ -61,7 +61,7 @@ def eventually(predicate: Callable[[], T], within: float = WITHIN_S) -> T:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process runs: one that is gone, or waits for whoever adopted it to reap it, does not."""
+    """Return whether a process runs; one that has exited and waits to be reaped does not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -69,7 +69,7 @@ def is_alive(pid: int) -> bool:
 
 
 def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
-    """Return `settings` with `changes` laid over them, table by table; a list replaces a list."""
+    """Return `settings` with `changes` merged in, table by table; a list replaces a list."""
     result = dict(settings)
     for key, value in changes.items():
         old = result.get(key)
@@ -78,7 +78,9 @@ def merged(settings: Settings, changes: Settings) -> dict[str, Any]:
 
 
 def toml(settings: Settings) -> str:
-    """Return `settings` as TOML: a mapping is a table, a list of mappings an array of tables, None no key."""
+    """Return `settings` as TOML: a mapping is a table, a list of mappings an array of tables, and None leaves a key
+    out.
+    """
     return "\n".join(_table("", settings)) + "\n"
 
 
@@ -92,14 +94,14 @@ def _table(path: str, table: Settings) -> Iterator[str]:
             for row in value:
                 inner += [f"[[{name}]]", *_table(name, row)]
         elif value is not None:
-            yield f"{key} = {json.dumps(value)}"  # JSON's strings, numbers, booleans and arrays of them are TOML's too
+            yield f"{key} = {json.dumps(value)}"  # strings, numbers, booleans and arrays of JSON are valid TOML
     yield from inner
 
 
 def asgid(
     *arguments: str, within: float = WITHIN_S, stdin: str | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run `asgid ARGUMENTS` to its end; raises subprocess.TimeoutExpired after `within` seconds."""
+    """Run `asgid ARGUMENTS` to its end. subprocess.TimeoutExpired after `within` seconds."""
     return subprocess.run(
         [str(_installed()), *arguments],
         input=stdin,
@@ -112,7 +114,7 @@ def asgid(
     )
 
 
-#: What systemd does with its sockets before it executes a program: they are descriptors 3, 4, ... of that process.
+#: Hands sockets over as systemd does before it executes a program: they are its descriptors 3, 4, ...
 _SYSTEMD = """
 import fcntl, json, os, sys
 sockets = json.loads(sys.argv[1])
@@ -128,7 +130,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def as_systemd(*sockets: tuple[str, int]) -> tuple[str, ...]:
-    """Return the `prefix` that hands a daemon these sockets, by name and descriptor, as a .socket unit does."""
+    """Return the `prefix` that hands these sockets to a daemon, by name and descriptor, as a .socket unit does."""
     return (sys.executable, "-c", _SYSTEMD, json.dumps(sockets))
 
 
@@ -139,7 +141,7 @@ def _installed() -> Path:
 
 
 class Daemon:
-    """One `asgid -c asgid.toml` in a directory of its own; leaving its `with` block ends it."""
+    """One `asgid -c asgid.toml` in a directory of its own; it ends with its `with` block."""
 
     running: list["Daemon"] = []  # noqa: RUF012 - every Daemon that lives, so that a failing test can print their logs
 
@@ -148,9 +150,9 @@ class Daemon:
         self.settings = merged(DEFAULTS, settings)
         self.arguments = arguments
         self.program: Path | None = None  #: the asgid of another environment
-        self.prefix: tuple[str, ...] = ()  #: what executes it, with its arguments
-        self.descriptors: tuple[int, ...] = ()  #: what it inherits beside the standard streams
-        self.environment: dict[str, str] = {}  #: what it inherits beside this process's own
+        self.prefix: tuple[str, ...] = ()  #: the command that executes it, with arguments
+        self.descriptors: tuple[int, ...] = ()  #: inherited beside the standard streams
+        self.environment: dict[str, str] = {}  #: added to the environment of this process
         self.process: subprocess.Popen[bytes] | None = None
 
     # -- life
@@ -170,13 +172,13 @@ class Daemon:
             raise AssertionError(f"left behind and ended by force: {', '.join(left)}")
 
     def start(self) -> Self:
-        """Start it and wait until every worker is ready; raises AssertionError when it ends, or is not in time."""
+        """Start it and wait until every worker is ready. AssertionError if it exits or is late."""
         self.launch()
         eventually(self._is_up)
         return self
 
     def launch(self) -> Self:
-        """Start it and wait for nothing."""
+        """Start it without waiting."""
         self.write_settings()
         with (self.directory / "stdout").open("ab") as stdout, (self.directory / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
@@ -187,7 +189,7 @@ class Daemon:
                 cwd=self.directory,
                 env=os.environ | ENVIRONMENT | self.environment,
                 pass_fds=self.descriptors,
-                start_new_session=True,  # by its session a worker is known to be ours even after its master is gone
+                start_new_session=True,  # the session shows that a worker is ours even after its master has exited
             )
         Daemon.running.append(self)
         return self
@@ -199,12 +201,12 @@ class Daemon:
         return len(self.log_events("worker ready")) >= int(self.settings["workers"]["count"])
 
     def stop(self, within: float = WITHIN_S) -> int:
-        """Send TERM, wait, and return the exit code; raises AssertionError after `within` seconds."""
+        """Send TERM, wait, and return the exit code. AssertionError after `within` seconds."""
         self.signal("TERM")
         return self.wait(within)
 
     def wait(self, within: float = WITHIN_S) -> int:
-        """Wait for its end and return the exit code; raises AssertionError after `within` seconds."""
+        """Wait for its end and return the exit code. AssertionError after `within` seconds."""
         assert self.process is not None
         try:
             return self.process.wait(within)
@@ -212,13 +214,13 @@ class Daemon:
             raise AssertionError(f"asgid still runs {within:g} s after it should have ended") from None
 
     def _end_all(self) -> list[str]:
-        """End by pid what still runs of this daemon's session, and return what that was."""
+        """Kill each remaining process of this daemon's session by pid, and return their commands."""
         if self in Daemon.running:
             Daemon.running.remove(self)
         left = self.processes()
         names = [str(process) for process in left]
         for process in left:
-            with suppress(psutil.NoSuchProcess):  # it has ended by itself since
+            with suppress(psutil.NoSuchProcess):  # it has exited meanwhile
                 process.kill()
         if self.process is not None:
             self.process.wait(WITHIN_S)
@@ -231,7 +233,7 @@ class Daemon:
         os.kill(self.process.pid, getattr(signal, f"SIG{name}"))
 
     def reload(self, within: float = WITHIN_S) -> dict[str, Any]:
-        """Send HUP, wait for the verdict, and return its log event."""
+        """Send HUP, wait for the result, and return its log event."""
         seen = len(self.log_events(*RELOAD_ENDS))
         self.signal("HUP")
         return eventually(lambda: self.log_events(*RELOAD_ENDS)[seen:], within)[0]
@@ -242,12 +244,12 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """The master's."""
+        """The pid of the master."""
         assert self.process is not None
         return self.process.pid
 
     def processes(self) -> list[psutil.Process]:
-        """Return every process of the session, master and orphans included, but not what waits to be reaped."""
+        """Return each running process of the session, with master and orphans."""
         found = []
         for process in psutil.process_iter(["status"]):
             try:
@@ -258,13 +260,13 @@ class Daemon:
         return found
 
     def workers(self) -> list[int]:
-        """Return the pids of the workers that /status knows, by slot."""
+        """Return the pids of the workers in /status, by slot."""
         return [worker["pid"] for worker in self.status()["workers"]]
 
     # -- files
 
     def configure(self, **tables: Any) -> None:
-        """Lay `tables` over the settings and write the file anew; the daemon learns of it at the next HUP."""
+        """Merge `tables` into the settings and write the file; the daemon reads it at the next HUP."""
         self.settings = merged(self.settings, tables)
         self.write_settings()
 
@@ -276,12 +278,12 @@ class Daemon:
         return self.directory / "asgid.toml"
 
     def log_text(self) -> str:
-        """Return everything it wrote to stderr, Python's dumps of stacks included."""
+        """Return all of its stderr, with Python's stack dumps."""
         return (self.directory / "stderr").read_text(errors="replace")
 
     def log_events(self, *names: str, **fields: Any) -> list[dict[str, Any]]:
-        """Return the log's events in order: those of these names (none: all) that have these fields."""
-        # A line without its end is still being written.
+        """Return the log's events in order: those with one of these names (default: all) and these fields."""
+        # The last line may still be incomplete.
         whole, _, _ = self.log_text().rpartition("\n")
         events = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [
@@ -294,7 +296,7 @@ class Daemon:
     # -- addresses
 
     def address(self, listener: str | None = None) -> str:
-        """Return the address bound by `listener` (none: the first), as the daemon says it."""
+        """Return the bound address of `listener` (default: the first), from the log."""
         events = self.log_events("listening") if listener is None else self.log_events("listening", listener=listener)
         return str(events[0]["address"])
 
@@ -309,7 +311,7 @@ class Daemon:
     # -- the endpoint
 
     def probe(self, path: str, accept: str = "*/*") -> tuple[int, str, str]:
-        """GET `path` from the metrics address and return its status, content type and text."""
+        """Send GET `path` to the metrics address; return status, content type and text."""
         connection = http.client.HTTPConnection(self.metrics_address, timeout=WITHIN_S)
         try:
             connection.request("GET", path, headers={"Accept": accept})
@@ -334,7 +336,7 @@ class Daemon:
         }
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum over the samples of this name that carry these labels; 0 where there is none."""
+        """Return the sum of the samples with this name and these labels; 0 without any."""
         wanted = labels.items()
         return sum(value for (sample, pairs), value in self.metrics().items() if sample == name and wanted <= pairs)
 

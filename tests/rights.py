@@ -1,4 +1,4 @@
-"""Being bound by permissions."""
+"""Permissions for tests that run as root."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ NOBODY = 65534
 
 @contextmanager
 def without_rights() -> Iterator[None]:
-    """Be bound by permissions, which root is not."""
+    """Run as `nobody` within the block if the test runs as root, which bypasses permissions."""
     uid = os.geteuid()
     if uid == 0:
         os.seteuid(NOBODY)

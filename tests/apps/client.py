@@ -1,4 +1,4 @@
-"""Answers with what it is told of the client: address, scheme, host and path."""
+"""Responds with the client, scheme, host and path of its scope."""
 
 import json
 

@@ -1,7 +1,7 @@
-"""Closes descriptors that are not its own any more: the standard streams, and one twice.
+"""Closes descriptors that it does not own: the standard streams, and one twice.
 
-`/close` closes 0, 1 and 2; `/take` closes the descriptor of the last words, and has PLACE open under its number;
-`/block` keeps the event loop for a second, so that stacks are written.
+`/close` closes 0, 1 and 2; `/take` closes the descriptor of the last words and opens PLACE under its number; `/block`
+blocks the event loop for a second, so that stacks are written.
 """
 
 import os

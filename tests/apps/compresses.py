@@ -1,4 +1,4 @@
-"""Its own source, compressed where the middleware gets to see it."""
+"""Responds with its own source, compressed if the middleware gets its bytes."""
 
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse

@@ -1,4 +1,4 @@
-"""Its startup fails while the file named by the environment's DOWN exists; otherwise it says which process answers."""
+"""Its startup fails while the file DOWN (environment) exists; it responds with its pid."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stops in a debugger on TERMINAL, which it leaves in raw mode."""
+"""Stops in a debugger on TERMINAL and leaves the terminal in raw mode."""
 
 import os
 import pdb  # noqa: T100 - it is what is tried

@@ -1,4 +1,4 @@
-"""Ends its process 0.6 s after each startup, without a word; until then it says which process answers."""
+"""Exits 0.6 s after each startup without a message; until then it responds with its pid."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Waits for http.disconnect; /seen says how many of its requests were told."""
+"""Waits for http.disconnect; /seen responds with the number of disconnects received."""
 
 seen = 0
 

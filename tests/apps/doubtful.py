@@ -1,4 +1,4 @@
-"""Takes one argument, and its name says nothing of what it is."""
+"""Takes one argument, whose name does not show an interface."""
 
 
 def application(request):

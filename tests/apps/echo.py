@@ -1,4 +1,4 @@
-"""Sends every piece of a request's body back as it comes."""
+"""Sends every part of a request's body back at once."""
 
 
 async def application(scope, receive, send):

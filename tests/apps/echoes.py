@@ -1,10 +1,10 @@
-"""A WebSocket that echoes; over HTTP it says with which codes others were closed."""
+"""A WebSocket that echoes; over HTTP it responds with the close codes that it received."""
 
 import asyncio
 import json
 import os
 
-codes = []  # with which they were closed
+codes = []  # the close codes
 
 
 async def application(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Answers with the two ends of its connection, as the scope has them."""
+"""Responds with client and server of its scope."""
 
 
 async def application(scope, receive, send):

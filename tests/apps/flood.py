@@ -1,4 +1,4 @@
-"""Streams 64 MiB as fast as send() lets it; /sent says how much it has handed over so far."""
+"""Streams 64 MiB as fast as send() permits; /sent responds with the number of bytes sent so far."""
 
 CHUNK = bytes(1 << 16)
 CHUNKS = 1024

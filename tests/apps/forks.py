@@ -1,4 +1,4 @@
-"""Forks. Each path does it in its own way; `/pid` returns the pid of the worker."""
+"""Forks, in another way for each path; `/pid` responds with the pid of the worker."""
 
 import asyncio
 import json

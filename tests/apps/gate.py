@@ -1,4 +1,4 @@
-"""Holds every request until the file named by the environment's GATE exists; says how many it ever held at once."""
+"""Delays each request until the file GATE (environment) exists; responds with the max number of requests at once."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Takes every descriptor that there is at /grab, and gives them back at any other path; says how many it holds."""
+"""Opens every free descriptor at /grab, and closes them at any other path; responds with their number."""
 
 import os
 import resource

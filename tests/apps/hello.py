@@ -1,4 +1,4 @@
-"""Answers every request at once."""
+"""Responds to every request at once."""
 
 
 async def application(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Reads no request's body until the file named by the environment's GATE exists; /alive answers at once."""
+"""Reads no body until the file GATE (environment) exists; /alive responds at once."""
 
 import asyncio
 import os

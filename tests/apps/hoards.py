@@ -1,4 +1,4 @@
-"""Keeps as many MiB as its path says, for ever; / is none."""
+"""Keeps as many MiB as its path states, forever; / keeps none."""
 
 KEPT = []
 

@@ -1,4 +1,6 @@
-"""Says which process answers; /hold waits HOLD_S seconds for a lock in C, and no Python runs, not even a handler."""
+"""Responds with its pid; /hold waits HOLD_S seconds for a lock in C, so that no Python code runs, not even a signal
+handler.
+"""
 
 import ctypes
 import os
@@ -6,11 +8,11 @@ import time
 
 
 def never_lets_python_run():
-    library = ctypes.PyDLL(None)  # unlike CDLL it keeps the interpreter's lock during a call
-    mutex = ctypes.create_string_buffer(64)  # zeros are a mutex that nobody has
+    library = ctypes.PyDLL(None)  # unlike CDLL it keeps the GIL during a call
+    mutex = ctypes.create_string_buffer(64)  # zeros are a free mutex
     until = (ctypes.c_long * 2)(int(time.time() + float(os.environ["HOLD_S"])), 0)
     library.pthread_mutex_lock(mutex)
-    library.pthread_mutex_timedlock(mutex, until)  # which no signal interrupts
+    library.pthread_mutex_timedlock(mutex, until)  # no signal interrupts it
 
 
 async def application(scope, receive, send):

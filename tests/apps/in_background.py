@@ -1,6 +1,6 @@
-"""A task that counts from startup to shutdown, and tells whoever listens, by server-sent events or by WebSocket.
+"""A task that counts from startup to shutdown, with clients that listen by server-sent events or by WebSocket.
 
-In the folder named by the environment's MARKS each worker leaves a file that says how its task has ended.
+In the folder MARKS (environment) each worker leaves a file with the way in which its task has ended.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ from django.urls import path
 BACKGROUND, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "GATE"))
 turn = asyncio.Event()
 tasks = set()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -97,7 +97,7 @@ async def quiet(request):
 
 
 class Billed(StreamingHttpResponse):
-    """With work at its end, which Django does in close()."""
+    """With work at its end; Django does it in close()."""
 
     def close(self):
         super().close()

@@ -12,7 +12,7 @@ from falcon.asgi import App, SSEvent
 BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
 room = set()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 
 
 class Lifespan:
@@ -26,7 +26,7 @@ class Lifespan:
 
 
 class Bodies:
-    """What is asked and answered at once: each method with a suffix is a path."""
+    """Requests that get their response at once: each method with a suffix is a path."""
 
     async def on_get_hello(self, req, resp):
         resp.text = "hello"
@@ -52,7 +52,7 @@ class Bodies:
 
 
 class Streams:
-    """What goes on after the first byte, or after the last."""
+    """Requests with work after the first byte, or after the last."""
 
     async def on_get_stream(self, req, resp):
         async def pieces():

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
 room = set()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 
 
 @asynccontextmanager

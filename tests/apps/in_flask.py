@@ -1,4 +1,4 @@
-"""A Flask application under WSGI: forms, cookies, streams, errors. GATE is the file that lets streams go on."""
+"""A Flask application under WSGI: forms, cookies, streams, errors. Streams go on when the file GATE exists."""
 
 import os
 import time

@@ -19,7 +19,7 @@ from litestar.response import ServerSentEvent, Stream
 
 BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 
 
 @asynccontextmanager

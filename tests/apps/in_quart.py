@@ -10,7 +10,7 @@ from quart import Quart, request, websocket
 BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
 room = set()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 application = Quart(__name__)
 
 
@@ -131,7 +131,7 @@ async def echo():
     try:
         while (data := await websocket.receive()) != "close":
             await websocket.send(data)
-    except asyncio.CancelledError:  # all that it tells of a disconnect
+    except asyncio.CancelledError:  # Quart reports no more of a disconnect
         gone.append("left")
         raise
     await websocket.close(4001, "bye")

@@ -10,7 +10,7 @@ from sanic import Sanic, json, text
 BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
 room = set()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 application = Sanic("frameworks")
 
 
@@ -84,7 +84,7 @@ async def events(request):
         for number in count():
             await response.send(f"data: {number}\n\n")
             await asyncio.sleep(0.01)
-    except OSError:  # left to Sanic it is an error in its log
+    except OSError:  # Sanic would log it as an error
         gone.append("events")
 
 
@@ -108,7 +108,7 @@ async def chat(request, socket):
 
 @application.websocket("/echo", subprotocols=["chat.v2"])
 async def echo(request, socket):
-    while (data := await socket.recv()) is not None:  # all that it tells of a disconnect
+    while (data := await socket.recv()) is not None:  # Sanic reports no more of a disconnect
         if data == "close":
             return
         await socket.send(data)

@@ -1,10 +1,10 @@
-"""A room to talk in, with Socket.IO; who does not say the word at the door stays outside."""
+"""A chat room with Socket.IO; a client without the password is rejected."""
 
 import socketio
 
 server = socketio.AsyncServer(async_mode="asgi")
 application = socketio.ASGIApp(server)
-gone = {}  # why the server thinks that each left
+gone = {}  # the server's reason why each client left
 
 
 @server.event

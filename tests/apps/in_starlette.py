@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 BACKGROUND, FAREWELL, GATE = (Path(os.environ[name]) for name in ("BACKGROUND", "FAREWELL", "GATE"))
 turn = asyncio.Event()
 room = set()
-gone = []  # how those left who did not wait for an end
+gone = []  # how clients left that did not wait for an end
 
 
 @asynccontextmanager

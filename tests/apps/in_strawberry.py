@@ -1,4 +1,4 @@
-"""A room to talk in, with GraphQL: who subscribes to it hears what the others say."""
+"""A chat room with GraphQL: each subscriber receives the messages of the others."""
 
 import asyncio
 from collections.abc import AsyncGenerator

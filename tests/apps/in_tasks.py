@@ -1,4 +1,4 @@
-"""A task that fails and is never awaited; `GET /seen` has what the application's own logging has seen of it."""
+"""A task that fails and is never awaited; `GET /seen` responds with the log records of the application."""
 
 import asyncio
 import logging

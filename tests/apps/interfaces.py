@@ -1,4 +1,4 @@
-"""The same answer by every interface, and a WebSocket that is accepted and closed."""
+"""The same response in every interface, and a WebSocket that is accepted and closed."""
 
 
 async def asgi3(scope, receive, send):

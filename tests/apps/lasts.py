@@ -1,4 +1,4 @@
-"""Leaves something behind at its end, of the KIND that its environment names; it writes to MARKS what it has done."""
+"""Leaves something running at its end, by KIND (environment), and writes its steps to MARKS."""
 
 import asyncio
 import atexit

@@ -1,4 +1,4 @@
-"""Keeps a state from startup to every request, and leaves the file named by the environment's FAREWELL at shutdown."""
+"""Keeps a state from startup for every request, and writes the file FAREWELL (environment) at shutdown."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Raises in its lifespan at the first request for /lose, as a task group does whose pool has lost its database."""
+"""Raises in its lifespan at the first request for /lose, as a task group does if its pool loses the database."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Every WebSocket gets back what it says, as it was said: text as text, bytes as bytes."""
+"""Sends each WebSocket message back: text as text, bytes as bytes."""
 
 
 async def application(scope, receive, send):

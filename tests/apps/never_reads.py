@@ -1,4 +1,4 @@
-"""Refuses every request without a look at its body."""
+"""Rejects every request without reading its body."""
 
 
 async def application(scope, receive, send):

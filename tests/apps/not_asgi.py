@@ -1,3 +1,3 @@
-"""Its attribute is no application."""
+"""Its attribute is not an application."""
 
 application = 42

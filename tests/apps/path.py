@@ -1,4 +1,4 @@
-"""Answers with the method, the raw path and the size of the body, so that answers can be told apart."""
+"""Responds with the method, the raw path and the size of the body, so that each response is different."""
 
 
 async def application(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Says which process answers."""
+"""Responds with its pid."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Answers in three pieces and does not say how long they are together."""
+"""Responds in three parts without a length."""
 
 
 async def application(scope, receive, send):

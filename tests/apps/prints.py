@@ -1,4 +1,4 @@
-"""Writes to the terminal of the environment's TERMINAL at each request, and then answers."""
+"""Writes to the terminal TERMINAL (environment) at each request, and then responds."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Raises: /late after the start of the response, everything else before it."""
+"""Raises: /late after the start of the response, other paths before it."""
 
 
 async def application(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Tells which rights it had when it was imported, which it could take, and what PROGRAM, where it is set, says."""
+"""Responds with its rights at import, the rights that it could get, and the output of PROGRAM if that is set."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Answers at once, but for /sleep, of which it says so and which never ends; its shutdown takes half a second."""
+"""Responds at once, except to /sleep, which it logs and which never ends; its shutdown takes half a second."""
 
 import asyncio
 

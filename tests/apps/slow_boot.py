@@ -1,4 +1,4 @@
-"""Takes SLOW_BOOT_S seconds to import, then answers with its pid."""
+"""Takes SLOW_BOOT_S seconds to import, then responds with its pid."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Says which process answers; /stuck never gives the event loop back."""
+"""Responds with its pid; /stuck blocks the event loop forever."""
 
 import os
 import time

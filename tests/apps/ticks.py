@@ -1,4 +1,4 @@
-"""Streams one piece a second, for as many seconds as its path says."""
+"""Streams one part a second, for as many seconds as its path states."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Fills all of the board that its process can write with ones, again and again, once /vandalize was asked for."""
+"""Fills all of the board that its process can write with ones, again and again, after a request for /vandalize."""
 
 import ctypes
 import os

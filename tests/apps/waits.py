@@ -1,4 +1,4 @@
-"""Never answers."""
+"""Never responds."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The countdown as WSGI has it, one thread a client: Django streams it with time.sleep(PACE_S) between two numbers."""
+"""A countdown under WSGI, one thread a client: Django streams it with time.sleep(PACE_S) between two numbers."""
 
 import json
 import os

@@ -1,4 +1,6 @@
-"""A WSGI application that holds each request until the file GATE exists; it says how many it ever held at once."""
+"""A WSGI application that delays each request until the file GATE exists; it responds with the max number of
+requests at once.
+"""
 
 import os
 import threading

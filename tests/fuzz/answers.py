@@ -1,7 +1,7 @@
-"""Applications that say anything they may, over whole connections: what h11 reads is what was said.
+"""Applications that send any valid response over whole connections: h11 must read the same.
 
-Pipelined requests of every kind, answers in any number of parts and of any type of bytes, with headers that the
-framing has to reckon with.
+Pipelined requests of every kind; responses in any number of parts and types of bytes, with fields that concern the
+framing.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the application answers: `has_length` for a length of its own; `reads` for the request's body before."""
+    """A response. `has_length`: it has a content-length; `reads`: the application first reads the request's body."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
@@ -52,7 +52,7 @@ class Said:
 
 _TOKENS = st.text("!#$%&'*+-.^_`|~019azAZ", min_size=1, max_size=8).map(str.encode)
 _VALUES = st.binary(max_size=12).map(lambda value: bytes(octet for octet in value if octet == 9 or 31 < octet != 127))
-#: Of these the server has its own opinion, or at least its own.
+#: Fields that the server sets or changes itself.
 _OWN = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length"))
 _HEADERS = st.lists(
     st.one_of(
@@ -94,13 +94,13 @@ _ASKED = st.builds(
     connection=st.sampled_from(["", "", "keep-alive", "close", "upgrade"]),
     body=st.binary(max_size=9),
 )
-#: Requests of one connection, and what is said to each.
+#: Requests of one connection, and the response to each.
 CONVERSATIONS = st.lists(st.tuples(_ASKED, _SAID), min_size=1, max_size=6)
 Conversation: TypeAlias = Sequence[tuple[Asked, Said]]
 
 
 async def says(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say what stands next in the state."""
+    """Send the next response in the state."""
     said: Said = next(scope["state"]["said"])
     if said.reads:
         while (await receive())["more_body"]:
@@ -114,7 +114,7 @@ async def says(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def are_read_back(world: World, conversation: Conversation, sizes: Sequence[int], room: int | None) -> None:
-    """Raise BrokenRuleError where h11 reads anything but what was said; the stream comes in pieces of `sizes`."""
+    """Raise BrokenRuleError if h11 reads another response; the stream comes in pieces of `sizes`."""
     stream = b"".join(asked.stream() for asked, _ in conversation)
     pieces, at = [], 0
     for size in sizes:

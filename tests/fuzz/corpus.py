@@ -1,7 +1,7 @@
-"""Streams to start from: each is what one client sends over one connection.
+"""Streams to start from: each holds the bytes of one client on one connection.
 
-A stream that broke a rule once becomes a row here: `make fuzz` prints it as a literal. None of them goes beyond the
-100 requests that may wait on a connection, and only those of BEYOND_A_LIMIT beyond LIMITS.
+A stream that once broke a rule becomes a row here: `make fuzz` prints it as a literal. No stream exceeds the 100
+requests that may wait on a connection, and only those of BEYOND_A_LIMIT exceed LIMITS.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def _post(*headers: str) -> bytes:
     return request("POST", "/", *headers)
 
 
-#: The limits under which BEYOND_A_LIMIT is delivered; so small that little has to be sent.
+#: The limits for BEYOND_A_LIMIT, so small that short streams exceed them.
 LIMITS = {"request_line": 64, "header_size": 256, "header_count": 8, "body": 32}
 
 GOOD: Mapping[str, bytes] = {
@@ -309,7 +309,7 @@ BEYOND_A_LIMIT: Mapping[str, bytes] = {
 }
 
 _LARGE_BODY = bytes(range(256)) * 1200
-#: Bodies that the application is made to take in several messages; too long for every cut.
+#: Bodies that reach the application in several messages; too long to be cut at every place.
 LARGE: Mapping[str, bytes] = {
     "a large body": request("POST", "/", body=_LARGE_BODY) + _GET,
     "a large body in chunks": _post(_CHUNKED)
@@ -322,5 +322,5 @@ LARGE: Mapping[str, bytes] = {
     "a large body that is not whole": _post("Content-Length: 400000") + _LARGE_BODY,
 }
 
-#: All that the rules about cuts hold for.
+#: All streams whose outcome must not depend on cuts.
 STREAMS: Mapping[str, bytes] = {**GOOD, **UNFINISHED, **BAD}

@@ -1,8 +1,8 @@
-"""One connection in this process, without a socket: bytes are delivered to it, and what it does is held to the rules.
+"""One connection in this process without a socket: bytes are delivered to it, and its behaviour is checked against the
+rules.
 
-The transport is ours and the loop is turned until nothing is ready, so a delivery takes some 50 µs and is the same
-every time. After each the client goes, and the world must be as it was before. It knows neither h11 nor where streams
-come from.
+The transport is a fake and the loop turns until nothing is ready, so a delivery takes some 50 µs and is the same each
+time. After each delivery the client leaves, and nothing may be left. It knows neither h11 nor the source of a stream.
 """
 
 import asyncio
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-#: Turns of the loop after which a delivery does not end any more, and seconds of processor that one may take.
+#: Max turns of the loop for one delivery, and max CPU seconds.
 _MOST_TURNS = 100_000
-#: Turns, and writes that the client reads, in which an application that never rests is given its time.
+#: Turns, and writes that the client reads, that an endless application gets.
 _FEW_TURNS = 5
 _MOST_CPU_S = 10.0
-#: What an application says that fails and may: the one error that is no broken rule.
+#: The text of the one permitted error: an application raises it on purpose.
 ON_PURPOSE = "on purpose"
 
 
 class BrokenRuleError(AssertionError):
-    """A rule does not hold for a stream; `rule` is the same for all streams that break it in the same way."""
+    """A rule does not hold for a stream; all streams that break it in the same way have the same `rule`."""
 
     def __init__(self, rule: str, detail: object = "", stream: bytes = b"") -> None:
         super().__init__(f"{rule}: {detail}" if detail != "" else rule)
@@ -48,7 +48,7 @@ class BrokenRuleError(AssertionError):
 
 
 class Seen(NamedTuple):
-    """One request, as the application saw it: to the end of its body."""
+    """One request as the application got it, with its whole body."""
 
     method: str
     raw_path: bytes
@@ -60,20 +60,20 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a stream. `is_closed` is whether the server had ended it before the client did."""
+    """The outcome of a stream. `is_closed`: the server had closed before the client did."""
 
     seen: list[Seen] = field(default_factory=list)
-    told: list[str | bytes] = field(default_factory=list)  #: the messages that the application of a WebSocket was told
-    end: tuple[int, str] | None = None  #: and with which code and reason it was closed
+    told: list[str | bytes] = field(default_factory=list)  #: the messages that the application of a WebSocket received
+    end: tuple[int, str] | None = None  #: the code and reason of its close
     closes: tuple[str, ...] = ()  #: of a WebSocket, as the board counts them
     written: bytes = b""
     is_closed: bool = False
 
 
 class End(Enum):
-    """How the client goes."""
+    """The way in which the client leaves."""
 
-    CLOSE = auto()  # it ends its side, reads what it is owed, and is gone
+    CLOSE = auto()  # it half-closes, reads the responses, and leaves
     RESET = auto()
 
 
@@ -81,7 +81,7 @@ class End(Enum):
 
 
 async def _reads(turns: int, scope: Scope, receive: Receive, send: Send) -> None:
-    """Read the whole body, then answer; do nothing where the client has gone before."""
+    """Read the whole body, then respond; return if the client has gone before."""
     body = []
     more = True
     while more:
@@ -111,14 +111,14 @@ async def _reads(turns: int, scope: Scope, receive: Receive, send: Send) -> None
 
 
 async def answers_unread(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer in two parts, and read nothing."""
+    """Respond in two parts, and read nothing."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"x" * 50, "more_body": True})
     await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b"y" * 50})
 
 
-#: Which the rules about what was seen hold for.
+#: The applications whose requests must follow the rules.
 READS: Application = partial(_reads, 0)
 WAITS: Application = partial(_reads, 1)
 
@@ -127,10 +127,10 @@ WAITS: Application = partial(_reads, 1)
 
 
 class Transport(asyncio.Transport):
-    """Keeps what is written, and allows what asyncio's own allow.
+    """Keeps all writes, and permits what asyncio's transports permit.
 
-    `room` bounds what a client that reads nothing leaves unsent before it is the writer who has to wait; None is a
-    client that takes everything at once.
+    `room` bounds the unsent bytes of a client that reads nothing before writing pauses; None is a client that reads
+    everything at once.
     """
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, room: int | None) -> None:
@@ -208,7 +208,7 @@ class Transport(asyncio.Transport):
             self.protocol.connection_lost(error)
 
     def take(self) -> bool:
-        """Let the client read one write; return whether there was any."""
+        """Let the client read one write; return whether there was one."""
         if not self._unsent:
             return False
         data = self._unsent.popleft()
@@ -223,7 +223,7 @@ class Transport(asyncio.Transport):
 
     @property
     def is_over(self) -> bool:
-        """Whether the server has ended its side, or is about to."""
+        """Whether the server has closed its side, or is about to."""
         return self._is_closing or self.has_ended
 
 
@@ -231,10 +231,10 @@ class Transport(asyncio.Transport):
 
 
 class World:
-    """A service for streams to be delivered to, one after the other; tables as in the configuration file.
+    """A service for streams, delivered one after the other; tables as in the configuration file.
 
-    Without `websocket` every offer of one is ignored: the streams stay HTTP. An application that `is_obliging` takes
-    what comes, says no more than it is asked, and ends with its client; another is not waited for.
+    Without `websocket` each offer of one is ignored, and streams stay HTTP. An application that `is_obliging` receives
+    everything, responds only to requests, and ends with its client; another one is cancelled.
     """
 
     def __init__(
@@ -251,12 +251,12 @@ class World:
         self._speaks_websocket = websocket is not None
         self._is_obliging = is_obliging
         self.delivered = 0
-        self.last: tuple[bytes, Outcome] | None = None  #: a stream that was delivered, and what became of it
+        self.last: tuple[bytes, Outcome] | None = None  #: the last stream and its outcome
         self._begin()
 
     def _begin(self) -> None:
         self.loop = asyncio.new_event_loop()
-        # The loop's own queue says exactly when nothing is left to do; there is no public name for it.
+        # Only the queue of the loop shows that nothing is left to do; it has no public name.
         self._ready: deque[object] = cast("Any", self.loop)._ready
         self.unseen: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
@@ -278,16 +278,16 @@ class World:
         weather: Random | None = None,
         state: Mapping[str, object] | None = None,
     ) -> Outcome:
-        """Deliver each piece as one read, then let the client go; BrokenRuleError where a rule does not hold.
+        """Deliver each piece as one read, then let the client leave. BrokenRuleError if a rule does not hold.
 
-        With `weather` things happen in between that no client has in its hand: deadlines pass, the worker drains.
-        `state` is for the application.
+        With `weather` random events happen between the pieces: deadlines pass, the worker drains. `state` is for the
+        application.
         """
         self.delivered += 1
         outcome = Outcome()
         self.service.state = {"outcome": outcome, **(state or {})}
         self.service.is_draining = False
-        before = signal.signal(signal.SIGVTALRM, _hangs)  # the processor's time: pytest-timeout has the other timer
+        before = signal.signal(signal.SIGVTALRM, _hangs)  # CPU time: pytest-timeout has the other timer
         signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_CPU_S)
         try:
             self.loop.run_until_complete(self._deliver(pieces, end, room, weather, outcome))
@@ -304,7 +304,7 @@ class World:
         return outcome
 
     def _end(self) -> None:
-        """Begin anew: whatever a broken rule has left would be found after every later stream."""
+        """Start again: the remains of a broken rule would be found after every later stream."""
         if tasks := asyncio.all_tasks(self.loop):
             for task in tasks:
                 task.cancel()
@@ -321,7 +321,7 @@ class World:
             if transport.is_closing() or not transport.is_reading():  # the rest stays in the kernel
                 break
             transport.protocol.data_received(piece)
-            if end is End.RESET and number == len(pieces):  # it goes with answers on the way that it has not read
+            if end is End.RESET and number == len(pieces):  # it leaves with unread responses on their way
                 await self.turn()
                 break
             await self._settle(transport)
@@ -351,14 +351,14 @@ class World:
         return list(self.row[WEBSOCKET_CLOSES : WEBSOCKET_CLOSES + len(CLOSE_CODES)])
 
     def connect(self, room: int | None = None) -> tuple[Connection, Transport]:
-        """Return a new connection, and the other end of it."""
+        """Return a new connection and its fake transport."""
         connection = Connection(self.service)
         transport = Transport(connection, self.loop, room)
         connection.connection_made(transport)
         return connection, transport
 
     async def turn(self) -> None:
-        """Let the loop turn until nothing is ready; a few times, where the application is not obliging."""
+        """Let the loop turn until nothing is ready; only a few times if the application is not obliging."""
         turns = 0
         while self._ready:
             await asyncio.sleep(0)
@@ -369,7 +369,7 @@ class World:
                 raise BrokenRuleError("the loop turns for ever")
 
     async def _settle(self, transport: Transport) -> None:
-        """Turn the loop until nothing moves any more, and see that something is due where a connection is open."""
+        """Let the loop turn until nothing changes, and check that an open connection has a deadline."""
         await self.turn()
         taken = 0
         while transport.take():
@@ -394,7 +394,7 @@ class World:
             case 1 if one.deadline < inf:
                 harness.reach_deadline(one)
             case 2 if transport.is_reading() and not transport.is_over:
-                transport.pause_reading()  # and what stands there must not be what makes it go on
+                transport.pause_reading()  # resuming must depend on the connection's own state
                 transport.resume_reading()
             case 3 if not transport.is_over:
                 one.pause_writing()
@@ -405,7 +405,7 @@ class World:
                 pass
 
     def _look_around(self) -> None:
-        """See that nothing is left of a connection."""
+        """Check that nothing is left of a connection."""
         left = harness.still_open(self.service) | {
             "connections on the board": self.row[board.CONNECTIONS],
             "requests in flight on the board": self._in_flight(),
@@ -424,7 +424,7 @@ class World:
             raise BrokenRuleError("something is logged that a client has done", "\n".join(told))
 
     def _in_flight(self) -> int:
-        """Return what board.in_flight() does, but also what is below 0: an end that was counted twice."""
+        """Return the value of board.in_flight(), but also negative ones: an end that was counted twice."""
         row = self.row
         return row[board.STARTED] - row[board.ABANDONED] - sum(board.histogram(row, board.DURATION)[0])
 

@@ -1,4 +1,4 @@
-"""What a client may send without end, and how much of it is held."""
+"""Streams without an end, and the memory that a connection may keep of them."""
 
 import asyncio
 import gc
@@ -28,15 +28,15 @@ from tests.worker.harness import Scope, cancel_all, request, respond
 
 _CHUNKED = "Transfer-Encoding: chunked"
 _UPGRADE = ("Connection: Upgrade", "Upgrade: a")
-#: The limits under which they are sent, and the most that one connection may keep. Measured: 1.6 MB, for 64 KiB of body
-#: that came in chunks of two bytes; all else keeps less than 0.4 MB.
+#: The limits for these streams, and the max memory of one connection. Measured: 1.6 MB for 64 KiB of body in chunks of
+#: two bytes; every other stream keeps less than 0.4 MB.
 LIMITS = {"request_line": 1024, "header_size": 4096, "header_count": 20}
 MOST_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Endless:
-    """A beginning, and what follows it for ever."""
+    """A beginning, and bytes that follow it forever."""
 
     begins: bytes
     goes_on: bytes
@@ -78,7 +78,7 @@ ENDLESS: Mapping[str, Endless] = {
     "trailers after an offer to upgrade": Endless(request("POST", "/", *_UPGRADE, _CHUNKED) + b"0\r\n", b"A: b\r\n"),
 }
 
-#: On a WebSocket, under a limit on messages as small as that on what waits.
+#: The same on a WebSocket, with a small limit on messages and on their queue.
 FRAMES_LIMITS = {"max_message": 65536, "queue": 32}
 ENDLESS_FRAMES: Mapping[str, Endless] = {
     "messages": Endless(HANDSHAKE, frame(FIN | BINARY, b"x" * 1000)),
@@ -104,12 +104,12 @@ ENDLESS_FRAMES: Mapping[str, Endless] = {
 
 
 async def never_reads(scope: Scope, receive: Receive, send: Send) -> None:
-    """Wait until the client has gone, and take nothing of what it sends."""
+    """Wait until the client has gone, and receive nothing."""
     await asyncio.Event().wait()
 
 
 async def forgets(scope: Scope, receive: Receive, send: Send) -> None:
-    """Read to the end, keep nothing, and answer."""
+    """Read to the end, keep nothing, and respond."""
     more = True
     while more:
         more = (await receive()).get("more_body", False)
@@ -118,7 +118,7 @@ async def forgets(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def echoes(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send back what comes."""
+    """Send each message back."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
@@ -126,20 +126,21 @@ async def echoes(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def never_receives(scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept, and take nothing of what comes."""
+    """Accept, and receive nothing."""
     await receive()
     await send({"type": "websocket.accept"})
     await asyncio.Event().wait()
 
 
 def most_held(world: World, endless: Endless, total_bytes: int, read_bytes: int) -> int:
-    """Send so many bytes in reads of so many, or until no more is taken; return the most that was kept between two.
+    """Send `total_bytes` in reads of `read_bytes`, or until the worker pauses; return the max memory kept between two
+    reads.
 
-    That is all that was allocated, less what was sent and what was answered. What a read takes while it is looked at is
-    not counted: one connection at a time has that.
+    It is all that was allocated, without the read itself and the responses. Memory that is used only within a read does
+    not count: one connection at a time has it.
     """
     read = endless.goes_on * max(1, read_bytes // len(endless.goes_on))
-    world.loop.run_until_complete(_sent(world, endless, read, 1))  # what is made once is not this connection's
+    world.loop.run_until_complete(_sent(world, endless, read, 1))  # fills caches
     gc.collect()
     tracemalloc.start()
     try:
@@ -167,7 +168,9 @@ async def _sent(world: World, endless: Endless, read: bytes, total_bytes: int) -
 
 
 def is_bounded(world: World, name: str, total_bytes: int, read_bytes: int) -> None:
-    """Raise BrokenRuleError where more is held than may be, of one of ENDLESS or ENDLESS_FRAMES."""
+    """Raise BrokenRuleError if a connection keeps more than MOST_BYTES of `name`, a row of ENDLESS or
+    ENDLESS_FRAMES.
+    """
     endless = (ENDLESS_FRAMES if name in ENDLESS_FRAMES else ENDLESS)[name]
     world.delivered += 1
     held = most_held(world, endless, total_bytes, read_bytes)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for streams: requests built from the grammar of RFC 9112, with a fault here and there."""
+"""Hypothesis strategies for streams: requests of the grammar of RFC 9112, with occasional faults."""
 
 import itertools
 from typing import Any
@@ -35,7 +35,7 @@ _HEADERS = st.lists(
 )
 _SIZES = st.sampled_from([b"%x", b"%x", b"%X", b"00%x", b"%x;a", b"%x;a=b", b'%x;a="b"'])
 
-# What may be wrong, by the place where it stands.
+# Faults by the place where they stand.
 _WRONG: dict[str, st.SearchStrategy[Any]] = {
     "method": st.sampled_from([b"CONNECT", b"QUERY", b"get", b"", b"G T", b"GET\0", b"BREW"]),
     "target": st.sampled_from([b"", b"*", b"a:1", b"a", b"/a#b", b"/a b", b"/\xe9", b"/\0", b"\\", b"http://"]),
@@ -104,7 +104,7 @@ def _requests(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
-    """Up to four requests; in one of four streams something stands where it should not."""
+    """Up to four requests; one stream in four has a fault."""
     stream = b"".join(draw(st.lists(_requests(), min_size=1, max_size=4)))
     if draw(st.integers(0, 3)) == 0:
         at = draw(st.integers(0, len(stream)))
@@ -114,7 +114,7 @@ def streams(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def cut_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
-    """A stream, and the pieces that it comes in."""
+    """A stream and its pieces."""
     stream = draw(streams())
     places = sorted({0, len(stream), *draw(st.lists(st.integers(0, len(stream)), max_size=5))})
     return stream, [stream[start:end] for start, end in itertools.pairwise(places)]

@@ -1,7 +1,7 @@
-"""Streams that libFuzzer makes, guided by the lines of the worker that they reach.
+"""Streams made by libFuzzer, guided by the lines of the worker that they reach. A process of its own under `make fuzz`.
 
-A process of its own under `make fuzz`. Atheris is no dependency. It puts its counters into the worker's modules as they
-are imported, so nothing may import them before; and it ends the process itself.
+Atheris is not a dependency. It instruments modules of the worker when they are imported, so nothing may import them
+before; and it exits the process itself.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def main() -> None:
-    # Without types, and not always there.
+    # It has no types, and is not always installed.
     atheris: Any = importlib.import_module("atheris")
     with atheris.instrument_imports(include=["asgid.worker"], enable_loader_override=False):
         from tests.fuzz.delivery import BrokenRuleError

@@ -1,11 +1,11 @@
-"""Streams made from others by chance: octets turned, put in, doubled, moved, left out, and two streams spliced."""
+"""Random changes of streams: bytes are flipped, inserted, doubled, moved or left out, and two streams are spliced."""
 
 import itertools
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeAlias
 
-#: Octets that mean something to some reader of HTTP, and words that decide where a body ends.
+#: Bytes that matter to some HTTP parser, and words that decide the end of a body.
 INTERESTING = (
     *(
         b"\r",

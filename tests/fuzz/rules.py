@@ -1,4 +1,4 @@
-"""What must hold for every stream: the same requests however it is cut, each answered once, and as h11 reads it."""
+"""Rules for every stream: the same requests for any cuts, one response for each, and the same reading by h11."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ import h11
 from tests.fuzz import second_reading
 from tests.fuzz.delivery import CONTINUE, READS, WAITS, BrokenRuleError, End, Outcome, World, answers_unread
 
-#: What asgid itself may answer; 503 is for a client that lets too many requests wait.
+#: Statuses of asgid's own responses; 503 is for a client with too many waiting requests.
 REFUSALS = frozenset({400, 408, 413, 414, 417, 431, 501, 503, 505})
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
-#: More requests than this may meet the bound of those that wait on a connection, and that depends on the cuts.
+#: Above this number of requests the bound on waiting ones may be met, and that depends on the cuts.
 _MANY = 90
 
 
@@ -33,7 +33,7 @@ class Rules:
         return sum(world.delivered for world in (*self._worlds, *self._others))
 
     def whole(self, stream: bytes) -> list[Outcome]:
-        """Deliver a stream in one read; return what becomes of it with an application that does not wait, and one that
+        """Deliver a stream in one read; return the outcomes of an application that does not wait and of one that
         does.
         """
         outcomes = []
@@ -46,19 +46,19 @@ class Rules:
         return outcomes
 
     def cut(self, stream: bytes, pieces: Sequence[bytes], room: int | None = None) -> None:
-        """The pieces have the outcome of the whole."""
+        """Check that the pieces have the outcome of the whole stream."""
         for world in self._worlds:
             self._same(stream, self._remembered(world, stream), world.deliver(pieces, room=room), pieces)
 
     def every_cut(self, stream: bytes, step: int = 1) -> None:
-        """Whole, byte by byte, and in two at every place; at every `step`th for long ones."""
+        """Check the stream whole, byte by byte, and in two pieces cut at every `step`th place."""
         self.whole(stream)
         self.cut(stream, [stream[at : at + 1] for at in range(len(stream))])
         for at in range(1, len(stream), step):
             self.cut(stream, [stream[:at], stream[at:]])
 
     def every_cut_in_turn(self, stream: bytes, step: int = 1) -> None:
-        """The same, but each place is cut before one of the two applications only."""
+        """As `every_cut`, but each place is cut for one of the two applications only."""
         self.whole(stream)
         self.cut(stream, [stream[at : at + 1] for at in range(len(stream))])
         for number, at in enumerate(range(1, len(stream), step)):
@@ -66,7 +66,7 @@ class Rules:
             self._same(stream, self._remembered(world, stream), world.deliver(pieces), pieces)
 
     def every_way(self, stream: bytes) -> None:
-        """All that a stream alone can show: what found a broken rule had perhaps more in hand."""
+        """Check all that a stream alone can show: the run that found a broken rule may have had more input."""
         self.every_cut(stream, 1 if len(stream) < 300 else 5)
         for at in range(0, len(stream), 1 if len(stream) < 100 else 7):
             self.cut(stream, [piece for piece in (stream[:at], stream[at:]) if piece], 0)
@@ -74,12 +74,12 @@ class Rules:
                 self.broken_off(stream, at, end)
 
     def broken_off(self, stream: bytes, at: int, end: End) -> None:
-        """A client that leaves in the middle has had no more than one that stays."""
+        """Check that a client that leaves within the stream gets no more than one that stays."""
         for world in self._worlds:
             self._begins_alike(stream, self._remembered(world, stream), world.deliver([stream[:at]], end))
 
     def in_weather(self, stream: bytes, pieces: Sequence[bytes], weather: Random) -> None:
-        """Whatever else happens, with a client that reads slowly or not; nothing is left, nothing is done twice."""
+        """Check a slow reader and random events: nothing is left, and nothing is done twice."""
         room = weather.choice((None, 0, 60))
         end = weather.choice(tuple(End))
         for world in self._worlds:
@@ -88,14 +88,14 @@ class Rules:
             world.deliver(pieces, end, room, weather)
 
     def _remembered(self, world: World, stream: bytes) -> Outcome:
-        """Return the outcome in one read; the last one is kept, for a stream is cut in many ways."""
+        """Return the outcome in one read. The last one is kept, because a stream is cut many times."""
         if world.last is None or world.last[0] is not stream:
             world.last = stream, world.deliver([stream])
         return world.last[1]
 
     def _same(self, stream: bytes, whole: Outcome, cut: Outcome, pieces: Sequence[bytes]) -> None:
         if self._is_limited or len(whole.seen) > _MANY or len(cut.seen) > _MANY:
-            # Where in a read a head began only the parser knows, so a limit may be met by pieces and not by the whole.
+            # Only the parser knows where a head began in a read, so pieces may meet a limit that the whole does not.
             self._begins_alike(stream, whole, cut)
             return
         if whole.seen != cut.seen:
@@ -118,7 +118,7 @@ def _without_leave(outcome: Outcome) -> bytes:
 
 
 def _statuses(outcome: Outcome) -> list[int]:
-    """Return the final ones. Which refusal ends them is left out: of two faults in one read the parser tells either."""
+    """Return the final statuses but for a rejection: of two faults in one read the parser may report either."""
     statuses = [int(status) for status in _STATUS.findall(_without_leave(outcome))]
     return [400 if status in REFUSALS else status for status in statuses]
 
@@ -128,7 +128,7 @@ def _told(pieces: Sequence[bytes], whole: Outcome, cut: Outcome) -> str:
 
 
 def answers_are_whole(stream: bytes, outcome: Outcome) -> None:
-    """One answer for each request that was seen, in turn; then at most one refusal, and the end."""
+    """Check that each request has one response in order, followed by at most one rejection and the end."""
     unread = outcome.written
     for number, request in enumerate(outcome.seen, 1):
         answer, unread = _answer(unread, request.method, stream)
@@ -139,7 +139,7 @@ def answers_are_whole(stream: bytes, outcome: Outcome) -> None:
     if not unread:
         return
     refusal, rest = _answer(unread, "GET", stream)
-    if refusal is None or rest:  # perhaps of a HEAD, which has no body
+    if refusal is None or rest:  # perhaps to HEAD, without a body
         refusal, rest = _answer(unread, "HEAD", stream)
     if refusal is None or refusal.status_code not in REFUSALS or rest or not outcome.is_closed:
         raise BrokenRuleError("something is written that answers nothing", unread, stream)
@@ -148,7 +148,7 @@ def answers_are_whole(stream: bytes, outcome: Outcome) -> None:
 
 
 def _answer(written: bytes, method: str, stream: bytes) -> tuple[h11.Response | None, bytes]:
-    """Return the first final answer as h11 reads it, and what follows it; None where it is not whole."""
+    """Return the first final response as h11 reads it and the bytes behind it; None if it is not whole."""
     reader = h11.Connection(our_role=h11.CLIENT)
     reader.send(h11.Request(method=method, target="a:1" if method == "CONNECT" else "/", headers=[("host", "a")]))
     reader.send(h11.EndOfMessage())
@@ -159,7 +159,7 @@ def _answer(written: bytes, method: str, stream: bytes) -> tuple[h11.Response | 
             match event := reader.next_event():
                 case h11.Response():
                     answer = event
-                    if method == "CONNECT" and event.status_code < 300:  # what follows it is a tunnel's to h11
+                    if method == "CONNECT" and event.status_code < 300:  # the bytes behind it are a tunnel to h11
                         return answer, b""
                 case h11.EndOfMessage():
                     return answer, reader.trailing_data[0]
@@ -172,7 +172,7 @@ def _answer(written: bytes, method: str, stream: bytes) -> tuple[h11.Response | 
 
 
 def smallest(stream: bytes, judge: Callable[[bytes], None], rule: str) -> bytes:
-    """Return a shorter stream that breaks the same rule: blocks of bytes are left out as long as it does."""
+    """Return a shorter stream that breaks the same rule, by leaving out blocks of bytes."""
 
     def breaks(candidate: bytes) -> bool:
         try:

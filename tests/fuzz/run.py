@@ -1,7 +1,7 @@
-"""`make fuzz`: every part in turn until the time is up, then how much each has done.
+"""`make fuzz`: all parts in turn until the time is up, then the number of streams of each.
 
-The first broken rule ends it, with the smallest stream that breaks it as a literal for `tests/fuzz/corpus.py`. All
-chance comes from one seed: `python -m tests.fuzz.run MINUTES SEED` makes the same streams again.
+The first broken rule ends the run, with the smallest stream that breaks it as a literal for `tests/fuzz/corpus.py`. All
+randomness has one seed: `python -m tests.fuzz.run MINUTES SEED` makes the same streams again.
 """
 
 import importlib.util
@@ -32,35 +32,35 @@ from tests.fuzz.websocket import corpus as frames
 from tests.fuzz.websocket import grammar as frame_grammar
 from tests.fuzz.websocket.rules import Rules as FrameRules
 
-#: A part gets the processor for so long before another's turn.
+#: Seconds of one turn of a part.
 _TURN_S = 2.0
 _LINE_EVERY_S = 30.0
 _GUIDED_S = 20
 _EXAMPLES = settings(
     max_examples=200, database=None, deadline=None, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)
 )
-#: For mutations; from long ones too few can be made.
+#: For mutations; long streams would allow too few.
 _SEEDS = [stream for stream in (*STREAMS.values(), *BEYOND_A_LIMIT.values()) if len(stream) < 1000]
 
 _FRAME_SEEDS = [*frames.STREAMS.values(), *frames.DEFLATED.values()]
 
-#: What a part does: it yields how many streams it has delivered since the last time.
+#: A part is an iterator of the numbers of streams delivered since its last value.
 Steps = Generator[int]
 Judge = Callable[[bytes], None]
 
 
 class ElsewhereError(Exception):
-    """Another process has found a broken rule, and has said which."""
+    """Another process has found and reported a broken rule."""
 
 
 @dataclass(slots=True)
 class Part:
-    """One way to find what is wrong; `share` is how much of the time it gets, beside the others'."""
+    """One way to find faults; `share` is its part of the time."""
 
     name: str
     share: float
     steps: Steps
-    judge: Judge | None = None  #: finds the rule again, from a stream alone
+    judge: Judge | None = None  #: finds the rule again from a stream alone
     streams: int = 0
     spent_s: float = 0.0
     is_done: bool = False
@@ -220,7 +220,7 @@ def _frame_parts(chance: Random) -> list[Part]:
 
 
 def _property_tests(chance: Random) -> Steps:
-    """The rounds that `make test` has one of, each with a seed of its own."""
+    """Run the property tests of `make test` again, each with a new seed."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/property"]
     while True:
         done = subprocess.run(
@@ -232,7 +232,7 @@ def _property_tests(chance: Random) -> Steps:
 
 
 def _guided(chance: Random, folder: str) -> Steps:
-    """What reaches new lines is kept in the folder, and is where the next round goes on."""
+    """Run libFuzzer; streams that reach new lines stay in the folder for the next round."""
     for number, stream in enumerate(_SEEDS):
         Path(folder, f"corpus-{number}").write_bytes(stream)
     while True:
@@ -245,7 +245,7 @@ def _guided(chance: Random, folder: str) -> Steps:
 
 
 def _environment() -> dict[str, str]:
-    # Run in the folder, for libFuzzer leaves files where it stands.
+    # libFuzzer leaves files in its working directory.
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
@@ -254,7 +254,7 @@ def _environment() -> dict[str, str]:
 
 @dataclass(slots=True)
 class Run:
-    """So many minutes, from a seed."""
+    """A run of so many minutes from a seed."""
 
     minutes: float
     seed: int
@@ -291,7 +291,7 @@ class Run:
             )
 
     def turn_by_turn(self) -> int:
-        """Let the parts have their turns until the time is up or a rule is broken; return the exit code."""
+        """Let the parts run in turn until the time is up or a rule is broken; return the exit code."""
         began = time.monotonic()
         ends, next_line = began + self.minutes * 60, began + min(_LINE_EVERY_S, self.minutes * 15)
         while (now := time.monotonic()) < ends and (waiting := [part for part in self.parts if not part.is_done]):
@@ -322,8 +322,8 @@ class Run:
 
 
 def _broken_in_turn(part: Part, until: float) -> BrokenRuleError | ElsewhereError | None:
-    # Returned and not told at once: in an `except` clause every later error would have this one for its context, and
-    # the worker asks the parser's errors for theirs.
+    # Returned, not reported here: in an `except` clause each later error would have this one as its context, and the
+    # worker searches the context of a parser's error.
     try:
         part.take_turn(until)
     except (BrokenRuleError, ElsewhereError) as error:
@@ -332,13 +332,13 @@ def _broken_in_turn(part: Part, until: float) -> BrokenRuleError | ElsewhereErro
 
 
 def _apart(chance: Random) -> Random:
-    """Return a chance of its own for a part, whatever the others have drawn."""
+    """Return a random generator for one part, independent of the others."""
     return Random(chance.randrange(1 << 32))
 
 
 def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
     print(f"fuzz: {part.name}: {error}")
-    print(*getattr(error, "__notes__", ()), sep="\n")  # Hypothesis says there what it had drawn
+    print(*getattr(error, "__notes__", ()), sep="\n")  # Hypothesis puts its example there
     if not isinstance(error, BrokenRuleError) or not error.stream:
         return
     stream = error.stream
@@ -348,7 +348,7 @@ def _tell(part: Part, error: BrokenRuleError | ElsewhereError) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fuzz for the minutes given, ten without, from the seed given, any without."""
+    """Fuzz for the given minutes (10) from the given seed (random)."""
     given_: list[Any] = [*arguments]
     minutes = float(given_[0]) if given_ and given_[0] else 10.0
     return Run(minutes, int(given_[1]) if len(given_) > 1 else random.SystemRandom().randrange(1 << 32)).go()

@@ -1,7 +1,7 @@
-"""The same bytes read by h11: what it takes for a request, the application must have been given just so.
+"""h11 as a second parser: the application must have got the requests that h11 reads.
 
-Asgid may refuse what h11 reads. What it reads and h11 refuses, or reads otherwise, stands in LAXER or is evened out in
-`alike`, each with its reason; where a body ends is in neither. It does not know the connection.
+Asgid may reject a request that h11 reads. If it reads one that h11 rejects or reads otherwise, the reason stands in
+LAXER or `alike`; the end of a body never differs. It does not know the connection.
 """
 
 import re
@@ -17,7 +17,7 @@ _MOST_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Laxer:
-    """What asgid takes and h11 does not: where a request begins with it, h11 is given `instead`."""
+    """A beginning of a request that asgid accepts and h11 does not; h11 gets `instead`."""
 
     why: str
     found: re.Pattern[bytes]
@@ -52,12 +52,12 @@ class Heard:
 
 
 def requests(stream: bytes) -> tuple[list[Heard], str]:
-    """Return the whole requests of a stream, and why the next is none: "" where only its end is missing."""
+    """Return the whole requests of a stream, and the reason why the next is not one: "" if only its end is missing."""
     heard: list[Heard] = []
     while True:
         for laxer in LAXER:
             stream = laxer.found.sub(laxer.instead, stream)
-        # h11 keeps no connection after 1.0, an offer to upgrade or a close: each request gets a reader of its own.
+        # h11 ends a connection after HTTP/1.0, an offer to upgrade or a close, so each request has a parser of its own.
         reader = h11.Connection(our_role=h11.SERVER, max_incomplete_event_size=_MOST_BYTES)
         try:
             reader.receive_data(stream)
@@ -91,8 +91,8 @@ def _next(reader: h11.Connection) -> Heard | None:
                 return None
 
 
-#: Trailers are dropped, so what one says of a framing that has ended is not looked at (RFC 9110 section 6.5.1, RFC 9112
-#: section 7.1.2). h11 looks at it, and has read to the end of the trailers when it says so.
+#: Trailers are dropped, so a framing field among them does not matter (RFC 9110 section 6.5.1, RFC 9112 section 7.1.2).
+#: h11 rejects it after it has read to the end of the trailers.
 _OF_A_TRAILER = re.compile("Content-Length|Transfer-Encoding")
 
 
@@ -101,21 +101,21 @@ def _heard(head: h11.Request, body: bytes) -> Heard:
 
 
 def alike(ours: Seen, theirs: Heard) -> tuple[Seen, Seen]:
-    """Return both readings without what two readers may tell differently."""
+    """Return both readings without the parts in which two correct parsers may differ."""
     path, query, is_absolute = _path_and_query(theirs.target)
-    # Whom an absolute target names counts, whatever Host says (RFC 9112 section 3.2.2); h11 leaves both.
+    # The host of an absolute target replaces Host (RFC 9112 section 3.2.2); h11 leaves both.
     without = b"host" if is_absolute else b""
     return (
         ours._replace(headers=_alike(ours.headers, without)),
-        # A higher minor version is served as the highest that is known (RFC 9110 section 2.5).
+        # A higher minor version is served as the highest known one (RFC 9110 section 2.5).
         Seen(theirs.method, path, query, min(theirs.version, "1.1"), _alike(theirs.headers, without), theirs.body),
     )
 
 
 def _alike(headers: Iterable[tuple[bytes, bytes]], without: bytes) -> tuple[tuple[bytes, bytes], ...]:
     return tuple(
-        # h11 writes this one in small letters; it means the same in any (RFC 9112 section 7). Blanks after a value are
-        # none of it (RFC 9112 section 5.1), and httptools leaves them there.
+        # h11 lowercases this one, and it is case-insensitive (RFC 9112 section 7). Whitespace after a value is not a
+        # part of it (RFC 9112 section 5.1), and httptools leaves it.
         (name, value.lower() if name == b"transfer-encoding" else value.rstrip(b" \t"))
         for name, value in headers
         if name != without
@@ -126,7 +126,7 @@ _ABSOLUTE = re.compile(rb"[A-Za-z]+://[^/?]*([^?]*)(?:\?(.*))?")
 
 
 def _path_and_query(target: bytes) -> tuple[bytes, bytes, bool]:
-    """Return what ASGI wants of a target, and whether it is absolute; h11 leaves it whole: this reading is our own."""
+    """Return path and query of a target as ASGI has them, and whether it is absolute; h11 does not split it."""
     if not target.startswith(b"/") and (absolute := _ABSOLUTE.fullmatch(target)):
         return absolute[1] or b"/", absolute[2] or b"", True
     path, _, query = target.partition(b"?")
@@ -134,10 +134,10 @@ def _path_and_query(target: bytes) -> tuple[bytes, bytes, bool]:
 
 
 def agree(stream: bytes, seen: Sequence[Seen]) -> None:
-    """Raise BrokenRuleError where the application saw a request that h11 does not read, or reads otherwise."""
+    """Raise BrokenRuleError if the application got a request that h11 does not read, or reads otherwise."""
     heard, why = requests(stream)
     for number, one in enumerate(seen):
-        if one.method == "CONNECT":  # has no content (RFC 9110 section 9.3.6), and what follows is not HTTP
+        if one.method == "CONNECT":  # no content (RFC 9110 section 9.3.6), and no HTTP behind it
             return
         if number >= len(heard):
             raise BrokenRuleError("h11 does not read a request that was served", why or "it is not whole", stream)

@@ -1,6 +1,6 @@
-"""The short part of `make fuzz` for WebSockets: the corpus cut in many ways, and some of what chance makes of it.
+"""The short part of `make fuzz` for WebSockets: the corpus cut in many ways, and some random streams.
 
-The same streams every time: where chance decides, its seed is fixed. `tests/fuzz/run.py` goes on from here.
+Seeds are fixed, so the streams are the same in each run. `tests/fuzz/run.py` goes on from here.
 """
 
 from contextlib import closing
@@ -37,42 +37,42 @@ def compressed():
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_frames_have_one_outcome_however_they_are_cut(plain, stream):
-    """Whole, byte by byte, and in two: the same messages, as wsproto reads them, and the same close."""
+def test_the_messages_do_not_depend_on_the_cuts(plain, stream):
+    """Whole, byte by byte, and in two: the same messages as wsproto reads, and the same close."""
     plain.every_cut(stream, 1 if len(stream) < _SHORT else 41)
 
 
 @pytest.mark.parametrize("stream", DEFLATED.values(), ids=DEFLATED)
-def test_compressed_frames_have_one_outcome_too(compressed, stream):
-    """Also where one message fills the queue."""
+def test_compressed_messages_do_not_depend_on_the_cuts(compressed, stream):
+    """Even if one message fills the queue."""
     compressed.every_cut(stream, 1 if len(stream) < _SHORT else 41)
 
 
-def test_what_is_good_comes_to_a_good_end(plain):
-    """None of it is called a fault."""
+def test_a_valid_stream_is_not_closed_as_malformed(plain):
+    """Its close has no code of a fault."""
     world = plain._worlds[0]
     ends = {name: world.deliver([plain._handshake + stream]).end for name, stream in GOOD.items()}
 
     assert {} == {name: end for name, end in ends.items() if end is None or end[0] in (1002, 1007, 1009, 1011)}
 
 
-def test_a_websockets_client_may_leave_at_any_byte(plain):
-    """It ends its side, or resets, and whatever its application is about: nothing of it is left."""
+def test_a_websocket_client_may_leave_at_any_byte(plain):
+    """By a close or a reset, with every application: nothing of it is left."""
     for stream in STREAMS.values():
         for at, end in zip(range(0, len(stream) + 1, 3 if len(stream) < _SHORT else 49), cycle(End), strict=False):
             plain.broken_off(stream, at, end)
 
 
-def test_whatever_happens_to_a_websocket_nothing_is_left(plain, compressed):
-    """Slow readers, deadlines, a worker that drains, in the middle of any stream."""
+def test_no_event_leaves_anything_of_a_websocket(plain, compressed):
+    """Slow readers, deadlines and drains, in the middle of any stream."""
     weather = Random(1)
     for stream in STREAMS.values():
         for rules in (plain, compressed):
             rules.in_weather(stream, pieces(stream, weather), weather)
 
 
-def test_what_chance_makes_of_frames_keeps_the_rules(plain, compressed):
-    """Some hundreds of them; `make fuzz` makes some hundred thousands."""
+def test_mutated_frames_keep_the_rules(plain, compressed):
+    """300 of them; `make fuzz` makes some hundred thousands."""
     chance = Random(1)
     streams = [stream for stream in (*STREAMS.values(), *DEFLATED.values()) if len(stream) < 200]
     for number in range(300):
@@ -84,8 +84,8 @@ def test_what_chance_makes_of_frames_keeps_the_rules(plain, compressed):
 
 @_SETTINGS
 @given(cut_stream=grammar.cut_streams(is_deflated=True))
-def test_frames_that_the_grammar_makes_keep_the_rules(compressed, cut_stream):
-    """Those that are nearly right are refused, or read as wsproto does."""
+def test_generated_frames_keep_the_rules(compressed, cut_stream):
+    """Nearly valid ones are rejected, or read as by wsproto."""
     stream, cut = cut_stream
     compressed.whole(stream)
     compressed.cut(stream, cut)
@@ -93,8 +93,8 @@ def test_frames_that_the_grammar_makes_keep_the_rules(compressed, cut_stream):
 
 @pytest.mark.parametrize("app", [endless.echoes, endless.never_receives], ids=["that echoes", "that never receives"])
 @pytest.mark.parametrize("name", endless.ENDLESS_FRAMES)
-def test_frames_without_end_fill_no_memory(name, app):
-    """Whatever is compressed, fragmented, or behind the end: a read of 32 KiB is enough to see it."""
+def test_endless_frames_do_not_fill_memory(name, app):
+    """Compressed, fragmented, or behind the end: a read of 32 KiB is enough to detect it."""
     with closing(World(app, None, endless.FRAMES_LIMITS, is_obliging=app is endless.echoes)) as world:
         endless.is_bounded(world, name, total_bytes=1 << 15, read_bytes=1 << 15)
 
@@ -111,8 +111,8 @@ def test_frames_without_end_fill_no_memory(name, app):
         (frame(FIN | TEXT, b"\xff"), [], (1002, ""), "another end"),
     ],
 )
-def test_another_reading_of_a_stream_is_found(plain, stream, told, end, rule):
-    """wsproto is asked about each stream: a word more or less, or another end, is a broken rule."""
+def test_another_reading_by_wsproto_is_detected(plain, stream, told, end, rule):
+    """Another message or another end is a broken rule."""
     outcome = plain._worlds[0].deliver([plain._handshake + stream])
     plain._agrees(stream, outcome)
     outcome.told, outcome.end, outcome.closes = told, end, (str(end[0]),)
@@ -131,7 +131,7 @@ def test_another_reading_of_a_stream_is_found(plain, stream, told, end, rule):
         (b"\x81\x01\xff", "does not read"),
     ],
 )
-def test_what_no_client_could_read_is_found(written, rule):
-    """A second close, a message behind it, a mask, a compression that was not agreed, and text that is none."""
+def test_frames_that_no_client_could_read_are_detected(written, rule):
+    """A second close, a message behind a close, a mask, compression without agreement, and invalid text."""
     with pytest.raises(BrokenRuleError, match=rule):
         second_reading.answered(written, is_deflated=False)

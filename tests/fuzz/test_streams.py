@@ -1,6 +1,6 @@
-"""The short part of `make fuzz`: the whole corpus cut at every place, and some of what chance makes of it.
+"""The short part of `make fuzz`: the whole corpus cut at every place, and some random streams.
 
-The same streams every time: where chance decides, its seed is fixed. `tests/fuzz/run.py` goes on from here.
+Seeds are fixed, so the streams are the same in each run. `tests/fuzz/run.py` goes on from here.
 """
 
 import re
@@ -39,14 +39,14 @@ def limited():
 
 
 @pytest.mark.parametrize("stream", STREAMS.values(), ids=STREAMS)
-def test_a_stream_has_one_outcome_however_it_is_cut(rules, stream):
-    """Whole, byte by byte, and in two: the same requests, as h11 reads them, the same answers, the same end."""
+def test_the_outcome_does_not_depend_on_the_cuts(rules, stream):
+    """Whole, byte by byte, and in two: the same requests as h11 reads, the same responses, the same end."""
     rules.every_cut_in_turn(stream, 1 if len(stream) < _SHORT else 7)
 
 
 @pytest.mark.parametrize("stream", GOOD.values(), ids=GOOD)
-def test_what_is_good_is_served(rules, stream):
-    """Nothing that other servers' clients send every day is refused."""
+def test_a_valid_stream_is_served(rules, stream):
+    """Clients send such requests every day."""
     outcome, _ = rules.whole(stream)
 
     assert outcome.seen
@@ -55,35 +55,35 @@ def test_what_is_good_is_served(rules, stream):
 
 
 @pytest.mark.parametrize("stream", BEYOND_A_LIMIT.values(), ids=BEYOND_A_LIMIT)
-def test_a_limit_holds_however_the_stream_is_cut(limited, stream):
-    """What is seen of it is the same, as far as it goes."""
+def test_a_limit_holds_for_any_cuts(limited, stream):
+    """The requests before it are the same."""
     limited.every_cut_in_turn(stream, 1 if len(stream) < _SHORT else len(stream) // 30)
 
 
 @pytest.mark.parametrize("stream", LARGE.values(), ids=LARGE)
-def test_a_large_body_is_the_same_in_reads_of_any_size(rules, stream):
-    """Also where reading has to pause until the application takes what came."""
+def test_a_large_body_does_not_depend_on_the_size_of_reads(rules, stream):
+    """Even if reading pauses until the application takes a part."""
     rules.whole(stream)
     for size in (1_460, 100_000, 262_144):
         rules.cut(stream, [stream[at : at + size] for at in range(0, len(stream), size)])
 
 
 def test_a_client_may_leave_at_any_byte(rules):
-    """It ends its side, or resets: nothing of it is left, and it has had no more than it asked for."""
+    """By a close or a reset: nothing of it is left, and it got no more than it had requested."""
     for stream in STREAMS.values():
         for at, end in zip(range(0, len(stream), 2 if len(stream) < _SHORT else 15), cycle(End), strict=False):
             rules.broken_off(stream, at, end)
 
 
-def test_whatever_happens_meanwhile_nothing_is_left(rules):
-    """Slow readers, deadlines, a worker that drains, in the middle of any stream."""
+def test_no_event_leaves_anything_of_a_request(rules):
+    """Slow readers, deadlines and drains, in the middle of any stream."""
     weather = Random(1)
     for stream in STREAMS.values():
         for _ in range(3):
             rules.in_weather(stream, pieces(stream, weather), weather)
 
 
-def test_what_chance_makes_of_a_stream_keeps_the_rules(rules, limited):
+def test_mutated_streams_keep_the_rules(rules, limited):
     """A thousand of them; `make fuzz` makes some millions."""
     chance = Random(1)
     streams = [stream for stream in (*STREAMS.values(), *BEYOND_A_LIMIT.values()) if len(stream) < 600]
@@ -96,8 +96,8 @@ def test_what_chance_makes_of_a_stream_keeps_the_rules(rules, limited):
 
 @_SETTINGS
 @given(cut_stream=grammar.cut_streams())
-def test_what_the_grammar_makes_keeps_the_rules(rules, cut_stream):
-    """Requests that are nearly right are refused, or read as h11 does."""
+def test_generated_streams_keep_the_rules(rules, cut_stream):
+    """Nearly valid requests are rejected, or read as by h11."""
     stream, cut = cut_stream
     rules.whole(stream)
     rules.cut(stream, cut)
@@ -115,15 +115,15 @@ def speaking():
     sizes=st.lists(st.integers(1, 60), max_size=4),
     room=st.sampled_from([None, 0, 100]),
 )
-def test_what_applications_say_is_read_back(speaking, conversation, sizes, room):
-    """Over a whole connection: in turn, each framed once, and nothing after one that says it is the last."""
+def test_responses_are_read_back_by_h11(speaking, conversation, sizes, room):
+    """On a whole connection: in order, each with one framing, and nothing after the last one."""
     answers.are_read_back(speaking, conversation, sizes, room)
 
 
 @pytest.mark.parametrize("app", [endless.forgets, endless.never_reads], ids=["that reads", "that never reads"])
 @pytest.mark.parametrize("name", endless.ENDLESS)
-def test_what_has_no_end_fills_no_memory(name, app):
-    """In reads as large as the loop makes them; of whole requests a quarter, 3,000 of them, is enough to see it."""
+def test_endless_streams_do_not_fill_memory(name, app):
+    """In reads as large as the loop makes them. 3,000 whole requests are enough to detect it."""
     read_bytes = 1 << 16 if name.startswith(("requests", "offers")) else 1 << 18
     with closing(World(app, endless.LIMITS)) as world:
         endless.is_bounded(world, name, total_bytes=2 * read_bytes, read_bytes=read_bytes)
@@ -132,8 +132,8 @@ def test_what_has_no_end_fills_no_memory(name, app):
 # -- the rules themselves ----------------------------------------------------------------------------------------------
 
 
-def test_another_boundary_of_a_body_is_found():
-    """h11 is asked about each request that was served: one byte more or less of a body is a broken rule."""
+def test_another_end_of_a_body_is_detected():
+    """h11 reads each served request: one byte more or less of a body is a broken rule."""
     stream = GOOD["a body"]
     with closing(World(READS)) as world:
         (seen,) = world.deliver([stream]).seen
@@ -146,7 +146,7 @@ def test_another_boundary_of_a_body_is_found():
 
 
 def test_the_smallest_stream_that_breaks_a_rule_is_found():
-    """What does not matter is left out; what breaks another rule is none of it."""
+    """Other bytes are left out, and so is a stream that breaks another rule."""
 
     def judge(stream: bytes) -> None:
         if b"\0" in stream and stream.startswith(b"G"):
@@ -158,7 +158,7 @@ def test_the_smallest_stream_that_breaks_a_rule_is_found():
 
 
 def test_a_run_ends_at_a_broken_rule_with_a_row_for_the_corpus(capsys):
-    """The exit code is not 0, and the smallest stream is there to be copied."""
+    """The exit code is not 0, and the smallest stream is printed as a row."""
 
     def steps():
         yield 1
@@ -174,16 +174,16 @@ def test_a_run_ends_at_a_broken_rule_with_a_row_for_the_corpus(capsys):
     assert """    "a NUL": b'\\x00',\n""" in capsys.readouterr().out
 
 
-def test_a_run_that_finds_nothing_ends_well(capsys):
-    """It says how much each part has done."""
+def test_a_run_without_a_broken_rule_ends_with_0(capsys):
+    """It prints the number of streams of each part."""
     run = Run(minutes=1, seed=1, parts=[Part("a part", 1, (n for n in (3, 4)))])
 
     assert 0 == run.turn_by_turn()
     assert re.search(r"a part +7 ", capsys.readouterr().out)
 
 
-def test_no_stream_stands_twice_in_the_corpus():
-    """Under whatever name."""
+def test_no_stream_is_in_the_corpus_twice():
+    """Under any name."""
     tables = (corpus.GOOD, corpus.UNFINISHED, corpus.BAD, corpus.BEYOND_A_LIMIT, corpus.LARGE)
     streams = [stream for table in tables for stream in table.values()]
 

@@ -1,4 +1,4 @@
-"""Whatever a client writes: what a trusted proxy appends to it counts, and what is no address is not told as one."""
+"""Whatever a client sends: the addresses that a trusted proxy appends count, and an invalid address is never used."""
 
 from ipaddress import ip_address
 from struct import pack
@@ -10,7 +10,7 @@ from asgid.errors import ClientError
 from asgid.worker.net import proxy_header
 from tests.unit.worker.http.test_forwarded import HOST, PEER, told
 
-# Pieces rather than characters: random characters are hardly ever an address.
+# Pieces of addresses: random characters are hardly ever one.
 PIECES = st.sampled_from(
     [
         *(
@@ -37,8 +37,8 @@ ELEMENT = "for=192.0.2.1;proto=http;host=a.example"
 
 
 @given(LINES, EVIL)
-def test_what_a_client_writes_before_the_proxy_changes_nothing(lines, before):
-    """In the same line or in others, where the proxy appends to each of the headers."""
+def test_x_forwarded_fields_of_a_client_change_nothing(lines, before):
+    """In the same line or in others, if the proxy appends to each field."""
     scope = told(
         *lines,
         ("x-forwarded-for", f"{before}, 192.0.2.1"),
@@ -55,8 +55,8 @@ def test_what_a_client_writes_before_the_proxy_changes_nothing(lines, before):
 
 
 @given(st.lists(EVIL, max_size=3), EVIL)
-def test_what_a_client_writes_before_the_proxy_s_element_changes_nothing(lines, before):
-    """Open quotes included."""
+def test_a_forwarded_field_of_a_client_changes_nothing(lines, before):
+    """Even with an open quote."""
     scope = told(
         *(("forwarded", line) for line in lines), ("forwarded", f"{before},{ELEMENT}"), headers="forwarded", host=True
     )
@@ -69,8 +69,8 @@ def test_what_a_client_writes_before_the_proxy_s_element_changes_nothing(lines, 
 
 
 @given(EVIL)
-def test_what_a_proxy_quotes_is_not_taken_for_its_own_words(text):
-    """The Host that a client sent, for one, with its quotes escaped as RFC 9110 has it."""
+def test_a_quoted_part_of_forwarded_is_not_an_element(text):
+    """A proxy may quote the Host of a client, with its quotes escaped (RFC 9110)."""
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
     scope = told(("forwarded", f'for=192.0.2.1;proto=https;host="{quoted}"'), headers="forwarded")
 
@@ -78,8 +78,8 @@ def test_what_a_proxy_quotes_is_not_taken_for_its_own_words(text):
 
 
 @given(st.sampled_from(["x-forwarded", "forwarded"]), st.lists(EVIL, max_size=3))
-def test_whatever_is_said_the_scope_is_sound(headers, lines):
-    """An address, a port, a scheme that is one."""
+def test_the_scope_is_valid_for_any_field(headers, lines):
+    """Client, port and scheme."""
     scope = told(*((name, line) for line in lines for name in ("x-forwarded-for", "forwarded")), headers=headers)
     address, port = scope["client"]
 
@@ -104,8 +104,8 @@ V2 = st.builds(
 
 
 @given(st.lists(WORDS, max_size=9).map(b"".join) | V2 | st.binary(max_size=60))
-def test_a_header_is_the_same_however_it_is_cut(data):
-    """It is read once it is whole, or refused; never both, and never otherwise than with more bytes."""
+def test_a_proxy_header_does_not_depend_on_the_cuts(data):
+    """It is parsed once, or rejected; never both, and more bytes change nothing."""
 
     def outcome(size: int) -> object:
         try:

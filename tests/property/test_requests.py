@@ -1,4 +1,4 @@
-"""Whatever is read as a request is read so by h11 as well, and however it was cut up."""
+"""Each parsed request is parsed by h11 in the same way, whatever its cuts."""
 
 import os
 from typing import Any
@@ -14,7 +14,7 @@ from asgid.worker.http1.parser import EnoughError, Reader
 _EXAMPLES = 20_000 if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else 500
 LIMITS = config.parse('app.target = "a:b"\nlimits.header_size = "1KiB"\nlimits.request_line = "1KiB"', "f.toml").limits
 
-# Pieces of requests rather than random bytes: those are hardly ever one.
+# Pieces of requests: random bytes are hardly ever one.
 WORDS = st.sampled_from(
     [
         *(
@@ -66,7 +66,7 @@ SENT = st.one_of(
 
 
 class Heard:
-    """What a reader tells: requests with their bodies, and the refusal at their end."""
+    """A parser's results: requests with their bodies, and the rejection at their end."""
 
     def __init__(self) -> None:
         self.is_deaf = False
@@ -102,8 +102,8 @@ def heard(pieces: list[bytes]) -> Heard:
 
 @settings(max_examples=_EXAMPLES, deadline=None)
 @given(sent=SENT, cuts=st.lists(st.integers(1, 200), max_size=4))
-def test_how_a_request_is_cut_up_does_not_matter(sent, cuts):
-    """Whole, in single bytes or in some pieces: the same requests, and the same refusal."""
+def test_the_requests_do_not_depend_on_the_cuts(sent, cuts):
+    """Whole, in single bytes or in some pieces: the same requests, and the same rejection."""
     places = sorted({cut for cut in cuts if cut < len(sent)})
     some = [sent[begin:end] for begin, end in zip([0, *places], [*places, len(sent)], strict=True)]
     whole = heard([sent])
@@ -116,8 +116,8 @@ def test_how_a_request_is_cut_up_does_not_matter(sent, cuts):
 
 @settings(max_examples=_EXAMPLES, deadline=None)
 @given(sent=SENT)
-def test_h11_reads_what_is_read_here(sent):
-    """As many requests, with the same fields and bodies; it takes what we take, but for empty lines."""
+def test_h11_reads_the_same_requests(sent):
+    """As many requests with the same fields and bodies; h11 accepts the same, except for empty lines."""
     ours = heard([sent])
     theirs = h11.Connection(our_role=h11.SERVER)
     theirs.receive_data(sent)
@@ -126,15 +126,15 @@ def test_h11_reads_what_is_read_here(sent):
         try:
             event = theirs.next_event()
         except h11.RemoteProtocolError as error:
-            if "no request line received" in str(error):  # after an empty line, which a server may read over
+            if "no request line received" in str(error):  # after an empty line, which a server may ignore
                 return
             raise
 
         assert isinstance(event, h11.Request)
         assert (method.encode(), target, b"1.%d" % minor) == (event.method, event.target, event.http_version)
-        if target[:1] != b"h":  # else Host is what the target says
+        if target[:1] != b"h":  # else the target replaces Host
             assert headers == [(name, value.rstrip()) for name, value in event.headers]
-        if not body:  # it never came, or was refused
+        if not body:  # it has not arrived, or was rejected
             return
         data = b""
         while isinstance(event := theirs.next_event(), h11.Data):

@@ -1,6 +1,6 @@
-"""Whatever an application may send, h11 reads back: the same status, headers and body, and one framing.
+"""h11 reads each valid response back: the same status, fields and body, and one framing.
 
-Then whatever it sends at all: either it is refused, or what was written so far is a beginning of something h11 reads.
+Any other message is rejected, or the bytes so far are a beginning that h11 can read.
 """
 
 import re
@@ -26,7 +26,7 @@ BODIES = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request and its connection ask of the response."""
+    """The properties of a request and its connection that concern the response."""
 
     is_head: bool
     minor: int
@@ -51,7 +51,7 @@ ASKED = st.builds(Asked, st.booleans(), st.sampled_from([0, 1]), st.booleans(), 
 
 
 def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes, list[tuple[bytes, bytes]]]:
-    """Return the head, the body and the trailers; h11.RemoteProtocolError where that is no whole response."""
+    """Return head, body and trailers. h11.RemoteProtocolError if the response is not whole."""
     reader = asked.reader()
     reader.receive_data(written)
     reader.receive_data(b"")
@@ -80,8 +80,8 @@ def read(asked: Asked, written: bytes) -> tuple[h11.Response, bytes, list[tuple[
     trailing=st.booleans(),
     is_wanted=st.booleans(),
 )
-def test_what_is_sent_is_read_back(asked, status, headers, bodies, has_length, close, trailing, is_wanted):
-    """The framing is exactly one, and told; a connection is kept only where the end of the body can be seen."""
+def test_h11_reads_a_valid_response_back(asked, status, headers, bodies, has_length, close, trailing, is_wanted):
+    """It has exactly one framing. The connection is kept only if the client can find the end of the body."""
     whole = b"".join(bodies)
     given_headers = [*headers, *([(b"Content-Length", b"%d" % len(whole))] if has_length else [])]
     given_headers += [(b"connection", b"close")] if close else []
@@ -150,8 +150,8 @@ MESSAGE = st.one_of(
 
 
 @given(asked=ASKED, messages=st.lists(MESSAGE, max_size=6))
-def test_whatever_is_sent_is_refused_or_readable(asked: Asked, messages: list[dict[str, Any]]) -> None:
-    """Only AppError comes out; what stands as complete is one whole response, and nothing is written after it."""
+def test_any_message_is_rejected_or_readable(asked: Asked, messages: list[dict[str, Any]]) -> None:
+    """Only AppError is raised; a complete response is whole, and nothing is written after it."""
     response = asked.response()
     written = b""
     for message in messages:

@@ -1,7 +1,7 @@
-"""The contract between server and application as data: what a request becomes, and what messages become for its client.
+"""The contract between server and application as data: requests become scopes, and messages become responses.
 
-Facts of the ASGI specification (HTTP 2.3, its extensions) and of RFC 9110 and 9112, one a line where it can be. It does
-not know asgid: neither names nor messages of it stand here but for the states that a refusal names.
+Its facts are from the ASGI specification (HTTP 2.3 and extensions), RFC 9110 and RFC 9112. It does not know asgid,
+except for the states that an error names.
 """
 
 from typing import Any
@@ -11,84 +11,84 @@ Message = dict[str, Any]
 # -- what a request becomes --------------------------------------------------------------------------------------------
 
 
-def asked(line: bytes, *headers: bytes) -> bytes:
+def bodiless(line: bytes, *headers: bytes) -> bytes:
     """Return a request without a body."""
     return b"\r\n".join((line, b"Host: a", *headers, b"", b""))
 
 
-#: request -> keys of its scope; each with exactly this value, of exactly this type.
+#: request -> keys of its scope, each with exactly this value and type.
 SCOPES: dict[str, tuple[bytes, dict[str, Any]]] = {
-    "the type": (asked(b"GET / HTTP/1.1"), {"type": "http"}),
+    "the type": (bodiless(b"GET / HTTP/1.1"), {"type": "http"}),
     "the versions of the specification": (
-        asked(b"GET / HTTP/1.1"),
+        bodiless(b"GET / HTTP/1.1"),
         {"asgi": {"version": "3.0", "spec_version": "2.3"}},
     ),
-    "HTTP/1.1": (asked(b"GET / HTTP/1.1"), {"http_version": "1.1"}),
-    "HTTP/1.0": (asked(b"GET / HTTP/1.0"), {"http_version": "1.0"}),
+    "HTTP/1.1": (bodiless(b"GET / HTTP/1.1"), {"http_version": "1.1"}),
+    "HTTP/1.0": (bodiless(b"GET / HTTP/1.0"), {"http_version": "1.0"}),
     "HTTP/1.0 without a host": (b"GET / HTTP/1.0\r\n\r\n", {"http_version": "1.0", "headers": []}),
-    "the scheme": (asked(b"GET / HTTP/1.1"), {"scheme": "http"}),
-    "GET": (asked(b"GET / HTTP/1.1"), {"method": "GET"}),
-    "HEAD": (asked(b"HEAD / HTTP/1.1"), {"method": "HEAD"}),
-    "DELETE": (asked(b"DELETE / HTTP/1.1"), {"method": "DELETE"}),
-    "a method of an extension": (asked(b"PROPFIND / HTTP/1.1"), {"method": "PROPFIND"}),
-    "a path": (asked(b"GET /a/b HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a/b", "query_string": b""}),
-    "an encoded path": (asked(b"GET /a%20b HTTP/1.1"), {"path": "/a b", "raw_path": b"/a%20b"}),
-    "a path of UTF-8": (asked(b"GET /%E2%82%AC HTTP/1.1"), {"path": "/\u20ac", "raw_path": b"/%E2%82%AC"}),
-    "an octet that is not UTF-8": (asked(b"GET /a%FF HTTP/1.1"), {"path": "/a\ufffd", "raw_path": b"/a%FF"}),
-    "an encoded slash": (asked(b"GET /a%2Fb HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a%2Fb"}),
-    "an encoded percent sign": (asked(b"GET /%2525 HTTP/1.1"), {"path": "/%25", "raw_path": b"/%2525"}),
-    "a plus": (asked(b"GET /a+b HTTP/1.1"), {"path": "/a+b"}),
-    "a path with dots": (asked(b"GET /a/../b HTTP/1.1"), {"path": "/a/../b", "raw_path": b"/a/../b"}),
-    "a query": (asked(b"GET /a?b=c&d=%20e HTTP/1.1"), {"query_string": b"b=c&d=%20e", "raw_path": b"/a"}),
-    "an empty query": (asked(b"GET /a? HTTP/1.1"), {"query_string": b"", "path": "/a"}),
-    "a query with a question mark": (asked(b"GET /?a?b HTTP/1.1"), {"query_string": b"a?b", "path": "/"}),
+    "the scheme": (bodiless(b"GET / HTTP/1.1"), {"scheme": "http"}),
+    "GET": (bodiless(b"GET / HTTP/1.1"), {"method": "GET"}),
+    "HEAD": (bodiless(b"HEAD / HTTP/1.1"), {"method": "HEAD"}),
+    "DELETE": (bodiless(b"DELETE / HTTP/1.1"), {"method": "DELETE"}),
+    "a method of an extension": (bodiless(b"PROPFIND / HTTP/1.1"), {"method": "PROPFIND"}),
+    "a path": (bodiless(b"GET /a/b HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a/b", "query_string": b""}),
+    "an encoded path": (bodiless(b"GET /a%20b HTTP/1.1"), {"path": "/a b", "raw_path": b"/a%20b"}),
+    "a path of UTF-8": (bodiless(b"GET /%E2%82%AC HTTP/1.1"), {"path": "/\u20ac", "raw_path": b"/%E2%82%AC"}),
+    "an octet that is not UTF-8": (bodiless(b"GET /a%FF HTTP/1.1"), {"path": "/a\ufffd", "raw_path": b"/a%FF"}),
+    "an encoded slash": (bodiless(b"GET /a%2Fb HTTP/1.1"), {"path": "/a/b", "raw_path": b"/a%2Fb"}),
+    "an encoded percent sign": (bodiless(b"GET /%2525 HTTP/1.1"), {"path": "/%25", "raw_path": b"/%2525"}),
+    "a plus": (bodiless(b"GET /a+b HTTP/1.1"), {"path": "/a+b"}),
+    "a path with dots": (bodiless(b"GET /a/../b HTTP/1.1"), {"path": "/a/../b", "raw_path": b"/a/../b"}),
+    "a query": (bodiless(b"GET /a?b=c&d=%20e HTTP/1.1"), {"query_string": b"b=c&d=%20e", "raw_path": b"/a"}),
+    "an empty query": (bodiless(b"GET /a? HTTP/1.1"), {"query_string": b"", "path": "/a"}),
+    "a query with a question mark": (bodiless(b"GET /?a?b HTTP/1.1"), {"query_string": b"a?b", "path": "/"}),
     "an absolute target": (
-        asked(b"GET http://a/b?c HTTP/1.1"),
+        bodiless(b"GET http://a/b?c HTTP/1.1"),
         {"path": "/b", "raw_path": b"/b", "query_string": b"c"},
     ),
-    "the whole server": (asked(b"OPTIONS * HTTP/1.1"), {"path": "*", "raw_path": b"*"}),
-    "no root path": (asked(b"GET / HTTP/1.1"), {"root_path": ""}),
-    "headers in lower case": (asked(b"GET / HTTP/1.1", b"X-A: B"), {"headers": [(b"host", b"a"), (b"x-a", b"B")]}),
+    "the whole server": (bodiless(b"OPTIONS * HTTP/1.1"), {"path": "*", "raw_path": b"*"}),
+    "no root path": (bodiless(b"GET / HTTP/1.1"), {"root_path": ""}),
+    "headers in lower case": (bodiless(b"GET / HTTP/1.1", b"X-A: B"), {"headers": [(b"host", b"a"), (b"x-a", b"B")]}),
     "headers in their order, and twice": (
-        asked(b"GET / HTTP/1.1", b"B: 1", b"A: 2", b"B: 3"),
+        bodiless(b"GET / HTTP/1.1", b"B: 1", b"A: 2", b"B: 3"),
         {"headers": [(b"host", b"a"), (b"b", b"1"), (b"a", b"2"), (b"b", b"3")]},
     ),
     "white space around a value": (
-        asked(b"GET / HTTP/1.1", b"A: \t b  c"),
+        bodiless(b"GET / HTTP/1.1", b"A: \t b  c"),
         {"headers": [(b"host", b"a"), (b"a", b"b  c")]},
     ),
-    "an empty value": (asked(b"GET / HTTP/1.1", b"A:"), {"headers": [(b"host", b"a"), (b"a", b"")]}),
+    "an empty value": (bodiless(b"GET / HTTP/1.1", b"A:"), {"headers": [(b"host", b"a"), (b"a", b"")]}),
     "a value of other octets": (
-        asked(b"GET / HTTP/1.1", b"A: \xe9\xc3\xa9"),
+        bodiless(b"GET / HTTP/1.1", b"A: \xe9\xc3\xa9"),
         {"headers": [(b"host", b"a"), (b"a", b"\xe9\xc3\xa9")]},
     ),
     "two cookies": (
-        asked(b"GET / HTTP/1.1", b"Cookie: a=1", b"Cookie: b=2"),
+        bodiless(b"GET / HTTP/1.1", b"Cookie: a=1", b"Cookie: b=2"),
         {"headers": [(b"host", b"a"), (b"cookie", b"a=1"), (b"cookie", b"b=2")]},
     ),
     "the extensions": (
-        asked(b"GET / HTTP/1.1"),
+        bodiless(b"GET / HTTP/1.1"),
         {"extensions": {"http.response.trailers": {}, "http.response.early_hint": {}}},
     ),
-    "the extensions of HTTP/1.0": (asked(b"GET / HTTP/1.0"), {"extensions": {}}),
+    "the extensions of HTTP/1.0": (bodiless(b"GET / HTTP/1.0"), {"extensions": {}}),
 }
 
 _CHUNKED = b"Transfer-Encoding: chunked"
 #: request -> its body, over all messages.
 BODIES: dict[str, tuple[bytes, bytes]] = {
-    "none": (asked(b"GET / HTTP/1.1"), b""),
-    "a length": (asked(b"POST / HTTP/1.1", b"Content-Length: 5") + b"hello", b"hello"),
-    "a length of nothing": (asked(b"POST / HTTP/1.1", b"Content-Length: 0"), b""),
-    "with GET": (asked(b"GET / HTTP/1.1", b"Content-Length: 2") + b"hi", b"hi"),
-    "chunks": (asked(b"POST / HTTP/1.1", _CHUNKED) + b"3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789"),
-    "no chunks": (asked(b"POST / HTTP/1.1", _CHUNKED) + b"0\r\n\r\n", b""),
-    "chunks with trailers": (asked(b"POST / HTTP/1.1", _CHUNKED) + b"1\r\na\r\n0\r\nX: y\r\n\r\n", b"a"),
+    "none": (bodiless(b"GET / HTTP/1.1"), b""),
+    "a length": (bodiless(b"POST / HTTP/1.1", b"Content-Length: 5") + b"hello", b"hello"),
+    "a length of nothing": (bodiless(b"POST / HTTP/1.1", b"Content-Length: 0"), b""),
+    "with GET": (bodiless(b"GET / HTTP/1.1", b"Content-Length: 2") + b"hi", b"hi"),
+    "chunks": (bodiless(b"POST / HTTP/1.1", _CHUNKED) + b"3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789"),
+    "no chunks": (bodiless(b"POST / HTTP/1.1", _CHUNKED) + b"0\r\n\r\n", b""),
+    "chunks with trailers": (bodiless(b"POST / HTTP/1.1", _CHUNKED) + b"1\r\na\r\n0\r\nX: y\r\n\r\n", b"a"),
     "what looks like a request": (
-        asked(b"POST / HTTP/1.1", b"Content-Length: 18") + b"GET / HTTP/1.1\r\n\r\n",
+        bodiless(b"POST / HTTP/1.1", b"Content-Length: 18") + b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
     ),
-    "every octet": (asked(b"POST / HTTP/1.1", b"Content-Length: 256") + bytes(range(256)), bytes(range(256))),
-    "of HTTP/1.0": (asked(b"POST / HTTP/1.0", b"Content-Length: 2") + b"hi", b"hi"),
+    "every octet": (bodiless(b"POST / HTTP/1.1", b"Content-Length: 256") + bytes(range(256)), bytes(range(256))),
+    "of HTTP/1.0": (bodiless(b"POST / HTTP/1.0", b"Content-Length: 2") + b"hi", b"hi"),
 }
 
 # -- what messages become ----------------------------------------------------------------------------------------------
@@ -114,18 +114,18 @@ def hint(*links: Any) -> Message:
     return {"type": "http.response.early_hint", "links": list(links)}
 
 
-GET = asked(b"GET / HTTP/1.1")
-HEAD = asked(b"HEAD / HTTP/1.1")
-OLD = asked(b"GET / HTTP/1.0")
-OLD_KEPT = asked(b"GET / HTTP/1.0", b"Connection: keep-alive")
-WANTS_TRAILERS = asked(b"GET / HTTP/1.1", b"TE: gzip;q=0.5, Trailers")
+GET = bodiless(b"GET / HTTP/1.1")
+HEAD = bodiless(b"HEAD / HTTP/1.1")
+OLD = bodiless(b"GET / HTTP/1.0")
+OLD_KEPT = bodiless(b"GET / HTTP/1.0", b"Connection: keep-alive")
+WANTS_TRAILERS = bodiless(b"GET / HTTP/1.1", b"TE: gzip;q=0.5, Trailers")
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 FIVE = (b"content-length", b"5")
 HINTED = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n"
 LINK = b"</a.css>; rel=preload"
 
-#: request, messages -> what is written but for Date and Server, and whether the connection is kept.
+#: request, messages -> the bytes written without Date and Server, and whether the connection is kept.
 WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
     "one part": (GET, [start(), last(b"hi")], OK + b"content-length: 2\r\n\r\nhi", True),
     "no body": (GET, [start(), last()], OK + b"content-length: 0\r\n\r\n", True),
@@ -171,7 +171,7 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
     "HEAD and 304": (HEAD, [start(304), last(b"hello")], b"HTTP/1.1 304 Not Modified\r\n\r\n", True),
     "HEAD and 204": (HEAD, [start(204), last(b"hello")], b"HTTP/1.1 204 No Content\r\n\r\n", True),
     "HEAD of 1.0": (
-        asked(b"HEAD / HTTP/1.0", b"Connection: keep-alive"),
+        bodiless(b"HEAD / HTTP/1.0", b"Connection: keep-alive"),
         [start(), last(b"hello")],
         OK + b"content-length: 5\r\nconnection: keep-alive\r\n\r\n",
         True,
@@ -210,7 +210,7 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         True,
     ),
     "the client closes": (
-        asked(b"GET / HTTP/1.1", b"Connection: close"),
+        bodiless(b"GET / HTTP/1.1", b"Connection: close"),
         [start(), last()],
         OK + b"content-length: 0\r\nconnection: close\r\n\r\n",
         False,
@@ -326,7 +326,7 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         True,
     ),
     "trailers for HEAD": (
-        asked(b"HEAD / HTTP/1.1", b"TE: trailers"),
+        bodiless(b"HEAD / HTTP/1.1", b"TE: trailers"),
         [start(trailers=True), last(b"a"), trailers((b"x", b"1"))],
         OK + b"\r\n",
         True,
@@ -408,8 +408,8 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
     ),
 }
 
-#: messages, of which the last is refused -> words of the refusal. Where nothing was written the client has a 500; else
-#: its connection is broken off.
+#: messages, the last of which is invalid -> words of the error. The client gets a 500 if nothing was written; otherwise
+#: its connection is aborted.
 REFUSED: dict[str, tuple[list[Message], str]] = {
     "a body before the start": ([last(b"a")], "waiting"),
     "two starts": ([start(), start()], "held"),

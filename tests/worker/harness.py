@@ -1,8 +1,8 @@
 """One worker's service in this process: a real event loop and real sockets, raw bytes in and raw bytes out.
 
-The clock is the test's: it stands still until `Worker.pass_time` moves it and lets the pulse beat, so no test waits for
-a deadline, and none passes because the machine was slow. When a worker is left, every request that had begun must have
-ended on the board, and nothing may have failed unseen in the loop. It does not know the master.
+The clock stands still until `Worker.pass_time` moves it and lets the ticker act, so no test waits for a deadline or
+depends on the speed of the machine. At the end every request must have ended on the board, and the loop must not have
+reported an error. Only this module reads attributes of the worker's objects. It does not know the master.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from asgid.worker.websocket.session import converse
 
 Scope: TypeAlias = Event
 
-WITHIN_S = 30.0  #: how long anything may take; it only ends tests that would hang
+WITHIN_S = 30.0  #: max time of any wait; it only ends a test that would hang
 _CLOCKS = (
     *(
         "http.exchange",
@@ -71,7 +71,7 @@ async def _bounded(work: Awaitable[None]) -> None:
 
 
 async def until(statement: Callable[[], object], what: str = "") -> None:
-    """Let the loop turn until `statement` holds; AssertionError when it does not in WITHIN_S."""
+    """Let the loop turn until `statement` holds. AssertionError after WITHIN_S."""
     give_up = time.monotonic() + WITHIN_S
     while not statement():
         assert time.monotonic() < give_up, f"still not so: {what or statement}"
@@ -79,7 +79,7 @@ async def until(statement: Callable[[], object], what: str = "") -> None:
 
 
 async def turns(number: int = 100) -> None:
-    """Let the loop turn so often that what could still happen has happened."""
+    """Let the loop turn often enough for all pending callbacks."""
     for _ in range(number):
         await asyncio.sleep(0)
 
@@ -88,7 +88,7 @@ async def turns(number: int = 100) -> None:
 
 
 async def body_of(receive: Receive) -> bytes:
-    """Read a whole request body; AssertionError at a disconnect."""
+    """Return a whole request body. AssertionError at a disconnect."""
     parts, more = [], True
     while more:
         message = await receive()
@@ -106,22 +106,22 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
-def told(method: str, path: str, body: bytes = b"") -> bytes:
-    """Return what `tell` answers."""
+def mirrored(method: str, path: str, body: bytes = b"") -> bytes:
+    """Return the body that `mirror` responds with."""
     return f"{method} {path} ".encode() + body
 
 
-async def tell(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with what was asked."""
-    await respond(send, told(scope["method"], scope["path"], await body_of(receive)))
+async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with the method, path and body of the request."""
+    await respond(send, mirrored(scope["method"], scope["path"], await body_of(receive)))
 
 
-async def tell_later(scope: Scope, receive: Receive, send: Send) -> None:
-    """The same, and let the loop turn in between."""
+async def mirror_later(scope: Scope, receive: Receive, send: Send) -> None:
+    """As `mirror`, with two turns of the loop in between."""
     await asyncio.sleep(0)
     body = await body_of(receive)
     await asyncio.sleep(0)
-    await respond(send, told(scope["method"], scope["path"], body))
+    await respond(send, mirrored(scope["method"], scope["path"], body))
 
 
 # -- the worker --------------------------------------------------------------------------------------------------------
@@ -147,17 +147,17 @@ class Recorder:
 
 
 class _Access:
-    """Keeps answers instead of writing lines."""
+    """An access log that keeps its entries."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[str, str, int, int, float]] = []
+        self.access_entries: list[tuple[str, str, int, int, float]] = []
 
     def add(self, scope: Scope, status: int, response_bytes: int, elapsed_s: float) -> None:
-        self.answers.append((scope.get("method", ""), scope.get("path", ""), status, response_bytes, elapsed_s))
+        self.access_entries.append((scope.get("method", ""), scope.get("path", ""), status, response_bytes, elapsed_s))
 
 
 def _loopback(family: socket.AddressFamily = socket.AF_INET) -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of a new TCP connection over IPv4; a listener of AF_INET6 takes both families."""
+    """Return both sockets of a new TCP connection over IPv4; a listener of AF_INET6 accepts both families."""
     takes_both = family == socket.AF_INET6
     host = "::ffff:127.0.0.1" if takes_both else "127.0.0.1"
     with socket.create_server((host, 0), family=family, dualstack_ipv6=takes_both) as listener:
@@ -167,7 +167,7 @@ def _loopback(family: socket.AddressFamily = socket.AF_INET) -> tuple[socket.soc
 
 
 class _Connection(Connection):
-    """Counts the bytes that have arrived, so that a test can cut its stream at any place."""
+    """Counts the bytes that have arrived."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -204,7 +204,7 @@ def build_service(
     admission: Admission | None = None,
     serves_websockets: bool = True,
 ) -> Service:
-    """Return the service of one worker; without `admission` the number of connections has no limit."""
+    """Return the service of one worker. Without `admission` the number of connections has no limit."""
     service = Service(
         app=app,
         config=settings,
@@ -226,7 +226,7 @@ class NoListeners(Doors):
 
 
 class _ActsOnCall(set[Exchange]):
-    """A set of running exchanges that does something with each new one."""
+    """A set of running exchanges that calls `act` with each new one."""
 
     def __init__(self, act: Callable[[Exchange], object]) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ class _ActsOnCall(set[Exchange]):
 
 
 def drain_now(service: Service) -> None:
-    """Close all that is idle, and each WebSocket, as a drain does."""
+    """Close all idle connections and each WebSocket, as a drain does."""
     service.is_draining = True
     for connection in list(service.connections):
         connection.close_if_idle()
@@ -250,7 +250,7 @@ def drain_now(service: Service) -> None:
 
 
 def cancel_all(service: Service, status: int, text: str = "") -> None:
-    """Cancel each application that runs."""
+    """Cancel each running application."""
     for exchange in list(service.running):
         exchange.cancel(status, text)
 
@@ -261,7 +261,7 @@ def paused(service: Service) -> set[Any]:
 
 
 def still_open(service: Service) -> dict[str, int]:
-    """Return how many things of each kind a service holds; all are 0 after the last client has gone."""
+    """Return how many objects of each kind a service holds: all 0 after the last client has gone."""
     return {
         "connections": len(service.connections),
         "running applications": len(service.running),
@@ -272,7 +272,7 @@ def still_open(service: Service) -> dict[str, int]:
 
 
 def reach_deadline(connection: Connection | WebSocket) -> None:
-    """Act as the pulse does when the deadline of `connection` has passed."""
+    """Act as the ticker does when the deadline of `connection` has passed."""
     connection.overdue()
 
 
@@ -295,12 +295,12 @@ def pending_retry(acceptor: Doors) -> asyncio.TimerHandle | None:
 
 
 def is_opening(acceptor: Doors) -> bool:
-    """Return whether the acceptor was asked to accept and has not begun."""
+    """Return whether the acceptor was asked to open and has not begun."""
     return acceptor._opening is not None
 
 
 def watches_listeners(acceptor: Doors) -> bool:
-    """Return whether the acceptor only watches its listeners, after it yielded to its siblings."""
+    """Return whether the acceptor only watches its listeners, because it has stepped back."""
     return acceptor._watching
 
 
@@ -321,7 +321,7 @@ def lifespan_task(lifespan: Lifespan) -> asyncio.Task[Any]:
 
 
 def has_unread_frames(websocket: WebSocket) -> bool:
-    """Return whether bytes that have arrived are not decoded yet."""
+    """Return whether bytes have arrived that are not decoded yet."""
     return websocket._decoder.has_rest
 
 
@@ -331,7 +331,7 @@ def waits_for_pong(websocket: WebSocket) -> bool:
 
 
 def is_open(websocket: WebSocket) -> bool:
-    """Return whether neither side has sent a close frame."""
+    """Return whether no close frame was sent or received."""
     return websocket._phase is OPEN
 
 
@@ -348,8 +348,8 @@ class Worker:
         self._clients: list[Client] = []
         self._now = 1000.0
         self._unseen: list[dict[str, Any]] = []
-        self.look_s = 0.0  #: how long each look at the clock takes
-        self.paused = 0  #: how often accepting was paused, less how often it was resumed
+        self.look_s = 0.0  #: added to the time at each look at the clock
+        self.paused = 0  #: pauses of accepting, less resumptions
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -392,53 +392,53 @@ class Worker:
         return self._now
 
     def pass_time(self, seconds: float) -> None:
-        """Let `seconds` pass at once as if the loop had turned all the time, and the pulse beat."""
+        """Let `seconds` pass at once, as if the loop had turned all the time, and let the ticker act."""
         self._now += seconds
         self._pulse.stop()
         self._pulse._due = self._now
         self._pulse._beat()
         self._pulse._judge(self._now)
 
-    def stand_still(self, seconds: float) -> None:
-        """Let `seconds` pass at once in which the loop did not turn, and the late beat come, as it does, before what
-        has arrived is read.
+    def stall(self, seconds: float) -> None:
+        """Let `seconds` pass at once as if the loop were blocked. The late tick comes before the worker reads, as
+        it does in asyncio.
         """
         self._now += seconds
         self._pulse.stop()
         self._pulse._beat()
 
     @property
-    def beat_s(self) -> float:
-        """How long after a beat the next one is due."""
+    def tick_s(self) -> float:
+        """Seconds from one tick to the next."""
         return self._pulse._interval
 
     def work(self, seconds: float) -> None:
-        """Let `seconds` pass within the turn of the loop; the pulse beats when it can."""
+        """Let `seconds` pass within one turn of the loop; the ticker acts later."""
         self._now += seconds
 
     async def connect(self, *, send_buffer: int | None = None) -> "Client":
-        """Return the client's end of a new connection; `send_buffer` bounds what the kernel takes of the answers."""
+        """Return a client on a new connection; `send_buffer` bounds the kernel's buffer for responses."""
         ours, theirs = socket.socketpair()
         if send_buffer:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         return await self.connected(ours, theirs)
 
     async def connect_tcp(self, family: socket.AddressFamily = socket.AF_INET) -> "Client":
-        """The same over loopback, by a listener of that family."""
+        """Return a client over loopback TCP, accepted by a listener of `family`."""
         return await self.connected(*_loopback(family))
 
     async def connect_behind(self, versions: str = "any", *, tcp: bool = True) -> "Client":
-        """The same to a listener whose `proxy_protocol` is `versions`; what it sends is to be pushed."""
+        """Return a client of a listener whose `proxy_protocol` is `versions`. Use `push`, not `send`."""
         ours, theirs = _loopback() if tcp else socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         await self.service.loop.connect_accepted_socket(lambda: Preamble(self.service, "web", versions), theirs)
-        client = Client(ours, _Connection(self.service))  # one that is never used: it becomes another
+        client = Client(ours, _Connection(self.service))  # a placeholder: the worker makes another one
         self._clients.append(client)
         return client
 
     async def connect_reset(self, data: bytes, versions: str = "off") -> None:
-        """Accept a client that has sent `data` and then an RST: the kernel tells no address of it any more."""
+        """Accept a client that has sent `data` and an RST: the kernel no longer has its address."""
 
         def protocol() -> asyncio.Protocol:
             if versions == "off":
@@ -466,13 +466,13 @@ class Worker:
         return self._log.lines
 
     @property
-    def answers(self) -> list[tuple[str, str, int, int, float]]:
+    def access_entries(self) -> list[tuple[str, str, int, int, float]]:
         """(method, path, status, body bytes, seconds) of each access line."""
-        return self._access.answers
+        return self._access.access_entries
 
     @property
     def counts(self) -> dict[str, int]:
-        """What stands on the board, by name; only what is not 0, and no times."""
+        """The counters of the board by name, without those that are 0 and without times."""
         names = {getattr(board, name): name for name in ("STARTED", "ABANDONED", "ACCEPTED", "LIMIT_REACHED", "SLOW")}
         names |= {
             getattr(board, name): name for name in ("REQUEST_BYTES", "RESPONSE_BYTES", "DISCONNECTS", "EXCEPTIONS")
@@ -490,7 +490,7 @@ class Worker:
 
     @property
     def connections(self) -> set[Any]:
-        """The connections that are open, lingering ones and WebSockets among them."""
+        """The open connections, with lingering ones and WebSockets."""
         return self.service.connections
 
     @property
@@ -504,7 +504,7 @@ class Worker:
 
     @property
     def running(self) -> set[Exchange]:
-        """The exchanges whose application has been called and has not returned."""
+        """The exchanges whose application was called and has not returned."""
         return self.service.running
 
     @property
@@ -521,13 +521,13 @@ class Worker:
     def queued_requests(self) -> int:
         return len(self.service.places) if self.service.places else 0
 
-    # Orders that `worker/main.py` gives
+    # Actions of `worker/main.py`
 
     def limit_requests(self, running: int, queued: int, queue_timeout_s: float) -> None:
         self.service.places = Places(running, queued, queue_timeout_s)
 
     def ignore_websockets(self) -> None:
-        """Serve an interface that has no WebSockets."""
+        """Serve an interface without WebSockets."""
         self.service.converse = None
 
     def drop_nothing(self) -> None:
@@ -542,21 +542,21 @@ class Worker:
         return Drain(self.service, acceptor or NoListeners(self))
 
     def close_websockets(self) -> None:
-        """Close each WebSocket as a drain does."""
+        """Close each WebSocket, as a drain does."""
         for websocket in list(self.websockets):
             websocket.go_away()
 
     def half_close_clients(self) -> None:
-        """Have each application receive http.disconnect, as if its client had closed its sending side."""
+        """Have each application receive http.disconnect, as if its client had half-closed."""
         for exchange in list(self.running):
             exchange.hang_up()
 
     def on_call(self, act: Callable[[Exchange], object]) -> None:
-        """Do `act` with each exchange in the turn of the loop in which its application is called."""
+        """Call `act` with each exchange in the turn in which its application is called."""
         self.service.running = _ActsOnCall(act)
 
     def keep_lifespan_state(self, state: dict[str, Any]) -> None:
-        """Serve as if the application had left `state` in its lifespan."""
+        """Serve as if the lifespan had left `state`."""
         self.service.state = state
 
     def write_access_lines(self, access: AccessLog) -> None:
@@ -567,7 +567,7 @@ class Worker:
         self.service.elsewhere = stack_of
 
     def begin_turn(self) -> None:
-        """Begin to count the time of this turn of the loop."""
+        """Begin to measure the time of this turn of the loop."""
         self.service.turns.is_spent(self.now())
 
     def forget_clients(self) -> None:
@@ -589,8 +589,8 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One response, as h11 reads it: strictly."""
+class Response:
+    """One response, parsed strictly by h11."""
 
     status: int
     headers: dict[str, str]
@@ -603,7 +603,7 @@ class Answer:
 
 
 class Client:
-    """One client, by hand. Tests ask it about the worker's end of its connection and read no attribute of that."""
+    """One client, by hand. Tests ask it about the worker's end of the connection and read no attribute of that."""
 
     def __init__(self, ours: socket.socket, server: _Connection) -> None:
         self._socket = ours
@@ -614,11 +614,11 @@ class Client:
         self._is_ended = False
 
     async def send(self, *pieces: bytes) -> None:
-        """Send each piece so that the server reads it by itself, or takes no more."""
+        """Send each piece so that the worker reads it separately, or reads no more."""
         for piece in pieces:
             try:
                 await asyncio.wait_for(self._loop.sock_sendall(self._socket, piece), WITHIN_S)
-            except (BrokenPipeError, ConnectionResetError):  # it has closed: what it said before is what counts
+            except (BrokenPipeError, ConnectionResetError):  # the worker has closed: the test checks the bytes before
                 return
             self._sent += len(piece)
             await until(lambda: self.received >= self._sent or self.takes_no_more, "the bytes have arrived")
@@ -636,12 +636,12 @@ class Client:
 
     @property
     def is_closing(self) -> bool:
-        """Whether the worker closes the connection after it has written the rest."""
+        """Whether the worker closes after it has written the rest."""
         return self._server.transport.is_closing()
 
     @property
     def is_reading_paused(self) -> bool:
-        """Whether the worker reads nothing for now: bytes wait in the kernel."""
+        """Whether the worker reads nothing for now, so bytes wait in the kernel."""
         return self._server in self._server.service.unread
 
     @property
@@ -660,17 +660,17 @@ class Client:
 
     @property
     def unsent_bytes(self) -> int:
-        """How many bytes the worker has written that the kernel has not taken."""
+        """How many written bytes the kernel has not taken."""
         return self._server.transport.get_write_buffer_size()
 
     @property
     def has_exchange(self) -> bool:
-        """Whether a request waits for its response, or for the rest of its body."""
+        """Whether a request waits for its response or for the rest of its body."""
         return self._server.exchange is not None or self._server._receiving is not None
 
     @property
     def is_half_closed(self) -> bool:
-        """Whether the application of a request has been told that this client has closed its sending side."""
+        """Whether the exchange knows that this client has half-closed."""
         exchange = self._server.exchange
         return exchange is not None and exchange.is_hung_up
 
@@ -680,13 +680,13 @@ class Client:
 
     @property
     def ends(self) -> tuple[Any, Any]:
-        """The socket addresses of the client and of the worker."""
+        """The socket addresses of client and worker."""
         return self._socket.getsockname(), self._socket.getpeername()
 
-    # Acts on the worker's end
+    # Actions on the worker's end
 
     def deliver(self, data: bytes) -> None:
-        """Have the worker read `data` at once, more than one read of a socket may return."""
+        """Have the worker read `data` at once; one read of a socket may return less."""
         before = self.received
         self._server.data_received(data)
         self._server.received = before
@@ -695,7 +695,7 @@ class Client:
         self._server.abort()
 
     def close_if_idle(self) -> None:
-        """Close the connection as a drain does."""
+        """Close the connection if it is idle, as a drain does."""
         self._server.close_if_idle()
 
     def counted_writes(self) -> list[bytes]:
@@ -710,26 +710,26 @@ class Client:
         self._server.writer.transport = cast("Any", mock)
         return mock
 
-    # What the client does
+    # Actions of the client
 
     async def send_all(self, data: bytes) -> None:
-        """Send bytes without waiting until the worker has read them; ConnectionError if it has closed."""
+        """Send bytes without waiting for the worker to read them. ConnectionError if it has closed."""
         await asyncio.wait_for(self._loop.sock_sendall(self._socket, data), WITHIN_S)
 
     async def receive(self) -> bytes:
-        """Return bytes that have arrived; b"" at the end of the stream. ConnectionResetError at a reset."""
+        """Return bytes that have arrived, b"" at the end of the stream. ConnectionResetError at a reset."""
         data, self._unread = self._unread, b""
         return data or await asyncio.wait_for(self._loop.sock_recv(self._socket, 1 << 20), WITHIN_S)
 
     def push(self, data: bytes) -> int:
-        """Send what the kernel takes at once; return how much that was."""
+        """Send as much as the kernel takes at once; return the number of bytes."""
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
 
     def take(self) -> int:
-        """Read and drop what the kernel holds; return how much that was."""
+        """Read and drop the bytes in the kernel; return their number."""
         size = 0
         with contextlib.suppress(BlockingIOError):
             while part := self._socket.recv(1 << 18):
@@ -738,10 +738,10 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Where it comes from (TCP only), as a log says it."""
+        """Host and port of the client (TCP only), as in a log line."""
         return "{}:{}".format(*self._socket.getsockname())
 
-    def end(self) -> None:
+    def half_close(self) -> None:
         """Close the sending side."""
         self._socket.shutdown(socket.SHUT_WR)
 
@@ -749,12 +749,12 @@ class Client:
         self._socket.close()
 
     def reset(self) -> None:
-        """End the connection with an RST (TCP only): the server cannot take it for a half close."""
+        """End the connection with an RST (TCP only), which is not a half-close."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
-    async def answer(self, method: str = "GET") -> Answer:
-        """Read one whole answer to a request of `method`; h11.RemoteProtocolError where it is not whole."""
+    async def response(self, method: str = "GET") -> Response:
+        """Return one whole response to a request of `method`. h11.RemoteProtocolError if it is not whole."""
         reader = h11.Connection(our_role=h11.CLIENT, max_incomplete_event_size=1 << 20)
         reader.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
         reader.send(h11.EndOfMessage())
@@ -774,14 +774,14 @@ class Client:
                     body.append(bytes(event.data))
                 case h11.EndOfMessage():
                     self._unread, _ = reader.trailing_data
-                    return Answer(status, headers, b"".join(body), tuple(informational))
+                    return Response(status, headers, b"".join(body), tuple(informational))
                 case _:
-                    raise h11.RemoteProtocolError(f"the connection ended instead of an answer: {event}")
+                    raise h11.RemoteProtocolError(f"the connection ended instead of an response: {event}")
 
-    async def get(self, path: str = "/") -> Answer:
-        """Ask for `path` and return the answer."""
+    async def get(self, path: str = "/") -> Response:
+        """Request `path` and return the response."""
         await self.send(request("GET", path))
-        return await self.answer()
+        return await self.response()
 
     async def head(self) -> bytes:
         """Read up to the end of the next header section."""
@@ -797,7 +797,7 @@ class Client:
         return data
 
     async def rest(self) -> bytes:
-        """Read to the end of the stream; a reset is an end like another."""
+        """Read to the end of the stream or to a reset."""
         while await self._more_unread():
             pass
         data, self._unread = self._unread, b""
@@ -816,7 +816,7 @@ class Client:
 
 
 def request(method: str = "GET", path: str = "/", *headers: str, body: bytes = b"") -> bytes:
-    """Return a request; with a body it has a content-length."""
+    """Return a request; one with a body has a content-length."""
     lines = [f"{method} {path} HTTP/1.1", "Host: test.invalid", *headers]
     if body:
         lines.append(f"Content-Length: {len(body)}")

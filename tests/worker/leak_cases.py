@@ -116,7 +116,7 @@ def resets(client: Client) -> None:
 
 
 def half_closes(client: Client) -> None:
-    client.end()
+    client.half_close()
 
 
 def each(
@@ -164,7 +164,7 @@ async def waits_for_connection(worker: Worker, client: Client) -> None:
 
 
 async def half_closes_and_reads(worker: Worker, client: Client) -> None:
-    client.end()
+    client.half_close()
     await client.rest()
 
 
@@ -186,7 +186,7 @@ def closing(number: int) -> bytes:
 # -- ASGI 3 ------------------------------------------------------------------------------------------------------------
 
 
-async def answers(scope, receive, send):
+async def responds(scope, receive, send):
     await body_of(receive)
     await respond(send, scope["path"].encode() + END)
 
@@ -231,7 +231,7 @@ async def goes_on_behind(scope, receive, send):
         pass
 
 
-async def answers_at_once(scope, receive, send):
+async def responds_at_once(scope, receive, send):
     await respond(send, END)
 
 
@@ -770,14 +770,14 @@ _V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
 
 CASES: dict[str, Case] = {
     # requests on a kept connection
-    "GET": Case(answers, kept()),
-    "HEAD": Case(answers, kept(lambda number: asked(number, "HEAD"), b"\r\n\r\n")),
-    "POST": Case(answers, kept(lambda number: asked(number, "POST", body=told(number)))),
-    "POST in chunks": Case(answers, kept(chunked)),
-    "POST with trailers": Case(answers, kept(lambda number: chunked(number, b"X-N: %d\r\n" % number))),
-    "pipelined": Case(answers, kept(three, times=3)),
-    "Expect": Case(answers, kept(expects, b"100 Continue\r\n\r\n", late=lambda number: b"body")),
-    "a body that is not read": Case(answers_at_once, kept(lambda number: asked(number, "POST", body=told(number)))),
+    "GET": Case(responds, kept()),
+    "HEAD": Case(responds, kept(lambda number: asked(number, "HEAD"), b"\r\n\r\n")),
+    "POST": Case(responds, kept(lambda number: asked(number, "POST", body=told(number)))),
+    "POST in chunks": Case(responds, kept(chunked)),
+    "POST with trailers": Case(responds, kept(lambda number: chunked(number, b"X-N: %d\r\n" % number))),
+    "pipelined": Case(responds, kept(three, times=3)),
+    "Expect": Case(responds, kept(expects, b"100 Continue\r\n\r\n", late=lambda number: b"body")),
+    "a body that is not read": Case(responds_at_once, kept(lambda number: asked(number, "POST", body=told(number)))),
     "a stream": Case(streams, kept()),
     "trailers": Case(sends_trailers, kept(lambda number: asked(number, "GET", "TE: trailers"), b"\r\n\r\n", 2)),
     "early hints": Case(sends_hints, kept()),
@@ -794,27 +794,27 @@ CASES: dict[str, Case] = {
     "receive() polled on a WebSocket": Case(polls_socket, messages(lambda number: frame(TEXT, told(number))), _NEWS),
     "send() given up": Case(WRITES.app, WRITES.dialog, (Writer, "taken")),
     # ends of a connection
-    "Connection: close": Case(answers, each(closing, reads_all)),
-    "close after the answer": Case(answers, each(asked, reads_answer)),
+    "Connection: close": Case(responds, each(closing, reads_all)),
+    "close after the answer": Case(responds, each(asked, reads_answer)),
     "close before the answer": Case(waits, each(asked, waits_for_call)),
     "close before the answer, two tasks": Case(waits_in_two_tasks, each(asked, waits_for_call)),
     "close within the answer": Case(begins_and_waits, each(asked, reads_answer)),
     "close within an endless answer": Case(streams_forever, each(asked, reads_head)),
     "close within a file": Case(sends_file(LARGE), each(asked, reads_head)),
     "close within a body": Case(waits, each(half_a_body, waits_for_call)),
-    "close within a head": Case(answers, each(half_a_head, waits_for_connection), _CONN),
-    "half-close": Case(answers, each(asked, half_closes_and_reads)),
+    "close within a head": Case(responds, each(half_a_head, waits_for_connection), _CONN),
+    "half-close": Case(responds, each(asked, half_closes_and_reads)),
     "half-close before the answer": Case(waits, each(asked, waits_for_call, half_closes)),
     "half-close within the answer": Case(begins_and_waits, each(asked, reads_answer, half_closes)),
-    "reset after the answer": Case(answers, each(asked, reads_answer, resets, tcp=True)),
+    "reset after the answer": Case(responds, each(asked, reads_answer, resets, tcp=True)),
     "reset before the answer": Case(waits, each(asked, waits_for_call, resets, tcp=True)),
     "reset within the answer": Case(streams_forever, each(asked, reads_head, resets, tcp=True)),
-    "400": Case(answers, each(refused, reads_all), _FAREWELL),
-    "413": Case(answers, each(too_large, reads_all), _FAREWELL, _LIMITS),
+    "400": Case(responds, each(refused, reads_all), _FAREWELL),
+    "413": Case(responds, each(too_large, reads_all), _FAREWELL, _LIMITS),
     "413 within chunks": Case(waits, each(too_large_in_chunks, reads_all), tables=_LIMITS),
-    "header timeout": Case(answers, each(nothing, passes(11, after=waits_for_connection)), _CONN),
-    "header timeout within a head": Case(answers, each(half_a_head, passes(11, after=waits_for_connection)), _CONN),
-    "keep-alive timeout": Case(answers, each(asked, passes(100, after=reads_answer))),
+    "header timeout": Case(responds, each(nothing, passes(11, after=waits_for_connection)), _CONN),
+    "header timeout within a head": Case(responds, each(half_a_head, passes(11, after=waits_for_connection)), _CONN),
+    "keep-alive timeout": Case(responds, each(asked, passes(100, after=reads_answer))),
     "body timeout": Case(waits, each(half_a_body, passes(100, after=waits_for_call))),
     "write timeout": Case(streams_forever, each(asked, passes(100, after=reads_head))),
     "request timeout": Case(
@@ -830,9 +830,9 @@ CASES: dict[str, Case] = {
     "503, waited too long": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_too_long))),
     "close in the queue": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_in_the_queue))),
     # before the request
-    "a PROXY header": Case(answers, behind(_V1, asked, reads_answer), (Preamble, "__init__")),
-    "no PROXY header": Case(answers, behind(b"", asked, reads_all), (Preamble, "__init__")),
-    "half a PROXY header": Case(answers, behind(_V1[:9], nothing, waits_for_connection), (Preamble, "__init__")),
+    "a PROXY header": Case(responds, behind(_V1, asked, reads_answer), (Preamble, "__init__")),
+    "no PROXY header": Case(responds, behind(b"", asked, reads_all), (Preamble, "__init__")),
+    "half a PROXY header": Case(responds, behind(_V1[:9], nothing, waits_for_connection), (Preamble, "__init__")),
     # WebSockets
     "messages": Case(echoes, messages(lambda number: frame(TEXT, told(number))), (Conversation, "feed")),
     "compressed messages": Case(
@@ -880,7 +880,7 @@ CASES: dict[str, Case] = {
     "a denial with a response": Case(closing_socket(*DENIAL), each(upgrade, reads_all)),
     "a handshake that is none": Case(echoes, each(lambda n: upgrade(n, "Sec-WebSocket-Version: 12"), reads_all)),
     # other interfaces
-    "ASGI 2": Case(asgi2(answers), kept()),
+    "ASGI 2": Case(asgi2(responds), kept()),
     "ASGI 2, an error": Case(asgi2(fails), each(asked, reads_all)),
     "ASGI 2, close before the answer": Case(asgi2(waits), each(asked, waits_for_call)),
     "ASGI 2, a WebSocket": Case(asgi2(echoes), sockets(frame(TEXT, told(0)), reads_answer, LEAVE), _SOCKET),
@@ -903,6 +903,6 @@ CASES: dict[str, Case] = {
     "WSGI, close within the answer": Case(says(Endless), each(asked, reads_head), _CALL),
     "WSGI, request timeout": Case(in_threads(SLOW), given_up_in_a_thread(SLOW), _CALL, {"timeouts": {"request": "3s"}}),
     # the lifespan
-    "a lifespan": Case(answers, lifespans(starts_and_stops), (Lifespan, "__init__")),
-    "a lifespan that fails": Case(answers, lifespans(fails_to_start), (Lifespan, "__init__")),
+    "a lifespan": Case(responds, lifespans(starts_and_stops), (Lifespan, "__init__")),
+    "a lifespan that fails": Case(responds, lifespans(fails_to_start), (Lifespan, "__init__")),
 }

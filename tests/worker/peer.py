@@ -1,6 +1,6 @@
-"""A WebSocket's client over the harness: frames by the sans-I/O core of `websockets`, which refuses what is wrong.
+"""A WebSocket client on the harness, with the sans-I/O core of `websockets`, which rejects invalid frames.
 
-It shares no line with the server's codec. Frames that the server must refuse are sent as bytes that a test wrote down.
+It shares no line with the server's decoder. Tests write down invalid frames as bytes.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def handshake(path: str = "/", *headers: str) -> bytes:
-    """Return an opening handshake as RFC 6455 wants it; a header among `headers` replaces ours of the same name."""
+    """Return an opening handshake of RFC 6455; a field among `headers` replaces the usual one of the same name."""
     lines = {
         "host": "Host: test.invalid",
         "upgrade": "Upgrade: websocket",
@@ -30,7 +30,7 @@ def handshake(path: str = "/", *headers: str) -> bytes:
 
 
 class Peer:
-    """The client's end of an open WebSocket. `pings` are those that came; they are answered unless told otherwise."""
+    """The client's end of an open WebSocket. It responds to each ping; `pings` are the ones that came."""
 
     def __init__(self, worker: Worker, client: Client, head: bytes, extensions: list[Extension]) -> None:
         self._worker, self.client = worker, client
@@ -75,7 +75,7 @@ class Peer:
         await self.flush()
 
     async def send_raw(self, data: bytes) -> None:
-        """Send bytes as they are; what the server does not take is lost with it."""
+        """Send bytes as they are; the rest is dropped if the server has closed."""
         try:
             await self.client.send_all(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -85,7 +85,7 @@ class Peer:
         await self.send_raw(b"".join(self.protocol.data_to_send()))
 
     async def frame(self) -> Frame | None:
-        """Return the next frame that is no ping or pong; None at the end of the stream."""
+        """Return the next frame except pings and pongs; None at the end of the stream."""
         while not self._frames:
             if self.is_ended:
                 return None
@@ -114,28 +114,28 @@ class Peer:
         await self.flush()
 
     async def message(self) -> str | bytes:
-        """Return the next message; AssertionError where there is none."""
+        """Return the next message. AssertionError if none comes."""
         frame = await self.frame()
         assert frame, "the stream has ended"
         assert frame.opcode not in (Opcode.CLOSE, Opcode.CONT), frame
         return bytes(frame.data).decode() if frame.opcode == Opcode.TEXT else bytes(frame.data)
 
     async def ping(self) -> bytes:
-        """Wait for the next ping of the server; it is answered."""
+        """Return the next ping of the server; the client has sent the pong."""
         while not self.pings:
             assert not self.is_ended
             await self._read()
         return self.pings.pop(0)
 
     async def pong(self) -> bytes:
-        """Wait for the next pong of the server."""
+        """Return the next pong of the server."""
         while not self.pongs:
             assert not self.is_ended
             await self._read()
         return self.pongs.pop(0)
 
     async def closed(self) -> tuple[int, str]:
-        """Read to the end; return the code and reason that the server closed with, 1006 where it did not."""
+        """Read to the end; return code and reason of the server's close, or 1006 without one."""
         while await self.frame():
             pass
         received = self.protocol.close_rcvd
@@ -143,12 +143,12 @@ class Peer:
 
 
 async def connect(worker: Worker, path: str = "/", *headers: str, extensions: list[Extension] | None = None) -> Peer:
-    """Return a client whose handshake was accepted, or not: see `status`."""
+    """Return a client after the handshake; `status` is that of the response."""
     client = await worker.connect()
     client.push(handshake(path, *headers))
     return Peer(worker, client, await client.head(), extensions or [])
 
 
 async def all_closed(worker: Worker) -> None:
-    """Wait until the server holds no WebSocket any more."""
+    """Wait until the worker has no WebSocket."""
     await until(lambda: not worker.websockets, "every WebSocket is closed")

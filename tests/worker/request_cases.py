@@ -1,7 +1,7 @@
-"""Requests as they come over the wire, and what must become of each: the rules of RFC 9110 and RFC 9112 as a table.
+"""Requests as bytes and their outcome: the rules of RFC 9110 and RFC 9112 as a table.
 
-A case is bytes, what the application is given, and how the server ends it: it keeps the connection, closes it after the
-last answer, or refuses with a status that is counted under a kind. Nothing here depends on how the bytes are cut up.
+A case has the bytes, the requests that the application gets, and the end: the connection is kept, closed after the last
+response, or rejected with a status of one kind. No outcome depends on the cuts between reads.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ HOST: Headers = ((b"host", b"a"),)
 
 @dataclass(frozen=True)
 class Given:
-    """What the application is given: as in its scope, and the whole body."""
+    """One request as the application gets it: keys of its scope, and the whole body."""
 
     method: str = "GET"
     raw_path: bytes = b"/"
@@ -27,10 +27,12 @@ class Given:
 
 @dataclass(frozen=True)
 class Case:
-    """`sent` gives the application `given`, in order; then `status` refuses the rest, or the connection is as it is."""
+    """The application gets `given` from `sent`, in order; then the rest is rejected with `status`, or the
+    connection is kept or closed.
+    """
 
     name: str
-    section: str  #: of RFC 9112, where it is not said otherwise
+    section: str  #: of RFC 9112 unless it names another
     sent: bytes
     given: tuple[Given, ...] = ()
     status: int = 0
@@ -40,7 +42,7 @@ class Case:
 
 
 def head(*lines: bytes, start: bytes = b"GET / HTTP/1.1", host: bytes = b"Host: a") -> bytes:
-    """Return a head of whole lines; without a Host where that is b""."""
+    """Return a head of whole lines; without Host if that is b""."""
     return b"\r\n".join((start, *((host,) if host else ()), *lines, b"", b""))
 
 
@@ -76,7 +78,7 @@ def refused(
     return Case(name, section, sent, before, status, kind, is_kept=False, limits=limits)
 
 
-NEXT = head()  # what a smuggler would have taken for a request of its own
+NEXT = head()  # a request that a smuggler would have hidden
 
 # -- the request line --------------------------------------------------------------------------------------------------
 
@@ -951,7 +953,7 @@ def _limited(case: Case) -> Case:
 
 
 def _sized(size: int) -> bytes:
-    """Return a head with a header section of so many bytes."""
+    """Return a head with a header section of `size` bytes."""
     return head(b"A: " + b"b" * (size - len(b"Host: a\r\nA: \r\n")))
 
 

@@ -28,10 +28,10 @@ async def exchange_one(answering: Callable[[Message], object], bytes_in: bytes =
     async with Worker(adapt(answering)) as worker:
         client = await worker.connect()
         await client.send(bytes_in)
-        answer = await client.answer()
+        response = await client.response()
 
         assert not worker.lines
-    return answer.status, answer.body
+    return response.status, response.body
 
 
 # -- the request -------------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ async def message_and_address(bytes_in: bytes, *, tcp: bool = False) -> tuple[Me
     async with Worker(adapt(hello), app={"root_path": "/shop"}) as worker:
         client = await (worker.connect_tcp() if tcp else worker.connect())
         await client.send(bytes_in)
-        await client.answer()
+        await client.response()
         (message,) = messages
         assert message.pop("channel_layer").loop is asyncio.get_running_loop()
         return message, client.address if tcp else ""
@@ -170,7 +170,7 @@ async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
         await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
         await client.send(b"%x\r\n" % MOST_WHOLE_BYTES + b"x" * MOST_WHOLE_BYTES + b"\r\n", b"0\r\n\r\n")
 
-        assert b"0 %d" % MOST_WHOLE_BYTES == (await client.answer()).body
+        assert b"0 %d" % MOST_WHOLE_BYTES == (await client.response()).body
 
 
 @on_a_loop
@@ -305,9 +305,9 @@ async def test_a_response_to_head_has_no_body():
         client = await worker.connect()
         for path in ("/whole", "/promise"):
             await client.send(request("HEAD", path))
-            answer = await client.answer("HEAD")
+            response = await client.response("HEAD")
 
-            assert (200, "5", b"") == (answer.status, answer.headers["content-length"], answer.body)
+            assert (200, "5", b"") == (response.status, response.headers["content-length"], response.body)
 
 
 @on_a_loop
@@ -376,7 +376,7 @@ async def test_pipelined_requests_are_answered_in_order():
         client = await worker.connect()
         await client.send(request("GET", "/slow") + request("GET", "/quick"))
 
-        assert [b"/slow", b"/quick"] == [(await client.answer()).body for _ in range(2)]
+        assert [b"/slow", b"/quick"] == [(await client.response()).body for _ in range(2)]
 
 
 # -- what may not be sent ----------------------------------------------------------------------------------------------
@@ -424,10 +424,10 @@ async def test_an_invalid_reply_raises_where_it_is_sent(messages, why):
         elif messages[0] is BEGUN:
             reply.send({"content": b"def"})
 
-    answer = await exchange_one(hello)
+    response = await exchange_one(hello)
 
     assert why in said[0]
-    assert (200, b"abcdef" if messages[0] is BEGUN else b"hello") == answer
+    assert (200, b"abcdef" if messages[0] is BEGUN else b"hello") == response
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -453,9 +453,9 @@ async def test_a_consumer_that_raises_causes_a_500(failing):
     """The failure is logged once; the part that was sent within the call has not left yet."""
     async with Worker(adapt(failing)) as worker:
         client = await worker.connect()
-        answer = await client.get()
+        response = await client.get()
 
-        assert 500 == answer.status
+        assert 500 == response.status
         assert ["ValueError: no database"] == logged_failures(worker)
         await until(lambda: {asyncio.current_task()} == asyncio.all_tasks(), "nothing of it goes on")
 
@@ -492,7 +492,7 @@ async def test_a_coroutine_that_raises_within_a_stream_aborts_the_connection():
         client = await worker.connect()
         await client.send(request())
         with pytest.raises(h11.RemoteProtocolError):
-            await client.answer()
+            await client.response()
 
         assert ["ValueError: no database"] == logged_failures(worker)
 
@@ -523,9 +523,9 @@ async def test_a_request_without_a_reply_channel_left_gets_a_500(forgetful):
     """Garbage collection of the channel ends the request."""
     async with Worker(adapt(forgetful)) as worker:
         client = await worker.connect()
-        answer = await client.get()
+        response = await client.get()
 
-        assert 500 == answer.status
+        assert 500 == response.status
         assert logged_failures(worker)[0].endswith("the application returned while its response was waiting")
 
 
@@ -551,7 +551,7 @@ async def test_a_stream_without_a_reply_channel_left_is_aborted(beginning):
         client = await worker.connect()
         await client.send(request())
         with pytest.raises(h11.RemoteProtocolError):
-            await client.answer()
+            await client.response()
 
         assert logged_failures(worker)[0].endswith("the application returned while its response was streaming")
 
@@ -575,7 +575,7 @@ async def test_a_consumer_is_cancelled_at_the_request_timeout():
         await until(lambda: replies)
         worker.pass_time(6)
 
-        assert 504 == (await client.answer()).status
+        assert 504 == (await client.response()).status
         assert 1 == len(ended)
         with pytest.raises(ClientDisconnectedError):
             replies[0].send(OK)
@@ -644,11 +644,11 @@ async def test_a_half_closed_client_gets_its_response():
         client = await worker.connect()
         await client.send(request())
         await until(lambda: replies)
-        client.end()
+        client.half_close()
         await until(lambda: client.is_reading_stopped)
         replies[0].send(OK)
 
-        assert b"hello" == (await client.answer()).body
+        assert b"hello" == (await client.response()).body
 
 
 @on_a_loop
@@ -675,7 +675,7 @@ async def test_an_awaited_send_waits_for_the_client(monkeypatch):
             await asyncio.sleep(0)
 
         assert 10 > count
-        assert 100 * 65536 == len((await client.answer()).body)
+        assert 100 * 65536 == len((await client.response()).body)
         assert not worker.lines
 
 
@@ -738,10 +738,10 @@ async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_
         client = await worker.connect(send_buffer=4096)
         await client.send(request())
         if flooding is floods:
-            assert 500 == (await client.answer()).status
+            assert 500 == (await client.response()).status
         else:
             with pytest.raises(h11.RemoteProtocolError):
-                await client.answer()
+                await client.response()
 
         (failure,) = logged_failures(worker)
         assert "the client has yet to take 327680 bytes of a response that is streaming; await" in failure

@@ -18,7 +18,7 @@ from tests.worker.contract_cases import (
     REFUSED,
     SCOPES,
     WRITTEN,
-    asked,
+    bodiless,
     last,
     part,
     start,
@@ -114,7 +114,7 @@ async def test_messages_become_exactly_these_bytes(case, waits):
         else:
             assert expected == await client.rest()
         assert not worker.lines
-        assert 1 + is_kept == len(worker.answers)
+        assert 1 + is_kept == len(worker.access_entries)
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
@@ -136,17 +136,17 @@ async def test_an_invalid_message_raises_an_error_that_names_it(case):
     async with Worker(app, http=_BARE) as worker:
         client = await worker.connect()
         await client.send(GET)
-        answer = await client.rest()
+        response = await client.rest()
         has_begun = any(message["type"] == "http.response.body" for message in messages[:-1])
 
         assert 1 == len(told)
         assert words in told[0]
         if has_begun:
-            assert answer.startswith(OK)
-            assert not answer.endswith(b"0\r\n\r\n")
+            assert response.startswith(OK)
+            assert not response.endswith(b"0\r\n\r\n")
         else:
-            assert answer.startswith(b"HTTP/1.1 500 ")
-        assert [200 if has_begun else 500] == [status for _, _, status, _, _ in worker.answers]
+            assert response.startswith(b"HTTP/1.1 500 ")
+        assert [200 if has_begun else 500] == [status for _, _, status, _, _ in worker.access_entries]
         assert 1 == worker.counts["EXCEPTIONS"] == len(worker.lines)
 
 
@@ -267,16 +267,16 @@ async def test_a_response_with_trailers_is_complete_after_the_last_trailer():
 
     async with Worker(app, http=_BARE) as worker:
         client = await worker.connect()
-        await client.send(asked(b"GET / HTTP/1.1", b"TE: trailers"))
+        await client.send(bodiless(b"GET / HTTP/1.1", b"TE: trailers"))
         begun = CHUNKED + b"1\r\na\r\n"
 
         assert begun == await client.exactly(len(begun))
-        assert not worker.answers
+        assert not worker.access_entries
         go.set()
         assert b"0\r\nx: 1\r\n\r\n" == await client.exactly(11)
         await until(lambda: 2 == len(seen))
         assert [False, {"type": "http.disconnect"}] == seen
-        assert [1] == [size for _, _, _, size, _ in worker.answers]
+        assert [1] == [size for _, _, _, size, _ in worker.access_entries]
 
 
 UNFINISHED = {
@@ -308,11 +308,11 @@ async def test_an_unfinished_response_never_looks_whole(messages, begins):
     async with Worker(app, http=_BARE) as worker:
         client = await worker.connect()
         await client.send(GET + GET)
-        answer = await client.rest()
+        response = await client.rest()
 
-        assert answer.startswith(begins)
-        assert not answer.endswith(b"0\r\n\r\n")
-        assert (b" 500 " in answer) == (begins != OK)
+        assert response.startswith(begins)
+        assert not response.endswith(b"0\r\n\r\n")
+        assert (b" 500 " in response) == (begins != OK)
         assert 1 == worker.counts["EXCEPTIONS"] == len(worker.lines)
 
 

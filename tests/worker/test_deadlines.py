@@ -15,12 +15,12 @@ from tests.worker.harness import (
     Client,
     Worker,
     body_of,
+    mirror,
+    mirror_later,
+    mirrored,
     on_a_loop,
     request,
     respond,
-    tell,
-    tell_later,
-    told,
     turns,
     until,
 )
@@ -29,7 +29,7 @@ from tests.worker.harness import (
 @on_a_loop
 async def test_a_silent_client_is_closed_without_a_response():
     """The client has asked for nothing."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         worker.pass_time(9)
         assert worker.connections
@@ -42,15 +42,15 @@ async def test_a_silent_client_is_closed_without_a_response():
 @on_a_loop
 async def test_a_head_has_one_deadline_from_its_first_byte():
     """Further bytes do not extend it."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         for piece in (b"GET / ", b"HTTP/1.1\r\n", b"Host: a\r\n"):
             await client.send(piece)
             worker.pass_time(3)
         worker.pass_time(2)
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (408, True) == (answer.status, answer.closes)
+        assert (408, True) == (response.status, response.closes)
         assert b"" == await client.rest()
         assert 1 == worker.counts["timeout header"]
         assert not [cell for cell in worker.counts if cell.startswith("error")]
@@ -59,18 +59,18 @@ async def test_a_head_has_one_deadline_from_its_first_byte():
 @on_a_loop
 async def test_each_head_has_its_own_deadline():
     """It begins with the first byte after the idle time."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.get("/a")
         worker.pass_time(70)
         await client.send(b"GET /b HTTP/1.1\r\n")
         worker.pass_time(8)
         await client.send(b"Host: a\r\n\r\n")
-        assert told("GET", "/b") == (await client.answer()).body
+        assert mirrored("GET", "/b") == (await client.response()).body
 
         await client.send(b"GET /c HTTP/1.1\r\n")
         worker.pass_time(11)
-        assert 408 == (await client.answer()).status
+        assert 408 == (await client.response()).status
 
 
 @on_a_loop
@@ -92,7 +92,7 @@ async def test_each_part_of_a_body_extends_the_deadline():
         assert not told_app
         worker.pass_time(11)
 
-        assert 408 == (await client.answer()).status
+        assert 408 == (await client.response()).status
         await until(lambda: ["http.disconnect"] == told_app)
         assert 1 == worker.counts["timeout body"]
 
@@ -100,14 +100,14 @@ async def test_each_part_of_a_body_extends_the_deadline():
 @on_a_loop
 async def test_a_body_behind_another_request_has_the_same_deadline():
     """The deadline begins with the turn of its request."""
-    async with Worker(tell_later) as worker:
+    async with Worker(mirror_later) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/a") + request("POST", "/b", "Content-Length: 100"))
-        assert told("GET", "/a") == (await client.answer()).body
+        assert mirrored("GET", "/a") == (await client.response()).body
         await until(lambda: worker.counts["STARTED"] == 2)
         worker.pass_time(61)
 
-        assert 408 == (await client.answer()).status
+        assert 408 == (await client.response()).status
         assert 1 == worker.counts["timeout body"]
 
 
@@ -117,7 +117,7 @@ async def test_a_body_after_its_response_has_the_same_deadline():
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 100"))
-        assert 200 == (await client.answer()).status
+        assert 200 == (await client.response()).status
         worker.pass_time(61)
 
         assert b"" == await client.rest()
@@ -127,7 +127,7 @@ async def test_a_body_after_its_response_has_the_same_deadline():
 @on_a_loop
 async def test_an_idle_connection_is_closed_in_silence():
     """The client may just send a request, and would take a 408 for its response."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.get()
         worker.pass_time(74)
@@ -197,7 +197,7 @@ async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close
         worker.pass_time(59)
         assert worker.connections
         if takes_it:
-            assert 40_000 == len((await client.answer()).body)
+            assert 40_000 == len((await client.response()).body)
             worker.pass_time(2)
             assert worker.connections
         worker.pass_time(3)
@@ -244,12 +244,12 @@ async def test_an_overdue_request_gets_a_504():
         await until(lambda: worker.running)
         worker.pass_time(4)
 
-        assert 504 == (await client.answer()).status
+        assert 504 == (await client.response()).status
         assert b"" == await client.rest()
         assert cancelled.is_set()
         assert 1 == worker.counts["timeout request"] == worker.counts["GET 504"]
         assert not worker.counts.get("EXCEPTIONS")
-        assert 1 == len(worker.answers)
+        assert 1 == len(worker.access_entries)
 
 
 @pytest.mark.parametrize("trickle", [False, True], ids=["a stream", "a body that trickles"])
@@ -274,10 +274,10 @@ async def test_the_request_timeout_covers_body_and_response(trickle):
 
         assert 1 == worker.counts["timeout request"]
         if trickle:
-            assert 504 == (await client.answer()).status
+            assert 504 == (await client.response()).status
         else:
             with pytest.raises(h11.RemoteProtocolError):
-                await client.answer()
+                await client.response()
 
 
 @on_a_loop
@@ -294,7 +294,7 @@ async def test_the_next_head_does_not_hide_an_overdue_request():
         assert not worker.counts.get("timeout header")
         worker.pass_time(20)
 
-        assert 504 == (await client.answer()).status
+        assert 504 == (await client.response()).status
 
 
 @on_a_loop
@@ -310,10 +310,10 @@ async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards(
         client = await worker.connect()
         await client.send(request(), b"GET / HT")
         go.set()
-        assert 200 == (await client.answer()).status
+        assert 200 == (await client.response()).status
         worker.pass_time(11)
 
-        assert 408 == (await client.answer()).status
+        assert 408 == (await client.response()).status
         assert 1 == worker.counts["timeout header"]
 
 
@@ -335,21 +335,21 @@ async def test_the_request_timeout_begins_after_the_queue():
         assert not worker.counts.get("timeout request")
         go.set()
 
-        assert (200, b"") == ((answer := await first.answer()).status, answer.body)
-        assert (200, b"ab") == ((answer := await second.answer()).status, answer.body)
+        assert (200, b"") == ((response := await first.response()).status, response.body)
+        assert (200, b"ab") == ((response := await second.response()).status, response.body)
 
 
 @on_a_loop
 async def test_a_timeout_that_is_off_never_ends():
     """Each of them may be `off`."""
     phases = ("header", "body", "write", "keep_alive", "request")
-    async with Worker(tell, timeouts=dict.fromkeys(phases, "off")) as worker:
+    async with Worker(mirror, timeouts=dict.fromkeys(phases, "off")) as worker:
         client = await worker.connect()
         worker.pass_time(1e6)
         await client.send(b"GET / HTTP/1.1\r\n")
         worker.pass_time(1e6)
         await client.send(b"Host: a\r\n\r\n")
-        await client.answer()
+        await client.response()
         worker.pass_time(1e6)
 
         assert 200 == (await client.get()).status
@@ -358,10 +358,10 @@ async def test_a_timeout_that_is_off_never_ends():
 @on_a_loop
 async def test_a_rejected_client_lingers_for_a_bounded_time():
     """It may go on sending; then the connection ends."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(b"nonsense\r\n\r\n")
-        assert 400 == (await client.answer()).status
+        assert 400 == (await client.response()).status
         await client.send(b"x" * 1000)
         assert worker.connections
         worker.pass_time(3)
@@ -387,7 +387,7 @@ async def test_a_client_that_cannot_know_of_the_close_lingers(why):
         await client.send(request())
         await until(lambda: client.is_reading_stopped)
         await client.send(request())
-        assert (await client.answer()).closes
+        assert (await client.response()).closes
         assert b"" == await client.rest()
         is_lingering = len(worker.connections) == 2
         await other.send(request("GET", "/", "Connection: close"))
@@ -419,7 +419,7 @@ async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_drainin
 
         assert (seconds < 4) if is_draining else (LONGEST_LINGER_S - 4 < seconds < LONGEST_LINGER_S + 4)
         if is_draining:
-            assert 200 == (await client.answer()).status
+            assert 200 == (await client.response()).status
 
 
 @on_a_loop
@@ -439,7 +439,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack():
             worker.pass_time(6)
         go.set()
 
-        assert 200 == (await client.answer()).status
+        assert 200 == (await client.response()).status
         (line,) = worker.lines
         assert ("warning", "slow request", "/slow") == (line.level, line.event, line.fields["path"])
         assert "dawdle" in str(line.fields["stack"])
@@ -456,7 +456,7 @@ class _Uncancellable(asyncio.Future[None]):
 @on_a_loop
 async def test_the_ticker_goes_on_after_an_error():
     """Otherwise the master would soon take the worker for blocked and abort it with all its requests."""
-    async with Worker(tell, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
+    async with Worker(mirror, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
         client = await worker.connect()
         with (
             patch.object(worker.admission, "second_passed", side_effect=ValueError("no")),
@@ -483,7 +483,7 @@ async def test_an_application_that_resists_cancellation_gets_a_504():
         await until(lambda: worker.running)
         worker.pass_time(4)
 
-        assert 504 == (await client.answer()).status
+        assert 504 == (await client.response()).status
         assert ["application failed"] == [line.event for line in worker.lines if line.level == "error"]
         assert 1 == worker.counts["EXCEPTIONS"]
         waits.set_result(None)
@@ -523,14 +523,14 @@ async def _begin_a_body(client: Client) -> None:
 @on_a_loop
 async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(begin, rest, body, seconds):
     """The client sent them in time. This holds after a short stall as well."""
-    async with Worker(tell, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as worker:
+    async with Worker(mirror, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as worker:
         client = await worker.connect()
         await begin(client)
         client.push(rest)
-        worker.stand_still(seconds)
-        answer = await client.answer()
+        worker.stall(seconds)
+        response = await client.response()
 
-        assert (200, body) == (answer.status, answer.body.split(b" ", 2)[2])
+        assert (200, body) == (response.status, response.body.split(b" ", 2)[2])
         assert not [name for name in worker.counts if name.startswith("timeout")]
 
 
@@ -547,11 +547,11 @@ async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(be
 @on_a_loop
 async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds):
     """The client may have waited for the worker; afterwards it has the rest of its time."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await begin(client)
         worker.pass_time(seconds - 2)
-        worker.stand_still(1000)
+        worker.stall(1000)
         await turns()
         assert client.is_open
         assert not worker.counts.get(f"timeout {phase}")
@@ -563,12 +563,12 @@ async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds)
 @on_a_loop
 async def test_short_stalls_do_not_extend_a_deadline_forever():
     """A client that sends its head byte by byte gains nothing from stalls below a second."""
-    async with Worker(tell, timeouts={"header": "10s"}) as worker:
+    async with Worker(mirror, timeouts={"header": "10s"}) as worker:
         client = await worker.connect()
         await _begin_a_head(client)
         for _ in range(7):
             await client.send(b"a")
-            worker.stand_still(worker.beat_s + 0.9)
+            worker.stall(worker.tick_s + 0.9)
         await turns()
 
         assert 1 == worker.counts["timeout header"]
@@ -577,12 +577,12 @@ async def test_short_stalls_do_not_extend_a_deadline_forever():
 @on_a_loop
 async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
     """The time up to the tick that was due still counts."""
-    async with Worker(tell, timeouts={"header": "10s"}) as worker:
+    async with Worker(mirror, timeouts={"header": "10s"}) as worker:
         client = await worker.connect()
         await _begin_a_head(client)
-        for _ in range(int(10 / worker.beat_s) + 2):
+        for _ in range(int(10 / worker.tick_s) + 2):
             await client.send(b"a")
-            worker.stand_still(30)
+            worker.stall(30)
         await turns()
 
         assert 1 == worker.counts["timeout header"]
@@ -602,12 +602,12 @@ async def test_a_stall_extends_the_request_timeout(stalls):
         await until(lambda: worker.running)
         worker.pass_time(28)
         if stalls:
-            worker.stand_still(1000)
+            worker.stall(1000)
             await turns()
         assert not worker.counts.get("timeout request")
         worker.pass_time(3)
 
-        assert 504 == (await client.answer()).status
+        assert 504 == (await client.response()).status
 
 
 @on_a_loop
@@ -624,11 +624,11 @@ async def test_a_stall_extends_the_queue_timeout():
         first, second = await worker.connect(), await worker.connect()
         await first.send(request())
         await second.send(request())
-        worker.stand_still(1000)
+        worker.stall(1000)
         await turns()
         go.set()
 
-        assert [200, 200] == [(await client.answer()).status for client in (first, second)]
+        assert [200, 200] == [(await client.response()).status for client in (first, second)]
 
 
 @on_a_loop
@@ -644,7 +644,7 @@ async def test_a_client_that_read_during_a_stall_is_not_aborted():
         await until(lambda: client.is_writing_paused)
         worker.pass_time(59)
         client.take()
-        worker.stand_still(1.9)
+        worker.stall(1.9)
         await turns()
 
         assert not worker.counts.get("timeout write")
@@ -660,5 +660,5 @@ async def test_a_client_that_closed_during_a_stall_is_not_reset():
         await until(lambda: client.is_reading_stopped)
         await client.rest()
         client.close()
-        worker.stand_still(2.5)
+        worker.stall(2.5)
         await until(lambda: not worker.connections)

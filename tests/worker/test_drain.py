@@ -8,14 +8,25 @@ import pytest
 
 from asgid import wire
 from asgid.worker.process.drain import Drain
-from tests.worker.harness import Client, NoListeners, Worker, on_a_loop, request, respond, tell, told, turns, until
+from tests.worker.harness import (
+    Client,
+    NoListeners,
+    Worker,
+    mirror,
+    mirrored,
+    on_a_loop,
+    request,
+    respond,
+    turns,
+    until,
+)
 from tests.worker.peer import connect
 
 
 async def echo(scope, receive, send):
     """Respond, or send each message of a WebSocket back."""
     if scope["type"] == "http":
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
         return
     await receive()
     await send({"type": "websocket.accept"})
@@ -40,7 +51,7 @@ class LateClient(NoListeners):
 @on_a_loop
 async def test_a_drain_waits_for_clients_from_the_queue():
     """It does not end because the worker has no connection for a moment."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         hall = LateClient(worker, await worker.connect())
         drain = worker.drain(hall)
         drain.tell(wire.Drain(grace_s=30.0, linger_s=30.0))
@@ -51,11 +62,11 @@ async def test_a_drain_waits_for_clients_from_the_queue():
         assert not running.done()
 
         assert hall.late
-        answer = await hall.late.get("/late")
+        response = await hall.late.get("/late")
         hall.late.close()  # else the drain lingers to the end of its grace
         await running
 
-        assert (told("GET", "/late"), True) == (answer.body, answer.closes)
+        assert (mirrored("GET", "/late"), True) == (response.body, response.closes)
 
 
 @on_a_loop
@@ -115,7 +126,7 @@ async def test_an_endless_queue_does_not_keep_the_worker_beyond_its_grace():
         await asyncio.wait_for(drain.run(), 10)
 
         assert [True] == cancelled
-        assert 503 == (await client.answer()).status
+        assert 503 == (await client.response()).status
 
 
 async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Future[None]]:
@@ -167,17 +178,17 @@ async def test_websockets_do_not_linger_without_idle_connections(leaves):
 @on_a_loop
 async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger():
     """It came on an idle connection in time; the timer runs before the worker reads."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.get()
         _, running = await _draining(worker, 0.01)
         client.push(request("GET", "/late"))
         time.sleep(0.05)  # noqa: ASYNC251 - the loop stands still: that is what the test is about
-        answer = await client.answer()
+        response = await client.response()
         client.close()
         await running
 
-        assert (told("GET", "/late"), True) == (answer.body, answer.closes)
+        assert (mirrored("GET", "/late"), True) == (response.body, response.closes)
 
 
 @on_a_loop
@@ -186,7 +197,7 @@ async def test_an_unread_body_does_not_delay_a_drain():
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 200000"), b"x" * 1000)
-        assert 200 == (await client.answer()).status
+        assert 200 == (await client.response()).status
         _, running = await _draining(worker, 0.0)
         assert b"" == await client.rest()
         worker.pass_time(3)

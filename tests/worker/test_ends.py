@@ -11,12 +11,12 @@ from tests.worker.harness import (
     Scope,
     Worker,
     body_of,
+    mirror,
+    mirror_later,
+    mirrored,
     on_a_loop,
     request,
     respond,
-    tell,
-    tell_later,
-    told,
     turns,
     until,
 )
@@ -49,7 +49,7 @@ async def test_receive_reports_that_the_client_has_gone():
         assert 1 == worker.counts["DISCONNECTS"]
         assert not worker.counts.get("EXCEPTIONS")
         assert not worker.lines
-        assert [("/", CLIENT_LEFT, 0)] == [(path, status, size) for _, path, status, size, _ in worker.answers]
+        assert [("/", CLIENT_LEFT, 0)] == [(path, status, size) for _, path, status, size, _ in worker.access_entries]
 
 
 @on_a_loop
@@ -71,7 +71,7 @@ async def test_a_stream_ends_in_the_access_log_when_its_client_leaves():
         client.close()
         await until(lambda: not worker.running)
 
-        assert [("GET", "/stream", 200, 5, 7.0)] == worker.answers
+        assert [("GET", "/stream", 200, 5, 7.0)] == worker.access_entries
         assert 5 == worker.counts["RESPONSE_BYTES"]
 
 
@@ -123,7 +123,7 @@ async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
         client = await worker.connect()
         await client.send(request())
         await until(lambda: worker.running)
-        client.end()
+        client.half_close()
         got = await client.rest()
         await until(lambda: not worker.running)
 
@@ -149,7 +149,7 @@ async def test_a_stream_that_was_told_to_end_does_not_look_whole():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request())
-        client.end()
+        client.half_close()
 
         assert (await client.rest()).endswith(b"6\r\na half\r\n")
         assert 1 == worker.counts["DISCONNECTS"]
@@ -235,7 +235,7 @@ async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
         client = await worker.connect()
         await client.send(request("POST", "/", "Content-Length: 10") + b"abc")
         await until(lambda: ["abc"] == seen)
-        client.end()
+        client.half_close()
         await until(lambda: not worker.running)
 
         assert ["abc"] == seen
@@ -250,16 +250,16 @@ async def test_a_half_closed_client_gets_all_its_responses(tcp):
 
     async def app(scope, receive, send):
         await go.wait()
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
         client = await (worker.connect_tcp() if tcp else worker.connect())
         await client.send(request("GET", "/a"))
         await client.send(request("GET", "/b"))
-        client.end()
+        client.half_close()
         go.set()
 
-        assert [told("GET", "/a"), told("GET", "/b")] == [(await client.answer()).body for _ in range(2)]
+        assert [mirrored("GET", "/a"), mirrored("GET", "/b")] == [(await client.response()).body for _ in range(2)]
         assert b"" == await client.rest()
         assert not worker.counts.get("DISCONNECTS")
 
@@ -278,9 +278,9 @@ async def test_a_half_close_ends_a_long_poll():
         client = await worker.connect()
         await client.send(request())
         await until(lambda: worker.running)
-        client.end()
+        client.half_close()
 
-        assert b"late" == (await client.answer()).body
+        assert b"late" == (await client.response()).body
         assert ["http.disconnect"] == seen
 
 
@@ -335,7 +335,7 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
         client = await worker.connect_tcp(socket.AF_INET6)
         await client.get()
         await client.send(request("GET", "/", "X-Forwarded-For: 192.0.2.1"))
-        await client.answer()
+        await client.response()
         here, there = client.ends
 
     direct, forwarded = scopes
@@ -349,25 +349,25 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
 @on_a_loop
 async def test_a_draining_worker_closes_after_the_next_response():
     """The response has `connection: close`."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         assert not (await client.get("/a")).closes
         worker.start_draining()
-        answer = await client.get("/b")
+        response = await client.get("/b")
 
-        assert (told("GET", "/b"), True) == (answer.body, answer.closes)
+        assert (mirrored("GET", "/b"), True) == (response.body, response.closes)
         assert b"" == await client.rest()
 
 
 @on_a_loop
 async def test_a_draining_worker_serves_a_whole_pipeline():
     """Only the last response has `connection: close`."""
-    async with Worker(tell_later) as worker:
+    async with Worker(mirror_later) as worker:
         client = await worker.connect()
         worker.start_draining()
         await client.send(request("GET", "/a") + request("GET", "/b") + request("GET", "/c"))
 
-        assert [False, False, True] == [(await client.answer()).closes for _ in range(3)]
+        assert [False, False, True] == [(await client.response()).closes for _ in range(3)]
         assert b"" == await client.rest()
 
 
@@ -386,7 +386,7 @@ async def test_an_application_that_returns_at_the_end_of_the_grace_causes_a_503(
         worker.start_draining()
         worker.half_close_clients()
 
-        assert 503 == (await client.answer()).status
+        assert 503 == (await client.response()).status
         assert not worker.lines
 
 
@@ -429,9 +429,9 @@ async def test_a_drain_closes_idle_connections_only():
         go.set()
 
         assert b"" == await idle.rest()
-        assert 200 == (await in_hand.answer()).status
+        assert 200 == (await in_hand.response()).status
         await in_head.send(b"TP/1.1\r\nHost: a\r\n\r\n")
-        assert 200 == (await in_head.answer()).status
+        assert 200 == (await in_head.response()).status
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
@@ -480,9 +480,9 @@ async def test_a_call_that_is_cancelled_before_it_began_gets_a_response(monkeypa
         worker.on_call(cancel)
         client = await worker.connect()
         await client.send(request())
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (status, True) == (answer.status, answer.closes)
+        assert (status, True) == (response.status, response.closes)
         assert b"" == await client.rest()
         assert [] == called
         assert {"STARTED": 1, "ACCEPTED": 1, f"GET {status}": 1} == {
@@ -501,24 +501,24 @@ async def test_a_response_of_the_server_is_counted(method):
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request(method))
-        answer = await client.answer(method)
+        response = await client.response(method)
 
-        assert ("HEAD" == method) == (b"" == answer.body)
-        assert [(500, len(answer.body))] == [(status, size) for _, _, status, size, _ in worker.answers]
-        assert len(answer.body) == worker.counts.get("RESPONSE_BYTES", 0)
+        assert ("HEAD" == method) == (b"" == response.body)
+        assert [(500, len(response.body))] == [(status, size) for _, _, status, size, _ in worker.access_entries]
+        assert len(response.body) == worker.counts.get("RESPONSE_BYTES", 0)
 
 
 @on_a_loop
 async def test_the_body_of_a_rejection_is_counted():
     """Only on the board: the access log has no line without a request."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(b"nonsense\r\n\r\n")
-        answer = await client.answer()
+        response = await client.response()
 
-        assert answer.body
-        assert len(answer.body) == worker.counts["RESPONSE_BYTES"]
-        assert not worker.answers
+        assert response.body
+        assert len(response.body) == worker.counts["RESPONSE_BYTES"]
+        assert not worker.access_entries
 
 
 # -- the cap -----------------------------------------------------------------------------------------------------------
@@ -527,7 +527,7 @@ async def test_the_body_of_a_rejection_is_counted():
 @on_a_loop
 async def test_accepting_stops_at_the_connection_limit():
     """The board counts each time."""
-    async with Worker(tell, limits={"connections": 2}) as worker:
+    async with Worker(mirror, limits={"connections": 2}) as worker:
         first, second = await worker.connect(), await worker.connect()
         assert 1 == worker.paused == worker.counts["LIMIT_REACHED"]
         assert 200 == (await second.get()).status
@@ -557,7 +557,7 @@ async def test_a_client_that_leaves_while_reading_is_paused_is_noticed(how):
         if how == "resets":
             client.reset()
         else:
-            client.end()
+            client.half_close()
         worker.pass_time(1.0)
         await until(lambda: got)
 
@@ -576,7 +576,7 @@ async def test_an_application_may_empty_its_scope():
         client = await worker.connect()
         await client.send(request("GET", "/", "Connection: close"))
 
-        assert 200 == (await client.answer()).status
+        assert 200 == (await client.response()).status
         assert b"" == await client.rest()
         assert 1 == worker.counts["GET 200"]
 
@@ -606,13 +606,13 @@ async def test_a_half_close_ends_a_stream_that_has_no_body(method, status, leave
         client.push(request(method, "/"))
         await begun.wait()
         if leaves == "before it":
-            client.end()
+            client.half_close()
             await until(lambda: client.is_half_closed)
             step.set()
             head = await client.head()
         else:
             head = await client.head()
-            client.end()
+            client.half_close()
         await until(lambda: worker.counts.get("DISCONNECTS"))
         await turns()
         worker.pass_time(1)
@@ -668,7 +668,7 @@ async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
         await until(lambda: client.is_reading_stopped)
         assert worker.running
         if takes_it:
-            assert 5_000_000 == len((await client.answer()).body)
+            assert 5_000_000 == len((await client.response()).body)
         else:
             client.close()
 
@@ -693,7 +693,7 @@ async def test_a_client_whose_reading_was_paused_lingers():
         client.push(request())
         worker.start_draining()
         go.set()
-        assert b"ab" == (await client.answer()).body
+        assert b"ab" == (await client.response()).body
 
         assert b"" == await client.rest()
         assert worker.connections

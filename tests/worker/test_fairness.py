@@ -44,12 +44,12 @@ async def test_pipelining_clients_do_not_block_others():
             flooder.push(b"".join(request("GET", f"/{n}") for n in range(1000)))
         began = worker.now()
         other.push(request("GET", "/other"))
-        assert 200 == (await other.answer()).status
+        assert 200 == (await other.response()).status
         waited = served["/other"] - began
-        answers = [(await flooders[0].answer()).body for _ in range(1000)]
+        responses = [(await flooders[0].response()).body for _ in range(1000)]
 
         assert waited < 0.1
-        assert [f"/{n}".encode() for n in range(1000)] == answers
+        assert [f"/{n}".encode() for n in range(1000)] == responses
         await until(lambda: worker.counts["GET 200"] == 8 * 1000 + 1)
 
 
@@ -79,12 +79,12 @@ async def test_one_read_is_parsed_in_several_turns(flood):
         last = request("GET", "/last", "Connection: close")
         sending = asyncio.ensure_future(client.send(flood + last))
         taking = asyncio.ensure_future(client.rest())
-        answers = await taking
+        responses = await taking
         counting.cancel()
         await sending
 
-        assert answers.count(b"HTTP/1.1 200 OK\r\n") == worker.row[board.STARTED]
-        assert b"connection: close" in answers
+        assert responses.count(b"HTTP/1.1 200 OK\r\n") == worker.row[board.STARTED]
+        assert b"connection: close" in responses
         assert seen[-1] - seen[0] > 5
 
 
@@ -100,5 +100,5 @@ async def test_queued_bytes_are_parsed_before_their_deadline_is_checked(size):
         worker.pass_time(1000)
 
         assert "STARTED" not in worker.counts
-        assert 200 == (await client.answer()).status
+        assert 200 == (await client.response()).status
         assert 200 == (await client.get()).status

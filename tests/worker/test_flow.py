@@ -32,7 +32,7 @@ async def test_reading_pauses_if_the_application_reads_no_body():
         worker.pass_time(61)  # beyond timeouts.body: the worker does not read
         assert not worker.counts.get("timeout body")
         read.set()
-        assert str(size).encode() == (await client.answer()).body
+        assert str(size).encode() == (await client.response()).body
         await sent
         assert size == worker.counts["REQUEST_BYTES"]
 
@@ -60,7 +60,7 @@ async def test_a_paused_client_gets_its_whole_time_again():
         await client.send(b"x")
         more.set()
 
-        assert b"1" == (await client.answer()).body
+        assert b"1" == (await client.response()).body
 
 
 @on_a_loop
@@ -86,7 +86,7 @@ async def test_send_waits_for_a_client_that_does_not_read():
 
         assert sent < 40
         assert client.unsent_bytes <= 65_536 + 2 * len(chunk)
-        assert 1000 * len(chunk) == len((await client.answer()).body)
+        assert 1000 * len(chunk) == len((await client.response()).body)
 
 
 @pytest.mark.parametrize("requests", [20, 2000])
@@ -115,8 +115,8 @@ async def test_a_client_that_never_reads_cannot_fill_memory(requests):
         assert 1 == served
         assert client.unsent_bytes <= len(large) + 1000
         assert client.is_reading_paused
-        assert len(large) == len((await client.answer()).body)
-        assert len(large) == len((await client.answer()).body)
+        assert len(large) == len((await client.response()).body)
+        assert len(large) == len((await client.response()).body)
 
 
 @on_a_loop
@@ -133,7 +133,7 @@ async def test_every_waiting_request_is_served_when_the_client_reads():
             await client.send(request("GET", f"/{n}"))
 
         for n in range(10):
-            assert (await client.answer()).body.endswith(f"/{n}".encode())
+            assert (await client.response()).body.endswith(f"/{n}".encode())
         assert b"x/end" == (await client.get("/end")).body[-5:]
 
 
@@ -160,7 +160,7 @@ async def test_an_application_may_cancel_a_waiting_send():
         await client.send(request())
         await gave_up.wait()
 
-        assert b"x" * 200_000 + b"end" == (await client.answer()).body
+        assert b"x" * 200_000 + b"end" == (await client.response()).body
 
 
 @on_a_loop
@@ -169,7 +169,7 @@ async def test_an_idle_connection_keeps_no_request():
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", body=b"x" * 50_000))
-        await client.answer()
+        await client.response()
 
         assert not client.has_exchange
 
@@ -199,4 +199,4 @@ async def test_parts_of_one_turn_leave_in_one_write():
         assert b"3\r\ntwo\r\n5\r\nthree\r\n" == written[1].args[0]
         step.set()
 
-        assert b"onetwothreefour" == (await client.answer()).body
+        assert b"onetwothreefour" == (await client.response()).body

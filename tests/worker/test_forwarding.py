@@ -25,8 +25,8 @@ async def scope_of(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def told(client: Client, *headers: str, path: str = "/") -> dict[str, Any]:
     await client.send(request("GET", path, *headers))
-    answer: dict[str, Any] = json.loads((await client.answer()).body)
-    return answer
+    response: dict[str, Any] = json.loads((await client.response()).body)
+    return response
 
 
 @on_a_loop
@@ -54,10 +54,10 @@ async def test_pipelined_requests_have_their_own_clients():
     async with Worker(scope_of, proxy=TCP) as worker:
         client = await worker.connect_tcp()
         await client.send(b"".join(request("GET", "/", *lines) for lines in (HEADERS[:1], (), HEADERS[1:2])))
-        answers = [json.loads((await client.answer()).body) for _ in range(3)]
+        responses = [json.loads((await client.response()).body) for _ in range(3)]
 
         assert [("192.0.2.1", "http"), ("127.0.0.1", "http"), ("127.0.0.1", "https")] == [
-            (answer["client"][0], answer["scheme"]) for answer in answers
+            (response["client"][0], response["scheme"]) for response in responses
         ]
 
 
@@ -105,9 +105,9 @@ async def test_a_trailer_changes_no_address():
     async with Worker(scope_of, proxy=TCP) as worker:
         client = await worker.connect_tcp()
         await client.send(request("POST", "/", "Transfer-Encoding: chunked") + b"0\r\n" + trailer + request())
-        answers = [json.loads((await client.answer()).body) for _ in range(2)]
+        responses = [json.loads((await client.response()).body) for _ in range(2)]
 
-        assert ["127.0.0.1", "127.0.0.1"] == [answer["client"][0] for answer in answers]
+        assert ["127.0.0.1", "127.0.0.1"] == [response["client"][0] for response in responses]
 
 
 @pytest.mark.parametrize(("form", "line"), [("common", "192.0.2.1 - - ["), ("{client} {path}", "192.0.2.1 /\n")])

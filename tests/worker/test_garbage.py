@@ -8,7 +8,7 @@ import uvloop
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.harness import Worker, request, tell, tell_later
+from tests.worker.harness import Worker, mirror, mirror_later, request
 
 # Without shrinking: a failing case waits for its timeout, and a thousand of them would take an hour.
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -47,7 +47,7 @@ PIECES = st.sampled_from(
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+\r\n")
 
 
-@pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
+@pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
 @settings(max_examples=50, phases=_PHASES, deadline=None)
 @given(pieces=st.lists(PIECES, max_size=8), cut=st.integers(0, 400))
 def test_no_bytes_of_a_client_break_a_worker(app, pieces, cut):
@@ -58,7 +58,7 @@ def test_no_bytes_of_a_client_break_a_worker(app, pieces, cut):
         async with Worker(app, limits={"body": "1KiB", "header_count": 10}) as worker:
             client = await worker.connect()
             await client.send(*(piece for piece in (sent[:cut], sent[cut:]) if piece))
-            client.end()
+            client.half_close()
             written = await client.rest()
             statuses = {int(status) for status in _STATUS.findall(written)}
 

@@ -90,7 +90,7 @@ async def leaked(case: Case, rounds: int, before: int = 50) -> dict[str, int]:
                 await anext(dialog)
                 worker.forget_clients()
                 worker.lines.clear()
-                worker.answers.clear()
+                worker.access_entries.clear()
             await turns(5)
 
         await play(before)

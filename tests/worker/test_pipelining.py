@@ -7,7 +7,18 @@ from contextvars import ContextVar
 import pytest
 
 from asgid.worker.http.context import Application, Event, Receive, Send
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, tell_later, told, turns, until
+from tests.worker.harness import (
+    Worker,
+    body_of,
+    mirror,
+    mirror_later,
+    mirrored,
+    on_a_loop,
+    request,
+    respond,
+    turns,
+    until,
+)
 
 MANY = 500
 
@@ -15,22 +26,22 @@ MANY = 500
 def _tell_after(go: asyncio.Event) -> Application:
     async def app(scope: Event, receive: Receive, send: Send) -> None:
         await go.wait()
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     return app
 
 
-@pytest.mark.parametrize("app", [tell, tell_later], ids=["an app that does not wait", "an app that waits"])
+@pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
 @on_a_loop
 async def test_responses_have_the_order_of_the_requests(app):
     """All requests of one read get a response, and the connection goes on."""
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(b"".join(request("GET", f"/{n}") for n in range(MANY)))
-        bodies = [(await client.answer()).body for _ in range(MANY)]
+        bodies = [(await client.response()).body for _ in range(MANY)]
 
-        assert [told("GET", f"/{n}") for n in range(MANY)] == bodies
-        assert told("GET", "/next") == (await client.get("/next")).body
+        assert [mirrored("GET", f"/{n}") for n in range(MANY)] == bodies
+        assert mirrored("GET", "/next") == (await client.get("/next")).body
 
 
 @on_a_loop
@@ -51,7 +62,7 @@ async def test_one_request_runs_at_a_time():
         client = await worker.connect()
         await client.send(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
 
-        assert [200] * 3 == [(await client.answer()).status for _ in range(3)]
+        assert [200] * 3 == [(await client.response()).status for _ in range(3)]
         assert 1 == most
 
 
@@ -70,7 +81,7 @@ async def test_each_request_has_its_own_context_variables():
         client = await worker.connect()
         await client.send(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
 
-        assert [b"nobody"] * 3 == [(await client.answer()).body for _ in range(3)]
+        assert [b"nobody"] * 3 == [(await client.response()).body for _ in range(3)]
 
 
 @on_a_loop
@@ -86,10 +97,10 @@ async def test_reading_pauses_until_the_response():
         began = worker.counts["STARTED"]
         sent_whole = sending.done()
         go.set()
-        bodies = [(await client.answer()).body for _ in requests]
+        bodies = [(await client.response()).body for _ in requests]
 
         assert (1, False) == (began, sent_whole)
-        assert [told("GET", f"/{n}") for n in range(500)] == bodies
+        assert [mirrored("GET", f"/{n}") for n in range(500)] == bodies
         await sending
 
 
@@ -111,7 +122,7 @@ async def test_a_bad_request_waits_for_its_turn(last, status):
         go.set()
 
         assert [] == errors
-        assert [200, 200, status] == [(await client.answer()).status for _ in range(3)]
+        assert [200, 200, status] == [(await client.response()).status for _ in range(3)]
         assert b"" == await client.rest()
 
 
@@ -124,7 +135,7 @@ async def test_a_waiting_head_may_come_in_parts(cut):
     async def app(scope, receive, send):
         if scope["path"] == "/1":
             await go.wait()
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
         client = await worker.connect()
@@ -132,11 +143,11 @@ async def test_a_waiting_head_may_come_in_parts(cut):
         await client.send(request("GET", "/1") + second[:cut])
         await until(lambda: client.is_reading_paused)
         go.set()
-        first = await client.answer()
+        first = await client.response()
         await client.send(second[cut:])
 
-        assert told("GET", "/1") == first.body
-        assert told("GET", "/2") == (await client.answer()).body
+        assert mirrored("GET", "/1") == first.body
+        assert mirrored("GET", "/2") == (await client.response()).body
         assert not worker.paused_connections
 
 
@@ -158,8 +169,8 @@ async def test_a_waiting_body_is_whole():
         worker.pass_time(61)  # beyond timeouts.body: the client is not late
         go.set()
 
-        assert b"0" == (await client.answer()).body
-        assert str(size).encode() == (await client.answer()).body
+        assert b"0" == (await client.response()).body
+        assert str(size).encode() == (await client.response()).body
         await rest
         assert not worker.counts.get("timeout body")
 
@@ -178,7 +189,7 @@ async def test_connection_close_ends_the_pipeline():
         client = await worker.connect()
         await client.send(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
 
-        assert [False, True] == [(await client.answer()).closes for _ in range(2)]
+        assert [False, True] == [(await client.response()).closes for _ in range(2)]
         assert b"" == await client.rest()
         assert ["/1", "/2"] == served
 
@@ -218,13 +229,13 @@ async def test_waiting_requests_end_with_their_client():
 @on_a_loop
 async def test_responses_to_one_read_leave_in_two_writes(last):
     """The first one leaves at once, because mostly it is the only one; the others leave together."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         writes = client.counted_writes()
         client.deliver(b"".join(request("GET", f"/{n}") for n in range(16)) + last)
-        answers = [await client.answer() for _ in range(16)]
+        responses = [await client.response() for _ in range(16)]
 
-        assert [told("GET", f"/{n}") for n in range(16)] == [answer.body for answer in answers]
+        assert [mirrored("GET", f"/{n}") for n in range(16)] == [response.body for response in responses]
         assert [1, 15] == [write.count(b"GET /") - write.count(b"/last") for write in writes]
 
 
@@ -238,7 +249,7 @@ async def test_corked_responses_leave_before_an_abort():
             await send({"type": "http.response.start", "status": 200})
             await send({"type": "http.response.body", "body": b"half", "more_body": True})
             raise RuntimeError("half way")
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
         client = await worker.connect()

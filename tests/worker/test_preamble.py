@@ -10,7 +10,7 @@ import pytest
 
 from asgid import board, wire
 from asgid.worker.http1.connection import Connection
-from tests.worker.harness import Client, Worker, on_a_loop, request, tell, told, until
+from tests.worker.harness import Client, Worker, mirror, mirrored, on_a_loop, request, until
 from tests.worker.test_forwarding import scope_of
 
 V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
@@ -28,8 +28,8 @@ LOCAL = v2(0x20, 0x00, b"")
 
 async def asked(client: Client, *headers: str) -> dict[str, Any]:
     client.push(request("GET", "/", *headers))
-    answer: dict[str, Any] = json.loads((await client.answer()).body)
-    return answer
+    response: dict[str, Any] = json.loads((await client.response()).body)
+    return response
 
 
 @pytest.mark.parametrize(("header", "scheme"), [(V1, "http"), (v2(), "http"), (v2(rest=_ADDRESSES + _TLS), "https")])
@@ -41,14 +41,14 @@ async def test_the_scope_has_the_addresses_of_the_header(header, scheme, tcp):
 
     async def app(scope, receive, send):
         seen.append((scope["client"], scope["server"], scope["scheme"]))
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
         client = await worker.connect_behind(tcp=tcp)
         client.push(header + request("GET", "/a"))
-        assert told("GET", "/a") == (await client.answer()).body
+        assert mirrored("GET", "/a") == (await client.response()).body
         client.push(request("GET", "/b"))
-        assert told("GET", "/b") == (await client.answer()).body
+        assert mirrored("GET", "/b") == (await client.response()).body
 
         assert [(("192.0.2.1", 4711), ("192.0.2.9", 443), scheme)] * 2 == seen
 
@@ -57,14 +57,14 @@ async def test_the_scope_has_the_addresses_of_the_header(header, scheme, tcp):
 @on_a_loop
 async def test_a_header_may_come_in_any_pieces(header):
     """The bytes after it may as well."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect_behind()
         for byte in header + request("GET", "/a"):
             client.push(bytes([byte]))
             for _ in range(5):
                 await asyncio.sleep(0)
 
-        assert told("GET", "/a") == (await client.answer()).body
+        assert mirrored("GET", "/a") == (await client.response()).body
 
 
 @pytest.mark.parametrize("header", [UNKNOWN, LOCAL])
@@ -74,9 +74,9 @@ async def test_a_header_without_addresses_keeps_those_of_the_socket(header):
     async with Worker(scope_of) as worker:
         client = await worker.connect_behind()
         client.push(header)
-        answer = await asked(client)
+        response = await asked(client)
 
-        assert ("127.0.0.1", "http") == (answer["client"][0], answer["scheme"])
+        assert ("127.0.0.1", "http") == (response["client"][0], response["scheme"])
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_a_header_without_addresses_keeps_those_of_the_socket(header):
 @on_a_loop
 async def test_a_connection_without_header_is_closed(versions, data):
     """Without a response; it is counted, and logged once."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect_behind(versions)
         client.push(data)
 
@@ -109,7 +109,7 @@ async def test_a_connection_without_header_is_closed(versions, data):
 @on_a_loop
 async def test_an_untrusted_peer_is_closed_whatever_it_sends():
     """Otherwise any client could claim any address."""
-    async with Worker(tell, proxy={"trusted": ["192.0.2.0/24", "unix"]}) as worker:
+    async with Worker(mirror, proxy={"trusted": ["192.0.2.0/24", "unix"]}) as worker:
         for data in (V1 + request(), v2() + request(), LOCAL, request()):
             client = await worker.connect_behind()
             client.push(data)
@@ -122,11 +122,11 @@ async def test_an_untrusted_peer_is_closed_whatever_it_sends():
 @pytest.mark.parametrize(
     ("said", "trusted"), [(b"", []), *((said, ["127.0.0.1"]) for said in (b"", LOCAL, UNKNOWN, V1))]
 )
-@pytest.mark.parametrize("way", [Client.close, Client.reset, Client.end])
+@pytest.mark.parametrize("way", [Client.close, Client.reset, Client.half_close])
 @on_a_loop
 async def test_a_health_check_is_not_an_error(said, trusted, way):
     """It connects and leaves, perhaps with a reset or after a whole header. Any peer may do so if it sends nothing."""
-    async with Worker(tell, proxy={"trusted": trusted}) as worker:
+    async with Worker(mirror, proxy={"trusted": trusted}) as worker:
         client = await worker.connect_behind()
         if said:
             client.push(said)
@@ -143,7 +143,7 @@ async def test_a_health_check_is_not_an_error(said, trusted, way):
 @on_a_loop
 async def test_a_peer_that_resets_before_accept_is_ignored(said, trusted):
     """HAProxy's health checks do so, and the kernel no longer has the address. No error, and no request."""
-    async with Worker(tell, proxy={"trusted": trusted}) as worker:
+    async with Worker(mirror, proxy={"trusted": trusted}) as worker:
         await worker.connect_reset(said, "any")
         await until(lambda: not worker.connections)
 
@@ -154,10 +154,10 @@ async def test_a_peer_that_resets_before_accept_is_ignored(said, trusted):
 @on_a_loop
 async def test_an_unfinished_header_is_an_error():
     """A proxy that stops within its header is broken."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect_behind()
         client.push(V1[:20])
-        client.end()
+        client.half_close()
 
         assert b"" == await client.rest()
         assert {"ACCEPTED": 1, "error proxy": 1} == worker.counts
@@ -168,7 +168,7 @@ async def test_an_unfinished_header_is_an_error():
 @on_a_loop
 async def test_header_and_first_head_have_one_deadline(data):
     """It begins when the connection is accepted."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect_behind()
         worker.pass_time(6)
         client.push(data)
@@ -187,13 +187,13 @@ async def test_header_and_first_head_have_one_deadline(data):
 @on_a_loop
 async def test_a_connection_counts_from_its_accept_to_its_end():
     """It counts once against the limit, before and after its header."""
-    async with Worker(tell, limits={"connections": 2}) as worker:
+    async with Worker(mirror, limits={"connections": 2}) as worker:
         first, second = await worker.connect_behind(), await worker.connect_behind()
         await until(lambda: 2 == worker.admission.open)
         assert (2, 1) == (worker.row[board.CONNECTIONS], worker.paused)
 
         first.push(V1 + request())
-        await first.answer()
+        await first.response()
         assert (2, 2, 1) == (worker.row[board.CONNECTIONS], worker.admission.open, worker.paused)
         assert (2, 1) == (worker.counts["ACCEPTED"], worker.counts["LIMIT_REACHED"])
 
@@ -205,7 +205,7 @@ async def test_a_connection_counts_from_its_accept_to_its_end():
 @on_a_loop
 async def test_a_drain_waits_for_a_header_that_has_begun():
     """Silent connections are closed with the idle ones; one within its header has as long as the grace."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         silent, late, never = [await worker.connect_behind() for _ in range(3)]
         late.push(V1[:20])
         never.push(V1[:20])
@@ -217,8 +217,8 @@ async def test_a_drain_waits_for_a_header_that_has_begun():
         assert 2 == len(worker.connections)
 
         late.push(V1[20:] + request("GET", "/late"))
-        answer = await late.answer()
-        assert (told("GET", "/late"), True) == (answer.body, answer.closes)
+        response = await late.response()
+        assert (mirrored("GET", "/late"), True) == (response.body, response.closes)
         await running
         assert b"" == await never.rest()
         assert not [count for count in worker.counts if count.startswith(("error", "timeout"))]
@@ -227,7 +227,7 @@ async def test_a_drain_waits_for_a_header_that_has_begun():
 @on_a_loop
 async def test_rejections_are_logged_once_a_second():
     """Each is counted, and a line has the number of suppressed ones."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         for _ in range(5):
             client = await worker.connect_behind()
             client.push(request())

@@ -10,7 +10,7 @@ import pytest
 
 from asgid.worker.http import exchange
 from asgid.worker.http.context import Event, Receive, Send
-from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, turns, until
+from tests.worker.harness import Worker, mirror, mirrored, on_a_loop, request, respond, turns, until
 from tests.worker.peer import connect, handshake
 
 _Ask = Callable[[Receive], Awaitable[Any]]
@@ -106,7 +106,7 @@ async def test_an_application_that_loops_on_receive_does_not_block_the_worker(he
 
     async def app(scope: Event, receive: Receive, send: Send) -> None:
         if scope["path"] == "/other":
-            await tell(scope, receive, send)
+            await mirror(scope, receive, send)
             return
         await _begin(scope, receive, send)
         while True:
@@ -119,13 +119,13 @@ async def test_an_application_that_loops_on_receive_does_not_block_the_worker(he
         await turns()
         client.close()
         await until(lambda: "disconnect" in received)
-        answer = await other.get("/other")
+        response = await other.get("/other")
         await turns()
         (looping,) = worker.running
         looping.cancel(503, "the server is stopping")
         await until(lambda: not worker.running)
 
-        assert told("GET", "/other") == answer.body
+        assert mirrored("GET", "/other") == response.body
         assert ["disconnect", "disconnect"] == received[-2:]
         assert received.count("disconnect") < 5
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell_later, told
+from tests.worker.harness import Worker, body_of, mirror_later, mirrored, on_a_loop, request, respond
 from tests.worker.request_cases import CASES, Given
 
 #: How the bytes are cut, and whether the application lets the loop turn before it responds. Every row goes the first
@@ -59,12 +59,12 @@ async def test_a_request_has_the_outcome_of_its_row(name):
             given.clear()
             client = await worker.connect()
             await client.send(*pieces(name, case.sent, cut))
-            answers = [await client.answer(one.method) for one in case.given]
+            responses = [await client.response(one.method) for one in case.given]
 
-            assert [200] * len(case.given) == [answer.status for answer in answers], way
+            assert [200] * len(case.given) == [response.status for response in responses], way
             assert list(case.given) == given, way
             if case.status:
-                refusal = await client.answer()
+                refusal = await client.response()
                 errors = {kind: count for kind, count in worker.counts.items() if kind.startswith("error")}
                 assert (case.status, True) == (refusal.status, refusal.closes), way
                 assert {f"error {case.kind}": turn} == errors, way
@@ -80,12 +80,12 @@ async def test_a_request_has_the_outcome_of_its_row(name):
 async def test_a_rejection_waits_for_the_requests_before_it(name):
     """Those get their responses first, even if they still run."""
     case = CASES[name]
-    async with Worker(tell_later, limits=case.limits) as worker:
+    async with Worker(mirror_later, limits=case.limits) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/1") + request("POST", "/2", body=b"xyz") + case.sent)
-        answers = [await client.answer() for _ in range(3)]
+        responses = [await client.response() for _ in range(3)]
 
-        assert [told("GET", "/1"), told("POST", "/2", b"xyz")] == [answer.body for answer in answers[:2]]
-        assert case.status == answers[2].status
+        assert [mirrored("GET", "/1"), mirrored("POST", "/2", b"xyz")] == [response.body for response in responses[:2]]
+        assert case.status == responses[2].status
         assert b"" == await client.rest()
         assert 1 == worker.counts[f"error {case.kind}"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asgid.board import QUEUED
-from tests.worker.harness import Worker, on_a_loop, request, respond, tell, told, until
+from tests.worker.harness import Worker, mirror, mirrored, on_a_loop, request, respond, until
 
 _CHUNKED = "Transfer-Encoding: chunked"
 
@@ -14,11 +14,11 @@ _CHUNKED = "Transfer-Encoding: chunked"
 @on_a_loop
 async def test_the_smaller_header_limit_holds():
     """A header section over its limit is rejected even if it is shorter than a request line may be."""
-    async with Worker(tell, limits={"request_line": "8KiB", "header_size": "200B"}) as worker:
+    async with Worker(mirror, limits={"request_line": "8KiB", "header_size": "200B"}) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/", "A: " + "x" * 300))
 
-        assert 431 == (await client.answer()).status
+        assert 431 == (await client.response()).status
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ async def test_the_smaller_header_limit_holds():
 @on_a_loop
 async def test_no_endless_input_is_read_forever(sent):
     """Each part of the framing has a bound: the client gets an error, or the connection ends."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(sent)
         for _ in range(64):
@@ -43,27 +43,27 @@ async def test_no_endless_input_is_read_forever(sent):
                 break
 
         assert client.is_reading_stopped
-        assert (await client.answer()).status in {400, 414, 431}
+        assert (await client.response()).status in {400, 414, 431}
 
 
 @on_a_loop
 async def test_empty_lines_before_a_request_are_ignored():
     """They extend no deadline (RFC 9112 section 2.2)."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.get("/a")
         deadline = client.deadline
         await client.send(b"\r\n" * 100, b"\r\n" * 100)
 
         assert deadline == client.deadline
-        assert told("GET", "/b") == (await client.get("/b")).body
+        assert mirrored("GET", "/b") == (await client.get("/b")).body
 
 
 @pytest.mark.parametrize("blank", [b"\r\n", b"\r"], ids=["an empty line", "half an empty line"])
 @on_a_loop
 async def test_empty_lines_do_not_extend_the_idle_timeout(blank):
     """The client counts as idle, and gets no response."""
-    async with Worker(tell, timeouts={"keep_alive": "30s", "header": "10s"}) as worker:
+    async with Worker(mirror, timeouts={"keep_alive": "30s", "header": "10s"}) as worker:
         client = await worker.connect()
         await client.get("/a")
         worker.pass_time(20)
@@ -83,15 +83,15 @@ async def test_each_request_has_its_own_list_of_headers(size):
     async def app(scope, receive, send):
         seen.append(list(scope["headers"]))
         scope["headers"].append((b"x-user", b"admin"))
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
         client = await worker.connect()
-        for path in ("/a", "/a", "/b"):
+        for path in ("/a", "/a", "/b", "/c"):  # the cache holds the second head; the third and fourth come from it
             await client.send(request("GET", path, "A: " + "b" * size))
-            assert told("GET", path) == (await client.answer()).body
+            assert mirrored("GET", path) == (await client.response()).body
 
-        assert [[(b"host", b"test.invalid"), (b"a", b"b" * size)]] * 3 == seen
+        assert [[(b"host", b"test.invalid"), (b"a", b"b" * size)]] * 4 == seen
 
 
 @on_a_loop
@@ -107,9 +107,9 @@ async def test_the_head_cache_compares_whole_heads():
         client = await worker.connect()
         for lines in (["A: 1"], ["A: 1", "B: 2"], ["A: 2"], ["A: 1"], ["A: 1"]):
             await client.send(request("GET", "/", *lines))
-            await client.answer()
+            await client.response()
         await client.send(request("HEAD", "/", "A: 1"))
-        await client.answer("HEAD")
+        await client.response("HEAD")
 
         one, two = (b"a", b"1"), (b"a", b"2")
         assert [[one], [one, (b"b", b"2")], [two], [one], [one], [one]] == [headers for _, _, headers in seen]
@@ -119,13 +119,13 @@ async def test_the_head_cache_compares_whole_heads():
 @on_a_loop
 async def test_each_upgrade_offer_of_one_read_is_served():
     """However many offers one read brings."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         offer = request("GET", "/a", "Connection: upgrade", "Upgrade: x")
         client.deliver(offer * 90)  # at once: more than one read of a socket may bring
 
-        assert [told("GET", "/a")] * 90 == [(await client.answer()).body for _ in range(90)]
-        assert told("GET", "/b") == (await client.get("/b")).body
+        assert [mirrored("GET", "/a")] * 90 == [(await client.response()).body for _ in range(90)]
+        assert mirrored("GET", "/b") == (await client.get("/b")).body
 
 
 @pytest.mark.parametrize("before", [b"", request("GET"), request("HEAD")], ids=["first", "after GET", "after HEAD"])
@@ -133,40 +133,40 @@ async def test_each_upgrade_offer_of_one_read_is_served():
 @on_a_loop
 async def test_a_rejected_head_request_has_no_body(before, cut):
     """Even if the application was not called (RFC 9110 section 9.3.2)."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         if before:
             await client.send(before)
-            await client.answer("GET" if before.startswith(b"GET") else "HEAD")
+            await client.response("GET" if before.startswith(b"GET") else "HEAD")
         sent = b"HEAD / HTTP/1.1\r\nA: b\r\n\r\n"
         await client.send(sent[:cut], *([sent[cut:]] if cut else []))
 
-        assert 400 == (await client.answer("HEAD")).status
+        assert 400 == (await client.response("HEAD")).status
         assert b"" == await client.rest()
 
 
 @on_a_loop
 async def test_a_rejected_other_request_has_a_body():
     """The request before it does not matter."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(request("HEAD"))
-        await client.answer("HEAD")
+        await client.response("HEAD")
         await client.send(b"GARBAGE\r\n")
 
-        assert (await client.answer()).body
+        assert (await client.response()).body
 
 
 @on_a_loop
 async def test_rejections_are_logged_once_a_second():
     """The line has client and reason; the next line has the number of suppressed ones."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         for late in (0, 0, 0, 2):
             worker.pass_time(late)
             client = await worker.connect_tcp()
             await client.send(b"GET / HTTP/1.1\r\n\r\n")
             address = client.address
-            assert 400 == (await client.answer()).status
+            assert 400 == (await client.response()).status
         first, second = worker.lines
 
         assert ("warning", "request refused", 0) == (first.level, first.event, first.fields["suppressed"])
@@ -178,10 +178,10 @@ async def test_rejections_are_logged_once_a_second():
 @on_a_loop
 async def test_a_client_on_a_unix_socket_has_no_address():
     """The line is logged without it."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(b"GARBAGE\r\n")
-        assert 400 == (await client.answer()).status
+        assert 400 == (await client.response()).status
 
         assert [None] == [line.fields["client"] for line in worker.lines]
 
@@ -189,12 +189,12 @@ async def test_a_client_on_a_unix_socket_has_no_address():
 @on_a_loop
 async def test_upgrade_offers_are_not_nested():
     """Thousands of them in one read cause no recursion."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         offer = request("GET", "/", "Connection: upgrade", "Upgrade: x")
         client.deliver(offer * 5_000)
 
-        assert [200] * 5_000 == [(await client.answer()).status for _ in range(5_000)]
+        assert [200] * 5_000 == [(await client.response()).status for _ in range(5_000)]
 
 
 # -- what is refused after its head ------------------------------------------------------------------------------------
@@ -230,13 +230,13 @@ async def test_a_request_rejected_within_its_body_is_counted(sent, status, is_as
         if is_asked:
             await until(lambda: heard == ["http.request"])
             worker.pass_time(61)
-        answer = await client.answer()
+        response = await client.response()
         await until(lambda: not worker.running)
 
-        assert (status, True) == (answer.status, answer.closes)
+        assert (status, True) == (response.status, response.closes)
         assert ["http.request", "http.disconnect"] * is_asked == heard
         assert [("POST", "/")] == [(line.fields["method"], line.fields["path"]) for line in worker.lines]
-        assert [("POST", "/", status, len(answer.body))] == [one[:4] for one in worker.answers]
+        assert [("POST", "/", status, len(response.body))] == [one[:4] for one in worker.access_entries]
         assert 1 == worker.counts["STARTED"] == worker.counts[f"POST {status}"]
         assert not worker.counts.keys() & {"ABANDONED", "DISCONNECTS", "EXCEPTIONS"}
 
@@ -261,7 +261,7 @@ async def test_a_request_rejected_in_the_queue_leaves_it():
         await until(lambda: worker.row[QUEUED] == 2)
         await second.send(b"x\r\n")
 
-        assert 400 == (await second.answer()).status
+        assert 400 == (await second.response()).status
         assert 1 == worker.row[QUEUED]
         go.set()
-        assert [200, 200] == [(await first.answer()).status, (await third.answer()).status]
+        assert [200, 200] == [(await first.response()).status, (await third.response()).status]

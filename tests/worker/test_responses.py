@@ -7,7 +7,7 @@ import h11
 import pytest
 
 from asgid.worker.http1.connection import Connection
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, tell, told, until
+from tests.worker.harness import Worker, body_of, mirror, mirrored, on_a_loop, request, respond, until
 
 _START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -118,20 +118,20 @@ async def test_a_response_has_exactly_one_framing(case, waits):
     async with Worker(sends(*messages, waits=waits)) as worker:
         client = await worker.connect()
         await client.send(f"{method} / HTTP/1.{minor}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".encode())
-        answer = await client.answer(method)
+        response = await client.response(method)
 
-        assert (status, body) == (answer.status, answer.body)
+        assert (status, body) == (response.status, response.body)
         assert ([framing] if framing else []) == [
-            name for name in answer.headers if name in {"content-length", "transfer-encoding"}
+            name for name in response.headers if name in {"content-length", "transfer-encoding"}
         ]
         if closes:
             assert b"" == await client.rest()
         else:
             await client.send(request(method))
-            assert status == (await client.answer(method)).status
+            assert status == (await client.response(method)).status
         await until(lambda: not worker.running)
-        assert len(worker.answers) == 2 - closes
-        assert worker.counts.get("RESPONSE_BYTES", 0) == sum(size for *_, size, _ in worker.answers)
+        assert len(worker.access_entries) == 2 - closes
+        assert worker.counts.get("RESPONSE_BYTES", 0) == sum(size for *_, size, _ in worker.access_entries)
 
 
 @on_a_loop
@@ -193,13 +193,13 @@ async def test_an_application_that_fails_before_its_response_causes_a_500(method
     async with Worker(sends(*WRONG_BEFORE[name], waits=waits)) as worker:
         client = await worker.connect()
         await client.send(request(method))
-        answer = await client.answer(method)
+        response = await client.response(method)
 
-        assert (500, True) == (answer.status, answer.closes)
+        assert (500, True) == (response.status, response.closes)
         assert b"" == await client.rest()
         assert 1 == worker.counts["EXCEPTIONS"] == worker.counts[f"{method} 500"]
         assert [("error", "application failed")] == [(line.level, line.event) for line in worker.lines]
-        assert [500] == [status for _, _, status, _, _ in worker.answers]
+        assert [500] == [status for _, _, status, _, _ in worker.access_entries]
 
 
 WRONG_AFTER: dict[str, list[Any]] = {
@@ -222,10 +222,10 @@ async def test_an_application_that_fails_within_its_response_aborts_it(messages,
         client = await worker.connect()
         await client.send(request())
         with pytest.raises(h11.RemoteProtocolError):
-            await client.answer()
+            await client.response()
 
         assert 1 == worker.counts["EXCEPTIONS"]
-        assert [200] == [status for _, _, status, _, _ in worker.answers]
+        assert [200] == [status for _, _, status, _, _ in worker.access_entries]
         assert [("error", "application failed")] == [(line.level, line.event) for line in worker.lines]
 
 
@@ -301,7 +301,7 @@ async def test_100_continue_is_sent_when_the_application_reads():
 
     async def app(scope, receive, send):
         await read.wait()
-        await tell(scope, receive, send)
+        await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
         client = await worker.connect()
@@ -315,9 +315,9 @@ async def test_100_continue_is_sent_when_the_application_reads():
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
         worker.pass_time(59)
         await client.send(b"abc")
-        answer = await client.answer()
-        assert (told("POST", "/a", b"abc"), False) == (answer.body, answer.closes)
-        assert told("GET", "/b") == (await client.get("/b")).body
+        response = await client.response()
+        assert (mirrored("POST", "/a", b"abc"), False) == (response.body, response.closes)
+        assert mirrored("GET", "/b") == (await client.get("/b")).body
 
 
 @pytest.mark.parametrize("path", ["/never", "/late"])
@@ -333,9 +333,9 @@ async def test_no_100_continue_after_a_response(path):
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(_EXPECTS)
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (403, True, ()) == (answer.status, answer.closes, answer.informational)
+        assert (403, True, ()) == (response.status, response.closes, response.informational)
         assert b"" == await client.rest()
 
 
@@ -352,9 +352,9 @@ async def test_100_continue_is_sent_until_a_part_of_the_response_has_left():
         await client.send(_EXPECTS)
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
         await client.send(b"abc")
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (b"abc", False) == (answer.body, answer.closes)
+        assert (b"abc", False) == (response.body, response.closes)
 
 
 @on_a_loop
@@ -381,13 +381,13 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
 @on_a_loop
 async def test_a_client_that_sends_its_body_at_once_gets_no_100():
     """The body has already arrived."""
-    async with Worker(tell) as worker:
+    async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(_EXPECTS + b"abc")
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (told("POST", "/a", b"abc"), ()) == (answer.body, answer.informational)
-        assert told("GET", "/b") == (await client.get("/b")).body
+        assert (mirrored("POST", "/a", b"abc"), ()) == (response.body, response.informational)
+        assert mirrored("GET", "/b") == (await client.get("/b")).body
 
 
 @on_a_loop
@@ -400,9 +400,9 @@ async def test_an_expectation_without_a_body_keeps_the_connection():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Expect: 100-continue"))
-        assert not (await client.answer()).closes
+        assert not (await client.response()).closes
         await client.send(request("POST", "/", "Expect: 100-continue", "Content-Length: 0"))
-        assert not (await client.answer()).closes
+        assert not (await client.response()).closes
 
 
 # -- the body is still coming ------------------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ async def test_an_early_response_keeps_the_connection():
     async with Worker(refuse) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/a", "Content-Length: 200000"))
-        assert 403 == (await client.answer()).status
+        assert 403 == (await client.response()).status
         for _ in range(20):
             await client.send(b"x" * 10_000)
 
@@ -434,7 +434,7 @@ async def test_an_early_response_to_a_large_body_closes_the_connection():
         for _ in range(30):
             await client.send(b"x" * 10_000)
 
-        assert 403 == (await client.answer()).status
+        assert 403 == (await client.response()).status
         assert b"" == await client.rest()
         worker.pass_time(3)
         await until(lambda: not worker.connections, "the end of the linger")
@@ -501,7 +501,7 @@ async def test_an_endless_stream_does_not_block_the_loop():
         client = await worker.connect()
         await client.send(request())
 
-        assert 400_000 == len((await client.answer()).body)
+        assert 400_000 == len((await client.response()).body)
         assert ["another's", "the stream's end"] == turns
 
 

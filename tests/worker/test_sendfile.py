@@ -27,7 +27,7 @@ from tests.worker.contract_cases import (
     OLD_KEPT,
     WANTS_TRAILERS,
     Message,
-    asked,
+    bodiless,
     last,
     part,
     start,
@@ -82,7 +82,7 @@ PATHS: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes, bool]] = {
     "HEAD": (HEAD, lambda it: [start(200, length(len(LARGE))), path(it)], OK + _LENGTH + b"\r\n", True),
     "HEAD without a length": (HEAD, lambda it: [start(), path(it)], OK + _LENGTH + b"\r\n", True),
     "HEAD with trailers": (
-        asked(b"HEAD / HTTP/1.1", b"TE: trailers"),
+        bodiless(b"HEAD / HTTP/1.1", b"TE: trailers"),
         lambda it: [start(trailers=True), path(it), trailers((b"x", b"1"))],
         OK + b"\r\n",
         True,
@@ -133,13 +133,13 @@ def test_a_file_is_sent_by_its_path(case, large, loop):
 
     async def run() -> None:
         async with Worker(_sends(lambda: messages(large)), http=_BARE) as worker:
-            await _ask(worker, asked(b"GET /warm HTTP/1.1"), _WARM, is_kept=True)
+            await _ask(worker, bodiless(b"GET /warm HTTP/1.1"), _WARM, is_kept=True)
             before = _open_files()  # a loop opens some of its own for its first connection
             await asyncio.wait_for(_ask(worker, sent, expected, is_kept=is_kept), 20)
 
             size = len(LARGE) if LARGE in expected else 0
-            assert [4, 4, size, 4][: 3 + is_kept] == [size for _, _, _, size, _ in worker.answers]
-            assert sum(size for _, _, _, size, _ in worker.answers) == worker.counts.get("RESPONSE_BYTES", 0)
+            assert [4, 4, size, 4][: 3 + is_kept] == [size for _, _, _, size, _ in worker.access_entries]
+            assert sum(size for _, _, _, size, _ in worker.access_entries) == worker.counts.get("RESPONSE_BYTES", 0)
             assert not worker.lines
         await until(lambda: before >= _open_files(), "every descriptor is closed")
 
@@ -268,7 +268,7 @@ async def test_requests_behind_a_file_are_served(large):
     """In order; a file may follow another one."""
     async with Worker(_sends(lambda: [start(), path(large)]), http=_BARE) as worker:
         client = await worker.connect(send_buffer=4096)
-        following = asked(b"GET /next HTTP/1.1")
+        following = bodiless(b"GET /next HTTP/1.1")
         await client.send(following + GET + following + GET)
         one = OK + _LENGTH + b"\r\n" + LARGE
         other = OK + b"content-length: 4\r\n\r\nnext"
@@ -285,7 +285,7 @@ async def test_no_part_of_a_file_is_in_memory(large):
         await until(lambda: client.is_writing_paused)
 
         assert 0 == client.unsent_bytes
-        assert LARGE == (await client.answer()).body
+        assert LARGE == (await client.response()).body
 
 
 @on_a_loop
@@ -306,7 +306,7 @@ async def test_a_file_is_sent_after_the_data_before_it(large):
         await client.send(GET)
         await until(lambda: client.is_writing_paused)
 
-        assert b"x" * 300_000 + LARGE == (await client.answer()).body
+        assert b"x" * 300_000 + LARGE == (await client.response()).body
 
 
 async def _stopped(worker: Worker) -> Any:
@@ -334,7 +334,7 @@ def _reports(file: Path, seen: list[object]) -> Any:
 
 def logged_bytes(worker: Worker) -> int:
     """Return the body bytes in the only access line."""
-    [(_, _, status, size, _)] = worker.answers
+    [(_, _, status, size, _)] = worker.access_entries
 
     assert 200 == status
     return size
@@ -398,7 +398,7 @@ async def test_a_file_that_grows_is_sent_up_to_its_first_size(large):
         with large.open("ab") as file:
             file.write(b"more")
 
-        assert LARGE == (await client.answer()).body
+        assert LARGE == (await client.response()).body
         assert b"next" == (await client.get("/next")).body
 
 
@@ -422,7 +422,7 @@ async def test_no_other_message_is_accepted_while_a_file_is_sent(promised, large
     async with Worker(app) as worker:
         client = await _stopped(worker)
 
-        assert LARGE + b"after" == (await client.answer()).body
+        assert LARGE + b"after" == (await client.response()).body
 
 
 @pytest.mark.parametrize("by", ["the application", "timeouts.request"])
@@ -500,10 +500,10 @@ async def test_an_open_file_is_sent(case, sent, large):
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(sent)
-        answer = await client.answer()
+        answer = await client.response()
 
         assert body == answer.body
-        assert [len(body)] == [size for _, _, _, size, _ in worker.answers]
+        assert [len(body)] == [size for _, _, _, size, _ in worker.access_entries]
         await until(lambda: [False] == closed)
         assert not worker.lines
 
@@ -596,7 +596,7 @@ async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
 
     async with Worker(app) as worker:
         client = await worker.connect_tcp()
-        await client.send(asked(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
+        await client.send(bodiless(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
         await until(lambda: worker.running)
         await client.send(b"b")
         client.reset()
@@ -638,7 +638,7 @@ async def test_an_object_that_is_not_an_open_file_raises(message, small):
         assert "AppError" in str(worker.lines[0].fields["stack"])
 
 
-@pytest.mark.parametrize("sent", [HEAD, asked(b"HEAD / HTTP/1.1", b"TE: trailers")])
+@pytest.mark.parametrize("sent", [HEAD, bodiless(b"HEAD / HTTP/1.1", b"TE: trailers")])
 @on_a_loop
 async def test_a_file_is_not_read_for_a_response_without_body(sent):
     """An empty pipe does not delay the response to HEAD."""
@@ -665,9 +665,9 @@ async def test_starlette_sends_files_by_their_path(large):
         client = await worker.connect()
         whole = await client.get()
         await client.send(HEAD)
-        head = await client.answer("HEAD")
-        await client.send(asked(b"GET / HTTP/1.1", b"Range: bytes=10-99999"))
-        piece = await client.answer()
+        head = await client.response("HEAD")
+        await client.send(bodiless(b"GET / HTTP/1.1", b"Range: bytes=10-99999"))
+        piece = await client.response()
 
     assert LARGE == whole.body
     assert str(len(LARGE)) == whole.headers["content-length"] == head.headers["content-length"]
@@ -742,7 +742,7 @@ async def test_middleware_gets_the_bytes_of_a_file_by_default(case, tmp_path):
     async with Worker(make(StaticFiles(directory=tmp_path))) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/it.js", "Accept-Encoding: gzip"))
-        answer = await client.answer()
+        answer = await client.response()
 
         assert (200, compresses) == (answer.status, "content-encoding" in answer.headers)
         assert data == (gzip.decompress(answer.body) if compresses else answer.body)

@@ -1,4 +1,6 @@
-"""A WebSocket, from the client's side and the application's: messages, closes, limits, waiting, and what is garbage."""
+"""A WebSocket from the client's side and the application's: messages, closes, limits, back-pressure, malformed
+frames.
+"""
 
 import asyncio
 import resource
@@ -30,7 +32,7 @@ from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
 
 
 async def echo(scope, receive, send):
-    """Send back what comes, until the client leaves."""
+    """Send each message back until the client leaves."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
@@ -38,7 +40,7 @@ async def echo(scope, receive, send):
 
 
 class Listener:
-    """Accepts, and notes all that it is told."""
+    """Accepts, and keeps all that it receives."""
 
     def __init__(self, **accept: Any) -> None:
         self.accept = accept
@@ -57,8 +59,8 @@ class Listener:
 
 
 @on_a_loop
-async def test_a_handshake_is_accepted_as_rfc_6455_says():
-    """The key of its section 1.3 has the answer of its section 1.3, and the scope is that of a WebSocket."""
+async def test_a_handshake_gets_the_response_of_rfc_6455():
+    """The key of section 1.3 has the accept value of section 1.3, and the scope is that of a WebSocket."""
     app = Listener()
     async with Worker(app) as worker:
         peer = await connect(worker, "/chat/%C3%BC?room=1", "Sec-WebSocket-Protocol: soap, wamp")
@@ -91,8 +93,8 @@ async def test_a_handshake_is_accepted_as_rfc_6455_says():
 
 
 @on_a_loop
-async def test_an_application_of_asgi_2_speaks_it_too():
-    """Called twice, as for a request."""
+async def test_an_asgi_2_application_is_served_too():
+    """It is called twice, as for a request."""
 
     def twice(scope):
         async def application(receive, send):
@@ -108,8 +110,8 @@ async def test_an_application_of_asgi_2_speaks_it_too():
 
 
 @on_a_loop
-async def test_accept_brings_a_subprotocol_and_headers():
-    """Those of the application, and of ours what it does not say itself."""
+async def test_accept_may_add_a_subprotocol_and_headers():
+    """A field of the application replaces the server's own one."""
     headers = [(b"X-Room", b"1"), [b"server", b"mine"], (b"set-cookie", b"a=b"), (b"connection", b"close")]
     async with Worker(Listener(subprotocol="wamp", headers=headers)) as worker:
         peer = await connect(worker, "/", "Sec-WebSocket-Protocol: soap,,wamp")
@@ -122,8 +124,10 @@ async def test_accept_brings_a_subprotocol_and_headers():
 
 
 @on_a_loop
-async def test_an_empty_subprotocol_is_none():
-    """An application may pass on what a client did not offer. An empty one is not a token (RFC 6455 section 4.2.2)."""
+async def test_an_empty_subprotocol_counts_as_none():
+    """An application may pass on a value that its client did not offer. An empty one is not a token (RFC 6455
+    section 4.2.2).
+    """
     headers = [(b"upgrade", b"h2c")]
     async with Worker(Listener(subprotocol="", headers=headers)) as worker:
         peer = await connect(worker)
@@ -144,8 +148,8 @@ async def test_an_empty_subprotocol_is_none():
     ],
 )
 @on_a_loop
-async def test_an_accept_that_would_break_the_handshake_is_the_applications_error(accept, said):
-    """The client gets a 500, and the log says why."""
+async def test_an_invalid_accept_raises_in_the_application(accept, said):
+    """The client gets a 500, and the log has the reason."""
     async with Worker(Listener(**accept)) as worker:
         peer = await connect(worker)
 
@@ -167,20 +171,22 @@ async def test_an_accept_that_would_break_the_handshake_is_the_applications_erro
     ],
 )
 @on_a_loop
-async def test_what_is_no_handshake_of_rfc_6455_is_refused(headers, status, kind):
-    """With the reason, and for a version with the one that is spoken here (section 4.4); no application hears of it."""
+async def test_an_invalid_handshake_is_rejected(headers, status, kind):
+    """The response has the reason, and for another version the supported one (section 4.4). The application is not
+    called.
+    """
     app = Listener()
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(handshake("/", *headers))
-        answer = await client.answer()
+        response = await client.response()
 
-        assert status == answer.status
+        assert status == response.status
         assert b"" == await client.rest()
         assert not app.heard
         assert 1 == worker.counts[f"error {kind}"]
         if status == 426:
-            assert ("13", "websocket") == (answer.headers["sec-websocket-version"], answer.headers["upgrade"])
+            assert ("13", "websocket") == (response.headers["sec-websocket-version"], response.headers["upgrade"])
 
 
 @pytest.mark.parametrize(
@@ -196,8 +202,8 @@ async def test_what_is_no_handshake_of_rfc_6455_is_refused(headers, status, kind
     ids=["POST", "HTTP/1.0", "h2c", "resembles", "no upgrade", "a body"],
 )
 @on_a_loop
-async def test_an_upgrade_that_cannot_be_a_websocket_is_an_offer_that_is_ignored(sent):
-    """It is served as HTTP (RFC 9110 section 7.8)."""
+async def test_an_upgrade_that_cannot_be_a_websocket_is_served_as_http(sent):
+    """A server may ignore an offer to upgrade (RFC 9110 section 7.8)."""
 
     async def app(scope, receive, send):
         await respond(send, scope["type"].encode())
@@ -206,11 +212,11 @@ async def test_an_upgrade_that_cannot_be_a_websocket_is_an_offer_that_is_ignored
         client = await worker.connect()
         await client.send(sent)
 
-        assert b"http" == (await client.answer()).body
+        assert b"http" == (await client.response()).body
 
 
 @on_a_loop
-async def test_upgrade_and_connection_may_list_more_and_in_any_case():
+async def test_upgrade_and_connection_are_lists_in_any_case():
     """Firefox sends `Connection: keep-alive, Upgrade`."""
     async with Worker(echo) as worker:
         peer = await connect(worker, "/", "Upgrade: foo/1, WebSocket", "Connection: keep-alive , UPGRADE")
@@ -219,8 +225,8 @@ async def test_upgrade_and_connection_may_list_more_and_in_any_case():
 
 
 @on_a_loop
-async def test_an_application_without_websockets_never_sees_the_offer():
-    """As WSGI: the request is one of HTTP."""
+async def test_an_interface_without_websockets_gets_an_http_request():
+    """WSGI is one."""
 
     async def app(scope, receive, send):
         await respond(send, scope["type"].encode())
@@ -230,12 +236,12 @@ async def test_an_application_without_websockets_never_sees_the_offer():
         client = await worker.connect()
         await client.send(handshake() + request("GET", "/next"))
 
-        assert [b"http", b"http"] == [(await client.answer()).body, (await client.answer()).body]
+        assert [b"http", b"http"] == [(await client.response()).body, (await client.response()).body]
 
 
 @on_a_loop
 async def test_a_handshake_waits_for_the_requests_before_it():
-    """And what follows it in the same bytes is the WebSocket's."""
+    """The bytes behind it belong to the WebSocket."""
 
     async def app(scope, receive, send):
         if scope["type"] == "http":
@@ -249,14 +255,14 @@ async def test_a_handshake_waits_for_the_requests_before_it():
         frame = b"\x81\x82\0\0\0\0hi"
         client.push(request() + handshake() + frame)
 
-        assert b"first" == (await client.answer()).body
+        assert b"first" == (await client.response()).body
         peer = Peer(worker, client, await client.head(), [])
         assert (101, "hi") == (peer.status, await peer.message())
 
 
 @on_a_loop
-async def test_what_comes_before_the_handshake_is_answered_is_kept_within_bounds():
-    """It waits for the application; more than the bound waits in the kernel."""
+async def test_frames_before_the_accept_are_bounded():
+    """They wait for the application; above the bound they stay in the kernel."""
     step = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -285,7 +291,7 @@ async def test_what_comes_before_the_handshake_is_answered_is_kept_within_bounds
 
 @on_a_loop
 async def test_a_close_instead_of_an_accept_is_a_403():
-    """As the specification says; the access log and the board have it like another answer."""
+    """The specification says so; access log and board have it like any response."""
     heard = []
 
     async def app(scope, receive, send):
@@ -296,16 +302,16 @@ async def test_a_close_instead_of_an_accept_is_a_403():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(handshake("/secret"))
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (403, b"", True) == (answer.status, answer.body, answer.closes)
+        assert (403, b"", True) == (response.status, response.body, response.closes)
         assert ["websocket.connect", "websocket.disconnect"] == [message["type"] for message in heard]
-        assert [("/secret", 403)] == [(path, status) for _, path, status, _, _ in worker.answers]
+        assert [("/secret", 403)] == [(path, status) for _, path, status, _, _ in worker.access_entries]
         assert 1 == worker.counts["GET 403"]
 
 
 @on_a_loop
-async def test_a_handshake_can_be_denied_by_a_response():
+async def test_an_application_may_deny_a_handshake_with_a_response():
     """Extension "WebSocket Denial Response": status, headers and a body in parts."""
 
     async def app(scope, receive, send):
@@ -318,10 +324,10 @@ async def test_a_handshake_can_be_denied_by_a_response():
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(handshake())
-        answer = await client.answer()
+        response = await client.response()
 
-        assert (401, b"who are you?", "Basic") == (answer.status, answer.body, answer.headers["www-authenticate"])
-        assert answer.closes
+        assert (401, b"who are you?", "Basic") == (response.status, response.body, response.headers["www-authenticate"])
+        assert response.closes
 
 
 @pytest.mark.parametrize(
@@ -336,8 +342,8 @@ async def test_a_handshake_can_be_denied_by_a_response():
     ],
 )
 @on_a_loop
-async def test_an_application_that_does_not_answer_the_handshake_fails_it(messages):
-    """By a message that is out of order, or by returning: 500, and one line in the log."""
+async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
+    """By an unexpected message or by returning; the log has one line."""
 
     async def app(scope, receive, send):
         for message in messages:
@@ -347,7 +353,7 @@ async def test_an_application_that_does_not_answer_the_handshake_fails_it(messag
         client = await worker.connect()
         await client.send(handshake())
 
-        assert 500 == (await client.answer()).status
+        assert 500 == (await client.response()).status
         assert ["application failed"] == [line.event for line in worker.lines]
 
 
@@ -357,7 +363,7 @@ async def test_an_application_that_does_not_answer_the_handshake_fails_it(messag
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000, 2_000_000])
 @on_a_loop
 async def test_messages_of_every_size_come_back(size):
-    """Through each of the three forms of a length, as bytes and as text that is not ASCII."""
+    """In each of the three forms of a length, as bytes and as text that is not ASCII."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         sending = asyncio.ensure_future(peer.send(b"\x80" * size))
@@ -372,8 +378,8 @@ async def test_messages_of_every_size_come_back(size):
 
 
 @on_a_loop
-async def test_fragments_are_one_message_also_with_a_ping_between_them():
-    """Letters may be cut in two."""
+async def test_fragments_with_a_ping_between_them_are_one_message():
+    """A character may be cut in two."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         await peer.send_fragments("a", "", "b")
@@ -388,8 +394,8 @@ async def test_fragments_are_one_message_also_with_a_ping_between_them():
 
 
 @on_a_loop
-async def test_bytes_that_come_one_by_one_make_the_same_messages():
-    """However the kernel cuts them."""
+async def test_bytes_that_arrive_one_by_one_make_the_same_messages():
+    """The kernel may cut a frame at any place."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         peer.protocol.send_text("häppchen".encode())
@@ -402,8 +408,8 @@ async def test_bytes_that_come_one_by_one_make_the_same_messages():
 
 
 @on_a_loop
-async def test_what_is_sent_in_one_turn_leaves_in_order():
-    """The first at once, the others together."""
+async def test_messages_of_one_turn_leave_in_order():
+    """The first one leaves at once, the others together."""
 
     async def app(scope, receive, send):
         await receive()
@@ -435,8 +441,8 @@ async def test_what_is_sent_in_one_turn_leaves_in_order():
     ],
 )
 @on_a_loop
-async def test_a_message_that_the_specification_does_not_allow_closes_with_1011(message, said):
-    """The client is told that it is the server's fault, the log what it was."""
+async def test_an_invalid_message_of_the_application_closes_with_1011(message, said):
+    """The client learns that the server failed; the log has the reason."""
 
     async def app(scope, receive, send):
         await receive()
@@ -455,8 +461,8 @@ async def test_a_message_that_the_specification_does_not_allow_closes_with_1011(
 
 @pytest.mark.parametrize("data", [bytearray(b"abc"), memoryview(b"abc")])
 @on_a_loop
-async def test_bytes_of_any_kind_are_sent(data):
-    """A copy of them: what the application does with its buffer afterwards changes nothing."""
+async def test_any_kind_of_bytes_is_copied_and_sent(data):
+    """A later change of the buffer changes nothing."""
 
     async def app(scope, receive, send):
         await receive()
@@ -480,8 +486,8 @@ async def test_bytes_of_any_kind_are_sent(data):
     ],
 )
 @on_a_loop
-async def test_a_client_that_closes_is_answered_and_the_application_is_told(sent, told):
-    """With its code and its reason; 1005 stands for none."""
+async def test_a_close_of_the_client_gets_a_close_and_reaches_the_application(sent, told):
+    """With code and reason; 1005 stands for none."""
     app = Listener()
     async with Worker(app) as worker:
         peer = await connect(worker)
@@ -498,7 +504,7 @@ async def test_a_client_that_closes_is_answered_and_the_application_is_told(sent
 
 @on_a_loop
 async def test_a_client_may_close_between_two_fragments():
-    """It is answered with its own code; the message that was begun never was (RFC 6455 section 5.4)."""
+    """It gets its own code back; the unfinished message is dropped (RFC 6455 section 5.4)."""
     app = Listener()
     async with Worker(app) as worker:
         peer = await connect(worker)
@@ -519,8 +525,8 @@ async def test_a_client_may_close_between_two_fragments():
     ],
 )
 @on_a_loop
-async def test_an_application_that_closes_says_why(message, closed):
-    """And is told itself, without waiting for the client."""
+async def test_an_application_may_close_with_a_code_and_a_reason(message, closed):
+    """It receives the disconnect without waiting for the client."""
     heard = []
 
     async def app(scope, receive, send):
@@ -537,8 +543,8 @@ async def test_an_application_that_closes_says_why(message, closed):
 
 
 @on_a_loop
-async def test_a_client_that_does_not_answer_a_close_is_not_waited_for():
-    """After CLOSE_S the connection is given up; what it sends until then is thrown away."""
+async def test_a_client_that_ignores_a_close_is_aborted():
+    """After CLOSE_S; bytes that arrive until then are discarded."""
 
     async def app(scope, receive, send):
         await receive()
@@ -559,10 +565,10 @@ async def test_a_client_that_does_not_answer_a_close_is_not_waited_for():
         assert "WEBSOCKET_RECEIVED" not in worker.counts
 
 
-@pytest.mark.parametrize("end", [Client.close, Client.end])
+@pytest.mark.parametrize("end", [Client.close, Client.half_close])
 @on_a_loop
-async def test_a_client_that_vanishes_is_1006(end):
-    """Without a close frame: the stream ends, or the connection does. Whoever sends is told by an OSError."""
+async def test_a_client_that_leaves_without_a_close_is_1006(end):
+    """The stream or the connection ends. send() raises OSError."""
     said: list[object] = []
 
     async def app(scope, receive, send):
@@ -589,8 +595,8 @@ async def test_a_client_that_vanishes_is_1006(end):
 
 
 @on_a_loop
-async def test_a_client_that_leaves_during_the_handshake_is_1006_too():
-    """Before the application has answered it."""
+async def test_a_client_that_leaves_within_the_handshake_is_1006():
+    """Before the application has responded."""
     said = []
 
     async def app(scope, receive, send):
@@ -611,8 +617,8 @@ async def test_a_client_that_leaves_during_the_handshake_is_1006_too():
 
 
 @on_a_loop
-async def test_after_its_own_close_an_application_may_send_nothing_more():
-    """It is its error, and says so; the close has left before."""
+async def test_send_after_its_own_close_raises_in_the_application():
+    """The error names the state; the close has left before."""
 
     async def app(scope, receive, send):
         await receive()
@@ -629,8 +635,8 @@ async def test_after_its_own_close_an_application_may_send_nothing_more():
 
 @pytest.mark.parametrize("client_closes", [True, False])
 @on_a_loop
-async def test_who_sends_after_the_applications_return_is_told_that_nobody_listens(client_closes):
-    """A task of it that sends to all may be late: that is an OSError, whoever closed."""
+async def test_send_after_the_call_has_returned_raises_oserror(client_closes):
+    """A task that broadcasts may be late; it does not matter which side closed."""
     step = asyncio.Event()
     said: list[object] = []
 
@@ -661,8 +667,8 @@ async def test_who_sends_after_the_applications_return_is_told_that_nobody_liste
 
 
 @on_a_loop
-async def test_a_reset_while_bytes_are_held_is_1006_too():
-    """They wait for an application that is behind, and with the connection they are gone; what it has got stays."""
+async def test_a_reset_with_undecoded_bytes_is_1006():
+    """They wait for a slow application and end with the connection; messages in the queue stay."""
     begun, step = asyncio.Event(), asyncio.Event()
     heard: list[dict[str, Any]] = []
 
@@ -694,7 +700,7 @@ async def test_a_reset_while_bytes_are_held_is_1006_too():
 
 @on_a_loop
 async def test_an_application_that_fails_closes_with_1011():
-    """One that returns is done: 1000."""
+    """One that returns closes with 1000."""
 
     async def app(scope, receive, send):
         await receive()
@@ -710,8 +716,8 @@ async def test_an_application_that_fails_closes_with_1011():
 
 
 @on_a_loop
-async def test_another_clients_leaving_is_no_excuse_for_ones_own_request():
-    """An application that sends to many may meet one that has gone; its own client still gets an answer."""
+async def test_the_disconnect_of_another_client_is_a_failure():
+    """An application that broadcasts may meet one that has gone; its own client still gets a response."""
     sends: list[Any] = []
 
     async def app(scope, receive, send):
@@ -734,7 +740,7 @@ async def test_another_clients_leaving_is_no_excuse_for_ones_own_request():
 
 
 def masked(first: int, payload: bytes, *, length: int | None = None, mask: int = 0x80) -> bytes:
-    """Return a frame: its first byte, and a payload under the mask 0; `length` is what it says, true or not."""
+    """Return a frame with its first byte, and a payload under the mask 0; `length` is the stated one."""
     size = len(payload) if length is None else length
     if size < 126:
         head = bytes([first, mask | size])
@@ -782,8 +788,8 @@ _GARBAGE = {
 @pytest.mark.parametrize("name", _GARBAGE)
 @pytest.mark.parametrize("in_pieces", [False, True])
 @on_a_loop
-async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
-    """The application is told the same code, the board counts it, and the others are served on."""
+async def test_malformed_frames_close_with_the_code_of_the_fault(name, in_pieces):
+    """The application receives the same code, the board counts it, and other clients are served."""
     app = Listener()
     sent, code = _GARBAGE[name]
     async with Worker(app, websocket={"max_message": 1000}) as worker:
@@ -804,8 +810,8 @@ async def test_garbage_ends_its_connection_with_the_right_code(name, in_pieces):
 
 @pytest.mark.parametrize("size", [0, 125, 126, 127, 32_382, 65_535, 65_536, 65_662])
 @on_a_loop
-async def test_each_length_is_read_in_its_shortest_form(size):
-    """Also where its head comes byte by byte, and behind a mask or a payload that looks like a length."""
+async def test_only_the_shortest_form_of_a_length_is_valid(size):
+    """Also if the frame head comes byte by byte, and behind a mask or payload that looks like a length."""
     app = Listener()
     async with Worker(app) as worker:
         peer = await connect(worker)
@@ -819,8 +825,8 @@ async def test_each_length_is_read_in_its_shortest_form(size):
 
 @pytest.mark.parametrize("behind", [masked(0x89, b"on"), masked(0x88, struct.pack("!H", 1000)), masked(0x83, b"")])
 @on_a_loop
-async def test_what_is_behind_text_that_is_none_is_not_read(behind):
-    """Though it came in the same read: no pong, and the close is for the first fault, not for what followed it."""
+async def test_nothing_behind_invalid_text_is_read(behind):
+    """Even in the same read: no pong is sent, and the close has the code of the first fault."""
     app = Listener()
     async with Worker(app) as worker:
         peer = await connect(worker)
@@ -832,8 +838,8 @@ async def test_what_is_behind_text_that_is_none_is_not_read(behind):
 
 
 @on_a_loop
-async def test_who_sends_on_after_garbage_still_reads_the_close():
-    """What it sends is read and thrown away for LINGER_S, so that no reset takes the close frame from it."""
+async def test_a_client_that_sends_after_a_fault_still_gets_the_close():
+    """Its bytes are discarded for LINGER_S, so that no reset discards the close frame."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         await peer.send_raw(masked(0x83, b""))
@@ -847,7 +853,7 @@ async def test_who_sends_on_after_garbage_still_reads_the_close():
 
 
 @on_a_loop
-async def test_a_message_of_the_largest_size_is_taken():
+async def test_a_message_of_exactly_the_limit_is_accepted():
     """One byte more is not."""
     async with Worker(echo, websocket={"max_message": 1000}) as worker:
         peer = await connect(worker)
@@ -860,8 +866,8 @@ async def test_a_message_of_the_largest_size_is_taken():
 
 
 @on_a_loop
-async def test_control_frames_are_not_held_to_the_limit_on_a_message():
-    """Neither between fragments that nearly fill it, nor where it is shorter than they may be."""
+async def test_the_limit_on_messages_ignores_control_frames():
+    """Between fragments that nearly reach it, and below the size of a control frame."""
     app = Listener()
     async with Worker(app, websocket={"max_message": 100}) as worker:
         peer = await connect(worker)
@@ -875,8 +881,8 @@ async def test_control_frames_are_not_held_to_the_limit_on_a_message():
 
 @pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
 @on_a_loop
-async def test_who_exceeds_the_limit_is_told_it(sent):
-    """The one that stands in the configuration."""
+async def test_a_close_for_a_large_message_states_the_limit(sent):
+    """The configured one."""
     async with Worker(echo, websocket={"max_message": 100}) as worker:
         peer = await connect(worker)
         await peer.send_raw(sent)
@@ -885,8 +891,8 @@ async def test_who_exceeds_the_limit_is_told_it(sent):
 
 
 @on_a_loop
-async def test_a_million_fragments_take_no_more_than_their_bytes():
-    """Of a byte, or of none: they are joined as they come."""
+async def test_a_million_fragments_take_only_their_bytes():
+    """Fragments of one byte or of none are joined as they come."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         await peer.send_raw(masked(0x01, b"a") + masked(0x00, b"") * 20_000 + masked(0x00, b"b") * 20_000)
@@ -899,12 +905,12 @@ async def test_a_million_fragments_take_no_more_than_their_bytes():
 
 
 def _deflate(server_bits: int = 12, client_bits: int = 12) -> PerMessageDeflate:
-    """The client's half."""
+    """The client's compression."""
     return PerMessageDeflate(False, False, server_bits, client_bits)
 
 
 @pytest.mark.parametrize(
-    ("offer", "answer"),
+    ("offer", "response"),
     [
         ("permessage-deflate", "permessage-deflate; server_max_window_bits=12"),
         (
@@ -923,12 +929,12 @@ def _deflate(server_bits: int = 12, client_bits: int = 12) -> PerMessageDeflate:
     ],
 )
 @on_a_loop
-async def test_compression_is_agreed_on_with_a_bounded_window(offer, answer):
-    """What cannot be met, or read, is declined: the WebSocket does without."""
+async def test_compression_is_agreed_with_a_bounded_window(offer, response):
+    """An offer that is invalid or cannot be met is declined."""
     async with Worker(echo) as worker:
         peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
 
-        assert (101, answer) == (peer.status, peer.headers.get("sec-websocket-extensions"))
+        assert (101, response) == (peer.status, peer.headers.get("sec-websocket-extensions"))
 
 
 @on_a_loop
@@ -946,8 +952,8 @@ async def _compressed(worker: Worker) -> Peer:
 
 
 @on_a_loop
-async def test_compressed_messages_come_back_and_long_ones_compressed():
-    """The context is kept from one to the next; a short one is not worth it."""
+async def test_compressed_messages_come_back_compressed_if_they_are_long():
+    """The context is kept between messages; a short one is sent as it is."""
     async with Worker(echo) as worker:
         peer = await _compressed(worker)
         for message in ("short", "long " * 1000, b"\0" * 100_000, "long " * 1000, ""):
@@ -964,15 +970,15 @@ async def test_compressed_messages_come_back_and_long_ones_compressed():
 
 
 def _zeros(count: int) -> bytes:
-    """Return a million zeros compressed, `count` times: each stands for itself, so that they can be put together."""
+    """Return `count` million zeros, compressed; each million is a block of its own and can be joined to others."""
     compressor = zlib.compressobj(9, wbits=-12)
     return (compressor.compress(b"\0" * 1_000_000) + compressor.flush(zlib.Z_FULL_FLUSH)) * count
 
 
 @on_a_loop
-async def test_what_inflates_beyond_the_limit_is_refused_there():
-    """In one frame, and where a fragment before it just fills the limit: nothing larger is ever made of it."""
-    bomb = _zeros(1000)[:1_000_000]  # of 1 GB, or nearly
+async def test_inflating_stops_at_the_limit():
+    """In one frame, and if a fragment has just reached the limit: nothing larger is allocated."""
+    bomb = _zeros(1000)[:1_000_000]  # about 1 GB
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with Worker(echo, websocket={"max_message": 1_000_000}) as worker:
         for sent in (
@@ -1002,8 +1008,8 @@ async def test_what_inflates_beyond_the_limit_is_refused_there():
     ids=["a block", "behind a final block", "a ping", "a fragment that is compressed again"],
 )
 @on_a_loop
-async def test_what_does_not_inflate_is_garbage(sent, code):
-    """Also a control frame that says it is compressed, and a fragment that says so again (RFC 7692 section 6)."""
+async def test_invalid_compressed_frames_are_malformed(sent, code):
+    """So are a compressed control frame and a second fragment with RSV1 (RFC 7692 section 6)."""
     async with Worker(echo) as worker:
         peer = await _compressed(worker)
         await peer.send_raw(sent)
@@ -1014,7 +1020,7 @@ async def test_what_does_not_inflate_is_garbage(sent, code):
 @pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
 @on_a_loop
 async def test_a_message_may_end_with_a_final_block(offer):
-    """As in the example of RFC 7692 section 7.2.3.4: the next one is read all the same, and nothing of it is kept."""
+    """As in the example of RFC 7692 section 7.2.3.4. The next message is read, without the old context."""
     hello = masked(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
     in_fragments = masked(0x41, b"\xf3\x48\xcd\xc9\xc9\x07\x00") + masked(0x80, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
     async with Worker(echo) as worker:
@@ -1026,8 +1032,8 @@ async def test_a_message_may_end_with_a_final_block(offer):
 
 @pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
 @on_a_loop
-async def test_what_is_behind_a_final_block_is_read(offer):
-    """In the same frame, however long, up to the limit: RFC 7692 section 7.2.1 lets a client mix them."""
+async def test_data_behind_a_final_block_is_read(offer):
+    """In the same frame, up to the limit on a message: RFC 7692 section 7.2.1 lets a client mix block types."""
     final, hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x48\xcd\xc9\xc9\x07\x00"
     stored = b"\x01\xe8\x03\x17\xfc" + b"x" * 1000  # final, and not compressed
     async with Worker(echo, websocket={"max_message": 4500}) as worker:
@@ -1042,8 +1048,8 @@ async def test_what_is_behind_a_final_block_is_read(offer):
 
 
 @on_a_loop
-async def test_ten_thousand_final_blocks_cost_no_more_than_as_many_frames():
-    """Each begins a new context, and two bytes are enough for one. What is behind one is copied: that is bounded."""
+async def test_ten_thousand_final_blocks_cost_as_much_as_frames():
+    """Each begins a new context and takes only two bytes. The data behind it is copied, so that must be bounded."""
     async with Worker(echo) as worker:
         peer = await _compressed(worker)
         await peer.send_raw(masked(0xC1, b"\x03\x00" * 10_000 + b"\xf2\x48\xcd\xc9\xc9\x07\x00"))
@@ -1055,8 +1061,8 @@ async def test_ten_thousand_final_blocks_cost_no_more_than_as_many_frames():
 
 
 @on_a_loop
-async def test_a_slow_application_makes_the_client_wait():
-    """Above `websocket.queue` reading pauses; nothing is lost, and the order is kept."""
+async def test_reading_pauses_if_the_application_is_slow():
+    """Above `websocket.queue`; no message is lost, and the order is kept."""
     step = asyncio.Event()
     heard = []
 
@@ -1090,8 +1096,8 @@ async def _send_all(peer: Peer, messages: list[str]) -> None:
 
 
 @on_a_loop
-async def test_large_messages_wait_in_fewer():
-    """What is held is bounded in bytes as well."""
+async def test_a_queue_of_large_messages_is_shorter():
+    """It is bounded in bytes as well."""
     step = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -1115,8 +1121,8 @@ async def test_large_messages_wait_in_fewer():
     ("sent", "most"), [(masked(0x81, b""), 32 + 683), (masked(0xC2, _zeros(1)[:-4]), 6)], ids=["empty", "compressed"]
 )
 @on_a_loop
-async def test_of_what_is_read_at_once_no_more_is_made_than_a_page(sent, most):
-    """A read may hold ten thousand messages, or some that inflate a thousand times: the rest waits as it came."""
+async def test_one_read_is_decoded_only_as_far_as_the_queue_has_room(sent, most):
+    """A read may hold ten thousand messages, or some that inflate a thousand times. The rest waits as bytes."""
     step, end = asyncio.Event(), asyncio.Event()
 
     async def app(scope, receive, send):
@@ -1137,8 +1143,8 @@ async def test_of_what_is_read_at_once_no_more_is_made_than_a_page(sent, most):
 
 
 @on_a_loop
-async def test_a_slow_client_makes_send_wait():
-    """Until it reads; nothing is lost."""
+async def test_send_waits_for_a_slow_client():
+    """Nothing is lost."""
     done = 0
 
     async def app(scope, receive, send):
@@ -1162,8 +1168,8 @@ async def test_a_slow_client_makes_send_wait():
 
 
 @on_a_loop
-async def test_a_slow_client_is_not_given_up_while_it_reads():
-    """Also when the application has closed: what it had sent arrives, and the close after it."""
+async def test_a_slow_client_is_not_aborted_while_it_reads():
+    """Even after the application has closed: its messages arrive, and the close after them."""
 
     async def app(scope, receive, send):
         await receive()
@@ -1183,8 +1189,8 @@ async def test_a_slow_client_is_not_given_up_while_it_reads():
 
 
 @on_a_loop
-async def test_a_client_that_reads_nothing_is_given_up():
-    """After `timeouts.write`; the application is told by an OSError."""
+async def test_a_client_that_reads_nothing_is_aborted():
+    """After `timeouts.write`; send() raises OSError."""
     said = []
 
     async def app(scope, receive, send):
@@ -1202,7 +1208,7 @@ async def test_a_client_that_reads_nothing_is_given_up():
         await client.head()
         [websocket] = worker.websockets
         await until(lambda: websocket.writer.is_paused, "the transport is full")
-        worker.pass_time(10.1)  # what the kernel took since the head was read was taken, as far as is known
+        worker.pass_time(10.1)  # the kernel has taken bytes since the head was read, so this tick sees progress
         worker.pass_time(10.1)
         await all_closed(worker)
 
@@ -1211,8 +1217,8 @@ async def test_a_client_that_reads_nothing_is_given_up():
 
 
 @on_a_loop
-async def test_a_client_that_sends_without_reading_is_not_read_on():
-    """Else its pings would be answered into memory without end."""
+async def test_reading_pauses_if_the_client_does_not_read():
+    """Otherwise the pongs to its pings would fill the memory."""
     async with Worker(echo) as worker:
         client = await worker.connect(send_buffer=10_000)
         client.push(handshake())
@@ -1229,8 +1235,8 @@ async def test_a_client_that_sends_without_reading_is_not_read_on():
 
 
 @on_a_loop
-async def test_one_that_sends_without_end_leaves_the_loop_to_others():
-    """Its client keeps up, so nothing else makes it wait."""
+async def test_an_endless_send_does_not_block_the_loop():
+    """Its client reads everything, so no send waits for it."""
 
     async def app(scope, receive, send):
         await receive()
@@ -1255,8 +1261,8 @@ async def test_one_that_sends_without_end_leaves_the_loop_to_others():
 
 
 @on_a_loop
-async def test_an_idle_client_is_pinged_and_one_that_answers_stays():
-    """Every `ping_interval`, for as long as nothing else shows that it is there."""
+async def test_an_idle_client_gets_pings_and_stays_if_it_responds():
+    """Each `ping_interval`, unless other bytes arrive."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         for _ in range(3):
@@ -1271,8 +1277,8 @@ async def test_an_idle_client_is_pinged_and_one_that_answers_stays():
 
 @pytest.mark.parametrize("timeout_s", [3, 12])
 @on_a_loop
-async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(timeout_s):
-    """After `ping_timeout`, be it shorter or longer than `ping_interval`; the application is told."""
+async def test_an_unanswered_ping_closes_with_1011(timeout_s):
+    """After `ping_timeout`, shorter or longer than `ping_interval`; the application receives the code."""
     app = Listener()
     async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": f"{timeout_s}s"}) as worker:
         peer = await connect(worker)
@@ -1289,8 +1295,8 @@ async def test_a_client_that_does_not_answer_a_ping_is_closed_with_1011(timeout_
 
 
 @on_a_loop
-async def test_half_a_frame_and_then_silence_is_silence():
-    """While a long frame arrives its client cannot answer a ping: what arrives of it is a sign of life."""
+async def test_a_part_of_a_frame_counts_as_a_pong():
+    """A client cannot send a pong within a long frame. Silence after half a frame is still silence."""
     async with Worker(Listener(), websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
         peer = await connect(worker)
         [websocket] = worker.websockets
@@ -1308,7 +1314,7 @@ async def test_half_a_frame_and_then_silence_is_silence():
 
 @on_a_loop
 async def test_pings_can_be_switched_off():
-    """Then a client may be silent for ever; with `ping_timeout` off it is pinged, and may be silent too."""
+    """Then a client may be silent forever. With `ping_timeout` off it gets pings and need not respond."""
     async with Worker(echo, websocket={"ping_interval": "off"}) as worker:
         peer = await connect(worker)
         worker.pass_time(1e6)
@@ -1325,8 +1331,8 @@ async def test_pings_can_be_switched_off():
 
 
 @on_a_loop
-async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
-    """Its pong may lie in the kernel."""
+async def test_no_ping_timeout_while_reading_is_paused():
+    """The pong may wait in the kernel."""
     step = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -1363,8 +1369,8 @@ async def test_a_client_is_not_blamed_while_it_is_we_who_do_not_read():
     ids=["pongs", "pings", "fragments", "messages", "a large message", "large messages"],
 )
 @on_a_loop
-async def test_one_read_of_frames_is_read_in_several_turns(sent):
-    """Whatever they become, the time of a turn bounds the work. Each look at the clock takes a quarter of it here."""
+async def test_one_read_of_frames_is_decoded_in_several_turns(sent):
+    """The time of a turn bounds the work of any kind of frame. Each look at the clock takes a quarter of it here."""
     turns = 0
 
     async def count() -> None:
@@ -1387,8 +1393,8 @@ async def test_one_read_of_frames_is_read_in_several_turns(sent):
 
 
 @on_a_loop
-async def test_others_wait_a_moment_behind_messages_that_inflate():
-    """Sixteen clients send 15 MB each in a few KiB, and each step takes a millisecond: their time is that of all."""
+async def test_inflating_messages_do_not_block_others():
+    """Sixteen clients send 15 MB each in a few KiB, and each step takes a millisecond. They share one turn."""
 
     async def app(scope, receive, send):
         if scope["type"] == "http":
@@ -1414,8 +1420,8 @@ async def test_others_wait_a_moment_behind_messages_that_inflate():
 
 
 @on_a_loop
-async def test_an_application_that_takes_long_for_each_message_leaves_the_loop_to_others():
-    """Its receive() returns at once as long as messages wait: after the time of a turn it lets the loop turn."""
+async def test_an_application_with_slow_messages_does_not_block_the_loop():
+    """Its receive() returns at once while messages wait; after the time of a turn it lets the loop turn."""
     taken = 0
 
     async def app(scope, receive, send):
@@ -1442,8 +1448,8 @@ async def test_an_application_that_takes_long_for_each_message_leaves_the_loop_t
 
 
 @on_a_loop
-async def test_a_thousand_pings_are_answered_in_few_writes():
-    """And nothing else suffers."""
+async def test_pongs_to_one_read_leave_in_few_writes():
+    """A thousand pings in one read."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         await peer.send_raw(b"".join(masked(0x89, b"%d" % number) for number in range(1000)))
@@ -1457,12 +1463,12 @@ async def test_a_thousand_pings_are_answered_in_few_writes():
 
 
 @on_a_loop
-async def test_it_is_counted_and_logged_as_an_answer_101():
-    """On the board at once, in the access log at its end, with the bytes of its messages and the time it was open."""
+async def test_a_websocket_is_counted_and_logged_as_a_101():
+    """On the board at once; in the access log at its end, with the bytes of its messages and its duration."""
     async with Worker(echo) as worker:
         peer = await connect(worker, "/chat")
         assert {"GET 101": 1, "STARTED": 1, "WEBSOCKETS": 1}.items() <= worker.counts.items()
-        assert not worker.answers
+        assert not worker.access_entries
         await peer.send("12345")
         await peer.message()
         worker.pass_time(5)
@@ -1470,14 +1476,14 @@ async def test_it_is_counted_and_logged_as_an_answer_101():
         await peer.closed()
         await all_closed(worker)
 
-        [(_, path, status, size, elapsed)] = worker.answers
+        [(_, path, status, size, elapsed)] = worker.access_entries
         assert ("/chat", 101, 5) == (path, status, size)
         assert 5 == elapsed
 
 
 @on_a_loop
-async def test_a_handshake_needs_a_place_and_an_open_websocket_does_not():
-    """`limits.requests` is for work; a connection that waits has `limits.connections`."""
+async def test_a_handshake_counts_against_the_request_limit_and_an_open_websocket_does_not():
+    """`limits.requests` bounds work; `limits.connections` bounds connections that wait."""
     async with Worker(echo, limits={"requests": 1}) as worker:
         worker.limit_requests(1, 0, 5.0)
         for _ in range(3):
@@ -1492,8 +1498,8 @@ async def test_a_handshake_needs_a_place_and_an_open_websocket_does_not():
 
 
 @on_a_loop
-async def test_the_time_for_a_request_is_that_for_the_handshake():
-    """`timeouts.request`: 504 while it is not answered; an open WebSocket may stay."""
+async def test_the_request_timeout_covers_the_handshake():
+    """An overdue handshake gets a 504; an open WebSocket may stay."""
     never = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -1509,14 +1515,14 @@ async def test_the_time_for_a_request_is_that_for_the_handshake():
         peer = await connect(worker)
         worker.pass_time(3.1)
 
-        assert 504 == (await slow.answer()).status
+        assert 504 == (await slow.response()).status
         await peer.send_ping()
         assert b"" == await peer.pong()
 
 
 @on_a_loop
-async def test_the_scheme_is_that_of_the_proxys_client():
-    """X-Forwarded-Proto speaks of HTTP; behind it is wss."""
+async def test_the_scheme_comes_from_the_proxy():
+    """X-Forwarded-Proto has an HTTP scheme; the scope has ws or wss."""
     app = Listener()
     async with Worker(app, proxy={"trusted": ["unix"]}) as worker:
         await connect(worker, "/", "X-Forwarded-Proto: https", "X-Forwarded-For: 203.0.113.7")
@@ -1525,8 +1531,8 @@ async def test_the_scheme_is_that_of_the_proxys_client():
 
 
 @on_a_loop
-async def test_a_worker_that_drains_closes_with_1012():
-    """The application is told, what it sends then raises OSError, and no new handshake is accepted."""
+async def test_a_draining_worker_closes_with_1012():
+    """The application receives it, its send() raises OSError, and a new handshake gets a 503."""
     said = []
 
     async def app(scope, receive, send):
@@ -1547,13 +1553,13 @@ async def test_a_worker_that_drains_closes_with_1012():
         assert (1012, "service restart") == await peer.closed()
         assert [{"type": "websocket.disconnect", "code": 1012, "reason": "service restart"}, "OSError"] == said
         await other.send(handshake())
-        assert 503 == (await other.answer()).status
+        assert 503 == (await other.response()).status
         assert 1 == worker.counts["close 1012"]
 
 
 @on_a_loop
-async def test_one_that_is_accepted_while_the_worker_drains_is_sent_away_at_once():
-    """Its handshake had begun before."""
+async def test_an_accept_within_a_drain_closes_at_once():
+    """The handshake had begun before."""
     begun, step = asyncio.Event(), asyncio.Event()
 
     async def app(scope, receive, send):

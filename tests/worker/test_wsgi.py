@@ -1,4 +1,4 @@
-"""WSGI applications: what they are given, what becomes of what they say, and that no thread is ever left waiting."""
+"""WSGI applications: their environment, their response, and their threads, which never wait forever."""
 
 import asyncio
 import io
@@ -22,18 +22,18 @@ def worker(app, /, **tables):
 
 
 def answering(body):
-    """Return an application that answers with what `body` makes of its environment."""
+    """Return an application that responds with the result of `body` for its environment."""
 
     def app(environ, start_response):
-        answer = body(environ)
+        response = body(environ)
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return [answer]
+        return [response]
 
     return app
 
 
 class Parts:
-    """A body by hand: `produced` and `is_closed` are what became of it."""
+    """A response body that counts: `produced` parts, and whether it `is_closed`."""
 
     def __init__(self, parts):
         self._parts = iter(parts)
@@ -73,7 +73,7 @@ def of(*names):
 
 
 ENVIRON = {
-    # what is asked for: (request, settings, the environment's keys, their values)
+    # request, settings, keys of the environment, their values
     "path": (
         request("GET", "/caf%C3%A9/%ff/a%2Fb?q=%20x&%E9"),
         {},
@@ -124,18 +124,18 @@ ENVIRON = {
 
 @pytest.mark.parametrize(("asked", "tables", "names", "values"), ENVIRON.values(), ids=ENVIRON.keys())
 @on_a_loop
-async def test_the_environment_says_what_was_asked(asked, tables, names, values):
-    """As PEP 3333 has it: octets as characters, names in capitals."""
+async def test_the_environment_has_the_parts_of_the_request(asked, tables, names, values):
+    """PEP 3333: octets as characters, field names in capitals."""
     async with worker(of(*names), **tables) as running:
         client = await running.connect()
         await client.send(asked)
 
-        assert ascii(values).encode() == (await client.answer()).body
+        assert ascii(values).encode() == (await client.response()).body
 
 
 @on_a_loop
-async def test_over_tcp_the_two_ends_have_names():
-    """Those of the connection."""
+async def test_the_environment_has_both_addresses_of_tcp():
+    """Those of the sockets."""
     async with worker(of("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME")) as running:
         client = await running.connect_tcp()
         port = client.address.rpartition(":")[2]
@@ -144,8 +144,8 @@ async def test_over_tcp_the_two_ends_have_names():
 
 
 @on_a_loop
-async def test_a_socket_file_is_no_name_of_a_host():
-    """An application that makes an address of SERVER_NAME makes one that a client can use."""
+async def test_the_server_name_is_a_host_on_a_unix_socket():
+    """An application builds URLs from SERVER_NAME, and a client must be able to use them."""
     said = []
 
     async def receive():
@@ -162,8 +162,8 @@ async def test_a_socket_file_is_no_name_of_a_host():
 
 
 @on_a_loop
-async def test_what_the_application_complains_of_is_on_stderr(capfd):
-    """Where the server's own log is by default."""
+async def test_wsgi_errors_is_stderr(capfd):
+    """The server's own log is there by default."""
     async with worker(answering(lambda environ: str(environ["wsgi.errors"].write("a complaint")).encode())) as running:
         client = await running.connect()
         assert b"11" == (await client.get()).body
@@ -173,8 +173,8 @@ async def test_what_the_application_complains_of_is_on_stderr(capfd):
 
 
 @on_a_loop
-async def test_the_variable_of_another_gateway_changes_no_path(monkeypatch):
-    """SCRIPT_NAME in the environment of the process, which a2wsgi would believe."""
+async def test_script_name_of_the_process_is_ignored(monkeypatch):
+    """a2wsgi would read it from the environment of the process."""
     monkeypatch.setenv("SCRIPT_NAME", "/elsewhere")
     async with worker(of("SCRIPT_NAME", "PATH_INFO")) as running:
         client = await running.connect()
@@ -184,8 +184,8 @@ async def test_the_variable_of_another_gateway_changes_no_path(monkeypatch):
 
 @pytest.mark.parametrize("asked", [request(), request("POST", "/a?b", body=b"abc"), request("HEAD")])
 @on_a_loop
-async def test_the_validator_of_the_standard_library_finds_nothing(asked, capfd):
-    """It stands between server and application, and raises at any mistake of either."""
+async def test_the_validator_of_wsgiref_finds_no_error(asked, capfd):
+    """It stands between server and application, and raises if either breaks PEP 3333."""
 
     def app(environ, start_response):
         body = environ["wsgi.input"].read(10)
@@ -196,9 +196,9 @@ async def test_the_validator_of_the_standard_library_finds_nothing(asked, capfd)
     async with worker(validator(app)) as running:
         client = await running.connect()
         await client.send(asked)
-        answer = await client.answer(asked.split()[0].decode())
+        response = await client.response(asked.split()[0].decode())
 
-        assert (200, []) == (answer.status, running.lines)
+        assert (200, []) == (response.status, running.lines)
     assert "" == capfd.readouterr().err
 
 
@@ -221,22 +221,22 @@ READERS = {
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
 @on_a_loop
 async def test_the_input_is_read_like_a_file(read):
-    """However the body comes: in one piece with a length, or byte by byte in chunks."""
+    """The body comes in one piece with a length, or byte by byte in chunks."""
     expected = read(io.BytesIO(LINES))
     chunks = [b"1\r\n%c\r\n" % octet for octet in LINES]
     async with worker(answering(lambda environ: read(environ["wsgi.input"]))) as running:
         client = await running.connect()
         await client.send(request("POST", body=LINES))
-        whole = await client.answer()
+        whole = await client.response()
         await client.send(request("POST", "/", "Transfer-Encoding: chunked"), *chunks, b"0\r\n\r\n")
-        cut = await client.answer()
+        cut = await client.response()
 
         assert [expected, expected] == [whole.body, cut.body]
 
 
 @on_a_loop
-async def test_a_body_that_breaks_off_is_no_whole_one():
-    """Reading raises an OSError: half an upload is never taken for all of it."""
+async def test_reading_half_a_body_raises():
+    """OSError: half an upload never looks whole."""
     seen = []
 
     def read(environ):
@@ -258,8 +258,8 @@ async def test_a_body_that_breaks_off_is_no_whole_one():
 
 
 @on_a_loop
-async def test_both_bodies_stream_side_by_side():
-    """Each piece is answered before the next one is sent."""
+async def test_both_bodies_stream_at_the_same_time():
+    """Each piece gets a response before the next one is sent."""
 
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -278,8 +278,8 @@ async def test_both_bodies_stream_side_by_side():
 
 
 @on_a_loop
-async def test_an_upload_is_read_as_it_is_asked_for():
-    """Of a body that the application does not read yet, no more is taken than for any other application."""
+async def test_an_upload_is_read_at_the_pace_of_the_application():
+    """The server buffers no more of it than for any other application."""
     go = threading.Event()
 
     def read(environ):
@@ -294,7 +294,7 @@ async def test_an_upload_is_read_as_it_is_asked_for():
         assert client.received < 1 << 20
 
         go.set()
-        assert str(size).encode() == (await client.answer()).body
+        assert str(size).encode() == (await client.response()).body
         await sending
 
 
@@ -303,15 +303,15 @@ async def test_an_upload_is_read_as_it_is_asked_for():
 
 @on_a_loop
 async def test_a_body_of_one_part_has_a_length():
-    """It leaves whole, head and body, as from an ASGI application."""
+    """Head and body leave in one write, as for an ASGI application."""
     async with worker(saying([b"hello"])) as running:
         client = await running.connect()
-        answer = await client.get()
+        response = await client.get()
 
         assert (b"hello", "5", "text/plain") == (
-            answer.body,
-            answer.headers["content-length"],
-            answer.headers["content-type"],
+            response.body,
+            response.headers["content-length"],
+            response.headers["content-type"],
         )
 
 
@@ -320,8 +320,8 @@ async def test_a_body_of_one_part_has_a_length():
     [((), b""), ([b""], b""), ([b"a", b"", b"b"], b"ab"), (iter([b"", b"a"]), b"a"), ((b"x",), b"x")],
 )
 @on_a_loop
-async def test_a_body_is_the_sum_of_its_parts(parts, body):
-    """Empty ones say nothing."""
+async def test_empty_parts_of_a_body_are_skipped(parts, body):
+    """An empty chunk would end it."""
     async with worker(saying(parts)) as running:
         client = await running.connect()
 
@@ -329,8 +329,8 @@ async def test_a_body_is_the_sum_of_its_parts(parts, body):
 
 
 @on_a_loop
-async def test_a_part_leaves_before_the_next_is_made():
-    """A stream is not held back by the server."""
+async def test_a_part_leaves_before_the_next_is_produced():
+    """The server does not buffer a stream."""
     go = threading.Event()
 
     def parts():
@@ -349,8 +349,8 @@ async def test_a_part_leaves_before_the_next_is_made():
 
 
 @on_a_loop
-async def test_what_is_written_goes_before_what_is_returned():
-    """The callable that start_response returns is for old applications."""
+async def test_write_comes_before_the_returned_body():
+    """Old applications use the callable that start_response returns."""
 
     def app(environ, start_response):
         write = start_response("200 OK", [("X-Name", "value")])
@@ -361,20 +361,20 @@ async def test_what_is_written_goes_before_what_is_returned():
 
     async with worker(app) as running:
         client = await running.connect()
-        answer = await client.get()
+        response = await client.get()
 
-        assert (b"one two three", "value") == (answer.body, answer.headers["x-name"])
+        assert (b"one two three", "value") == (response.body, response.headers["x-name"])
 
 
 @on_a_loop
-async def test_the_answer_to_head_has_no_body_and_the_length_of_one():
-    """The application may return one all the same."""
+async def test_a_response_to_head_has_a_length_and_no_body():
+    """The application may return a body."""
     async with worker(saying([b"hello"])) as running:
         client = await running.connect()
         await client.send(request("HEAD"))
-        answer = await client.answer("HEAD")
+        response = await client.response("HEAD")
 
-        assert (b"", 200) == (answer.body, answer.status)
+        assert (b"", 200) == (response.body, response.status)
 
 
 def error_of(text):
@@ -383,8 +383,8 @@ def error_of(text):
 
 
 @on_a_loop
-async def test_status_and_headers_are_replaced_until_the_body_begins():
-    """Whoever notices an error late says so with exc_info."""
+async def test_start_response_may_be_called_again_with_exc_info():
+    """It replaces status and headers until the body begins."""
 
     def app(environ, start_response):
         start_response("200 OK", [("X-First", "1")])
@@ -394,13 +394,13 @@ async def test_status_and_headers_are_replaced_until_the_body_begins():
 
     async with worker(app) as running:
         client = await running.connect()
-        answer = await client.get()
+        response = await client.get()
 
         assert (503, b"sorry", True, False) == (
-            answer.status,
-            answer.body,
-            "x-second" in answer.headers,
-            "x-first" in answer.headers,
+            response.status,
+            response.body,
+            "x-second" in response.headers,
+            "x-first" in response.headers,
         )
 
 
@@ -419,8 +419,8 @@ def in_the_middle(environ, start_response):
 
 @pytest.mark.parametrize(("app", "why"), [(too_late, "too late"), (in_the_middle, "in the middle")])
 @on_a_loop
-async def test_an_error_after_the_beginning_breaks_the_answer_off(app, why):
-    """Nobody takes half an answer for a whole one."""
+async def test_an_error_within_the_body_aborts_the_response(app, why):
+    """Half a response does not look whole."""
     async with worker(app) as running:
         client = await running.connect()
         await client.send(request())
@@ -481,8 +481,8 @@ FAULTS = {
 
 @pytest.mark.parametrize(("app", "why"), FAULTS.values(), ids=FAULTS.keys())
 @on_a_loop
-async def test_an_error_before_the_beginning_is_a_500(app, why):
-    """It is logged once, from the application inwards, and the worker goes on."""
+async def test_an_error_before_the_body_is_a_500(app, why):
+    """The traceback begins at the application; it is logged once, and the worker goes on."""
     async with worker(app) as running:
         client = await running.connect()
         assert 500 == (await client.get()).status
@@ -492,8 +492,8 @@ async def test_an_error_before_the_beginning_is_a_500(app, why):
         assert why in str(line.fields["stack"])
 
 
-def test_a_status_may_lack_its_reason():
-    """Many applications write "204"."""
+def test_a_status_may_have_no_reason():
+    """Many applications send "204"."""
 
     @on_a_loop
     async def ask():
@@ -508,8 +508,8 @@ def test_a_status_may_lack_its_reason():
 
 
 @on_a_loop
-async def test_the_body_is_closed_after_its_last_part_has_left():
-    """The client does not wait for what the application does in close()."""
+async def test_close_is_called_after_the_last_part_has_left():
+    """The client does not wait for it."""
     go = threading.Event()
 
     class Slow(Parts):
@@ -528,8 +528,8 @@ async def test_the_body_is_closed_after_its_last_part_has_left():
 
 
 @on_a_loop
-async def test_the_body_is_closed_where_it_fails():
-    """And the failure of close() beside it hides nothing that was sent."""
+async def test_close_is_called_if_the_body_fails():
+    """An error in close() does not hide the first one."""
 
     def failing():
         yield b"one"
@@ -545,8 +545,8 @@ async def test_the_body_is_closed_where_it_fails():
 
 
 @on_a_loop
-async def test_an_error_in_close_is_logged_and_costs_no_answer():
-    """The answer is whole by then."""
+async def test_an_error_in_close_is_only_logged():
+    """The response was whole."""
 
     class Failing(Parts):
         def close(self):
@@ -561,8 +561,8 @@ async def test_an_error_in_close_is_logged_and_costs_no_answer():
 
 
 @on_a_loop
-async def test_a_client_that_leaves_ends_the_iteration():
-    """The thread comes back, whatever was on the way, and close() is called."""
+async def test_a_disconnect_ends_the_iteration():
+    """The thread returns whatever it was doing, and close() is called."""
     parts = Parts(endless())
     async with worker(saying(parts)) as running:
         for _ in range(4):  # more than there are threads
@@ -578,8 +578,8 @@ async def test_a_client_that_leaves_ends_the_iteration():
 
 
 @on_a_loop
-async def test_a_client_that_leaves_ends_what_only_writes():
-    """write() raises an OSError."""
+async def test_a_disconnect_ends_an_application_that_only_writes():
+    """write() raises OSError."""
     seen = []
 
     def app(environ, start_response):
@@ -602,15 +602,15 @@ async def test_a_client_that_leaves_ends_what_only_writes():
 
 
 @on_a_loop
-async def test_a_slow_client_slows_the_application():
-    """What it has not taken is not made: a few parts beside what the kernel and the transport hold."""
+async def test_a_slow_client_slows_the_application_down():
+    """Only a few parts are produced beside those in kernel and transport."""
     parts = Parts(endless())
     async with worker(saying(parts)) as running:
         client = await running.connect(send_buffer=4096)
         await client.send(request())
         await until(lambda: client.is_writing_paused)
         before = -1
-        while before != parts.produced:  # its thread has all the time it wants
+        while before != parts.produced:  # the thread has all the time it needs
             before = parts.produced
             await asyncio.get_running_loop().run_in_executor(None, os.sched_yield)
 
@@ -620,8 +620,8 @@ async def test_a_slow_client_slows_the_application():
 
 
 @on_a_loop
-async def test_a_request_that_is_given_up_frees_its_thread():
-    """Nobody waits for the thread: 504 is the answer, and what the application says afterwards is dropped."""
+async def test_an_overdue_request_frees_its_thread():
+    """The client gets a 504 at once, and later output is dropped."""
     go = threading.Event()
 
     def parts():
@@ -634,7 +634,7 @@ async def test_a_request_that_is_given_up_frees_its_thread():
         await client.send(request())
         await until(lambda: running.running)
         running.pass_time(4)
-        assert 504 == (await client.answer()).status
+        assert 504 == (await client.response()).status
 
         go.set()
         await until(lambda: body.is_closed)
@@ -642,8 +642,8 @@ async def test_a_request_that_is_given_up_frees_its_thread():
 
 
 @on_a_loop
-async def test_a_request_that_is_given_up_before_it_has_a_thread_never_runs():
-    """Its client was told that it failed, and may have sent it again: an order would be executed twice."""
+async def test_an_overdue_request_without_a_thread_never_runs():
+    """Its client has a 504 and may have sent it again: an order would be executed twice."""
     go, begun = threading.Event(), []
 
     def order(environ):
@@ -657,18 +657,18 @@ async def test_a_request_that_is_given_up_before_it_has_a_thread_never_runs():
             await client.send(request("POST", path))
         await until(lambda: begun)
         running.pass_time(4)
-        assert [504, 504] == [(await client.answer()).status for client in clients]
+        assert [504, 504] == [(await client.response()).status for client in clients]
 
         go.set()
         last = await running.connect()
         await last.send(request("POST", "/last"))
-        assert b"done" == (await last.answer()).body
+        assert b"done" == (await last.response()).body
         assert ["/first", "/last"] == begun
 
 
 @on_a_loop
-async def test_so_many_run_at_once_as_there_are_threads():
-    """And the loop is nobody's: it serves the others meanwhile."""
+async def test_threads_bound_the_number_of_running_requests():
+    """The loop is free, and serves the others meanwhile."""
     both = threading.Barrier(3)
 
     def meet(environ):
@@ -682,11 +682,11 @@ async def test_so_many_run_at_once_as_there_are_threads():
         await until(lambda: both.n_waiting == 2)
 
         both.wait(10)
-        assert [b"met", b"met"] == [(await client.answer()).body for client in clients]
+        assert [b"met", b"met"] == [(await client.response()).body for client in clients]
 
 
-def test_without_a2wsgi_there_is_no_wsgi(monkeypatch):
-    """The message says what to install."""
+def test_a_missing_a2wsgi_is_an_error_with_a_hint(monkeypatch):
+    """The message names the extra to install."""
     monkeypatch.setitem(sys.modules, "a2wsgi", None)
 
     with pytest.raises(BootError, match=r"pip install 'asgid\[wsgi\]'"):
@@ -695,7 +695,7 @@ def test_without_a2wsgi_there_is_no_wsgi(monkeypatch):
 
 @on_a_loop
 async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
-    """As far as it is the application's; the task in the loop only waits for it."""
+    """Only the frames of the application; the task in the loop just waits for it."""
     begun, go = threading.Event(), threading.Event()
 
     def dawdle(environ, start_response):
@@ -712,7 +712,7 @@ async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
         serving.pass_time(6)
         go.set()
 
-        assert b"done" == (await client.answer()).body
+        assert b"done" == (await client.response()).body
         (line,) = serving.lines
         stack = str(line.fields["stack"])
         assert "slow request" == line.event

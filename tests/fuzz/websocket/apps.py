@@ -1,6 +1,6 @@
-"""Applications for WebSockets: obliging ones, of which one knows what they are told, and others.
+"""WebSocket applications: obliging ones, one of which records all that it receives, and others.
 
-The first to be told something writes it into the outcome; what the obliging ones say is what they hear.
+The first one to receive a message writes to the outcome; obliging ones send the messages that they receive.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ def _content(message: Event) -> str | bytes:
 
 
 async def _listens(scope: Scope, receive: Receive, send: Send, *, is_echoing: bool, turns: int) -> None:
-    """Note what comes until the client has gone, and send it back; `turns` of the loop pass before each step."""
+    """Record each message until the client has gone, and send it back; `turns` of the loop pass before each step."""
     outcome: Outcome = scope["state"]["outcome"]
     await receive()
     for _ in range(turns):
@@ -32,12 +32,12 @@ async def _listens(scope: Scope, receive: Receive, send: Send, *, is_echoing: bo
         if is_echoing and not is_gone:
             try:
                 await send({**message, "type": "websocket.send"})
-            except OSError:  # what came before the end is heard all the same
+            except OSError:  # messages before the end still count
                 is_gone = True
     outcome.end = message["code"], message["reason"]
 
 
-#: Which the rules about what was told hold for.
+#: The applications whose received messages must follow the rules.
 LISTENS: Application = partial(_listens, is_echoing=False, turns=0)
 ECHOES: Application = partial(_listens, is_echoing=True, turns=0)
 WAITS: Application = partial(_listens, is_echoing=True, turns=2)
@@ -51,7 +51,7 @@ async def _accept(scope: Scope, receive: Receive, send: Send) -> Outcome:
 
 
 async def closes_in_the_middle(scope: Scope, receive: Receive, send: Send) -> None:
-    """Close after the second message, and go on listening."""
+    """Close after the second message, and go on receiving."""
     await _accept(scope, receive, send)
     for _ in range(2):
         if (await receive())["type"] == "websocket.disconnect":
@@ -72,12 +72,12 @@ async def fails_in_the_middle(scope: Scope, receive: Receive, send: Send) -> Non
 
 
 async def returns_at_once(scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept, and have nothing to say."""
+    """Accept and return."""
     await _accept(scope, receive, send)
 
 
 async def denies(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take no WebSocket."""
+    """Deny the handshake."""
     await receive()
     await send({"type": "websocket.close"})
 
@@ -90,26 +90,26 @@ async def sends_to_the_end(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def never_receives(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take nothing of what comes."""
+    """Accept and receive nothing."""
     await _accept(scope, receive, send)
     await asyncio.Event().wait()
 
 
 async def never_accepts(scope: Scope, receive: Receive, send: Send) -> None:
-    """Leave the handshake without an answer."""
+    """Never respond to the handshake."""
     await receive()
     await asyncio.Event().wait()
 
 
 async def sends_without_end(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send for as long as there is a client."""
+    """Send as long as there is a client."""
     await _accept(scope, receive, send)
     while True:
         await send({"type": "websocket.send", "text": "x" * 300})
         await asyncio.sleep(0)
 
 
-#: What else an application may do, by whether it is obliging.
+#: Other applications, and whether each is obliging.
 OTHERS: Mapping[Application, bool] = {
     closes_in_the_middle: True,
     fails_in_the_middle: True,

@@ -1,7 +1,7 @@
-"""Streams to start from: each is what one client sends once its handshake is accepted.
+"""Streams to start from: each holds the bytes of one client after its handshake was accepted.
 
-A stream that broke a rule once becomes a row here: `make fuzz` prints it as a literal. The messages are so short that
-MAX_MESSAGE is met by little.
+A stream that once broke a rule becomes a row here: `make fuzz` prints it as a literal. MAX_MESSAGE is so small that
+short streams reach it.
 """
 
 import struct
@@ -12,7 +12,7 @@ from tests.worker.peer import handshake
 
 HANDSHAKE = handshake()
 OFFER = handshake("/", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
-#: The limit under which every stream is delivered, in bytes.
+#: The limit for every stream, in bytes.
 MAX_MESSAGE = 300
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -20,9 +20,8 @@ FIN, RSV1 = 0x80, 0x40
 
 
 def frame(first: int, payload: bytes = b"", mask: bytes = b"\x01\x02\x03\x04", form: int = 0) -> bytes:
-    """Return a frame: its first byte, and the payload under `mask`; with b"" without one.
-
-    `form` is how the length is written: 126 or 127 for a longer form than it needs.
+    """Return a frame with its first byte and the payload under `mask` (none if b""). `form` is 126 or 127 for a
+    longer form of the length than needed.
     """
     size = len(payload)
     form = max(form, 0 if size < 126 else 126 if size < 65536 else 127)
@@ -37,7 +36,7 @@ def frame(first: int, payload: bytes = b"", mask: bytes = b"\x01\x02\x03\x04", f
 
 
 def masked(payload: bytes, mask: bytes) -> bytes:
-    """Return the payload as it goes over the wire (RFC 6455 section 5.3)."""
+    """Return the masked payload (RFC 6455 section 5.3)."""
     if not mask:
         return payload
     key = (mask * (len(payload) // 4 + 1))[: len(payload)]
@@ -53,7 +52,7 @@ def close(code: int | None = 1000, reason: bytes = b"") -> bytes:
 
 
 def deflated(content: bytes, mode: int = zlib.Z_SYNC_FLUSH) -> bytes:
-    """Return the content as a message has it that stands alone (RFC 7692 section 7.2.1)."""
+    """Return the content compressed as a single message (RFC 7692 section 7.2.1)."""
     compressor = zlib.compressobj(wbits=-12)
     return (compressor.compress(content) + compressor.flush(mode)).removesuffix(b"\0\0\xff\xff")
 
@@ -146,7 +145,7 @@ _TWICE = zlib.compressobj(wbits=-12)
 _FIRST = (_TWICE.compress(b"Hello") + _TWICE.flush(zlib.Z_SYNC_FLUSH))[:-4]
 _SECOND = (_TWICE.compress(b"Hello") + _TWICE.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
-#: Where permessage-deflate is agreed.
+#: With permessage-deflate.
 DEFLATED: Mapping[str, bytes] = {
     "a text": frame(FIN | RSV1 | TEXT, _HELLO),
     "the same twice, from one context": frame(FIN | RSV1 | TEXT, _FIRST) + frame(FIN | RSV1 | TEXT, _SECOND),
@@ -190,7 +189,7 @@ DEFLATED: Mapping[str, bytes] = {
 
 STREAMS = {**GOOD, **BAD}
 
-#: What means something to a reader of frames.
+#: Bytes that matter to a parser of frames.
 INTERESTING = (
     *(bytes([first]) for first in (0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A, 0xC1, 0xC2, 0x41, 0xA1, 0x83)),
     *(b"\xfe", b"\xff", b"\x7e", b"\x7f", b"\xfd", b"\x03\xe8", b"\x03\xed", b"\0\0\xff\xff", b"\xc3", b"\xed\xa0\x80"),

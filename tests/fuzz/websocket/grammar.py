@@ -1,4 +1,4 @@
-"""Hypothesis strategies for streams: messages in frames as RFC 6455 has them, with a fault here and there."""
+"""Hypothesis strategies for streams: messages in frames of RFC 6455, with occasional faults."""
 
 import itertools
 
@@ -24,7 +24,7 @@ _SIZES = st.sampled_from([0, 1, 2, 5, 124, 125, 126, 127, MAX_MESSAGE - 1, MAX_M
 _TEXTS = st.one_of(
     st.text(max_size=20).map(str.encode),
     _SIZES.map(lambda size: b"x" * size),
-    st.binary(max_size=6),  # mostly no text at all
+    st.binary(max_size=6),  # mostly invalid text
 )
 _CONTENTS = st.one_of(st.binary(max_size=20), _SIZES.map(lambda size: b"\xfe" * size))
 _CONTROLS = st.one_of(
@@ -62,7 +62,7 @@ def _messages(draw: st.DrawFn, *, is_deflated: bool) -> bytes:
 
 @st.composite
 def streams(draw: st.DrawFn, *, is_deflated: bool) -> bytes:
-    """Up to six messages and control frames; in one of four streams something stands where it should not."""
+    """Up to six messages and control frames; one stream in four has a fault."""
     parts = st.one_of(_messages(is_deflated=is_deflated), _messages(is_deflated=is_deflated), _CONTROLS)
     stream = b"".join(draw(st.lists(parts, max_size=6)))
     if draw(st.integers(0, 3)) == 0:
@@ -73,7 +73,7 @@ def streams(draw: st.DrawFn, *, is_deflated: bool) -> bytes:
 
 @st.composite
 def cut_streams(draw: st.DrawFn, *, is_deflated: bool) -> tuple[bytes, list[bytes]]:
-    """A stream, and the pieces that it comes in."""
+    """A stream and its pieces."""
     stream = draw(streams(is_deflated=is_deflated))
     places = sorted({0, len(stream), *draw(st.lists(st.integers(0, len(stream)), max_size=5))})
     return stream, [stream[start:end] for start, end in itertools.pairwise(places)]

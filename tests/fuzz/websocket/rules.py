@@ -1,5 +1,5 @@
-"""What must hold for every stream of frames: the same messages and the same end however it is cut, and as wsproto reads
-it; what is written is read by two clients; an end is counted once.
+"""Rules for every stream of frames: the same messages and end for any cuts and for wsproto; two clients can read
+the server's frames; the end is counted once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from tests.fuzz.websocket.apps import ECHOES, LISTENS, OTHERS, WAITS
 from tests.fuzz.websocket.corpus import HANDSHAKE, MAX_MESSAGE, OFFER
 from tests.fuzz.websocket.second_reading import ABNORMAL, NO_TEXT, PROTOCOL_ERROR, TOO_BIG, Answered
 
-#: With what asgid may end a WebSocket that is in order: lost, silent, or drained.
+#: Codes with which asgid may end a valid WebSocket: lost, silent, or drained.
 _OWN_ENDS = frozenset({ABNORMAL, 1011, 1012})
-#: With what asgid ends where `websockets` may read on.
+#: Codes of faults that `websockets` may accept.
 _FAULTS = frozenset({PROTOCOL_ERROR, NO_TEXT, TOO_BIG})
 
 
 class Rules:
-    """Worlds to deliver to; each method raises BrokenRuleError. A stream is what follows the handshake."""
+    """Worlds to deliver to; each method raises BrokenRuleError. A stream follows the handshake."""
 
     def __init__(self, *, is_deflated: bool = False, queue: int = 32) -> None:
         settings = {"max_message": MAX_MESSAGE, "queue": queue}
@@ -44,14 +44,14 @@ class Rules:
                 self._agrees(stream, world.deliver([self._handshake + stream]))
 
     def cut(self, stream: bytes, pieces: Sequence[bytes], room: int | None = None) -> None:
-        """The pieces have the outcome of the whole."""
+        """Check that the pieces have the outcome of the whole stream."""
         for world in self._worlds:
             with self._of(stream):
                 cut = world.deliver([self._handshake, *pieces], room=room)
                 self._same(self._remembered(world, stream), cut, pieces)
 
     def every_cut(self, stream: bytes, step: int = 1) -> None:
-        """Whole, byte by byte, and in two at every place, in the handshake as well."""
+        """Check the stream whole, byte by byte, and cut at every `step`th place and within the handshake."""
         self.whole(stream)
         self.cut(stream, [stream[at : at + 1] for at in range(len(stream))])
         for at in range(1, len(stream), step):
@@ -60,14 +60,14 @@ class Rules:
         self.cut_in_handshake(stream, len(self._handshake) - 2)
 
     def cut_in_handshake(self, stream: bytes, at: int) -> None:
-        """The handshake itself comes in two reads."""
+        """Deliver the handshake in two reads."""
         for world in self._worlds:
             with self._of(stream):
                 pieces = [self._handshake[:at], self._handshake[at:] + stream]
                 self._same(self._remembered(world, stream), world.deliver(pieces), pieces)
 
     def every_way(self, stream: bytes) -> None:
-        """All that a stream alone can show: what found a broken rule had perhaps more in hand."""
+        """Check all that a stream alone can show: the run that found a broken rule may have had more input."""
         self.every_cut(stream, 1 if len(stream) < 300 else 5)
         for at in range(0, len(stream), 1 if len(stream) < 100 else 7):
             self.cut(stream, [piece for piece in (stream[:at], stream[at:]) if piece], 0)
@@ -75,7 +75,7 @@ class Rules:
                 self.broken_off(stream, at, end)
 
     def broken_off(self, stream: bytes, at: int, end: End) -> None:
-        """A client that leaves in the middle has said what wsproto reads until there."""
+        """Check that wsproto reads the same up to the place where the client leaves."""
         pieces = [self._handshake, stream[:at]] if at else [self._handshake]
         for world in self._worlds:
             with self._of(stream):
@@ -89,7 +89,7 @@ class Rules:
                 self._is_read(world.deliver(pieces, end))
 
     def in_weather(self, stream: bytes, pieces: Sequence[bytes], weather: Random) -> None:
-        """Whatever else happens, with a client that reads slowly or not; nothing is left, nothing is done twice."""
+        """Check a slow reader and random events: nothing is left, and nothing is done twice."""
         room = weather.choice((None, 0, 60))
         end = weather.choice(tuple(End))
         for world in self._worlds:
@@ -109,15 +109,15 @@ class Rules:
             raise
 
     def _remembered(self, world: World, stream: bytes) -> Outcome:
-        """Return the outcome in one read; the last one is kept, for a stream is cut in many ways."""
+        """Return the outcome in one read. The last one is kept, because a stream is cut many times."""
         if world.last is None or world.last[0] is not stream:
             world.last = stream, world.deliver([self._handshake + stream])
         return world.last[1]
 
-    # What is told, and what is written
+    # Received and written messages
 
     def _agrees(self, stream: bytes, outcome: Outcome) -> None:
-        """See that wsproto reads the stream as the application was told it."""
+        """Check that the application received the messages that wsproto reads."""
         heard = second_reading.read(stream, is_deflated=self.is_deflated, max_message=MAX_MESSAGE)
         read = self._is_read(outcome)
         messages, (code, reason) = outcome.told, outcome.end or (0, "not told")
@@ -140,10 +140,10 @@ class Rules:
             raise BrokenRuleError("a WebSocket is closed that was not over, or the other way", f"{code}")
 
     def _is_read(self, outcome: Outcome) -> Answered:
-        """See that a client can read what is written, and that the end is counted once, as what it is."""
+        """Check that a client can read the written frames, and that the end is counted once with its code."""
         head, _, frames = outcome.written.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 101 "):
-            if outcome.closes and head:  # else it has taken nothing yet
+            if outcome.closes and head:  # it has not read anything yet
                 raise BrokenRuleError("what was never open is counted as closed", outcome)
             return Answered()
         if (b"permessage-deflate" in head) != self.is_deflated:
@@ -163,20 +163,22 @@ class Rules:
         ours, theirs = self._is_read(whole), self._is_read(cut)
         if ours.pongs != theirs.pongs or (ours.close != theirs.close and whole.end == cut.end):
             raise BrokenRuleError("the cut changes what the client is told", _shown(pieces, whole, cut))
-        # How many echoes leave before the end depends on when it comes; without one, all do.
+        # With an application that echoes, the number of messages before the end depends on its time.
         shorter = min(len(ours.messages), len(theirs.messages)) if ours.close else None
         if ours.messages[:shorter] != theirs.messages[:shorter]:
             raise BrokenRuleError("the cut changes the echoes", _shown(pieces, whole, cut))
 
     def _is_same_end(self, one: Outcome, other: Outcome) -> bool:
-        """Return whether both ends are the same. Behind the last byte that a message may have, zlib looks at the next
-        block if that is here: of the two faults in such a frame either may be found.
+        """Return whether both ends are the same. If the next block is here, zlib looks at it behind the last
+        permitted byte, so either of two faults in such a frame may be reported.
         """
         codes = {outcome.end[0] for outcome in (one, other) if outcome.end}
         return one.end == other.end or (self.is_deflated and codes == {NO_TEXT, TOO_BIG})
 
     def _begins_alike(self, whole: Outcome, part: Outcome) -> None:
-        """See that nothing is told which the whole does not tell, and with no other end but our own."""
+        """Check that all received messages are those of the whole stream, and that any other end is the server's
+        own.
+        """
         self._is_read(part)
         if part.told != whole.told[: len(part.told)]:
             raise BrokenRuleError("other messages are told", _shown([], whole, part))

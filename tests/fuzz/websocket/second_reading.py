@@ -1,7 +1,7 @@
-"""The same bytes read by wsproto, and what is written by the client of `websockets` too: second readers of the codec.
+"""wsproto as a second decoder, and the client of `websockets` as a second reader of the server's frames.
 
-`read` is what a server may make of a client's frames; where asgid and wsproto part ways, and both may, the place says
-so. `answered` is what a client makes of the server's, read by the client of `websockets` as well. Neither knows asgid.
+`read` returns the messages that a server may read; a comment has the reason if asgid and wsproto may differ. `answered`
+returns the frames that both clients read. Neither knows asgid.
 """
 
 import codecs
@@ -29,9 +29,8 @@ _MIN_MASKED = 6  # bytes of a head with a mask
 
 @dataclass(slots=True)
 class Heard:
-    """What a server reads. `ends` are the codes with which it may end: of two faults it may tell either.
-
-    `reason` is the client's, where it is the client who closes.
+    """Messages that a server reads. `ends` are the permitted codes: of two faults it may report either. `reason` is
+    the client's, if the client closes.
     """
 
     messages: list[str | bytes] = field(default_factory=list)
@@ -41,12 +40,12 @@ class Heard:
 
 
 def read(frames: bytes, *, is_deflated: bool, max_message: int) -> Heard:
-    """Return what wsproto reads, under a limit that it does not know itself."""
+    """Return the messages that wsproto reads under a limit, which wsproto itself does not have."""
     return _Reading(frames, max_message, is_deflated=is_deflated).heard()
 
 
 class _Reading:
-    """A frame at a time. wsproto reads whole ones; of the part of a last one the content is judged here."""
+    """Reads one frame at a time. wsproto reads whole ones; the content of an unfinished last one is checked here."""
 
     def __init__(self, frames: bytes, max_message: int, *, is_deflated: bool) -> None:
         self._extension = _deflate() if is_deflated else None
@@ -56,7 +55,7 @@ class _Reading:
         self._heard = Heard()
         self._parts: list[str | bytes] = []
         self._content = b""  # of the message that has begun
-        self._behind_final: float = inf  # bytes; inf where there was no final block
+        self._behind_final: float = inf  # bytes; inf without a final block
 
     def heard(self) -> Heard:
         while not self._heard.ends:
@@ -64,7 +63,7 @@ class _Reading:
         return self._heard
 
     def _next(self) -> frozenset[int]:
-        """Read a frame; return with what it may end, or nothing."""
+        """Read a frame; return the codes with which it may end, or none."""
         decoder, extension = self._protocol._frame_decoder, self._extension
         buffer = decoder.buffer
         length, head, size = _declared(buffer.buffer)
@@ -73,7 +72,7 @@ class _Reading:
         compressed = extension._inbound_compressed if extension else None
         is_fragment = len(buffer.buffer) > 1 and buffer.buffer[0] & 15 == Opcode.CONTINUATION
         is_begun = self._protocol._message_decoder.opcode is not None
-        if len(buffer.buffer) > 1 and not is_control and is_fragment != is_begun:  # wsproto inflates before it looks
+        if len(buffer.buffer) > 1 and not is_control and is_fragment != is_begun:  # wsproto inflates before it checks
             return frozenset({PROTOCOL_ERROR})
         if size > len(buffer.buffer):
             part = (
@@ -89,10 +88,10 @@ class _Reading:
             return of_head | {
                 int(error.code),
                 *([TOO_BIG] if inflates else []),
-            }  # ours inflates no further than the limit
+            }  # asgid inflates no further than the limit
         assert frame is not None
         if is_control:
-            if extension:  # wsproto forgets over a ping that the message around it is compressed
+            if extension:  # after a ping wsproto forgets that the message is compressed
                 extension._inbound_compressed = compressed
             return self._control(frame.opcode, bytes(frame.payload))  # type: ignore[arg-type] # not decoded yet
         if extension and extension._decompressor:
@@ -104,10 +103,10 @@ class _Reading:
             if frame.message_finished and self._behind_final == _TAIL_BYTES:  # of a block that the client has left out
                 extension._decompressor, self._behind_final = zlib.decompressobj(-_BITS), inf
         self._content += bytes(frame.payload)  # type: ignore[arg-type] # the same
-        return self._message(frame) or of_head  # that is compressed, and longer than what it holds
+        return self._message(frame) or of_head  # compressed, and longer than its content
 
     def _message(self, frame: Frame) -> frozenset[int]:
-        """Take a frame of a message."""
+        """Read a frame of a message."""
         of_size = frozenset({TOO_BIG} if len(self._content) > self._max_message else ())
         try:
             frame = self._protocol._message_decoder.process_frame(frame)
@@ -120,7 +119,7 @@ class _Reading:
         return of_size
 
     def _fault_in_part(self, frame: bytes, head: int) -> frozenset[int]:
-        """Return the faults of the content that is here of a frame that is not whole."""
+        """Return the faults in the content of an unfinished frame."""
         opcode, extension = frame[0] & 15, self._extension
         content = _unmasked(frame[head:], frame[head - 4 : head])
         is_compressed = extension is not None and (
@@ -138,7 +137,9 @@ class _Reading:
         return of_size if is_text else of_size | {NO_TEXT}
 
     def _inflated_behind_final(self, extension: PerMessageDeflate) -> bytes:
-        """Return what is behind a final block. It begins anew (RFC 7692 section 7.2.1), and to wsproto is nothing."""
+        """Return the data behind a final block. It begins with a new context (RFC 7692 section 7.2.1), and wsproto
+        ignores it.
+        """
         inflated = b""
         while extension._decompressor and extension._decompressor.eof:
             rest = extension._decompressor.unused_data
@@ -149,7 +150,7 @@ class _Reading:
 
     def _fault_in_head(self) -> set[int]:
         buffer = self._protocol._frame_decoder.buffer.buffer
-        if len(buffer) > 1 and not buffer[1] & 128:  # no mask: wsproto waits for the length before it says so
+        if len(buffer) > 1 and not buffer[1] & 128:  # no mask: wsproto reports it only after the length
             return {PROTOCOL_ERROR}
         try:
             self._protocol._frame_decoder.process_buffer()
@@ -200,7 +201,7 @@ def _unmasked(data: bytes, mask: bytes) -> bytes:
 
 
 def _inflated(inflater: "zlib._Decompress | None", data: bytes) -> bytes:
-    """Return the content of a part of a message, all that is behind final blocks with it."""
+    """Return the content of a part of a message, with all data behind final blocks."""
     inflater = inflater.copy() if inflater else zlib.decompressobj(-_BITS)
     inflated = inflater.decompress(data)
     while inflater.eof:
@@ -210,7 +211,9 @@ def _inflated(inflater: "zlib._Decompress | None", data: bytes) -> bytes:
 
 
 def _declared(buffer: bytearray) -> tuple[int, int, int]:
-    """Return the length that the next frame declares, the bytes of its head, and of all; no head if it is not here."""
+    """Return the declared length of the next frame, the bytes of its head, and of all; no head if it has not
+    arrived.
+    """
     if len(buffer) < 2:
         return 0, 0, 2
     short = buffer[1] & 127
@@ -229,7 +232,9 @@ def _deflate() -> PerMessageDeflate:
 
 
 def messages_by_websockets(frames: bytes) -> list[bytes]:
-    """Return what the server of `websockets` reads up to the first fault. It takes longer lengths, and any text."""
+    """Return the messages that the server of `websockets` reads before the first fault. It accepts longer forms of
+    a length, and any text.
+    """
     protocol = Protocol(SERVER, max_size=None)
     protocol.receive_data(frames)
     received: Sequence[TheirFrame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
@@ -248,7 +253,7 @@ def messages_by_websockets(frames: bytes) -> list[bytes]:
 
 @dataclass(slots=True)
 class Answered:
-    """What a client reads: messages, pongs, and the close, None where there is none."""
+    """Messages and pongs that a client reads, and the close, or None."""
 
     messages: list[str | bytes] = field(default_factory=list)
     pongs: list[bytes] = field(default_factory=list)
@@ -256,7 +261,9 @@ class Answered:
 
 
 def answered(frames: bytes, *, is_deflated: bool) -> Answered:
-    """Return what both clients read; BrokenRuleError where one complains, they differ, or the close is not the last."""
+    """Return the frames that both clients read. BrokenRuleError if one fails, if they differ, or if a frame follows
+    the close.
+    """
     ours, theirs = _by_wsproto(frames, is_deflated=is_deflated), _by_websockets(frames, is_deflated=is_deflated)
     if ours not in (None, theirs):
         raise BrokenRuleError("two clients read something else", f"{ours}, {theirs}")
@@ -272,7 +279,7 @@ def _by_wsproto(frames: bytes, *, is_deflated: bool) -> Answered | None:
             if frame.opcode is Opcode.CLOSE:
                 assert isinstance(frame.payload, tuple)
                 read.close = int(frame.payload[0]), frame.payload[1]
-                break  # it would read on, and we look ourselves
+                break  # it would read on, and this function checks it
             if frame.opcode is Opcode.PONG:
                 read.pongs.append(bytes(frame.payload))  # type: ignore[arg-type] # of a close alone it is no bytes
             elif not frame.opcode.iscontrol():
@@ -290,7 +297,9 @@ def _by_wsproto(frames: bytes, *, is_deflated: bool) -> Answered | None:
 
 
 def _only_pongs(frames: bytes) -> None:
-    """After its close a server has nothing to say; until the client's comes, it still answers pings (section 5.5.2)."""
+    """Check that only pongs follow the server's close: it responds to pings until the client's close (section
+    5.5.2).
+    """
     protocol = FrameProtocol(client=True, extensions=[])
     protocol.receive_bytes(frames)
     for frame in protocol.received_frames():
