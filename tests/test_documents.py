@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain, pairwise
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,15 +114,15 @@ def test_the_example_file_marks_keys_without_effect(name):
 # -- the reference -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("table", "key"), NAMES)
-def test_the_reference_explains_every_setting(table, key):
+def test_the_reference_explains_every_setting():
     """Each key has a row below its table: type, default and meaning."""
     text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
-    own = text[text.index(f"\n## {header(table)}\n") + 1 :].split("\n## ")[0]
-    (row,) = [line for line in own.splitlines() if line.startswith(f"| `{key}` |")]
+    for table, key in NAMES:
+        own = text[text.index(f"\n## {header(table)}\n") + 1 :].split("\n## ")[0]
+        rows = [line.strip("| ").split(" | ") for line in own.splitlines() if line.startswith(f"| `{key}` |")]
 
-    assert 4 == len(row.strip("| ").split(" | "))
-    assert all(cell.strip() for cell in row.strip("| ").split(" | "))
+        assert [4] == [len(row) for row in rows], f"{table}.{key}"
+        assert all(cell.strip() for cell in rows[0]), f"{table}.{key}"
 
 
 def test_the_reference_names_every_field_of_an_access_line():
@@ -244,49 +245,61 @@ def test_the_architecture_calls_pure_what_is_pure():
             assert not impure & {module.partition(".")[0] for module in imported}, name
 
 
-@pytest.mark.parametrize("name", PROSE)
-def test_links_have_a_target(name):
+def test_links_have_a_target():
     """The target is a file or folder of the checkout, and a heading in it."""
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", PROSE[name]):
-        path = (ROOT / name).parent / target if target else ROOT / name
-        assert path.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = found_in_prose(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+    broken = [(name, target, anchor) for name, (target, anchor) in links if not _is_target(name, target, anchor)]
+
+    assert links
+    assert broken == []
 
 
-@pytest.mark.parametrize("name", PROSE)
-def test_named_files_exist(name):
+def _is_target(name: str, target: str, anchor: str) -> bool:
+    path = (ROOT / name).parent / target if target else ROOT / name
+    if not anchor:
+        return path.exists()
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def found_in_prose(pattern: str) -> list[tuple[str, Any]]:
+    """Return every match of `pattern` in a document, as re.findall has it, with the document's name."""
+    return [(name, found) for name, text in PROSE.items() for found in re.findall(pattern, text, re.MULTILINE)]
+
+
+def test_named_files_exist():
     """A test, a script or a unit that a document names is in the checkout."""
     folders = "asgid|benchmarks|docs|etc|examples|scripts|systemd|tests"
-    for path in re.findall(rf"`((?:{folders})/[\w./-]*)", PROSE[name]):
-        assert (ROOT / path).exists() or path in MADE, path
+    named = found_in_prose(rf"`((?:{folders})/[\w./-]*)")
+
+    assert named
+    assert [(name, path) for name, path in named if not (ROOT / path).exists() and path not in MADE] == []
 
 
 #: Files that a command makes.
 MADE = {"benchmarks/RESULTS.md"}
 
 
-@pytest.mark.parametrize("name", PROSE)
-def test_named_commands_are_in_the_makefile(name):
+def test_named_commands_are_in_the_makefile():
     """Each `make` target in a document exists."""
-    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert {"run", "test"} <= set(targets)
-    assert set(re.findall(r"(?:`|^)make ([a-z]+)", PROSE[name], re.MULTILINE)) <= set(targets)
+    assert [found for found in found_in_prose(r"(?:`|^)make ([a-z-]+)") if found[1] not in targets] == []
 
 
 #: The rest of the name of an ASGI message, after `http.` or `websocket.`.
 _MESSAGES = r"response\.|http\.|(?:accept|close|connect|disconnect|receive|send)\b"
 
 
-@pytest.mark.parametrize("name", PROSE)
-def test_named_settings_exist(name):
+def test_named_settings_exist():
     """Each key in a document is a key of the configuration file."""
     keys = {f"{table}.{key}" for table, key in NAMES}
     tables = "|".join(sorted({table.partition(".")[0] for table in TABLES}))
-    for word in re.findall(rf"`((?:{tables})\.(?!{_MESSAGES})[\w.]+)(?: = [^`]+)?`", PROSE[name]):
-        assert word in keys or word.endswith(".py"), word
+    named = found_in_prose(rf"`((?:{tables})\.(?!{_MESSAGES})[\w.]+)(?: = [^`]+)?`")
+
+    assert named
+    assert [(name, word) for name, word in named if word not in keys and not word.endswith(".py")] == []
 
 
 def test_keys_without_effect_are_in_italics_in_the_migration_tables():
@@ -356,19 +369,21 @@ def test_the_index_of_decisions_is_complete():
         assert f"| [{int(number):04}](decisions/{path.name}) | {title} |" in PROSE["docs/README.md"]
 
 
-@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.stem)
-def test_a_decision_names_its_tests(path):
-    """The tests exist, by file and by name, and the record has its four sections."""
-    text = path.read_text(encoding="utf-8")
-    *sections, tests = re.split(r"^## .*\n", text, flags=re.MULTILINE)
+def test_each_decision_names_its_tests():
+    """The tests exist, by file and by name, and a record has its four sections."""
+    assert DECISIONS
+    for path in DECISIONS:
+        text = path.read_text(encoding="utf-8")
+        *sections, tests = re.split(r"^## .*\n", text, flags=re.MULTILINE)
+        headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", tests)
 
-    assert ["Context", "Decision", "When to reconsider", "Test"] == re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert all(section.strip() for section in sections)
-    named = re.findall(r"^- `([\w/]+\.py)(?:::(\w+))?`$", tests, re.MULTILINE)
-    assert named
-    for file, function in named:
-        assert (ROOT / file).is_file(), file
-        assert not function or f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), function
+        assert ["Context", "Decision", "When to reconsider", "Test"] == headings, path.name
+        assert all(section.strip() for section in sections), path.name
+        assert named, path.name
+        for file, function in named:
+            assert (ROOT / file).is_file(), file
+            assert not function or f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), function
 
 
 def test_each_entry_of_the_changelog_is_whole():
@@ -383,12 +398,12 @@ def test_each_entry_of_the_changelog_is_whole():
     assert len(lines) == len(set(lines))
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_no_message_cites_a_document_that_is_not_installed(name):
+def test_no_message_cites_a_document_that_is_not_installed():
     """A wheel contains only the package, so no message refers to docs/."""
-    tree = ast.parse(SOURCES[name])
     holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    documentation = [ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, holders)]
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    for name, source in SOURCES.items():
+        nodes = list(ast.walk(ast.parse(source)))
+        documentation = [ast.get_docstring(node, clean=False) for node in nodes if isinstance(node, holders)]
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
-    assert [text for text in texts if "docs/" in text and text not in documentation] == []
+        assert [text for text in texts if "docs/" in text and text not in documentation] == [], name
