@@ -319,10 +319,12 @@ def _parse(argv: Sequence[str]) -> Namespace:
     directory = Path(dict(arguments.set).get("app.directory", ""))
     prefix = ["asgid", command] if command in ("check", "config") else ["asgid"]
     if strange or (arguments.application and ":" not in arguments.application):
+        from asgid.app_finder import arguments_for, arguments_for_directory
         from asgid.config import options
-        from asgid.guess import words_for, words_here
 
-        if told := options.answer(rest, prefix, lambda word: words_for(word, directory), words_here(directory)):
+        if told := options.answer(
+            rest, prefix, lambda word: arguments_for(word, directory), arguments_for_directory(directory)
+        ):
             parser.error(told)
     if strange:
         parser.error(f"one application is enough: {' '.join(strange)}")
@@ -330,9 +332,13 @@ def _parse(argv: Sequence[str]) -> Namespace:
         command == "config" and (arguments.schema or arguments.defaults)
     )
     if needs_source and not arguments.file and not arguments.application:
-        from asgid.guess import words_here
+        from asgid.app_finder import arguments_for_directory
 
-        way = f"write {join([*prefix, *words, *rest])}" if (words := words_here(directory)) else "asgid --help has more"
+        way = (
+            f"write {join([*prefix, *words, *rest])}"
+            if (words := arguments_for_directory(directory))
+            else "asgid --help has more"
+        )
         parser.error(f"name a file, -c FILE, or an application, module:attribute; {way}")
     if arguments.file and arguments.application:
         override = join([*prefix, "-c", arguments.file, "--set", f"app.target={arguments.application}"])

@@ -1,6 +1,6 @@
-"""Pydantic without its plugins: what is installed for the application's models is the workers' to load.
+"""Builds pydantic's validators without pydantic's plugins, which belong to the application and load in the workers.
 
-Pydantic brings them in with every validator that it makes: a package's code, and its threads, in the master.
+Pydantic imports each installed plugin when it builds a validator: its code and threads would stay in the master.
 """
 
 import os
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
-_DISABLED = "PYDANTIC_DISABLE_PLUGINS"
-#: Pydantic imports it when it makes a validator, to look for plugins. It imports importlib.metadata and zipfile, which
-#: take 1.2 MB in the master. If pydantic renames it, the variable still leaves the plugins out.
+_VARIABLE = "PYDANTIC_DISABLE_PLUGINS"
+#: Pydantic imports this module to look for plugins. With importlib.metadata and zipfile, which it imports, it adds
+#: 1.2 MB to the master. If pydantic renames it, the variable still disables the plugins.
 _LOADER = "pydantic.plugin._loader"
 
 
 @contextmanager
-def left_out() -> Iterator[None]:
-    """Make validators without plugins; afterwards pydantic and the operator's variable are as before."""
-    said = os.environ.get(_DISABLED)
-    os.environ[_DISABLED] = "__all__"
+def disabled() -> Iterator[None]:
+    """Disable the plugins inside the block, then restore pydantic and the operator's variable."""
+    value_before = os.environ.get(_VARIABLE)
+    os.environ[_VARIABLE] = "__all__"
     loader = sys.modules.get(_LOADER)
     if loader is None:
         sys.modules[_LOADER] = stand_in = ModuleType(_LOADER)
@@ -29,6 +29,6 @@ def left_out() -> Iterator[None]:
     finally:
         if loader is None:
             del sys.modules[_LOADER]
-        del os.environ[_DISABLED]
-        if said is not None:
-            os.environ[_DISABLED] = said
+        del os.environ[_VARIABLE]
+        if value_before is not None:
+            os.environ[_VARIABLE] = value_before

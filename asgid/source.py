@@ -119,5 +119,5 @@ def place_of_start(environ: Mapping[str, str]) -> str:
 
 def make_validators() -> None:
     """Make the validators of the settings, once."""
-    with pydantic_plugins.left_out():
+    with pydantic_plugins.disabled():
         Config.model_rebuild()

@@ -17,9 +17,9 @@ from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 
+from asgid.app_finder import FoundApp, find_application, is_factory_name, source_file
 from asgid.config import Config
 from asgid.errors import BootError
-from asgid.guess import Guess, application_in, file_of, is_factory_name
 from asgid.worker.app.interface import FACTORY, Loaded, adapted, is_application, named
 from asgid.worker.tracebacks import Home, frames_of, place_of, said
 
@@ -142,7 +142,7 @@ def _near_module(name: str, inner: str = "", path: str = "") -> str:
     parent, _, last = name.rpartition(".")
     places = getattr(sys.modules.get(parent), "__path__", None) if parent else [os.getcwd()]
     near = _near(last, (each.name for each in pkgutil.iter_modules(places)), 0.7) if places else ""
-    if not near or (inner and not any(file_of(f"{near}{inner}", Path(place)) for place in places or ())):
+    if not near or (inner and not any(source_file(f"{near}{inner}", Path(place)) for place in places or ())):
         return ""
     whole = f"{parent}.{near}{inner}" if parent else f"{near}{inner}"
     return f'; did you mean "{f"{whole}:{path}" if path else whole}"?'
@@ -216,13 +216,13 @@ def _no_attribute(found: object, known: str, name: str, rest: str) -> str:
 
 
 def _guess(folder: str, module: str) -> str:
-    guess = application_in(Path(folder, f"{module}.py"))
+    guess = find_application(Path(folder, f"{module}.py"))
     return guess.attribute if guess and not guess.is_factory else ""
 
 
 def _written(module: str, file: Path | None, attribute: str = "") -> str:
     """Return how to name the application in a module that may not be imported yet."""
-    guess = Guess(attribute) if attribute else application_in(file) if file else None
+    guess = FoundApp(attribute) if attribute else find_application(file) if file else None
     if guess is None:
         return f'name what is in it, after "{module}:"'
     return f'write "{module}:{guess.attribute}"' + (f" and {FACTORY}" if guess.is_factory else "")
