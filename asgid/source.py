@@ -58,7 +58,9 @@ class Source:
             binds=self.binds,
             target=self.target,
             workers=self.workers,
-            faults=lambda settings: self.faults(_with_directory(settings, self._anchored(settings.app.directory))),
+            machine_checks=lambda settings: self.faults(
+                _with_directory(settings, self._anchored(settings.app.directory))
+            ),
         )
 
     def _resolved(self, settings: Config) -> Config:

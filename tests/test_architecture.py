@@ -28,7 +28,14 @@ PURE = (
         "config.document",
         "config.cross_checks",
     ),
-    *("config.toml_lines", "config.reference"),
+    *(
+        "config.toml_lines",
+        "config.reference",
+        "config.tables",
+        "config.spelling",
+        "config.translation",
+        "config.options",
+    ),
     *(
         "master.supervision.lifecycle",
         "master.supervision.supervisor",

@@ -13,7 +13,8 @@ import pytest
 from asgid import config
 from asgid.assignment import DUMP
 from asgid.config import TABLES, Config, Table, reference, reserved_keys
-from asgid.config.suggestions import ELSEWHERE, header
+from asgid.config.suggestions import ELSEWHERE
+from asgid.config.tables import header
 from asgid.errors import ConfigError, ExitCode
 from asgid.master.status import metrics
 from asgid.master.workers import spawn
@@ -89,18 +90,20 @@ def table_of(settings: Config, table: str) -> Table:
 @pytest.mark.parametrize(("table", "key"), [name for name in NAMES if ".".join(name) not in reference._EXAMPLE])
 def test_the_example_file_names_every_setting_with_its_default(table, key, monkeypatch):
     """A line without its # sets the value that was in force before; only a key without effect is refused."""
-    row = reserved_keys.not_yet(f"{table}.{key}")
+    row = reserved_keys.reserved_key(f"{table}.{key}")
     if row and not row.allows(reference._default(TABLES[table].model_fields[key])):
         with pytest.raises(ConfigError, match="has no effect in this version"):
             config.parse(uncommented(table, key), EXAMPLE.name)
-        monkeypatch.setattr(reserved_keys, "NOT_YET", {})
+        monkeypatch.setattr(reserved_keys, "RESERVED_KEYS", {})
     own = table_of(config.parse(uncommented(table, key), EXAMPLE.name), table)
 
     assert key in own.model_fields_set
     assert TABLES[table].model_fields[key].get_default(call_default_factory=True) == getattr(own, key)
 
 
-@pytest.mark.parametrize("name", [f"{table}.{key}" for table, key in NAMES if reserved_keys.not_yet(f"{table}.{key}")])
+@pytest.mark.parametrize(
+    "name", [f"{table}.{key}" for table, key in NAMES if reserved_keys.reserved_key(f"{table}.{key}")]
+)
 def test_the_example_file_marks_keys_without_effect(name):
     """The mark is beside the key, so that no operator relies on it."""
     table, _, key = name.rpartition(".")
@@ -310,7 +313,7 @@ def test_keys_without_effect_are_in_italics_in_the_migration_tables():
     italic = set(re.findall(r"\*`([a-zN_.AME]+)`\*", text))
 
     assert "tls.NAME.cert" in italic
-    assert {key for key in named | italic if reserved_keys.not_yet(key)} == italic
+    assert {key for key in named | italic if reserved_keys.reserved_key(key)} == italic
 
 
 def counterparts() -> Iterator[tuple[str, str]]:

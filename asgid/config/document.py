@@ -1,56 +1,60 @@
-"""A file on its way to settings: what was written, what the command line laid over it, and where each of it was said.
+"""The settings before validation: the content of a file with the overrides of the command line, and its problems.
 
-Every problem has the place of the nearest thing that was said; they come out in the order of the file, and behind them
-those of the command line. This file does not know which keys there are, nor what their values mean.
+Each value has an origin: a line of the file or an option. Problems are sorted by it, those of the command line last. No
+name and no meaning of a setting is known here.
 """
 
+import json
+import re
+from shlex import quote
 from typing import Any, Self, TypeAlias
 
 import tomli
 
 from asgid.config import toml_lines
-from asgid.config.other_servers import read_word
-from asgid.config.suggestions import not_toml
 from asgid.config.toml_lines import KeyPath
 from asgid.errors import ConfigError, Problem
 
-_Place: TypeAlias = tuple[
-    int, int, str
-]  # 0 the file, 1 the command line; its order there; as it is called in a message
+#: 0 for the file or 1 for the command line; the order there; the place that a message names.
+_Origin: TypeAlias = tuple[int, int, str]
+
+#: Matches lines that are Python and not TOML.
+_PYTHON = re.compile(r"^(?:import \w|from [\w.]+ import |(?:async )?def \w+\(|class \w)", re.MULTILINE)
 
 
-class Draft:
-    """A document, the places of what is in it, and the problems found with it."""
+class SettingsDocument:
+    """The content of a file, the origin of each value, and the problems found so far."""
 
-    def __init__(self, document: dict[str, Any], places: dict[KeyPath, _Place]) -> None:
-        self.document = document
-        self._places = places  # with the empty path, for what stands nowhere
-        self._problems: list[tuple[_Place, Problem]] = []
+    def __init__(self, content: dict[str, Any], origins: dict[KeyPath, _Origin]) -> None:
+        self.content = content
+        self._origins = origins  # the origin of () is that of every value without one
+        self._problems: list[tuple[_Origin, Problem]] = []
 
     @classmethod
     def read(cls, text: str | None, source: str) -> Self:
-        """Return what the file `source` says, nothing if `text` is None: there is no file.
+        """Return the document of the file `source`, an empty one if `text` is None.
 
-        Raises ConfigError at once if it is no TOML, for nothing else in it can be judged.
+        Raises ConfigError at once if the text is not TOML, because nothing else in it can be checked then.
         """
         if text is None:
             return cls({}, {(): (0, 0, source)})
         try:
-            document = tomli.loads(text)
+            content = tomli.loads(text)
             lines = {(): 1, **toml_lines.line_numbers(text)}
         except tomli.TOMLDecodeError as error:
             fault = f"{error.msg[0].lower()}{error.msg[1:]}, column {error.colno}"
-            raise ConfigError(Problem(f"{source}:{error.lineno}", "", not_toml(text, source, fault))) from None
+            raise ConfigError(Problem(f"{source}:{error.lineno}", "", _not_toml(text, source, fault))) from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, hundreds of nested brackets
             raise ConfigError(Problem(f"{source}:1", "", f"this TOML cannot be read: {error}")) from None
-        return cls(document, {path: (0, line, f"{source}:{line}") for path, line in lines.items()})
+        return cls(content, {path: (0, line, f"{source}:{line}") for path, line in lines.items()})
 
-    def put(self, path: KeyPath, value: object, said: str) -> None:
-        """Set what stands at `path`, because of `said` on the command line; raises LookupError or TypeError if what
-        stands there holds no such thing.
+    def set(self, path: KeyPath, value: object, option: str) -> None:
+        """Set the value at `path`, as `option` of the command line demands.
+
+        Raises LookupError or TypeError if the content at `path` cannot hold a value.
         """
         *parents, key = path
-        holder: Any = self.document
+        holder: Any = self.content
         for parent in parents:
             holder = holder.setdefault(parent, {}) if isinstance(holder, dict) else holder[parent]
         if isinstance(holder, list) and key == len(holder):
@@ -59,41 +63,71 @@ class Draft:
             holder[key] = value
         else:
             raise LookupError(path)
-        self._places = {at: place for at, place in self._places.items() if at[: len(path)] != path}
-        place = (1, len(self._places), said)
-        self._places[path] = place
-        for length in range(1, len(path)):  # a table that nobody wrote before
-            self._places.setdefault(path[:length], place)
+        self._origins = {at: origin for at, origin in self._origins.items() if at[: len(path)] != path}
+        origin = (1, len(self._origins), option)
+        self._origins[path] = origin
+        for length in range(1, len(path)):  # tables that the file does not have
+            self._origins.setdefault(path[:length], origin)
 
-    def override(self, name: str, word: str, said: str = "") -> None:
-        """Carry out `--set name=word`, or what was `said` instead; in an array of tables it reaches every one."""
-        said = said or f"--set {name}"
+    def override(self, name: str, word: str, option: str = "") -> None:
+        """Carry out `--set name=word`, or `option` if the operator wrote another one.
+
+        A key of an array of tables is set in each table.
+        """
+        option = option or f"--set {name}"
         table, *keys = name.split(".")
         if not keys or not all((table, *keys)):
-            self._refuse(Problem(said, "", "write --set table.key=value, such as --set timeouts.graceful=10s"))
+            self._refuse(Problem(option, "", "write --set table.key=value, such as --set timeouts.graceful=10s"))
             return
-        items = self.document.get(table)
+        items = self.content.get(table)
         tables = [(table, index) for index in range(len(items))] if isinstance(items, list) else [(table,)]
         try:
             value = read_word(word)
             for path in tables:
-                self.put((*path, *keys), value, said)
+                self.set((*path, *keys), value, option)
         except (LookupError, TypeError):
-            self._refuse(Problem(said, name, "there is no table to set it in"))
+            self._refuse(Problem(option, name, "there is no table to set it in"))
         except ValueError as error:
-            self._refuse(Problem(said, name, str(error)))
+            self._refuse(Problem(option, name, str(error)))
 
-    def note(self, path: KeyPath, message: str) -> None:
-        """Note what is wrong with the value at `path`, or with its absence there."""
-        place = next(
-            self._places[path[:length]] for length in range(len(path), -1, -1) if path[:length] in self._places
+    def add_problem(self, path: KeyPath, message: str) -> None:
+        """Add a problem with the value at `path`, or with its absence. Its place is the nearest origin above."""
+        origin = next(
+            self._origins[path[:length]] for length in range(len(path), -1, -1) if path[:length] in self._origins
         )
-        self._problems.append((place, Problem(place[-1], toml_lines.full_name(path), message)))
+        self._problems.append((origin, Problem(origin[-1], toml_lines.full_name(path), message)))
 
     def _refuse(self, problem: Problem) -> None:
         self._problems.append(((1, 0, problem.place), problem))
 
-    def judge(self) -> None:
-        """Raise ConfigError with every problem that was noted, if there is one."""
+    def raise_problems(self) -> None:
+        """Raise ConfigError with every problem, in order, if there are any."""
         if self._problems:
             raise ConfigError(*(problem for _, problem in sorted(self._problems, key=lambda found: found[0])))
+
+
+def read_word(word: str) -> object:
+    """Return the value of `word` as TOML, or `word` itself if it is not TOML, so that text needs no quotes in a shell.
+
+    Raises ValueError with the fix.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in word):  # Python's stand-in for bytes that are not UTF-8
+        raise ValueError("this is not UTF-8")
+    try:
+        document = tomli.loads(f"value = {word}")
+    except (ValueError, RecursionError):
+        if word[:1] in ("'", '"', "[", "{"):
+            fix = "" if word[0] in "'\"" else f"; as text it is {quote(json.dumps(word, ensure_ascii=False))}"
+            raise ValueError(f"neither a bare word nor a TOML value: {word}{fix}") from None
+        return word
+    return document["value"] if len(document) == 1 else word
+
+
+def _not_toml(text: str, source: str, fault: str) -> str:
+    """Return the message for a file that is not TOML; `fault` describes its first error."""
+    if source.endswith(".py") or _PYTHON.search(text):
+        return (
+            "this looks like a Python program, such as gunicorn.conf.py, and asgid reads TOML: write "
+            "asgid config --defaults for a file to start from; for a gunicorn setting in it, asgid names its own"
+        )
+    return f"this is not TOML: {fault}"

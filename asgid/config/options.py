@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import join, quote
 
-from asgid.config import TABLES, suggestion, takes
-from asgid.config.reserved_keys import not_yet
-from asgid.config.suggestions import COMMANDS, ELSEWHERE, STARTS, nearest
+from asgid.config.reserved_keys import reserved_key
+from asgid.config.spelling import nearest
+from asgid.config.suggestions import COMMANDS, ELSEWHERE, STARTS
+from asgid.config.tables import TABLES
+from asgid.config.translation import accepts, translated_value
 
 #: What else is an option of other servers and has another name here.
 _OPTIONS: Mapping[str, str] = {
@@ -85,7 +87,7 @@ def answer(words: Sequence[str], prefix: Sequence[str], resolve: Callable[[str],
     if command.host is not None or command.port is not None:
         host, port = command.host or "127.0.0.1", command.port or "8000"
         bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        command.words += ["-b", bind if takes("listen.bind", bind) and bind[0] != "-" else "127.0.0.1:8000"]
+        command.words += ["-b", bind if accepts("listen.bind", bind) and bind[0] != "-" else "127.0.0.1:8000"]
     if command.mode and any(word.startswith("unix:") for word in (*command.kept, *command.words)):
         command.words += command.mode
     elif command.mode:
@@ -174,7 +176,7 @@ def _suggest(name: str, value: str | None, command: _Command, *, is_negated: boo
         command.environment.append(f"PYTHONPATH={quote(value or 'src')}")
     elif " " in ours:
         command.notes.append(ours)
-    elif not_yet(ours):
+    elif reserved_key(ours):
         command.notes.append(f"{ours} comes with a later version")
     elif ours == "app.target":
         command.kept += [value] if value else []
@@ -191,7 +193,9 @@ def _suggest(name: str, value: str | None, command: _Command, *, is_negated: boo
 
 def _words(ours: str, name: str, value: str | None, *, is_negated: bool) -> list[str]:
     """Return the options that set our key to what `value` means, or to an example if no such value is taken."""
-    word = suggestion(name, ours, None if value == "-" and ours == "listen.bind" else value, is_negated=is_negated)
+    word = translated_value(
+        name, ours, None if value == "-" and ours == "listen.bind" else value, is_negated=is_negated
+    )
     short = {"listen.bind": "-b", "workers.count": "-w"}.get(ours)
     return [short, word] if short else ["--set", f"{ours}={word}"]
 
@@ -215,5 +219,5 @@ _WAYS: Mapping[str, str] = {
     key: f"{table}.{key}"
     for table, model in TABLES.items()
     for key in model.settings()
-    if not not_yet(f"{table}.{key}")
+    if not reserved_key(f"{table}.{key}")
 } | {**ELSEWHERE, **_OPTIONS, "config": "config"}

@@ -12,10 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from asgid import address
-from asgid.config import TABLES, Config, Listen, Table
-from asgid.config.reserved_keys import not_yet
-from asgid.config.suggestions import header
-from asgid.config.value_types import Kind
+from asgid.config.reserved_keys import reserved_key
+from asgid.config.tables import TABLES, Config, Listen, Table, header
+from asgid.config.value_types import ValueType
 
 _LATER = "not in this version"
 _SOCKET_FILE_KEYS = ("mode", "owner", "group")
@@ -153,8 +152,8 @@ def _markdown_lines() -> Iterator[str]:
 
 
 def _type(field: FieldInfo) -> str:
-    if kind := _kind(field):
-        return kind.name
+    if value_type := _value_type(field):
+        return value_type.name
     if get_origin(field.annotation) is Literal:
         return " or ".join(f"`{_toml(word)}`" for word in get_args(field.annotation))
     names: dict[object, str] = {bool: "true or false", tuple: "list of text"}
@@ -190,13 +189,13 @@ def schema() -> dict[str, Any]:
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _kind(field: FieldInfo) -> Kind | None:
-    return next((item for item in field.metadata if isinstance(item, Kind)), None)
+def _value_type(field: FieldInfo) -> ValueType | None:
+    return next((item for item in field.metadata if isinstance(item, ValueType)), None)
 
 
 def _written(field: FieldInfo, value: object) -> object:
-    kind = _kind(field)
-    return kind.write(value) if kind else value
+    value_type = _value_type(field)
+    return value_type.write(value) if value_type else value
 
 
 def _default(field: FieldInfo) -> object:
@@ -206,10 +205,12 @@ def _default(field: FieldInfo) -> object:
 
 def _later(full: str, value: object) -> str:
     """Return what to say of a key that has no effect yet: how much of it that is, when it is set to `value`."""
-    row = not_yet(full)
+    row = reserved_key(full)
     if row is None:
         return ""
-    return f"in this version {' or '.join(map(_toml, row.harmless))} only" if value in row.harmless else _LATER
+    return (
+        f"in this version {' or '.join(map(_toml, row.allowed_values))} only" if value in row.allowed_values else _LATER
+    )
 
 
 def _plain(value: object) -> object:

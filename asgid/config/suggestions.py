@@ -1,20 +1,21 @@
-"""What somebody meant who wrote what the file does not take, and how to say it here.
+"""Describes an error in a file, with the key or value that was probably meant.
 
-The surest guess comes first: another server's name for it, the key in another table, a name that is near. This file
-does not know the settings; it is told their names.
+The most certain suggestion wins: a setting of another server, then the key in another table, then a similar name.
 """
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping
 
 from pydantic_core import ErrorDetails
 
-from asgid.config.other_servers import read_word
-from asgid.config.reserved_keys import not_yet
+from asgid.config.document import read_word
+from asgid.config.reserved_keys import reserved_key
+from asgid.config.spelling import did_you_mean, nearest
+from asgid.config.tables import TABLES, header
 from asgid.config.toml_lines import KeyPath, full_name
-from asgid.config.value_types import shown
+from asgid.config.translation import translated_value
+from asgid.config.value_types import quoted
 
 #: What programs that configure gunicorn may define.
 _HOOKS = (
@@ -179,107 +180,72 @@ COMMANDS: Mapping[str, str] = {
 #: What stands before the application elsewhere; here nothing does.
 STARTS = frozenset({"run", "serve", "start"})
 
-#: What only begins a line of Python.
-_PYTHON = re.compile(r"^(?:import \w|from [\w.]+ import |(?:async )?def \w+\(|class \w)", re.MULTILINE)
 
-
-class Suggestion(Protocol):
-    """Returns a value that our key `ours` takes: what `value` of the setting `name` means here, else an example."""
-
-    def __call__(self, name: str, ours: str, value: str | None) -> str: ...
-
-
-def not_toml(text: str, source: str, fault: str) -> str:
-    """Return what the file `source` is where it is no TOML; `fault` says of its first place why not."""
-    if source.endswith(".py") or _PYTHON.search(text):
-        return (
-            "this looks like a Python program, as gunicorn.conf.py is one, and asgid reads TOML: write "
-            "asgid config --defaults for a file to start from; a name of gunicorn's in it is answered with ours"
-        )
-    return f"this is not TOML: {fault}"
-
-
-def explanation(detail: ErrorDetails, known: Mapping[str, Collection[str]], suggestion: Suggestion) -> str:
-    """Return what is wrong, in the words of the file. `known` maps a table to its keys, and `suggestion` returns what a
-    value of another server's setting is for a key of ours.
-    """
+def describe_error(detail: ErrorDetails) -> str:
+    """Return the message for an error of validation, in the words of the file."""
     path, value = detail["loc"], detail["input"]
     name = full_name(path)
     match detail["type"]:
         case "value_error":
             return str(detail["ctx"]["error"])
         case "extra_forbidden":
-            return _meant(path, value, known, suggestion)
+            return _unknown_key(path, value)
         case "missing":
             return 'is required: [app] and below it target = "module:attribute", such as "myapp.asgi:application"'
         case "literal_error":
             words = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-            guess = near(value.lower(), words) if isinstance(value, str) else ""
-            return f"expected one of {', '.join(map(shown, words))}, not {shown(value)}{guess}"
+            question = did_you_mean(value.lower(), words) if isinstance(value, str) else ""
+            return f"expected one of {', '.join(map(quoted, words))}, not {quoted(value)}{question}"
         case "bool_type":
-            return f"expected true or false, without quotes, not {shown(value)}"
+            return f"expected true or false, without quotes, not {quoted(value)}"
         case "tuple_type" if name == "listen":
-            return 'write [[listen]], doubly bracketed for it may stand again, and below it bind = "127.0.0.1:8000"'
+            return 'write [[listen]], in double brackets, for it may be repeated, then bind = "127.0.0.1:8000"'
         case "tuple_type":
-            return f"expected a list in brackets, not {shown(value)}"
+            return f"expected a list in brackets, not {quoted(value)}"
         case "model_type" | "dict_type" if name in ELSEWHERE:
-            return f"is a table; {_instead(ELSEWHERE[name], name, value, suggestion)}"
+            return f"is a table; {_our_key(ELSEWHERE[name], name, value)}"
         case "model_type" | "dict_type":
             opening = header("tls.NAME" if path[0] == "tls" else name)
-            return f"is a table: write {opening} on a line of its own and its keys below, not {shown(value)}"
-    return f"{detail['msg']}, not {shown(value)}"
+            return f"is a table: write {opening} on a line of its own and its keys below, not {quoted(value)}"
+    return f"{detail['msg']}, not {quoted(value)}"
 
 
-def _meant(path: KeyPath, value: object, known: Mapping[str, Collection[str]], suggestion: Suggestion) -> str:
+def _unknown_key(path: KeyPath, value: object) -> str:
     parent, key = full_name(path[:-1]), str(path[-1])
+    known = {table: model.settings() for table, model in TABLES.items()}
     siblings = known["tls.NAME" if parent.startswith("tls.") else parent] if parent else known
     owners = [table for table, keys in known.items() if key in keys]
     plain = key.lower().replace("-", "_")
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, dict) for item in items):  # a table was meant
-        return f"there is no such table{near(full_name(path).lower(), known) or _all(known, 'they are')}"
+        return f"there is no such table{did_you_mean(full_name(path).lower(), known) or _all(known, 'they are')}"
     if plain in siblings:
-        return f"there is no such key; did you mean {shown(plain)}?"
-    if plain in ELSEWHERE:  # before the owners: who writes `host` means an address, though [proxy] has such a key
-        return f"there is no such key; {_instead(ELSEWHERE[plain], plain, value, suggestion)}"
+        return f"there is no such key; did you mean {quoted(plain)}?"
+    if plain in ELSEWHERE:  # before the owners: `host` is probably another server's address, though [proxy] has a host
+        return f"there is no such key; {_our_key(ELSEWHERE[plain], plain, value)}"
     if owners:
         return f"there is no such key here; it belongs in {' or '.join(map(header, owners))}"
-    if guess := near(plain, siblings):
-        return f"there is no such key{guess}"
+    if question := did_you_mean(plain, siblings):
+        return f"there is no such key{question}"
     everywhere = {key: f"{table}.{key}" for table, keys in known.items() for key in keys} | dict(ELSEWHERE)
     if guess := nearest(plain, everywhere, 0.8):
-        return f"there is no such key; {_instead(everywhere[guess], guess, value, suggestion)}"
+        return f"there is no such key; {_our_key(everywhere[guess], guess, value)}"
     return f"there is no such key{_all(siblings, 'here are' if parent else 'every key stands in a table; they are')}"
 
 
-def _instead(ours: str, name: str, value: object, suggestion: Suggestion) -> str:
-    """Return how to write it here: `ours` is a full name, or a sentence already; `name` and `value` were written."""
+def _our_key(ours: str, name: str, value: object) -> str:
+    """Return how to write the setting `name` of another server, with its value, in asgid's file.
+
+    `ours` is the full name of asgid's key, or the sentence to show if asgid has none.
+    """
     if " " in ours:
         return ours
     table, _, key = ours.rpartition(".")
-    if not_yet(ours):
+    if reserved_key(ours):
         return f"{key} in {header(table)} comes with a later version"
-    word = suggestion(name, ours, value if isinstance(value, str) else json.dumps(value, default=str))
-    text = json.dumps(word) if ours == "listen.bind" else word if ours == "app.env" else shown(read_word(word))
+    word = translated_value(name, ours, value if isinstance(value, str) else json.dumps(value, default=str))
+    text = json.dumps(word) if ours == "listen.bind" else word if ours == "app.env" else quoted(read_word(word))
     return f"write {key} = {text} in {header(table)}"
-
-
-def header(table: str) -> str:
-    """Return the line that opens the table in a file."""
-    return f"[[{table}]]" if table == "listen" else f"[{table}]"
-
-
-def near(word: str, words: Iterable[str]) -> str:
-    """Return a question for the one of `words` that is nearest to `word`, "" if none is near."""
-    found = nearest(word, words, 0.7)
-    return f"; did you mean {shown(found)}?" if found else ""
-
-
-def nearest(word: str, words: Iterable[str], likeness: float) -> str:
-    """Return the one of `words` that is nearest to `word`, "" if none is as much like it."""
-    import difflib  # noqa: PLC0415 - 0.15 MB that a daemon without a mistake in its settings never needs
-
-    return next(iter(difflib.get_close_matches(word, list(words), 1, likeness)), "")
 
 
 def _all(words: Iterable[str], introduction: str) -> str:

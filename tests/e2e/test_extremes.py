@@ -9,7 +9,7 @@ import pytest
 from websockets.sync.client import connect
 
 from asgid.config import TABLES
-from asgid.config.value_types import UNLIMITED, Kind
+from asgid.config.value_types import UNLIMITED, ValueType
 from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import WITHIN_S, Daemon, asgid, eventually
@@ -19,22 +19,22 @@ LONGEST = "366d"
 _LEFT_ALONE = {("workers", "count"), ("listen", "backlog")}
 
 
-def numbers() -> Iterator[tuple[str, str, Kind]]:
+def numbers() -> Iterator[tuple[str, str, ValueType]]:
     """Yield table, key and kind of each setting that is a duration, a size or a number."""
     for table, model in TABLES.items():
         for key, field in model.settings().items():
-            kind = next((item for item in field.metadata if isinstance(item, Kind)), None)
+            kind = next((item for item in field.metadata if isinstance(item, ValueType)), None)
             if kind and kind.name.startswith(("duration", "size", "whole")) and (table, key) not in _LEFT_ALONE:
                 yield table, key, kind
 
 
-def largest(kind: Kind) -> object:
+def largest(kind: ValueType) -> object:
     if kind.name.startswith("duration"):
         return LONGEST
     return UNLIMITED - 1 if kind.name.startswith("size") else _bound(kind, "maximum")
 
 
-def _bound(kind: Kind, name: str) -> object:
+def _bound(kind: ValueType, name: str) -> object:
     return kind.schema.get(name) or next(each[name] for each in kind.schema["anyOf"] if name in each)  # type: ignore[attr-defined]
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from asgid import config
 from asgid.config import TABLES, Config, reference
-from asgid.config.reserved_keys import not_yet
-from asgid.config.suggestions import header
+from asgid.config.reserved_keys import reserved_key
+from asgid.config.tables import header
 from asgid.config.toml_lines import KeyPath, line_numbers
-from asgid.config.value_types import UNLIMITED, Kind
+from asgid.config.value_types import UNLIMITED, ValueType
 from asgid.errors import ConfigError, Problem
 
 # -- positions ---------------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
 
 def values(full: str, field: Any) -> st.SearchStrategy[Any]:
     """Return values that the parser accepts for one key."""
-    kind = next((item for item in field.metadata if isinstance(item, Kind)), None)
+    kind = next((item for item in field.metadata if isinstance(item, ValueType)), None)
     if full in SPECIAL:
         return SPECIAL[full]
     if kind is None:
@@ -144,7 +144,9 @@ def table(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Return any selection of a table's working keys."""
     model = TABLES[name]
     keys = {
-        key: values(f"{name}.{key}", field) for key, field in model.settings().items() if not not_yet(f"{name}.{key}")
+        key: values(f"{name}.{key}", field)
+        for key, field in model.settings().items()
+        if not reserved_key(f"{name}.{key}")
     }
     return st.fixed_dictionaries({}, optional=keys)
 
@@ -186,7 +188,7 @@ def test_whatever_is_written_is_accepted_or_refused_by_name(name, value, key, da
         config.parse(text, "f.toml", target="a:b")
     except ConfigError as error:
         problems = error.problems
-    row = not_yet(f"{name}.{key}") if key in keys else None
+    row = reserved_key(f"{name}.{key}") if key in keys else None
 
     assert all(problem.place.startswith("f.toml:") and problem.message for problem in problems)
     assert problems or (key in keys and (row is None or row.allows(value)))

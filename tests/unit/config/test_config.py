@@ -78,5 +78,6 @@ def test_what_is_wrong_beyond_the_settings_has_its_place_too():
     text = '[[listen]]\nmode = "0600"\n[process]\nuser = "x"\n'
 
     assert ["f.toml:4", "f.toml:6", "--set app.directory"] == [
-        line.split(": ")[0] for line in problems(APP + text, overrides={"app.directory": "y"}, faults=no_such_user)
+        line.split(": ")[0]
+        for line in problems(APP + text, overrides={"app.directory": "y"}, machine_checks=no_such_user)
     ]

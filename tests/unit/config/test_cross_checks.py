@@ -7,17 +7,17 @@ from tests.settings import problem, problems, read
 
 REFUSED = {
     # below [app]: what the message holds
-    '[[listen]]\nmode = "0600"': "only a socket file has it",
-    '[[listen]]\nbind = "unix:@x"\nowner = "me"': "only a socket file has it",
+    '[[listen]]\nmode = "0600"': "only for a socket file",
+    '[[listen]]\nbind = "unix:@x"\nowner = "me"': "only for a socket file",
     '[[listen]]\nbind = ":1"\n[[listen]]\nbind = "[::1]:1"': "6: listen.bind: [::1]:1 cannot be bound",
-    '[[listen]]\nbind = "unix:/x"\n[[listen]]\nbind = "unix:/x"': "another [[listen]] has unix:/x already",
-    '[[listen]]\nbind = ":0"\n[[listen]]\nbind = ":0"': "6: listen.bind: another [[listen]] has :0 already; the kernel",
+    '[[listen]]\nbind = "unix:/x"\n[[listen]]\nbind = "unix:/x"': "another [[listen]] already has unix:/x",
+    '[[listen]]\nbind = ":0"\n[[listen]]\nbind = ":0"': "6: listen.bind: another [[listen]] already has :0; the kernel",
     '[metrics]\nbind = "[::1]:1"\n[[listen]]\nbind = ":1"': "4: metrics.bind: [::1]:1 cannot be bound",
-    '[[listen]]\nname = "x"\n[[listen]]\nbind = ":1"\nname = "x"': '7: listen.name: another listener is "x" too',
-    '[[listen]]\nname = ":1"\n[[listen]]\nbind = ":1"': '6: listen.bind: another listener is ":1" too',
+    '[[listen]]\nname = "x"\n[[listen]]\nbind = ":1"\nname = "x"': '7: listen.name: another listener has the label "x"',
+    '[[listen]]\nname = ":1"\n[[listen]]\nbind = ":1"': '6: listen.bind: another listener has the label ":1" too',
     '[[listen]]\nbind = "fd:3"\nname = "x"\n[[listen]]\nbind = "fd:3"\nname = "x"': "7: listen.bind: another [[",
-    '[proxy]\nheaders = "none"\nhost = true': '5: proxy.host: no header says it with headers = "none"; it needs',
-    '[proxy]\nheaders = "forwarded"\nprefix = true': '5: proxy.prefix: no header says it with headers = "forwarded"',
+    '[proxy]\nheaders = "none"\nhost = true': '5: proxy.host: no such header is read with headers = "none"; write',
+    '[proxy]\nheaders = "forwarded"\nprefix = true': "5: proxy.prefix: no such header is read with headers",
     '[[listen]]\nproxy_protocol = "any"\n[proxy]\ntrusted = []': "4: listen.proxy_protocol: proxy.trusted is empty",
     "[[listen]]\nname = 5\n[[listen]]\nbind = ':1'": "4: listen.name: expected text",
 }
@@ -56,7 +56,7 @@ def test_a_bad_key_hides_no_contradiction_and_makes_none():
 
 def test_a_listener_names_a_certificate_that_exists(monkeypatch):
     """The one it probably meant is said. (As long as certificates have no effect, they are refused for that alone.)"""
-    monkeypatch.setattr(reserved_keys, "NOT_YET", {})
+    monkeypatch.setattr(reserved_keys, "RESERVED_KEYS", {})
     text = '[[listen]]\ntls = "mian"\n[tls.main]\ncert = "c"\nkey = "k"\n'
 
     assert 'f.toml:4: listen.tls: there is no [tls.mian]; did you mean "main"?' == problem(text)

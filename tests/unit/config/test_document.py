@@ -50,7 +50,9 @@ def test_what_stands_nowhere_has_the_place_of_all():
     """The first line of a file, or the command line where there is none."""
     (missing,) = problems("")
     with pytest.raises(ConfigError) as caught:
-        config.parse(None, "the command line", target="a:b", faults=lambda _: [(("log", "format"), "no terminal")])
+        config.parse(
+            None, "the command line", target="a:b", machine_checks=lambda _: [(("log", "format"), "no terminal")]
+        )
 
     assert missing.startswith("f.toml:1: app: is required")
     assert "the command line: log.format: no terminal" == str(caught.value)

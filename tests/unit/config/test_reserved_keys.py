@@ -4,12 +4,12 @@ import pytest
 
 from asgid import config
 from asgid.config import TABLES, Config
-from asgid.config.reserved_keys import NOT_YET
-from asgid.config.suggestions import header
+from asgid.config.reserved_keys import RESERVED_KEYS
+from asgid.config.tables import header
 from tests.settings import APP, problems, read
 
 
-@pytest.mark.parametrize("name", NOT_YET)
+@pytest.mark.parametrize("name", RESERVED_KEYS)
 def test_a_key_without_effect_is_refused(name):
     """It says that it does nothing in this version; it is never ignored."""
     table, _, key = name.partition(".")
@@ -24,15 +24,16 @@ def test_a_key_without_effect_is_refused(name):
     found = problems(APP + text)
 
     assert any(
-        f"has no effect in this version of asgid (later it will {NOT_YET[name].promise})" in line for line in found
+        f"has no effect in this version of asgid (later it will {RESERVED_KEYS[name].purpose})" in line
+        for line in found
     )
 
 
-@pytest.mark.parametrize("name", [name for name, row in NOT_YET.items() if row.harmless])
+@pytest.mark.parametrize("name", [name for name, row in RESERVED_KEYS.items() if row.allowed_values])
 def test_what_is_true_without_the_key_may_be_written(name):
     """Nobody is misled by `queue = 0`."""
     table, _, key = name.partition(".")
-    for value in NOT_YET[name].harmless:
+    for value in RESERVED_KEYS[name].allowed_values:
         written = f'"{value}"' if isinstance(value, str) else value
 
         assert read(f"{header(table)}\n{key} = {written}\n") == Config(app=config.App(target="a:b"))

@@ -100,7 +100,7 @@ REFUSED = {
     '[process]\nuser = "a\\nb"': "control characters",
     '[log]\nlevel = "INFO"': 'one of "debug", "info", "warning", "error", not "INFO"; did you mean "info"?',
     '[log]\nlevel = "inf"': 'did you mean "info"?',
-    '[log]\noutput = "-"': '4: log.output: "-" is the name of no stream here: write "stdout" or "stderr"',
+    '[log]\noutput = "-"': '4: log.output: "-" is not accepted; write "stdout" or "stderr"',
     '[log.access]\noutput = "-"': 'write "stdout" or "stderr"',
     '[log.access]\nformat = "combind"': 'expected "combined"',
     '[log.access]\nenabled = "yes"': 'true or false, without quotes, not "yes"',
@@ -111,9 +111,9 @@ REFUSED = {
     '[[listen]]\nbind = "8000"': '4: listen.bind: 8000 is a port alone; write "127.0.0.1:8000"',
     '[proxy]\ntrusted = "127.0.0.1"': "4: proxy.trusted: expected a list in brackets",
     '[proxy]\ntrusted = ["::1", "proxy.example"]': "4: proxy.trusted: expected an address, a network such as",
-    '[proxy]\ntrusted = ["UNIX"]': '"unix" for unix sockets or "*" for everybody, not "UNIX"',
+    '[proxy]\ntrusted = ["UNIX"]': '"unix" for unix sockets or "*" for every peer, not "UNIX"',
     '[proxy]\ntrusted = ["10.0.0.1:80"]': 'not "10.0.0.1:80"',
-    '[proxy]\ntrusted = ["10.0.0.1/8"]': '"10.0.0.1/8" is neither: write "10.0.0.0/8" or "10.0.0.1"',
+    '[proxy]\ntrusted = ["10.0.0.1/8"]': 'mixes an address and a network; write "10.0.0.0/8" or "10.0.0.1"',
     '[proxy]\ntrusted = [""]': 'not ""',
     "listen = []": "app.listen: there is no such key; here are: target",
     "env = 1": "expected a table such as",
@@ -145,9 +145,9 @@ TARGETS = {
     "src/app:application": 'is a file; write "app:application", and directory = "src"',
     "/srv/site/app.py:application": 'is a file; write "app:application", and directory = "/srv/site"',
     "app:create()": "factory = true",
-    "app:": "names no Python object",
-    ":app": "names no Python object",
-    "my-app:app": "names no Python object",
+    "app:": "is not the name of a Python object",
+    ":app": "is not the name of a Python object",
+    "my-app:app": "is not the name of a Python object",
 }
 
 

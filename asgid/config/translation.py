@@ -1,0 +1,131 @@
+"""Translates a value of another server's setting into a value of asgid's key.
+
+Every translated value was tried on the settings, so a hint works when it is typed as printed.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+
+from pydantic import ValidationError
+
+from asgid.config.cross_checks import find_contradictions
+from asgid.config.document import SettingsDocument
+from asgid.config.reserved_keys import find_reserved
+from asgid.config.tables import TABLES, Config
+from asgid.config.value_types import ValueType
+from asgid.errors import ConfigError
+
+_LEVELS = {"critical": "error", "fatal": "error", "trace": "debug", "notset": "debug", "warn": "warning"}
+_VERBOSITY = {"0": "warning", "1": "info", "2": "debug", "3": "debug"}
+_STREAMS = {"log.output": "stderr", "log.access.output": "stdout"}
+
+
+def _listed(text: str) -> str:
+    return json.dumps([part.strip() for part in text.split(",") if part.strip()])
+
+
+def _octal(text: str) -> str:
+    return json.dumps(text.removeprefix("0o").zfill(4))
+
+
+def _address(host: str) -> str:
+    return f"[{host}]:8000" if ":" in host else f"{host}:8000"
+
+
+#: Another server's name for a setting -> the conversion of its value.
+_CONVERSIONS: Mapping[str, Callable[[str], str]] = {
+    "address": _address,
+    "fd": "fd:{}".format,
+    "forwarded_allow_ips": _listed,
+    "host": _address,
+    "interface": lambda text: {"asgi": "asgi3", "asginl": "asgi3"}.get(text, text),
+    "log_level": lambda text: _LEVELS.get(text.lower(), text.lower()),
+    "loglevel": lambda text: _LEVELS.get(text.lower(), text.lower()),
+    "metrics_address": "{}:9464".format,
+    "metrics_port": "127.0.0.1:{}".format,
+    "port": "127.0.0.1:{}".format,
+    "proxy_allow_from": _listed,
+    "proxy_allow_ips": _listed,
+    "uds": "unix:{}".format,
+    "uds_permissions": _octal,
+    "umask": _octal,
+    "unix_socket": "unix:{}".format,
+    "verbosity": lambda text: _VERBOSITY.get(text, text),
+    "workers_max_rss": "{}MiB".format,
+}
+#: asgid's key -> its values for an option without a value: for `--option` and for `--no-option`.
+_SWITCHES: Mapping[str, tuple[str, str]] = {
+    "http.server_header": ("asgid", '""'),
+    "log.level": ("debug", "warning"),
+    "proxy.headers": ("x-forwarded", "none"),
+}
+#: asgid's key -> an example for a hint, if the default is not a useful one.
+_EXAMPLES: Mapping[str, str] = {
+    "app.env": '{ NAME = "value" }',
+    "app.root_path": "/api",
+    "app.target": "myapp.asgi:application",
+    "app.env.NAME": "value",
+    "listen.name": "public",
+    "process.group": "www-data",
+    "process.pid_file": "/run/asgid.pid",
+    "process.user": "www-data",
+    "workers.count": "4",
+}
+_ON, _OFF = ("true", "on", "yes"), ("false", "none", "off", "no", "")
+
+
+def translated_value(name: str, key: str, value: str | None, *, is_negated: bool = False) -> str:
+    """Return a word or a TOML value that asgid's `key` accepts: the translation of `value`, else an example.
+
+    `name` is the other server's setting. `value` is None for an option without a value; `is_negated` if its name begins
+    with `no`.
+    """
+    candidates = _candidates(name, key, value, is_negated=is_negated)
+    return next((word for word in candidates if accepts(key, word)), None) or _EXAMPLES.get(key, _default(key))
+
+
+def accepts(key: str, word: str) -> bool:
+    """Return whether the settings accept a word or a TOML value for the key of this full name."""
+    document = SettingsDocument.read(None, "")
+    document.content.update(app={"target": "a:b"}, listen=[{}])
+    if key in ("listen.mode", "listen.owner", "listen.group"):
+        document.override("listen.bind", "unix:/run/asgid.sock")
+    if key == "listen.bind":  # -b takes a text
+        document.set(("listen", 0, "bind"), word, "")
+    else:
+        document.override(key, word)
+    try:
+        document.raise_problems()
+        Config.model_validate(document.content)
+    except (ConfigError, ValidationError):
+        return False
+    return not any((*find_reserved(document.content), *find_contradictions(document.content)))
+
+
+def _candidates(name: str, key: str, value: str | None, *, is_negated: bool) -> Iterator[str]:
+    """Yield words and TOML values that may be the translation, the most probable first."""
+    yes, no = _SWITCHES.get(key, ("true", "false"))
+    if value == "-" and key in _STREAMS:
+        yield _STREAMS[key]
+    elif value is None or is_negated:
+        yield no if is_negated else yes
+    else:
+        if name in _CONVERSIONS:
+            yield _CONVERSIONS[name](value)
+        yield value
+        yield json.dumps(value, ensure_ascii=False)
+        yield value.lower()  # Python's True
+        if value.lower() in (*_OFF, *_ON):
+            yield no if value.lower() in _OFF else yes
+
+
+def _default(key: str) -> str:
+    """Return the default of a key as a word or a TOML value; "" for a key without one."""
+    table, _, name = key.rpartition(".")
+    field = TABLES[table].settings().get(name) if table in TABLES else None
+    if field is None or field.is_required():
+        return ""
+    value_type = next((each for each in field.metadata if isinstance(each, ValueType)), None)
+    value = field.get_default(call_default_factory=True)
+    written = value_type.write(value) if value_type else value
+    return written if isinstance(written, str) and written else json.dumps(written)
