@@ -322,7 +322,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
         from asgid.app_finder import arguments_for, arguments_for_directory
         from asgid.config import options
 
-        if told := options.answer(
+        if told := options.correction(
             rest, prefix, lambda word: arguments_for(word, directory), arguments_for_directory(directory)
         ):
             parser.error(told)

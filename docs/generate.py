@@ -1,21 +1,22 @@
-"""Write the documents that are made from the code: `python -m docs.generate`, which is `make docs`.
+"""Writes the documents that are generated from the code: `python -m docs.generate`, which `make docs` runs.
 
-`tests/test_documents.py` fails while one of them differs from what stands here.
+`tests/test_documents.py` fails if one of them is not current.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from asgid.config import reference
-from docs import conformance, metrics
+from docs import conformance, metrics, migrating
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: File, from the root of the checkout -> what makes its text.
+#: File, from the root of the checkout -> the function that returns its text.
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "etc/asgid.toml.example": reference.example,
     "docs/config.md": reference.markdown,
     "docs/metrics.md": metrics.page,
+    "docs/migrating.md": migrating.page,
     "docs/conformance.md": conformance.page,
 }
 

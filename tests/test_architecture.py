@@ -34,6 +34,7 @@ PURE = (
         "config.tables",
         "config.spelling",
         "config.translation",
+        "config.other_servers",
         "config.options",
     ),
     *(

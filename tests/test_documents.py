@@ -13,7 +13,6 @@ import pytest
 from asgid import config
 from asgid.assignment import DUMP
 from asgid.config import TABLES, Config, Table, reference, reserved_keys
-from asgid.config.suggestions import ELSEWHERE
 from asgid.config.tables import header
 from asgid.errors import ConfigError, ExitCode
 from asgid.master.status import metrics
@@ -314,27 +313,6 @@ def test_keys_without_effect_are_in_italics_in_the_migration_tables():
 
     assert "tls.NAME.cert" in italic
     assert {key for key in named | italic if reserved_keys.reserved_key(key)} == italic
-
-
-def counterparts() -> Iterator[tuple[str, str]]:
-    """Find the settings of other servers in docs/migrating.md, as a file has them, each with the cell beside it."""
-    for theirs, ours in re.findall(r"^\| (`.*?) \| (.*) \|$", PROSE["docs/migrating.md"], re.MULTILINE):
-        for word in re.findall(r"`(?:--)?([a-z]\w+(?:-\w+)*)`", theirs):
-            yield word.replace("-", "_"), ours
-
-
-COUNTERPARTS = sorted(set(counterparts()))
-
-
-@pytest.mark.parametrize(("theirs", "ours"), COUNTERPARTS, ids=[theirs for theirs, _ in COUNTERPARTS])
-def test_who_writes_a_setting_of_another_server_is_told_the_same_as_in_the_document(theirs, ours):
-    """The key that stands beside it in docs/migrating.md, or a sentence where there is none."""
-    owners = [f"{table}.{key}" for table, key in NAMES if key == theirs]
-    hints = [ELSEWHERE[theirs]] if theirs in ELSEWHERE else owners
-
-    assert hints
-    for hint in hints:
-        assert " " in hint or re.search(rf"\b{hint.rpartition('.')[2]}\b", ours), hint
 
 
 def test_every_failure_names_a_test_that_exists():

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from asgid.config.cross_checks import find_contradictions
 from asgid.config.document import SettingsDocument
+from asgid.config.other_servers import ServerSetting
 from asgid.config.reserved_keys import find_reserved
 from asgid.config.tables import TABLES, Config
 from asgid.config.value_types import ValueType
@@ -20,7 +21,7 @@ _VERBOSITY = {"0": "warning", "1": "info", "2": "debug", "3": "debug"}
 _STREAMS = {"log.output": "stderr", "log.access.output": "stdout"}
 
 
-def _listed(text: str) -> str:
+def _list(text: str) -> str:
     return json.dumps([part.strip() for part in text.split(",") if part.strip()])
 
 
@@ -28,30 +29,24 @@ def _octal(text: str) -> str:
     return json.dumps(text.removeprefix("0o").zfill(4))
 
 
-def _address(host: str) -> str:
-    return f"[{host}]:8000" if ":" in host else f"{host}:8000"
+def _host(text: str) -> str:
+    return f"[{text}]:8000" if ":" in text else f"{text}:8000"
 
 
-#: Another server's name for a setting -> the conversion of its value.
-_CONVERSIONS: Mapping[str, Callable[[str], str]] = {
-    "address": _address,
-    "fd": "fd:{}".format,
-    "forwarded_allow_ips": _listed,
-    "host": _address,
+#: `value` of a row in other_servers.toml -> the conversion of a text.
+CONVERSIONS: Mapping[str, Callable[[str], str]] = {
+    "descriptor": "fd:{}".format,
+    "host": _host,
     "interface": lambda text: {"asgi": "asgi3", "asginl": "asgi3"}.get(text, text),
+    "list": _list,
     "log_level": lambda text: _LEVELS.get(text.lower(), text.lower()),
-    "loglevel": lambda text: _LEVELS.get(text.lower(), text.lower()),
-    "metrics_address": "{}:9464".format,
+    "mebibytes": "{}MiB".format,
+    "metrics_host": "{}:9464".format,
     "metrics_port": "127.0.0.1:{}".format,
+    "octal": _octal,
     "port": "127.0.0.1:{}".format,
-    "proxy_allow_from": _listed,
-    "proxy_allow_ips": _listed,
-    "uds": "unix:{}".format,
-    "uds_permissions": _octal,
-    "umask": _octal,
-    "unix_socket": "unix:{}".format,
+    "socket_file": "unix:{}".format,
     "verbosity": lambda text: _VERBOSITY.get(text, text),
-    "workers_max_rss": "{}MiB".format,
 }
 #: asgid's key -> its values for an option without a value: for `--option` and for `--no-option`.
 _SWITCHES: Mapping[str, tuple[str, str]] = {
@@ -74,13 +69,12 @@ _EXAMPLES: Mapping[str, str] = {
 _ON, _OFF = ("true", "on", "yes"), ("false", "none", "off", "no", "")
 
 
-def translated_value(name: str, key: str, value: str | None, *, is_negated: bool = False) -> str:
+def translated_value(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool = False) -> str:
     """Return a word or a TOML value that asgid's `key` accepts: the translation of `value`, else an example.
 
-    `name` is the other server's setting. `value` is None for an option without a value; `is_negated` if its name begins
-    with `no`.
+    `value` is None for an option without a value. `is_negated` is true for an option whose name begins with `no`.
     """
-    candidates = _candidates(name, key, value, is_negated=is_negated)
+    candidates = _candidates(setting, key, value, is_negated=is_negated)
     return next((word for word in candidates if accepts(key, word)), None) or _EXAMPLES.get(key, _default(key))
 
 
@@ -102,7 +96,7 @@ def accepts(key: str, word: str) -> bool:
     return not any((*find_reserved(document.content), *find_contradictions(document.content)))
 
 
-def _candidates(name: str, key: str, value: str | None, *, is_negated: bool) -> Iterator[str]:
+def _candidates(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool) -> Iterator[str]:
     """Yield words and TOML values that may be the translation, the most probable first."""
     yes, no = _SWITCHES.get(key, ("true", "false"))
     if value == "-" and key in _STREAMS:
@@ -110,8 +104,8 @@ def _candidates(name: str, key: str, value: str | None, *, is_negated: bool) -> 
     elif value is None or is_negated:
         yield no if is_negated else yes
     else:
-        if name in _CONVERSIONS:
-            yield _CONVERSIONS[name](value)
+        if setting.value in CONVERSIONS:
+            yield CONVERSIONS[setting.value](value)
         yield value
         yield json.dumps(value, ensure_ascii=False)
         yield value.lower()  # Python's True

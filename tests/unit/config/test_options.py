@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from asgid import cli, config
-from asgid.config.options import answer
-from asgid.config.suggestions import ELSEWHERE
+from asgid.config.options import correction
+from asgid.config.other_servers import file_settings
 from asgid.errors import ConfigError
 from tests.settings import APP
 
@@ -54,7 +54,7 @@ def typed(line: str) -> config.Config:
 
 ANSWERS = {
     "asgid main:app --env-file .env": (
-        "there is no --env-file; nothing reads such a file; for one variable write --set app.env.NAME=value, "
+        "there is no --env-file; asgid does not read such a file; for one variable write --set app.env.NAME=value, "
         "for all run first: set -a; . ./.env; set +a; write asgid main:app"
     ),
     "asgid main:app --access-logfile -": (
@@ -103,6 +103,10 @@ ANSWERS = {
     "asgid status": "'status' is not a command; ask the address at metrics.bind: curl -s 127.0.0.1:9464/status",
     "asgid reload": "'reload' is not a command; send HUP to the master: the line `running` of its log has the command",
     "asgid --config asgid.toml": "there is no --config; write asgid -c asgid.toml",
+    "asgid --config gunicorn.conf.py main:app": (
+        "there is no --config; asgid reads a file with -c FILE, and [app] in it names the application; "
+        "write asgid main:app"
+    ),
     "asgid main:app -k uvicorn.workers.UvicornWorker -t30": (
         "there is no -k, -t; there is one kind of worker; the application's interface is app.interface; "
         "write asgid main:app --set timeouts.heartbeat=30"
@@ -110,7 +114,8 @@ ANSWERS = {
     "asgid main:app -p 8000": "there is no -p; write asgid main:app -b 127.0.0.1:8000",
     "asgid main:app -p /run/shop.pid": "there is no -p; write asgid main:app --set process.pid_file=/run/shop.pid",
     "asgid main:app --reload --no-access-log": (
-        "there is no --reload, --no-access-log; nothing watches the files, and HUP to the master brings new code; "
+        "there is no --reload, --no-access-log; asgid does not watch the code; a HUP to the master loads it, and a "
+        "watcher can send that; "
         "write asgid main:app --set log.access.enabled=false"
     ),
     "asgid main:app --log-level critical": "there is no --log-level; write asgid main:app --set log.level=error",
@@ -169,19 +174,19 @@ def test_where_no_application_is_known_only_the_options_are_answered(tmp_path, m
 VALUES = ["4", "-", "/srv/shop", "127.0.0.1", "true", "shop=x", "no such value", ""]
 
 
-@pytest.mark.parametrize("name", [name for name in ELSEWHERE if name not in ("app", "application", "wsgi_app")])
+@pytest.mark.parametrize("name", [name for name, row in file_settings().items() if row.key != "app.target"])
 def test_every_option_of_another_server_is_answered_with_a_command_that_works(name, capsys):
     """Whatever its value is, also where there is none."""
     option = f"--{name.replace('_', '-')}"
-    values = ["/"] if ELSEWHERE[name] == "app.directory" else VALUES  # a directory has to be there
+    values = ["/"] if file_settings()[name].key == "app.directory" else VALUES  # a directory has to be there
     for words in ([option], *([f"{option}={value}"] for value in values), [option.replace("--", "--no-", 1)]):
-        told = answer(["main:app", *words], ["asgid"], lambda _: [], [])
+        told = correction(["main:app", *words], ["asgid"], lambda _: [], [])
 
         assert told.startswith(f"there is no {words[0].partition('=')[0]}"), words
         typed(told.rpartition("; write ")[2])
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", file_settings())
 def test_every_setting_of_another_server_is_answered_with_a_line_that_works(name):
     """Whatever its value is: the line that is printed is written in the table that is printed."""
     for value in ("4", '"30"', '"-"', '"/srv/shop"', "true", "[]", '["10.0.0.1"]'):
