@@ -133,7 +133,7 @@ def test_the_reference_names_every_field_of_an_access_line():
         check_template("{no}")
     text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
     (fields,) = re.findall(r"fields of a template are (.*?), as in", text)
-    (example,) = re.findall(r"as in '(.*?)'\. A brace", text)
+    (example,) = re.findall(r"as in '(.*?)'\. Write a brace", text)
     check_template(example)
 
     assert fields == str(caught.value).partition("there are ")[2]

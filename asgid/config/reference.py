@@ -1,7 +1,6 @@
 """The settings as documents: the example file, the reference, the JSON Schema, and a Config as TOML text.
 
-All of them come from the models in `config`, so none can tell of a key, a default or a meaning that is not true. This
-file does not know where a document goes.
+All of them are generated from the models, so keys, defaults and meanings are true. No file is written here.
 """
 
 import json
@@ -19,32 +18,33 @@ from asgid.config.value_types import ValueType
 _LATER = "not in this version"
 _SOCKET_FILE_KEYS = ("mode", "owner", "group")
 
-#: What the example sets; everything else in it is a default, in a comment.
+#: The keys that the example file sets; it has every other key as a comment with its default.
 _EXAMPLE: Mapping[str, object] = {
     "app.target": "hello:application",
     "app.directory": "examples",
     "listen.bind": Listen.model_fields["bind"].default,
 }
 
-#: What a reader of the example should know before a key is changed.
+#: Full name -> a longer explanation, for the example file and the reference.
 _NOTES: Mapping[str, str] = {
     "log.access.format": (
         "The fields of a template are {bytes} {clf_time} {client} {duration_ms} {duration_s} {method} {path} {pid} "
         "{query} {referer} {status} {target} {time} {user_agent} {version} {worker} {header[NAME]}, as in "
         "'{time} {client} \"{method} {target}\" {status} {duration_ms} {header[x-request-id]}'. "
-        "A brace that is no field is written twice. A template that is a JSON object or array makes lines of JSON."
+        "Write a brace that does not belong to a field twice. A template that is a JSON object or array makes lines of "
+        "JSON."
     ),
     "process.user": (
-        "Set this where asgid is started as root. An application that runs as root hands the whole machine to whoever "
-        "finds one hole in it, and hardly any needs to: asgid itself binds the ports below 1024. With a user or a "
-        "group set, workers hold no capability and can gain none, whoever started asgid."
+        "Set this if asgid is started as root. A security hole in an application that runs as root exposes the whole "
+        "machine, and few applications need root: the master binds the ports below 1024. If a user or a group is set, "
+        "workers have no capabilities and cannot gain any, even if asgid was not started as root."
     ),
 }
 
 _ABOUT_VALUES = (
-    'A duration is "30s", "500ms", "2m", "1h", "1d" or a number of seconds, "366d" at most. A size is "16KiB", "16MB" '
-    'or a number of bytes. "off" or 0 switches off what can be switched off. Relative paths start from the directory '
-    "in which asgid was started, not from the one this file is in."
+    'A duration is "30s", "500ms", "2m", "1h", "1d" or a number of seconds, at most "366d". A size is "16KiB", "16MB" '
+    'or a number of bytes. "off" or 0 disables a limit that may be off. A relative path starts from the directory in '
+    "which asgid was started, not from the directory of this file."
 )
 
 
@@ -52,15 +52,15 @@ _ABOUT_VALUES = (
 
 
 def example() -> str:
-    """Return a file that names every setting with its default and serves the application in `examples`.
+    """Return a file with every setting and its default, which serves the application in `examples`.
 
-    Defaults stand in comments, as in sshd_config and postgresql.conf: so the file says only what it changes, and a
-    default that asgid may give up with a warning (metrics.bind) is told from one that the operator insists on.
+    Defaults are comments, as in sshd_config and postgresql.conf: the file sets only the keys that it changes. A start
+    gives up a default metrics address with a warning, but not an address that the file sets.
     """
     blocks = [
         _prose("asgid's settings. Only target is required."),
         _prose(
-            'A line such as "#name = value", with no blank, is a setting and its default: to change it, take the # off.'
+            'A line such as "#name = value", without a blank, is a setting with its default; to change it, remove #.'
         ),
         _prose(_ABOUT_VALUES),
     ]
@@ -68,7 +68,7 @@ def example() -> str:
 
 
 def _example_table(name: str, model: type[Table]) -> str:
-    # The others may stand empty, but a certificate called NAME would be one.
+    # Any other table may be empty, but [tls.NAME] would be a certificate.
     lines = ["", *_wrapped(model.__doc__ or ""), f"#{header(name)}" if name == "tls.NAME" else header(name)]
     for key, field in model.settings().items():
         full = f"{name}.{key}"
@@ -91,9 +91,9 @@ def _wrapped(text: str) -> list[str]:
 
 
 def toml(config: Config) -> str:
-    """Return `config` as a file that `config.parse` reads back to an equal one, every setting written out.
+    """Return `config` as a file with every setting; `config.parse` makes an equal Config from it.
 
-    What a Config does not tell is whether a value was written or is a default; in the text that comes back, all are.
+    A Config does not record whether a value is a default, so the file sets all of them.
     """
     blocks = []
     for name in TABLES:
@@ -123,20 +123,20 @@ def _block(opening: str, name: str, table: Table) -> str:
 
 
 def markdown() -> str:
-    """Return the reference: one table of keys for each table of the file."""
+    """Return the reference in Markdown: a table of keys for each table of the file."""
     return "".join(_markdown_lines())
 
 
 def _markdown_lines() -> Iterator[str]:
     yield "# Settings\n\nEvery setting of asgid's file: its type, its default and what it means. "
-    yield "Generated from `asgid/config/__init__.py` by `make docs`.\n\n"
+    yield "`make docs` generates this page from `asgid/config/tables.py`.\n\n"
     yield f"The file is TOML. {_ABOUT_VALUES}\n\n"
     yield (
-        "On the command line, `--set table.key=value` overrides any of them, with a bare word or a TOML value; "
-        "`-b ADDR` replaces all `[[listen]]` tables, `-w N` is `--set workers.count=N`. "
-        "`asgid check -c FILE` names every problem of a file with its line, `asgid config -c FILE` shows what is in "
-        "force, and `asgid config --schema` is the JSON Schema for editors.\n\n"
-        f'A key marked "{_LATER}" has its name and its default, but no effect: asgid refuses it in a file.\n'
+        "On the command line, `--set table.key=value` overrides a key, with a bare word or a TOML value. "
+        "`-b ADDR` replaces all `[[listen]]` tables; `-w N` is `--set workers.count=N`. "
+        "`asgid check -c FILE` names every problem of a file with its line. `asgid config -c FILE` shows the settings "
+        "in force, and `asgid config --schema` the JSON Schema for editors.\n\n"
+        f'A key marked "{_LATER}" has no effect, so asgid refuses a file that sets it.\n'
     )
     for name, model in TABLES.items():
         yield f"\n## {header(name)}\n\n{model.__doc__}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"
@@ -164,11 +164,11 @@ def _type(field: FieldInfo) -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of the file, for completion and checks in editors; it accepts what the parser accepts."""
+    """Return the JSON Schema of the file, for completion and checks in editors; it agrees with the parser on types."""
     for model in TABLES.values():
-        model.model_rebuild()  # they are built late, and pydantic before 2.13 writes no default of one that is not
+        model.model_rebuild()  # else pydantic before 2.13 omits the defaults
     document = Config.model_json_schema()
-    # The models' own defaults are values for the program, such as infinity; an editor wants what is written in a file.
+    # A default in a model is a value of the program, such as infinity; the schema needs the form of a file.
     for table in document["properties"].values():
         table.pop("default", None)
         table.pop("title", None)
@@ -176,12 +176,12 @@ def schema() -> dict[str, Any]:
     for name, model in TABLES.items():
         properties = document["$defs"][model.__name__]["properties"]
         for key, field in model.settings().items():
-            shown = properties[key]
-            shown.pop("title", None)
+            property_ = properties[key]
+            property_.pop("title", None)
             if not field.is_required():
-                shown["default"] = _plain(_default(field))
+                property_["default"] = _plain(_default(field))
             if later := _later(f"{name}.{key}", _default(field)):
-                shown["description"] += f" ({later})"
+                property_["description"] += f" ({later})"
         properties.get("access", {}).pop("default", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document, "title": "asgid"}
 
@@ -199,12 +199,12 @@ def _written(field: FieldInfo, value: object) -> object:
 
 
 def _default(field: FieldInfo) -> object:
-    """Return the default as it is written in a file; what is required has none: ""."""
+    """Return the default as a file writes it, "" for a required key."""
     return "" if field.is_required() else _written(field, field.get_default(call_default_factory=True))
 
 
 def _later(full: str, value: object) -> str:
-    """Return what to say of a key that has no effect yet: how much of it that is, when it is set to `value`."""
+    """Return a remark about a reserved key: its allowed values if `value` is one of them; "" for any other key."""
     row = reserved_key(full)
     if row is None:
         return ""
@@ -214,7 +214,7 @@ def _later(full: str, value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return `value` as JSON has it."""
+    """Return `value` with JSON's types."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -224,7 +224,7 @@ def _toml(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            # JSON's escapes are among TOML's, but for DEL, which JSON does not escape.
+            # TOML has JSON's escapes, but DEL must be escaped too.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
         case int() | float():
             return repr(value)
@@ -233,4 +233,4 @@ def _toml(value: object) -> str:
         case dict():
             pairs = ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
             return f"{{ {pairs} }}" if pairs else "{}"
-    raise AssertionError(f"no setting holds a {type(value).__name__}: {value!r}")
+    raise AssertionError(f"a setting cannot be a {type(value).__name__}: {value!r}")
