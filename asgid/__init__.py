@@ -1,3 +1,3 @@
-"""A pre-fork ASGI server daemon. `docs/architecture.md` is the way in."""
+"""A pre-fork ASGI server daemon; start with `docs/architecture.md`."""
 
 __version__ = "0.1.0"

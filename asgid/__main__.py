@@ -4,18 +4,18 @@ import os
 import sys
 
 
-def _is_here(place: str) -> bool:
+def _is_working_directory(path: str) -> bool:
     try:
-        return place in ("", os.getcwd())
-    except FileNotFoundError:  # it was removed
-        return not place
+        return path in ("", os.getcwd())
+    except FileNotFoundError:  # the directory was removed
+        return not path
 
 
-# First of all: Python has put the working directory before all else, and a psutil.py there may be somebody else's, such
-# as that of the user whom root starts a server for. A worker adds `app.directory` when it is that user.
-if not sys.flags.safe_path and _is_here(sys.path[0]):
+# Before all other imports: Python has put the working directory first in sys.path. Another user may own a psutil.py
+# there, and root would import it. A worker adds `app.directory` after it has dropped its privileges.
+if not sys.flags.safe_path and _is_working_directory(sys.path[0]):
     del sys.path[0]
 
-from asgid.cli import entry  # noqa: E402 - that was first
+from asgid.cli import entry  # noqa: E402 - after sys.path is safe
 
 entry()

@@ -1,10 +1,10 @@
-"""The command line: arguments -> one of run, check, config, version; the only place that exits.
+"""The command line: runs the command that the arguments select (run, check, config, version), and exits.
 
-It is also the only module that knows the master and the worker, and hands the one to the other. It imports what is slow
-inside its functions: whatever runs before the signals are blocked is a moment in which a signal kills the program.
+Only this module exits, and only this module imports both the master and the worker. Slow imports are inside functions:
+until the signals are blocked, a signal kills the program.
 """
 
-# ruff: noqa: PLC0415, T201 - late imports are this file's point, and so is talking to a terminal
+# ruff: noqa: PLC0415, T201 - imports are late on purpose, and this module writes to a terminal
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
     from asgid.config.toml_lines import KeyPath
     from asgid.errors import ExitCode
     from asgid.master.replace.new_program import Program
-    from asgid.source import Faults, Source
+    from asgid.source import MachineChecks, Source
 
 _COMMAND_LINE = "the command line"
 _DESCRIPTION = "Serve an ASGI application with supervised worker processes."
 _EPILOG = """\
 commands:
-  asgid check -c FILE   validate a file and name every problem in it; --boot, boot the application once too
-  asgid config -c FILE  show the settings that are in force; --schema, --defaults
+  asgid check -c FILE   validate a file and name every problem in it; with --boot, start the application once too
+  asgid config -c FILE  show the settings in force; with --schema or --defaults, the JSON Schema or an example file
 
 `asgid config --defaults > asgid.toml` makes a file to start from.
 """
 
 
 def entry() -> NoReturn:
-    """Be the program: `asgid` and `python -m asgid`."""
-    # First of all, and before pydantic, whose import takes 0.1 s. What arrives from here on waits until the master
-    # unblocks it, with its handlers in place.
+    """Run `asgid` or `python -m asgid`; exit with its code."""
+    # Before the import of pydantic, which takes 0.1 s. A signal that arrives from here on stays pending until the
+    # master has its handlers and unblocks it.
     signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
     code = main(sys.argv[1:])
-    # And last of all: while Python takes itself down, it gives the signals it has handled their default action back.
+    # Python restores the default actions of signals while it exits.
     signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
     sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> ExitCode:
-    """Do what the arguments ask; return how it ended."""
+    """Run the command that the arguments select; return the exit code."""
     from asgid.errors import ConfigError, ExitCode, UnavailableError
 
     try:
         arguments = _parse(argv)
-    except SystemExit as stop:  # how argparse ends, after it has printed help or what is wrong
+    except SystemExit as stop:  # raised by argparse after it has printed help or an error
         return ExitCode.USAGE if stop.code else ExitCode.OK
     try:
         return ExitCode(arguments.action(arguments))
@@ -70,55 +70,55 @@ def main(argv: Sequence[str]) -> ExitCode:
         import traceback
 
         traceback.print_exc()
-        print("asgid: this is a fault of asgid itself; please report it with the lines above", file=sys.stderr)
+        print("asgid: this is a bug in asgid; please report it with the lines above", file=sys.stderr)
         return ExitCode.INTERNAL
 
 
-# -- what can be asked for ---------------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 
 def _run(arguments: Namespace) -> ExitCode:
-    # The worker's modules are imported before the fork on purpose: their memory is shared, and a worker starts sooner.
+    # Importing the worker's modules before the fork shares their memory and shortens a worker's start.
     import asgid.master.main
     import asgid.worker.main
-    from asgid.source import make_validators
+    from asgid.source import build_validators
 
-    make_validators()  # a program that takes another's place reads settings before it reads the file
-    source = _source(arguments, _faults_of_a_start)
+    build_validators()  # a program that takes over reads the old settings before its file
+    source = _source(arguments, _start_checks)
     return asgid.master.main.run(source.load, source.reload, asgid.worker.main.main, _program())
 
 
 def _program() -> Program:
-    """Return how to run again whatever lies on disk where this program was found."""
+    """Return the commands that run and try the program that replaces this one on disk."""
     from asgid.master.replace.new_program import TRIAL_FD, Program
-    from asgid.source import place_of_start
+    from asgid.source import find_start_directory
 
-    place = place_of_start(os.environ)
+    directory = find_start_directory(os.environ)
     words = sys.argv[1:]
     interpreter = sys.orig_argv[: len(sys.orig_argv) - len(words)]
     if len(interpreter) == 2 and os.access(sys.argv[0], os.X_OK):
-        # A script that names its interpreter in its first line: the new one may name another.
-        command = [os.path.join(place, sys.argv[0])]
+        # A script with its interpreter in the first line: the new script may have another interpreter.
+        command = [os.path.join(directory, sys.argv[0])]
     else:
-        command = [sys.executable, *_safe(interpreter[1:])]
+        command = [sys.executable, *_with_safe_path(interpreter[1:])]
     trial = ["check", "--boot", f"--takes-over={TRIAL_FD}"]
-    return Program((*command, *words), (*command, *trial, *words), place)
+    return Program((*command, *words), (*command, *trial, *words), directory)
 
 
-def _safe(options: Sequence[str]) -> list[str]:
-    """Return the interpreter's options of `python -m asgid` with -P: no module of the working directory is imported.
+def _with_safe_path(options: Sequence[str]) -> list[str]:
+    """Return the interpreter's options with -P, so that it imports nothing from the working directory.
 
-    Python itself does so before the first line of asgid, and who may write there would decide what the next program is.
-    Not if asgid was found there, in a checkout.
+    Python imports modules before the first line of asgid, so a user that can write to that directory could replace
+    them. Without -P if asgid itself is imported from there, as in a checkout.
     """
-    is_found_here = os.path.dirname(os.path.dirname(__file__)) == os.path.realpath(".")
-    return [*options] if sys.flags.safe_path or is_found_here else ["-P", *options]
+    is_in_working_directory = os.path.dirname(os.path.dirname(__file__)) == os.path.realpath(".")
+    return [*options] if sys.flags.safe_path or is_in_working_directory else ["-P", *options]
 
 
 def _check(arguments: Namespace) -> ExitCode:
     from asgid.errors import BootError, ExitCode
 
-    _be_a_tool()
+    _restore_default_signals()
     source = _source(arguments)
     name, config = source.name, source.load()
     if arguments.takes_over is not None:
@@ -135,7 +135,7 @@ def _check(arguments: Namespace) -> ExitCode:
             if error.story:
                 print(error.story, file=sys.stderr)
             return ExitCode.NO_WORKER
-    if arguments.takes_over is not None:  # last of all: a receipt says that nothing stands against this program
+    if arguments.takes_over is not None:  # last: the receipt confirms that every check has passed
         from asgid.master.replace import new_program
 
         new_program.give_receipt(arguments.takes_over)
@@ -148,7 +148,7 @@ def _check(arguments: Namespace) -> ExitCode:
 
 
 def _check_takeover(fd: int) -> None:
-    """Raise UnavailableError where this version cannot go on with what the running one would leave to it."""
+    """Raise UnavailableError if this version cannot use the handover of the running one."""
     from asgid import __version__, config
     from asgid.errors import ConfigError, UnavailableError
     from asgid.log import Output
@@ -169,7 +169,7 @@ def _config(arguments: Namespace) -> ExitCode:
     from asgid.config import reference
     from asgid.errors import ExitCode
 
-    _be_a_tool()
+    _restore_default_signals()
 
     if arguments.defaults:
         print(reference.example(), end="")
@@ -178,7 +178,7 @@ def _config(arguments: Namespace) -> ExitCode:
 
         print(json.dumps(reference.schema(), indent=2))
     else:
-        print(reference.toml(_source(arguments).written()), end="")
+        print(reference.toml(_source(arguments).load_unresolved()), end="")
     return ExitCode.OK
 
 
@@ -189,7 +189,7 @@ def _version(_arguments: Namespace) -> ExitCode:
     from asgid import __version__
     from asgid.errors import ExitCode
 
-    _be_a_tool()
+    _restore_default_signals()
     print(f"asgid {__version__}\nPython {platform.python_version()}")
     for name in ("uvloop", "httptools"):
         try:
@@ -199,36 +199,36 @@ def _version(_arguments: Namespace) -> ExitCode:
     return ExitCode.OK
 
 
-def _be_a_tool() -> None:
-    """Let signals end what only prints: Ctrl-C, and a reader that has seen enough."""
+def _restore_default_signals() -> None:
+    """Let signals end a command that only prints: Ctrl-C, and a pipe that its reader has closed."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, COMMANDS)
 
 
-# -- where settings come from, and what is wrong with them here --------------------------------------------------------
+# -- settings and their checks on this machine -------------------------------------------------------------------------
 
 
-def _source(arguments: Namespace, faults: Faults | None = None) -> Source:
+def _source(arguments: Namespace, machine_checks: MachineChecks | None = None) -> Source:
     from pathlib import Path
 
-    from asgid.source import Source, place_of_start
+    from asgid.source import Source, find_start_directory
 
-    place = place_of_start(os.environ)
+    directory = find_start_directory(os.environ)
     return Source(
         name=arguments.file or _COMMAND_LINE,
-        path=Path(place, arguments.file) if arguments.file else None,
+        path=Path(directory, arguments.file) if arguments.file else None,
         target=arguments.application,
         binds=arguments.bind,
         workers=arguments.workers,
         overrides=dict(arguments.set),
-        faults=faults or _faults,
-        place=place,
+        machine_checks=machine_checks or _machine_checks,
+        start_directory=directory,
     )
 
 
-def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Find what is well written and not so on this machine, or not known to the worker."""
+def _machine_checks(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Yield path and message of each valid setting that this machine or the worker cannot satisfy."""
     import grp
     import pwd
 
@@ -243,23 +243,24 @@ def _faults(config: Config) -> Iterator[tuple[KeyPath, str]]:
             yield ("log", "access", "format"), str(error)
     owners = [(("listen", index), "owner", listen.owner, listen.group) for index, listen in enumerate(config.listen)]
     for path, key, user, group in (*owners, (("process",), "user", config.process.user, config.process.group)):
-        if user and not _knows(pwd.getpwnam, user):
+        if user and not _exists(pwd.getpwnam, user):
             yield (*path, key), f"this machine has no user {user!r}"
-        if group and not _knows(grp.getgrnam, group):
+        if group and not _exists(grp.getgrnam, group):
             yield (*path, "group"), f"this machine has no group {group!r}"
 
 
-def _faults_of_a_start(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Find also what only who is about to serve can tell: `asgid check` may run before systemd has made a directory,
-    and as another user.
+def _start_checks(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the problems of `_machine_checks`, and those that only a start can find.
+
+    `asgid check` may run as another user, and before systemd has created a directory.
     """
     from asgid.log import Output
     from asgid.user import user_of
 
-    yield from _faults(config)
+    yield from _machine_checks(config)
     try:
         user = user_of(config.process)
-    except LookupError:  # which is among the faults already
+    except LookupError:  # a problem that `_machine_checks` reports
         return
     outputs: list[tuple[KeyPath, str]] = [(("log", "output"), config.log.output)]
     if config.log.access.enabled:
@@ -271,7 +272,7 @@ def _faults_of_a_start(config: Config) -> Iterator[tuple[KeyPath, str]]:
             yield path, f"{output} cannot be opened: {error.strerror}"
 
 
-def _knows(find: Callable[[str], object], name: str) -> bool:
+def _exists(find: Callable[[str], object], name: str) -> bool:
     try:
         find(name)
     except KeyError:
@@ -290,17 +291,17 @@ def _parse(argv: Sequence[str]) -> Namespace:
 
     from asgid.errors import ExitCode
 
-    # An application always holds a colon, so the first word is a command or is not.
+    # An application always contains a colon, so the first word is a command only if it equals one.
     command, *rest = argv or [""]
     if command == "check":
         parser = _parser("asgid check", "Validate the settings and name every problem in them.", _check)
         parser.add_argument(
-            "--boot", action="store_true", help="also boot the application once, in a worker that is thrown away"
+            "--boot", action="store_true", help="also start the application once, in a worker that serves no requests"
         )
-        # How a running master tries the program that is to replace it; a version that does not know this cannot.
+        # A running master uses this option to try its successor.
         parser.add_argument("--takes-over", type=int, metavar="FD", help=SUPPRESS)
     elif command == "config":
-        parser = _parser("asgid config", "Show the settings that are in force, as TOML.", _config)
+        parser = _parser("asgid config", "Show the settings in force, as TOML.", _config)
         shown = parser.add_mutually_exclusive_group()
         shown.add_argument(
             "--schema", action="store_true", help="show the JSON Schema of the file instead, for editors"
@@ -310,39 +311,43 @@ def _parse(argv: Sequence[str]) -> Namespace:
         rest = list(argv)
         parser = _parser("asgid", _DESCRIPTION, _run, _EPILOG)
         parser.add_argument(
-            "--version", dest="action", action="store_const", const=_version, help="show the versions that run here"
+            "--version",
+            dest="action",
+            action="store_const",
+            const=_version,
+            help="show the versions in use",
         )
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(ExitCode.USAGE)
-    arguments, strange = parser.parse_known_args(rest)
+    arguments, unknown = parser.parse_known_args(rest)
     directory = Path(dict(arguments.set).get("app.directory", ""))
     prefix = ["asgid", command] if command in ("check", "config") else ["asgid"]
-    if strange or (arguments.application and ":" not in arguments.application):
+    if unknown or (arguments.application and ":" not in arguments.application):
         from asgid.app_finder import arguments_for, arguments_for_directory
         from asgid.config import options
 
-        if told := options.correction(
+        if message := options.correction(
             rest, prefix, lambda word: arguments_for(word, directory), arguments_for_directory(directory)
         ):
-            parser.error(told)
-    if strange:
-        parser.error(f"one application is enough: {' '.join(strange)}")
+            parser.error(message)
+    if unknown:
+        parser.error(f"only one application is allowed: {' '.join(unknown)}")
     needs_source = arguments.action is not _version and not (
         command == "config" and (arguments.schema or arguments.defaults)
     )
     if needs_source and not arguments.file and not arguments.application:
         from asgid.app_finder import arguments_for_directory
 
-        way = (
+        fix = (
             f"write {join([*prefix, *words, *rest])}"
             if (words := arguments_for_directory(directory))
-            else "asgid --help has more"
+            else "see asgid --help"
         )
-        parser.error(f"name a file, -c FILE, or an application, module:attribute; {way}")
+        parser.error(f"name a file, -c FILE, or an application, module:attribute; {fix}")
     if arguments.file and arguments.application:
         override = join([*prefix, "-c", arguments.file, "--set", f"app.target={arguments.application}"])
-        parser.error(f"-c FILE and an application exclude each other; to override the file's, write {override}")
+        parser.error(f"-c FILE and an application exclude each other; to override that of the file, write {override}")
     return arguments
 
 
@@ -365,9 +370,9 @@ def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode]
         metavar="ADDR",
         action="append",
         default=[],
-        help="listen here, such as 0.0.0.0:8000; may be repeated",
+        help="address to listen on, such as 0.0.0.0:8000; may be repeated",
     )
-    parser.add_argument("-w", dest="workers", metavar="N", help="how many workers: --set workers.count=N")
+    parser.add_argument("-w", dest="workers", metavar="N", help="number of workers, the same as --set workers.count=N")
     parser.add_argument(
         "--set", metavar="TABLE.KEY=VALUE", action="append", default=[], type=_setting, help="override one setting"
     )

@@ -1,8 +1,8 @@
-"""The signals by which an operator commands the master. Nothing else is here: they are blocked before other imports."""
+"""The signals by which an operator commands the master; a module of its own, because they are blocked first of all."""
 
 import signal
 
-#: None of them may kill the program by default action, at any moment of its life.
+#: The default action of these signals must never end the program, at any moment of its life.
 COMMANDS = (
     signal.SIGTERM,
     signal.SIGQUIT,

@@ -1,7 +1,7 @@
-"""What may cross a border, named after who is at fault, and the exit codes of the program.
+"""The errors that cross a border, named after the party at fault, and the exit codes of the program.
 
-Each border catches once: `cli` for the operator's errors, `worker.main` for boot errors, `Exchange` and `Lifespan` for
-the application's.
+Each border catches once: `cli` the operator's errors, `worker.main` boot errors, `Exchange` and `Lifespan` those of the
+application.
 """
 
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How the program ends (the numbers from 64 on are those of sysexits.h)."""
+    """Exit codes of the program; those from 64 on are from sysexits.h."""
 
-    OK = 0  #: stopped as asked
-    NO_WORKER = 3  #: no worker ever became ready
+    OK = 0  #: stopped by a signal of the operator, or the command succeeded
+    NO_WORKER = 3  #: no worker became ready
     USAGE = 64  #: wrong command line
-    UNAVAILABLE = 69  #: a listener could not be bound, or the pid file belongs to a running master
-    INTERNAL = 70  #: a fault of asgid itself
+    UNAVAILABLE = 69  #: a listener cannot be bound, or a running master has the pid file
+    INTERNAL = 70  #: a bug in asgid
     CONFIG = 78  #: the configuration is wrong
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a configuration: its place (`file:line`), the key's full name, what was expected."""
+    """One problem of a configuration: its place (`file:line`), the full name of the key, the expected value."""
 
     place: str
     key: str
@@ -32,7 +32,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The operator's: every problem found in one pass, in the order of the file."""
+    """The operator's error: all problems of a configuration, in the order of the file."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -40,14 +40,13 @@ class ConfigError(Exception):
 
 
 class UnavailableError(Exception):
-    """The machine's: an address is taken or not ours, a pid file is held. The message names it and the fix."""
+    """The machine's error: an address or a pid file cannot be used. The message names it and the fix."""
 
 
 class BootError(Exception):
-    """The application's, before it serves: it cannot be imported, is not one, or its lifespan startup failed.
+    """The application's error before it serves: the import, the check of its interface or the lifespan startup failed.
 
-    The message is one line. `story` is shown below it: the calls and causes that led there, if the cause of this error
-    does not have them.
+    The message is one line. `story` follows it in the output: a traceback, if the cause of this error has none.
     """
 
     def __init__(self, message: str, story: str = "") -> None:
@@ -56,17 +55,17 @@ class BootError(Exception):
 
 
 class AppError(Exception):
-    """The application's, while it serves: it sent what the ASGI specification does not allow in the present state."""
+    """The application's error while it serves: a message that the ASGI specification does not allow in this state."""
 
 
 class ClientDisconnectedError(OSError):
-    """What `send()` raises when the client has gone (ASGI specification, "Disconnected Client - send exception")."""
+    """Raised by `send()` after the client has disconnected (ASGI, "Disconnected Client - send exception")."""
 
 
 class ClientError(Exception):
-    """The peer's: a request that is malformed or over a limit; answered with `status`, counted by `kind`.
+    """The client's error: a malformed request, or one over a limit. The response has `status`; `kind` is for metrics.
 
-    `lines` are the header lines that the status asks for.
+    `lines` are the header lines that the status requires.
     """
 
     def __init__(self, status: int, kind: str, message: str, lines: bytes = b"") -> None:

@@ -1,6 +1,6 @@
-"""Where settings come from: a file or an application, with what else the command line says; read anew at every load.
+"""The source of the settings: a file or an application, with the options of the command line; read at every load.
 
-This file does not know what a reload is, nor what is wrong with settings on this machine: who asks brings that along.
+The caller supplies the checks of this machine.
 """
 
 import errno
@@ -16,41 +16,41 @@ from asgid.config import Config
 from asgid.config.toml_lines import KeyPath
 from asgid.errors import ConfigError, Problem
 
-#: Finds what is wrong with settings that are right in themselves.
-Faults: TypeAlias = Callable[[Config], Iterable[tuple[KeyPath, str]]]
+#: Yields path and message of each problem that valid settings have on this machine.
+MachineChecks: TypeAlias = Callable[[Config], Iterable[tuple[KeyPath, str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the command line names. Where `path` is None, `target` is the application."""
+    """The file and the options of a command line. If `path` is None, `target` is the application."""
 
-    name: str  #: in messages
-    path: Path | None  #: absolute, by the name of the place: the directory may be another one at a reload
+    name: str  #: for messages
+    path: Path | None  #: absolute, below `start_directory`: at a reload, its links may lead to another directory
     target: str | None
     binds: Sequence[str]
-    workers: str | None  #: how many, as it was typed
+    workers: str | None  #: the number of workers, as it was typed
     overrides: Mapping[str, str]  #: "table.key" -> a bare word or a TOML value
-    faults: Faults
-    place: str = ""  #: where relative paths begin, see `place_of_start`
+    machine_checks: MachineChecks
+    start_directory: str = ""  #: relative paths begin there
 
     def load(self) -> Config:
-        """Return the settings as they are now, for a start, which may wait for them; raises ConfigError.
+        """Return the current settings for a start, which may wait for the file; raises ConfigError.
 
-        A deployment moves a link (`current`) to the next release. The link in `app.directory` is followed here, once
-        for all workers of a generation: after a roll-back a replaced one imports the release that the others serve.
+        A deployment moves a link (`current`) to the next release. The link in `app.directory` is resolved here, once
+        for all workers of a generation: a worker that is replaced after a roll-back must import the old release too.
         """
-        return self._resolved(self._parse(_read))
+        return self._with_real_directory(self._parse(_read))
 
     def reload(self) -> Config:
-        """Return the settings as they are now, for a master that serves, and waits for nothing; raises ConfigError."""
-        return self._resolved(self._parse(_read_file))
+        """Return the current settings for a running master, without waiting for the file; raises ConfigError."""
+        return self._with_real_directory(self._parse(_read_regular_file))
 
-    def written(self) -> Config:
-        """Return the settings as they are written; raises ConfigError."""
+    def load_unresolved(self) -> Config:
+        """Return the current settings with `app.directory` as it is written; raises ConfigError."""
         return self._parse(_read)
 
     def _parse(self, read: Callable[[Path], bytes]) -> Config:
-        make_validators()
+        build_validators()
         return config.parse(
             self._text(read),
             self.name,
@@ -58,18 +58,18 @@ class Source:
             binds=self.binds,
             target=self.target,
             workers=self.workers,
-            machine_checks=lambda settings: self.faults(
-                _with_directory(settings, self._anchored(settings.app.directory))
+            machine_checks=lambda settings: self.machine_checks(
+                _with_directory(settings, self._absolute(settings.app.directory))
             ),
         )
 
-    def _resolved(self, settings: Config) -> Config:
-        directory = self._anchored(settings.app.directory)
-        # Without a place it is the working directory that was removed, and has no name.
+    def _with_real_directory(self, settings: Config) -> Config:
+        directory = self._absolute(settings.app.directory)
+        # Without a start directory, a relative path is below a removed directory.
         return _with_directory(settings, os.path.realpath(directory) if os.path.isabs(directory) else directory)
 
-    def _anchored(self, path: str) -> str:
-        return os.path.join(self.place, path)
+    def _absolute(self, path: str) -> str:
+        return os.path.join(self.start_directory, path)
 
     def _text(self, read: Callable[[Path], bytes]) -> str | None:
         if self.path is None:
@@ -79,21 +79,21 @@ class Source:
         except OSError as error:
             raise ConfigError(Problem(self.name, "", f"cannot be read: {error.strerror}")) from None
         try:
-            return data.decode("utf-8-sig")  # some editors begin a file with a mark, which is no TOML
+            return data.decode("utf-8-sig")  # some editors write a byte order mark, which is not TOML
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            raise ConfigError(Problem(f"{self.name}:{line}", "", "this is not UTF-8, which TOML is")) from None
+            raise ConfigError(Problem(f"{self.name}:{line}", "", "this is not UTF-8; TOML must be")) from None
 
 
 def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read_file(path: Path) -> bytes:
-    """Return what is in a file. Raises OSError also for a FIFO or a device: its end comes when others let it come."""
+def _read_regular_file(path: Path) -> bytes:
+    """Return the content of a file. Raises OSError for a FIFO or a device too, which could block the master."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file, and a reload waits for nothing")
+            raise OSError(errno.EINVAL, "it is not a regular file, and a reload must not wait")
         return file.read()
 
 
@@ -101,17 +101,17 @@ def _with_directory(settings: Config, directory: str) -> Config:
     return settings.model_copy(update={"app": settings.app.model_copy(update={"directory": directory})})
 
 
-def place_of_start(environ: Mapping[str, str]) -> str:
-    """Return the working directory by the name that the shell has for it, with its links; "" if it was removed.
+def find_start_directory(environ: Mapping[str, str]) -> str:
+    """Return the path of the working directory with its links, as the shell has it; "" if it was removed.
 
-    The kernel knows only the directory itself: in a link that a deployment moves, a reload would read the old release.
-    $PWD is believed while it leads to that directory, as by `pwd -L` (POSIX).
+    The kernel returns a path without links: after a deployment has moved one, a reload would read the old release.
+    $PWD is used if it leads to the working directory, as `pwd -L` does (POSIX).
     """
-    named = environ.get("PWD", "")
+    path = environ.get("PWD", "")
     try:
-        if os.path.isabs(named) and not {".", ".."}.intersection(named.split("/")) and os.path.samefile(named, "."):
-            return named
-    except (OSError, ValueError):  # it leads nowhere, or is not a path at all
+        if os.path.isabs(path) and not {".", ".."}.intersection(path.split("/")) and os.path.samefile(path, "."):
+            return path
+    except (OSError, ValueError):  # it does not exist, or is not a path
         pass
     try:
         return os.getcwd()
@@ -119,7 +119,7 @@ def place_of_start(environ: Mapping[str, str]) -> str:
         return ""
 
 
-def make_validators() -> None:
-    """Make the validators of the settings, once."""
+def build_validators() -> None:
+    """Build the validators of the settings, once."""
     with pydantic_plugins.disabled():
         Config.model_rebuild()

@@ -104,7 +104,7 @@ STRANGE = {
     ("--bind", ":80", "hello:application", "--timeout=30"): (
         "there is no --bind, --timeout; write asgid hello:application -b :80 --set timeouts.heartbeat=30"
     ),
-    ("hello:application", "echo:application"): "one application is enough: echo:application",
+    ("hello:application", "echo:application"): "only one application is allowed: echo:application",
     ("serve", "hello:application"): "'serve' is not a command; write asgid hello:application",
     ("nothing",): "'nothing' is not a command, and an application is written module:attribute",
 }
@@ -575,14 +575,14 @@ def test_the_next_program_takes_nothing_from_there_either(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=is_safe))
 
-    assert cli._safe(options) == expected
+    assert cli._with_safe_path(options) == expected
 
 
 def test_a_checkout_is_its_own_next_program(monkeypatch):
     """There the package is found in the working directory, and nowhere else."""
     monkeypatch.chdir(Path(cli.__file__).parent.parent)
 
-    assert cli._safe(["-m", "asgid"]) == ["-m", "asgid"]
+    assert cli._with_safe_path(["-m", "asgid"]) == ["-m", "asgid"]
 
 
 def test_the_access_log_goes_to_stdout(start: Start) -> None:

@@ -229,7 +229,7 @@ REFUSED = [
     (misspell_a_key, "invalid_config", r"asgid\.toml:\d+.*cuont.*count"),
     (ask_for_tls, "invalid_config", r"asgid\.toml:\d+.*tls.*no effect in this version"),
     (name_an_impossible_directory, "invalid_config", r"asgid\.toml:\d+: app\.directory: there is no directory /aaa"),
-    (name_an_impossible_host, "invalid_config", r"asgid\.toml:\d+: listen\.bind: 'app\.\.internal' is no host name"),
+    (name_an_impossible_host, "invalid_config", r"asgid\.toml:\d+: listen\.bind: 'app\.\.internal' is not a host name"),
     (raise_at_import, "rolled_back", "the tables of this application were never made"),
     (write_half_a_module, "rolled_back", r"SyntaxError.*half\.py"),
     (fail_at_startup, "rolled_back", "the database of this application is down"),

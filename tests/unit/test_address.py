@@ -22,8 +22,8 @@ WRITTEN: dict[str, Address] = {
 
 
 @pytest.mark.parametrize("text", WRITTEN)
-def test_an_address_is_read_and_written_back(text):
-    """Each form means what it says, and writing it gives the same text."""
+def test_an_address_is_parsed_and_written_back(text):
+    """Writing the parsed address gives the same text."""
     address = parse(text)
 
     assert WRITTEN[text] == address
@@ -32,26 +32,26 @@ def test_an_address_is_read_and_written_back(text):
 
 REFUSED = {
     "": "no port",
-    "8000": r'8000 is a port alone; write "127\.0\.0\.1:8000", or ":8000"',
+    "8000": r'8000 is only a port; write "127\.0\.0\.1:8000", or ":8000"',
     "localhost": r"no port in 'localhost'; write \"localhost:8000\"",
     "localhost:": "a port is a number",
     "localhost:http": "a port is a number",
     "localhost:65536": "a port is a number",
     "localhost:-1": "a port is a number",
-    "localhost:８０": "a port is a number",  # noqa: RUF001 - digits that int() takes and sockets' users do not mean
+    "localhost:８０": "a port is a number",  # noqa: RUF001 - int() accepts these digits, a port does not
     "::1:8000": r'in brackets: "\[::1\]:8000"',
-    "[::g]:80": "no IPv6 address",
-    "[]:80": "no IPv6 address",
-    "300.0.0.1:80": "no IPv4 address",
-    "127.1:80": "no IPv4 address",
+    "[::g]:80": "not an IPv6 address",
+    "[]:80": "not an IPv6 address",
+    "300.0.0.1:80": "not an IPv4 address",
+    "127.1:80": "not an IPv4 address",
     "http://localhost:80": 'write "localhost:80", without http://',
     "https://localhost:80/": 'write "localhost:80", without https://',
     "tcp://0.0.0.0:8000": 'write "0.0.0.0:8000", without tcp://',
     "ftp://localhost:80": "brackets",
-    "/run/app.sock:80": "no host name",
-    "my host:80": "no host name",
-    "app..internal:80": "no host name",
-    ".internal:80": "no host name",
+    "/run/app.sock:80": "not a host name",
+    "my host:80": "not a host name",
+    "app..internal:80": "not a host name",
+    ".internal:80": "not a host name",
     "a" * 64 + ".internal:80": "1 to 63 letters",
     "bücher" * 11 + ":80": "1 to 63 letters",
     "unix:": "needs a path",
@@ -59,7 +59,7 @@ REFUSED = {
     "unix:/" + "a" * 107: "at most 107 bytes",
     "fd:": "number of a descriptor",
     "fd:x": "number of a descriptor",
-    "fd:0": 'standard input, .* or error; sockets passed to asgid begin at 3: write "fd:3", and 3<&0 0<>/dev/null at',
+    "fd:0": 'standard input, .* or error; asgid inherits sockets from 3 on: write "fd:3", and 3<&0 0<>/dev/null at',
     "systemd:": "FileDescriptorName=",
     "systemd:a:b": "FileDescriptorName=",
     "127.0.0.1:80\n": "control characters",
@@ -68,14 +68,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_is_no_address_is_refused_with_what_was_expected(text):
-    """The message names the mistake."""
+def test_a_text_that_is_not_an_address_is_refused(text):
+    """The message names the mistake and the expected form."""
     with pytest.raises(ValueError, match=REFUSED[text]):
         parse(text)
 
 
-def test_the_longest_path_that_the_kernel_takes_is_accepted():
-    """107 bytes and the zero byte behind them fill sun_path."""
+def test_a_path_of_the_max_length_is_accepted():
+    """107 bytes and the zero byte after them fill sun_path."""
     path = "/" + "a" * 106
 
     assert Unix(path) == parse(f"unix:{path}")

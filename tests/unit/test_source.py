@@ -1,4 +1,4 @@
-"""Where settings come from: a file that is read anew each time, or the command line alone."""
+"""The source of the settings: a file that is read at every load, or the command line alone."""
 
 import os
 import threading
@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from asgid.errors import ConfigError
-from asgid.source import Source, place_of_start
+from asgid.source import Source, find_start_directory
 
 
-def source(path: Path | None, *, target: str | None = None, binds=(), overrides=(), faults=lambda _: ()) -> Source:
-    return Source("asgid.toml" if path else "the command line", path, target, binds, None, dict(overrides), faults)
+def source(
+    path: Path | None, *, target: str | None = None, binds=(), overrides=(), machine_checks=lambda _: ()
+) -> Source:
+    name = "asgid.toml" if path else "the command line"
+    return Source(name, path, target, binds, None, dict(overrides), machine_checks)
 
 
 @pytest.fixture
@@ -22,8 +25,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_read_anew_at_every_load(file):
-    """A reload finds what stands in it then."""
+def test_a_file_is_read_at_every_load(file):
+    """A reload gets the new content."""
     it = source(file)
 
     assert it.load().app.target == "shop:application"
@@ -33,8 +36,8 @@ def test_a_file_is_read_anew_at_every_load(file):
     assert it.load().app.target == "shop.two:application"
 
 
-def test_what_the_command_line_says_holds_at_every_load(file):
-    """Over the file, or without one."""
+def test_the_command_line_overrides_every_load(file):
+    """With a file and without one."""
     binds, overrides = ["127.0.0.1:0", ":8001"], {"workers.count": "3"}
     without = source(None, target="shop:application", binds=binds, overrides=overrides)
 
@@ -46,9 +49,9 @@ def test_what_the_command_line_says_holds_at_every_load(file):
         assert settings.workers.count == 3
 
 
-def test_faults_of_this_machine_are_problems_of_the_file(file):
-    """With the place of the key."""
-    it = source(file, faults=lambda config: [(("app", "target"), f"there is no {config.app.target}")])
+def test_a_failed_check_of_this_machine_is_a_problem_of_the_file(file):
+    """It has the place of the key."""
+    it = source(file, machine_checks=lambda config: [(("app", "target"), f"there is no {config.app.target}")])
 
     with pytest.raises(ConfigError) as refused:
         it.load()
@@ -58,8 +61,8 @@ def test_faults_of_this_machine_are_problems_of_the_file(file):
     ]
 
 
-def test_a_file_that_is_gone_is_said_to_be(file):
-    """In the words of the system."""
+def test_a_missing_file_is_a_problem(file):
+    """The message is that of the operating system."""
     file.unlink()
 
     with pytest.raises(ConfigError) as refused:
@@ -70,36 +73,36 @@ def test_a_file_that_is_gone_is_said_to_be(file):
     ]
 
 
-def test_a_file_in_another_encoding_is_refused_at_the_line_where_it_shows(file):
+def test_a_file_in_another_encoding_is_refused_with_its_line(file):
     """TOML is UTF-8."""
     file.write_bytes('[app]\n# caf\xe9\ntarget = "shop:application"\n'.encode("latin-1"))
 
     with pytest.raises(ConfigError) as refused:
         source(file).load()
 
-    assert [str(problem) for problem in refused.value.problems] == ["asgid.toml:2: this is not UTF-8, which TOML is"]
+    assert [str(problem) for problem in refused.value.problems] == ["asgid.toml:2: this is not UTF-8; TOML must be"]
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(file):
-    """Nobody sees it who looks for what is wrong in the first line."""
+    """The mark is invisible, so its operator could not find the error."""
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
 
     assert source(file).load().app.target == "shop:application"
 
 
-@pytest.mark.parametrize("said", [None, "shop-plugin"])
-def test_what_the_operator_says_of_pydantics_plugins_is_left_as_it_was(file, monkeypatch, said):
-    """It is meant for the application's models, in the workers."""
+@pytest.mark.parametrize("value", [None, "shop-plugin"])
+def test_a_load_keeps_the_operators_variable_for_pydantic_plugins(file, monkeypatch, value):
+    """The variable is for the application's models, in the workers."""
     monkeypatch.delenv("PYDANTIC_DISABLE_PLUGINS", raising=False)
-    if said:
-        monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", said)
+    if value:
+        monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", value)
     source(file).load()
 
-    assert os.environ.get("PYDANTIC_DISABLE_PLUGINS") == said
+    assert os.environ.get("PYDANTIC_DISABLE_PLUGINS") == value
 
 
-def test_a_reload_waits_for_no_file(tmp_path: Path) -> None:
-    """Nobody writes to a FIFO, and the master that reads it would answer nothing any more: it is refused at once."""
+def test_a_reload_refuses_a_fifo_and_a_start_waits_for_it(tmp_path: Path) -> None:
+    """A FIFO without a writer would block the master."""
     fifo = tmp_path / "asgid.toml"
     os.mkfifo(fifo)
     it = source(fifo)
@@ -115,8 +118,8 @@ def test_a_reload_waits_for_no_file(tmp_path: Path) -> None:
     assert started.app.target == "shop:application"
 
 
-def test_a_reload_reads_the_file_anew(file: Path) -> None:
-    """As a start does; what cannot be read is refused."""
+def test_a_reload_reads_the_file_again(file: Path) -> None:
+    """A file that cannot be read is refused."""
     it = source(file)
     file.write_text('[app]\ntarget = "shop.two:application"\n')
 
@@ -137,29 +140,29 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "current"
 
 
-def test_the_working_directory_has_the_name_that_the_shell_has_for_it(link):
-    """The link, which the kernel does not know."""
-    assert place_of_start({"PWD": str(link)}) == str(link)
+def test_the_start_directory_is_the_path_of_the_shell(link):
+    """The kernel's path has no links."""
+    assert find_start_directory({"PWD": str(link)}) == str(link)
 
 
 @pytest.mark.parametrize("name", ["", ".", "current", "/", "/nowhere/at/all", "{link}/.", "{link}/../current", "/\0"])
-def test_a_name_that_is_not_one_is_not_believed(link, name):
-    """Programs change their directory and leave $PWD as it was; the others `pwd -L` does not print either."""
-    assert place_of_start({"PWD": name.format(link=link)}) == str(link.resolve())
+def test_a_path_of_the_shell_that_leads_elsewhere_is_ignored(link, name):
+    """A program may change its directory without $PWD. `pwd -L` does not print the other paths either."""
+    assert find_start_directory({"PWD": name.format(link=link)}) == str(link.resolve())
 
 
-def test_a_directory_that_was_removed_has_no_name(link):
-    """What is named from there leads nowhere."""
+def test_a_removed_start_directory_has_no_path(link):
+    """A relative path cannot be resolved then."""
     link.resolve().rmdir()
 
-    assert place_of_start({"PWD": str(link)}) == ""
+    assert find_start_directory({"PWD": str(link)}) == ""
 
 
 @pytest.mark.parametrize(("directory", "then"), [(".", "r2"), ("../r1", "r1"), ("{link}", "r2")])
-def test_a_run_follows_the_link_once_at_each_load(link, directory, then):
-    """All workers of a generation import from one release."""
+def test_a_load_resolves_the_link_of_the_directory_once(link, directory, then):
+    """All workers of a generation import the same release."""
     directory = directory.format(link=link)
-    it = replace(source(None, target="shop:app", overrides={"app.directory": directory}), place=str(link))
+    it = replace(source(None, target="shop:app", overrides={"app.directory": directory}), start_directory=str(link))
 
     assert it.load().app.directory == str(link.parent / "r1")
 
@@ -169,4 +172,4 @@ def test_a_run_follows_the_link_once_at_each_load(link, directory, then):
 
     assert it.load().app.directory == str(link.parent / then)
     assert it.reload().app.directory == it.load().app.directory
-    assert it.written().app.directory == directory
+    assert it.load_unresolved().app.directory == directory

@@ -142,10 +142,10 @@ ANSWERS = {
         "there is no --ssl-keyfile; tls.NAME.key comes with a later version; write asgid main:app"
     ),
     "asgid main:app --zzz": "there is no --zzz; write asgid main:app",
-    "asgid main:app echo:app": "one application is enough: echo:app",
+    "asgid main:app echo:app": "only one application is allowed: echo:app",
     "asgid check": "name a file, -c FILE, or an application, module:attribute; write asgid check main:app",
     "asgid -c asgid.toml main:app": (
-        "-c FILE and an application exclude each other; to override the file's, "
+        "-c FILE and an application exclude each other; to override that of the file, "
         "write asgid -c asgid.toml --set app.target=main:app"
     ),
 }
@@ -168,7 +168,7 @@ def test_where_no_application_is_known_only_the_options_are_answered(tmp_path, m
     monkeypatch.chdir(tmp_path / "empty")
 
     assert "there is no --port; write -b 127.0.0.1:80" == refused("asgid --port 80", capsys)
-    assert refused("asgid check", capsys).endswith("; asgid --help has more")
+    assert refused("asgid check", capsys).endswith("; see asgid --help")
 
 
 VALUES = ["4", "-", "/srv/shop", "127.0.0.1", "true", "shop=x", "no such value", ""]
