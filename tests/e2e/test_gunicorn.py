@@ -1,4 +1,4 @@
-"""The real gunicorn over asgid's worker: its signals, its heartbeat, its settings, and nothing lost."""
+"""The real gunicorn with asgid's worker: signals, heartbeat and settings work, and no request is lost."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from tests.client import Answer, Client, Load, get, in_thread, request
 from tests.daemon import APPS, ENVIRONMENT, WITHIN_S, eventually, is_alive
 
 GUNICORN = Path(sys.executable).parent / "gunicorn"
-#: Before 25.1 gunicorn has no control socket, and refuses the option that turns it off.
+#: gunicorn before 25.1 has no control socket and refuses the option that disables it.
 NO_CONTROL_SOCKET = ("--no-control-socket",) if "control_socket" in Config().settings else ()
 
 HELLO = {
@@ -41,7 +41,7 @@ def hello_world(environ, start_response):
 
 
 class Gunicorn:
-    """One `gunicorn -k asgid.gunicorn.Worker` in a directory of its own; leaving its `with` block ends it."""
+    """A `gunicorn -k asgid.gunicorn.Worker` in a directory of its own; it ends with its `with` block."""
 
     def __init__(self, directory: Path, *arguments: str, app: str = "pid:application") -> None:
         self.directory = directory
@@ -72,7 +72,7 @@ class Gunicorn:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(WITHIN_S)
-        for pid in left:  # by pid, and only what is ours
+        for pid in left:  # by pid, and only in the session of this gunicorn
             if psutil.pid_exists(pid) and os.getsid(pid) == self.process.pid:
                 psutil.Process(pid).kill()
         self.process.wait(WITHIN_S)
@@ -90,9 +90,9 @@ class Gunicorn:
             return []
 
     def address(self) -> str:
-        """Return where it serves, once a first request was answered."""
-        said = re.compile(r"Listening at: (?:http://)?(unix:\S+|\S+:\d+)")
-        address: str = eventually(lambda: said.findall(self.log()))[0]
+        """Return the address, after a first request was answered."""
+        line = re.compile(r"Listening at: (?:http://)?(unix:\S+|\S+:\d+)")
+        address: str = eventually(lambda: line.findall(self.log()))[0]
 
         def answers() -> bool:
             try:
@@ -116,10 +116,10 @@ Served = Callable[..., Gunicorn]
 
 @pytest.mark.parametrize("interface", HELLO)
 @pytest.mark.parametrize("more", [(), ("--preload",), ("--workers", "2")])
-def test_gunicorn_serves_a_module_by_asgid(
+def test_gunicorn_serves_a_module_with_asgids_worker(
     served: Served, tmp_path: Path, interface: str, more: tuple[str, ...]
 ) -> None:
-    """The command line of old with one word more, for ASGI and WSGI alike."""
+    """The only change of its command line is the worker class, for ASGI and for WSGI."""
     (tmp_path / "app.py").write_text(HELLO[interface])
     gunicorn = served("--bind", "localhost:0", *more, app="app:hello_world")
 
@@ -132,7 +132,7 @@ def test_gunicorn_serves_a_module_by_asgid(
 
 
 def test_a_socket_file_is_served(served: Served, tmp_path: Path) -> None:
-    """It is gunicorn's: bound, and removed."""
+    """gunicorn binds it and removes it."""
     path = tmp_path / "socket"
     gunicorn = served("--bind", f"unix:{path}")
 
@@ -142,8 +142,8 @@ def test_a_socket_file_is_served(served: Served, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_reload_replaces_the_worker_and_loses_nobody(served: Served) -> None:
-    """HUP, under load: each request is answered, by the old one or by the new one."""
+def test_a_reload_replaces_the_worker_and_loses_no_request(served: Served) -> None:
+    """At HUP, under load, the old worker or the new one answers each request."""
     gunicorn = served()
     with Load(gunicorn.address()) as load:
         before = gunicorn.workers()
@@ -155,7 +155,7 @@ def test_a_reload_replaces_the_worker_and_loses_nobody(served: Served) -> None:
 
 
 def test_websockets_are_served_and_closed_by_a_reload(served: Served) -> None:
-    """With compression, the extension of `websockets`, and with 1012 at HUP as under asgid's own master."""
+    """With compression and the extension of `websockets`; HUP closes with 1012, as under asgid's own master."""
     gunicorn = served(app="echoes:application")
     with connect(f"ws://{gunicorn.address()}/", open_timeout=WITHIN_S) as socket:
         for message in ("short", "long " * 1000, b"\xff" * 100_000):
@@ -171,8 +171,8 @@ def test_websockets_are_served_and_closed_by_a_reload(served: Served) -> None:
     assert closed.value.rcvd.code == 1012
 
 
-def test_workers_are_recycled_and_lose_nobody(served: Served) -> None:
-    """After `--max-requests`, which gunicorn draws for each: three come and go, and each request is answered."""
+def test_workers_are_recycled_and_lose_no_request(served: Served) -> None:
+    """After `--max-requests`, with a jitter, three workers are replaced, and each request is answered."""
     gunicorn = served("--max-requests", "100", "--max-requests-jitter", "20", "--workers", "2")
     with Load(gunicorn.address()) as load:
         eventually(lambda: len(load.bodies) >= 5)
@@ -181,8 +181,8 @@ def test_workers_are_recycled_and_lose_nobody(served: Served) -> None:
     assert "worker leaves" in gunicorn.log()
 
 
-def test_a_stop_lets_requests_end(served: Served) -> None:
-    """TERM: a stream that has begun goes on to its end, and gunicorn ends with 0."""
+def test_a_stop_lets_requests_complete(served: Served) -> None:
+    """After TERM a stream continues to its end, and gunicorn exits with 0."""
     gunicorn = served(app="ticks:application")
     with Client(gunicorn.address()) as client:
         client.send(request("GET", "/2"))
@@ -195,7 +195,7 @@ def test_a_stop_lets_requests_end(served: Served) -> None:
 
 
 def test_a_request_that_does_not_end_is_answered_before_the_arbiter_kills(served: Served) -> None:
-    """The end of the graceful timeout finds nobody to be killed: there is time for the application's shutdown."""
+    """The worker exits before the graceful timeout, after the application's shutdown."""
     gunicorn = served("--graceful-timeout", "8", app="sleeper:application")
     with Client(gunicorn.address()) as client:
         client.send(request("GET", "/sleep"))
@@ -210,7 +210,7 @@ def test_a_request_that_does_not_end_is_answered_before_the_arbiter_kills(served
 def test_a_thread_that_never_returns_is_ended_by_the_arbiter(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its request is answered at the end of the graceful timeout; Python would wait for the thread, `--timeout` not."""
+    """Its request is answered at the end of the graceful timeout; `--timeout` does not wait for the thread."""
     gate = tmp_path / "gate"
     monkeypatch.setenv("GATE", str(gate))
     gate.touch()
@@ -231,7 +231,7 @@ def test_a_thread_that_never_returns_is_ended_by_the_arbiter(
 
 
 def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
-    """After `--timeout`: the log says where it stood, and another worker serves."""
+    """After `--timeout` the log has its stack, and another worker serves."""
     gunicorn = served("--timeout", "4", app="stuck:application")
     first = get(gunicorn.address()).body
     with Client(gunicorn.address()) as client:
@@ -248,7 +248,7 @@ def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
 
 @pytest.mark.parametrize(("app", "path"), [("ticks:application", "/7"), ("wsgi_countdown:application", "/sse/")])
 def test_a_stream_outlives_the_timeout(served: Served, monkeypatch: pytest.MonkeyPatch, app: str, path: str) -> None:
-    """A worker that streams is no worker that is stuck: the countdown goes past `--timeout`, and once more."""
+    """A worker that streams is not stuck: the stream takes more than twice `--timeout`."""
     monkeypatch.setenv("PACE_S", "0.07")
     gunicorn = served("--timeout", "3", "--threads", "2", app=app)
     address = gunicorn.address()
@@ -264,7 +264,7 @@ def test_a_stream_outlives_the_timeout(served: Served, monkeypatch: pytest.Monke
 
 
 def test_quit_ends_a_worker_at_once(served: Served) -> None:
-    """Also while a request runs, for twenty seconds; the arbiter starts another."""
+    """Even during a request of twenty seconds; the arbiter starts another worker."""
     gunicorn = served(app="ticks:application")
     address = gunicorn.address()
     (worker,) = gunicorn.workers()
@@ -279,7 +279,7 @@ def test_quit_ends_a_worker_at_once(served: Served) -> None:
 
 
 def test_no_worker_outlives_its_arbiter(served: Served) -> None:
-    """It leaves by itself where that was killed."""
+    """A worker exits by itself after its arbiter was killed."""
     gunicorn = served()
     gunicorn.address()
     (worker,) = gunicorn.workers()
@@ -290,7 +290,7 @@ def test_no_worker_outlives_its_arbiter(served: Served) -> None:
 
 
 def test_logs_are_rotated_by_usr1(served: Served, tmp_path: Path) -> None:
-    """The access log is written by asgid, in gunicorn's format, and opened again by its name."""
+    """asgid writes the access log in gunicorn's format, and opens it again by its name."""
     log = tmp_path / "access.log"
     gunicorn = served("--access-logfile", str(log), "--access-logformat", '%(h)s "%(r)s" %(s)s %({user-agent}i)s')
     address = gunicorn.address()
@@ -299,36 +299,41 @@ def test_logs_are_rotated_by_usr1(served: Served, tmp_path: Path) -> None:
     eventually(lambda: '127.0.0.1 "GET /before HTTP/1.1" 200 me\n' in log.read_text())
     log.rename(tmp_path / "access.log.1")
     gunicorn.signal("USR1")
-    eventually(log.exists)  # the arbiter has made it, and tells the worker next
+    eventually(log.exists)  # the arbiter has created it and signals the worker next
 
     eventually(lambda: get(address, "/after") and "/after" in log.read_text())
     assert "/before" not in log.read_text()
 
 
 FAILURES = {
-    # what is served: (its file, arguments, exit code, what is said)
+    # case: (application, arguments, exit code, text in the log)
     "its startup fails": ("startup_fails:application", (), 3, "the database of this application is down"),
     "it is no application": ("app:strange", (), 3, ": it is no application"),
     "its import fails": ("raises_at_import:application", (), 3, "Worker failed to boot"),
-    "TLS": ("pid:application", ("--certfile", "log", "--keyfile", "log"), 1, "have a proxy in front speak TLS"),
-    "an unknown atom": ("pid:application", ("--access-logformat", "%(T)s"), 1, "access_log_format: %(T)s is not known"),
+    "TLS": ("pid:application", ("--certfile", "log", "--keyfile", "log"), 1, "let a proxy in front serve TLS"),
+    "an unknown atom": (
+        "pid:application",
+        ("--access-logformat", "%(T)s"),
+        1,
+        "access_log_format: %(T)s is not",
+    ),
 }
 
 
-@pytest.mark.parametrize(("app", "arguments", "code", "why"), FAILURES.values(), ids=FAILURES.keys())
-def test_what_cannot_be_served_ends_gunicorn(
-    served: Served, tmp_path: Path, app: str, arguments: tuple[str, ...], code: int, why: str
+@pytest.mark.parametrize(("app", "arguments", "code", "message"), FAILURES.values(), ids=FAILURES.keys())
+def test_an_application_that_cannot_be_served_ends_gunicorn(
+    served: Served, tmp_path: Path, app: str, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
-    """With its own exit codes, and no worker is tried again and again."""
+    """With its own exit codes, and without further attempts."""
     (tmp_path / "app.py").write_text("async def strange(scope, receive): ...\n")
     gunicorn = served(*arguments, app=app)
 
     assert gunicorn.process.wait(WITHIN_S) == code
-    assert why in gunicorn.log()
+    assert message in gunicorn.log()
 
 
 def test_hooks_are_called(served: Served, tmp_path: Path) -> None:
-    """Those of a worker's life; the sockets are still gunicorn's in the last one."""
+    """The hooks of a worker's life; the last one still has gunicorn's sockets."""
     (tmp_path / "gunicorn.conf.py").write_text(
         "def post_worker_init(worker):\n    print('hook: begins', flush=True)\n"
         "def worker_exit(server, worker):\n    print('hook: ends on', worker.sockets[0].getsockname()[0], flush=True)\n"
@@ -341,10 +346,10 @@ def test_hooks_are_called(served: Served, tmp_path: Path) -> None:
     assert ["hook: begins", "hook: ends on 127.0.0.1"] == re.findall("hook: .*", gunicorn.log())
 
 
-def test_gunicorns_threads_are_the_threads_of_wsgi(
+def test_gunicorns_threads_limit_the_requests_of_wsgi(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two run, the third waits and is served."""
+    """Two requests run, and the third one waits until it is served."""
     gate = tmp_path / "gate"
     monkeypatch.setenv("GATE", str(gate))
     gate.touch()
@@ -355,7 +360,7 @@ def test_gunicorns_threads_are_the_threads_of_wsgi(
     clients = [in_thread(lambda: answers.append(get(address))) for _ in range(3)]
     (worker,) = map(psutil.Process, gunicorn.workers())
     eventually(lambda: [end.status for end in worker.net_connections("tcp")].count("ESTABLISHED") == 3)
-    eventually(lambda: gunicorn.log().count("holds") == 3)  # beside the first request of all
+    eventually(lambda: gunicorn.log().count("holds") == 3)  # including the first request
     gate.touch()
     for client in clients:
         client.join(WITHIN_S)

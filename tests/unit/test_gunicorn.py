@@ -1,4 +1,4 @@
-"""gunicorn's settings in asgid's words."""
+"""The translation of gunicorn's settings into asgid's."""
 
 from operator import attrgetter
 
@@ -8,20 +8,20 @@ from gunicorn.config import Config
 
 from asgid.gunicorn import SETTINGS, settings_of
 
-#: The settings of the door that not every supported gunicorn has: `http_protocols` came with 25, the other with 27.
-NOT_EVERYWHERE = {"http_protocols", "websocket_max_message_size"}
+#: Settings that not every supported gunicorn has: `http_protocols` since 25, the other since 27.
+NEW_SETTINGS = {"http_protocols", "websocket_max_message_size"}
 
 
 def gunicorns(**settings: object) -> Config:
     found = Config()
     for name, value in settings.items():
-        if name in NOT_EVERYWHERE - found.settings.keys():
+        if name in NEW_SETTINGS - found.settings.keys():
             pytest.skip(f"gunicorn {gunicorn.__version__} has no {name}")
         found.set(name, value)
     return found
 
 
-MEANT = {
+TRANSLATED = {
     # gunicorn's setting: (its value, our key, our value)
     "graceful_timeout": (30, "timeouts.graceful", 28.0),
     "graceful_timeout that is short": (2, "timeouts.graceful", 1.0),
@@ -36,7 +36,7 @@ MEANT = {
     "limit_request_field_size that is small": (100, "limits.header_size", 32768),
     "limit_request_field_size off": (0, "limits.header_size", 2**20),
     "forwarded_allow_ips": ("10.0.0.0/8,::1", "proxy.trusted", ("10.0.0.0/8", "::1", "unix")),
-    "forwarded_allow_ips of everybody": ("*", "proxy.trusted", ("*", "unix")),
+    "forwarded_allow_ips of every peer": ("*", "proxy.trusted", ("*", "unix")),
     "websocket_max_message_size": (100, "websocket.max_message", 100),
     "root_path": ("/api", "app.root_path", "/api"),
     "asgi_lifespan": ("off", "app.lifespan", "off"),
@@ -50,16 +50,17 @@ MEANT = {
 }
 
 
-@pytest.mark.parametrize(("name", "case"), [(name.split()[0], case) for name, case in MEANT.items()], ids=MEANT.keys())
-def test_a_setting_of_gunicorn_is_obeyed(name, case):
-    """Under our name for it."""
+@pytest.mark.parametrize(
+    ("name", "case"), [(name.split()[0], case) for name, case in TRANSLATED.items()], ids=TRANSLATED.keys()
+)
+def test_a_setting_of_gunicorn_sets_a_key_of_asgid(name, case):
     value, key, ours = case
 
     assert ours == attrgetter(key)(settings_of(gunicorns(**{name: value})))
 
 
-def test_every_translation_is_of_a_key_that_there_is():
-    """With gunicorn's own defaults nothing is refused."""
+def test_gunicorns_defaults_are_valid_settings():
+    """Each translated key exists."""
     settings = settings_of(gunicorns())
 
     assert all(attrgetter(key)(settings) is not None for key in SETTINGS)
@@ -78,31 +79,31 @@ FORMATS = {
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_an_access_format_is_translated(format_):
-    """Atom by atom; what is no atom stays."""
+    """Each atom becomes a field; other text is unchanged."""
     assert FORMATS[format_] == settings_of(gunicorns(access_log_format=format_)).log.access.format
 
 
 REFUSED = {
-    "certfile": ("cert.pem", "no certfile .'cert.pem'.: have a proxy in front speak TLS"),
-    "protocol": ("uwsgi", "no protocol"),
-    "http_protocols": ("h2", "no http_protocols"),
-    "statsd_host": ("localhost:8125", "no statsd_host"),
-    "access_log_format": ("%(D)s", r"access_log_format: %\(D\)s is not known here; there are h l u"),
+    "certfile": ("cert.pem", "does not support certfile .'cert.pem'.: let a proxy in front serve TLS"),
+    "protocol": ("uwsgi", "does not support protocol"),
+    "http_protocols": ("h2", "does not support http_protocols"),
+    "statsd_host": ("localhost:8125", "does not support statsd_host"),
+    "access_log_format": ("%(D)s", r"access_log_format: %\(D\)s is not supported; use h l u"),
     "root_path": ("api", "app.root_path: expected"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_counterpart_is_refused(name):
-    """It says which, and what to do; RuntimeError is what gunicorn shows without a stack."""
-    value, why = REFUSED[name]
+def test_a_setting_without_a_counterpart_is_refused(name):
+    """The message names it and the fix. gunicorn shows a RuntimeError without a traceback."""
+    value, message = REFUSED[name]
 
-    with pytest.raises(RuntimeError, match=why):
+    with pytest.raises(RuntimeError, match=message):
         settings_of(gunicorns(**{name: value}))
 
 
-def test_proxies_are_trusted_in_all_or_in_nothing():
-    """There is one list here for the PROXY protocol and for headers."""
+def test_two_different_lists_of_proxies_are_refused():
+    """asgid has one list for the PROXY protocol and for headers."""
     with pytest.raises(RuntimeError, match="proxy_allow_ips"):
         settings_of(gunicorns(proxy_protocol="v1", proxy_allow_ips="10.0.0.1"))
 
