@@ -1,4 +1,4 @@
-"""The command line: what it takes, what it says about what it cannot take, and the code it leaves with."""
+"""The command line: its arguments, the messages for wrong ones, and its exit codes."""
 
 import json
 import shlex
@@ -25,9 +25,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-# Bad input, each with the words that must be in what is said: the place, the fault and the fix.
+# Wrong files, each with words of the message: place, error and fix.
 
-BAD_FILES = {
+WRONG_FILES = {
     "not TOML": ("[app\n", ["asgid.toml:1"]),
     "no target": ("[workers]\ncount = 1\n", ["target", "module:attr"]),
     "a target without a colon": ('[app]\ntarget = "hello"\n', ["asgid.toml:2", "app.target", ":"]),
@@ -38,7 +38,7 @@ BAD_FILES = {
         ["asgid.toml:4", "workers.count"],
     ),
     "a duration without a unit": ('[app]\ntarget = "a:b"\n[timeouts]\nboot = "10"\n', ["asgid.toml:4", "boot", "s"]),
-    "an address that is none": ('[app]\ntarget = "a:b"\n[[listen]]\nbind = "nowhere"\n', ["asgid.toml:4", "listen"]),
+    "a wrong address": ('[app]\ntarget = "a:b"\n[[listen]]\nbind = "nowhere"\n', ["asgid.toml:4", "listen"]),
     "a listener with TLS": (
         '[app]\ntarget = "a:b"\n[[listen]]\nbind = "127.0.0.1:0"\ntls = "main"\n[tls.main]\ncert = "none.pem"\n',
         ["asgid.toml:5", "listen.tls", "no effect in this version", "asgid.toml:6"],
@@ -48,9 +48,9 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("command", [("-c",), ("check", "-c")], ids=["run", "check"])
-@pytest.mark.parametrize(("text", "words"), BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, words: list[str], command: tuple[str]) -> None:
-    """The exit code is 78, and the message names file, line, key and what was expected; no traceback."""
+@pytest.mark.parametrize(("text", "words"), WRONG_FILES.values(), ids=WRONG_FILES.keys())
+def test_a_wrong_file_is_reported_by_line(tmp_path: Path, text: str, words: list[str], command: tuple[str]) -> None:
+    """The exit code is 78. The message names file, line, key and expected value, without a traceback."""
     (tmp_path / "asgid.toml").write_text(text)
 
     done = asgid(*command, "asgid.toml", cwd=tmp_path)
@@ -60,7 +60,7 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, text: str, words: lis
     assert "Traceback" not in done.stderr
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
     """Three mistakes are three lines, in the order of the file."""
     (tmp_path / "asgid.toml").write_text('[app]\ntarget = 1\n[workers]\ncount = "two"\n[timeouts]\nbot = "1s"\n')
 
@@ -90,8 +90,8 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
-def test_wrong_usage_and_wrong_settings_have_their_codes(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
-    """64 is the command line's fault, 78 the configuration's; both say so without a traceback."""
+def test_usage_and_settings_have_different_codes(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    """64 is for the command line, 78 for the configuration; both have a message without a traceback."""
     done = asgid(*arguments, cwd=tmp_path)
 
     assert done.returncode == code
@@ -99,7 +99,7 @@ def test_wrong_usage_and_wrong_settings_have_their_codes(arguments: tuple[str, .
     assert "Traceback" not in done.stderr
 
 
-STRANGE = {
+FOREIGN = {
     ("--config", "x.toml"): "there is no --config; write asgid -c x.toml",
     ("--bind", ":80", "hello:application", "--timeout=30"): (
         "there is no --bind, --timeout; write asgid hello:application -b :80 --set timeouts.heartbeat=30"
@@ -110,17 +110,17 @@ STRANGE = {
 }
 
 
-@pytest.mark.parametrize("arguments", STRANGE, ids=" ".join)
-def test_what_another_server_takes_is_answered_with_what_asgid_takes(arguments: tuple[str, ...]) -> None:
-    """In one line, with the code for wrong usage."""
+@pytest.mark.parametrize("arguments", FOREIGN, ids=" ".join)
+def test_a_command_of_another_server_is_answered_with_asgids(arguments: tuple[str, ...]) -> None:
+    """The answer is one line; the exit code is that of wrong usage."""
     done = asgid(*arguments)
 
     assert done.returncode == 64
-    assert done.stderr.endswith(f"error: {STRANGE[arguments]}\n")
+    assert done.stderr.endswith(f"error: {FOREIGN[arguments]}\n")
 
 
-def test_what_is_answered_works_as_it_is_printed() -> None:
-    """A command of another server's is refused once: typed as printed, the answer boots the application."""
+def test_a_suggested_command_works_as_it_is_printed() -> None:
+    """Another server's command is refused once; the suggested command starts the application."""
     refused = asgid("check", "--boot", "hello.py", "--wrokers", "1", "--port", "8000", cwd=APPS)
     answer = refused.stderr.rpartition("; write asgid ")[2]
 
@@ -131,8 +131,8 @@ def test_what_is_answered_works_as_it_is_printed() -> None:
     assert "ok, boots as asgi3 (hello:application on 127.0.0.1:8000; workers: 1;" in done.stdout
 
 
-def test_a_taken_address_is_69(file: Path) -> None:
-    """The message names the address that another process holds."""
+def test_an_address_in_use_exits_with_69(file: Path) -> None:
+    """The message names the address."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -147,8 +147,8 @@ def test_a_taken_address_is_69(file: Path) -> None:
 
 
 @pytest.mark.parametrize("table", ["log", "log.access"])
-def test_a_log_file_that_cannot_be_opened_is_78(file: Path, tmp_path: Path, table: str) -> None:
-    """The message names the line and the path; a check, which may run before the directory is made, does not mind."""
+def test_a_log_file_that_cannot_be_opened_exits_with_78(file: Path, tmp_path: Path, table: str) -> None:
+    """The message names line and path. `asgid check` accepts the file: its directory may not exist yet."""
     with file.open("a") as text:
         text.write(f'[{table}]\noutput = "{tmp_path}/none/asgid.log"\n')
     line = len(file.read_text().splitlines())
@@ -160,19 +160,19 @@ def test_a_log_file_that_cannot_be_opened_is_78(file: Path, tmp_path: Path, tabl
     assert asgid("check", "-c", str(file)).returncode == 0
 
 
-BAD_APPLICATIONS = {
+FAILING_APPLICATIONS = {
     "no module": ("no_such_module:application", "no_such_module"),
     "no attribute": ("hello:aplication", "aplication"),
     "raises at import": ("raises_at_import:application", "the tables of this application were never made"),
-    "in doubt what it speaks": ("doubtful:application", "takes request, which could mean anything"),
-    "no ASGI application": ("not_asgi:application", "not_asgi:application"),
+    "of an ambiguous interface": ("doubtful:application", "takes request, which could mean anything"),
+    "not an application": ("not_asgi:application", "not_asgi:application"),
     "startup fails": ("startup_fails:application", "the database of this application is down"),
 }
 
 
-@pytest.mark.parametrize(("target", "words"), BAD_APPLICATIONS.values(), ids=BAD_APPLICATIONS.keys())
-def test_an_application_that_cannot_start_is_3(file: Path, target: str, words: str) -> None:
-    """When no worker ever gets ready asgid ends with 3 and says why; it does not try for ever."""
+@pytest.mark.parametrize(("target", "words"), FAILING_APPLICATIONS.values(), ids=FAILING_APPLICATIONS.keys())
+def test_an_application_that_cannot_start_exits_with_3(file: Path, target: str, words: str) -> None:
+    """If no worker becomes ready, asgid exits with the reason and does not try again."""
     file.write_text(toml(merged(DEFAULTS, {"app": {"target": target}})))
 
     done = asgid("-c", str(file))
@@ -181,8 +181,8 @@ def test_an_application_that_cannot_start_is_3(file: Path, target: str, words: s
     assert words in done.stderr
 
 
-def test_of_an_endless_reason_the_beginning_is_told(file: Path, tmp_path: Path) -> None:
-    """An application that fails with a megabyte of text has failed like any other."""
+def test_a_very_long_reason_is_cut(file: Path, tmp_path: Path) -> None:
+    """A startup that fails with a megabyte of text fails like any other, with the start of the text."""
     (tmp_path / "wordy.py").write_text(
         "async def application(scope, receive, send):\n"
         "    await receive()\n"
@@ -197,8 +197,8 @@ def test_of_an_endless_reason_the_beginning_is_told(file: Path, tmp_path: Path) 
     assert "garbled" not in done.stderr
 
 
-def test_a_missing_module_is_one_clear_message(file: Path) -> None:
-    """A mistyped module is no traceback through asgid: what was asked for, and where it was looked for."""
+def test_a_missing_module_is_reported_without_a_traceback(file: Path) -> None:
+    """The message names the module and the directory where Python searched for it."""
     file.write_text(toml(merged(DEFAULTS, {"app": {"target": "no_such_module:application"}})))
 
     done = asgid("-c", str(file))
@@ -208,8 +208,8 @@ def test_a_missing_module_is_one_clear_message(file: Path) -> None:
     assert "asgid/worker" not in done.stderr
 
 
-def test_a_missing_module_inside_the_application_shows_where(file: Path, tmp_path: Path) -> None:
-    """The application is there, what it imports is not: the traceback leads to the line of the application."""
+def test_a_missing_import_of_the_application_is_reported_with_its_line(file: Path, tmp_path: Path) -> None:
+    """The traceback ends at the line of the application."""
     (tmp_path / "incomplete.py").write_text("import no_such_library\n")
     file.write_text(toml(merged(DEFAULTS, {"app": {"target": "incomplete:application", "directory": str(tmp_path)}})))
 
@@ -220,7 +220,7 @@ def test_a_missing_module_inside_the_application_shows_where(file: Path, tmp_pat
     assert "incomplete.py" in done.stderr
 
 
-# What led to a failed start
+# The cause of a failed start
 
 CHAIN = """
 def connect():
@@ -239,8 +239,8 @@ async def application(scope, receive, send):
         await receive()
         setup()
 """
-#: As Starlette does: the reason is a whole traceback.
-IN_ITS_REASON = f"""{CHAIN}
+#: Starlette sends a whole traceback as the reason.
+IN_THE_REASON = f"""{CHAIN}
 import traceback
 async def application(scope, receive, send):
     await receive()
@@ -251,18 +251,18 @@ async def application(scope, receive, send):
         raise
 """
 IN_A_FACTORY = f"{CHAIN}\ndef application(): setup()\n"
-STORY = [
+TRACEBACK = [
     "Traceback (most recent call last):",
     "in connect",
     "FileNotFoundError: [Errno 2] No such file or directory: '/no/such/database'",
     "The above exception was the direct cause of the following exception:",
     "RuntimeError: the shop is closed",
 ]
-FAILS = {
+FAILED_STARTS = {
     "at import": (AT_IMPORT, {}, 'importing "broken" failed: RuntimeError: the shop is closed ('),
     "in the startup": (IN_STARTUP, {"lifespan": "on"}, "lifespan startup failed: RuntimeError: the shop is closed"),
-    "in the startup, with a traceback for a reason": (
-        IN_ITS_REASON,
+    "in the startup, with a traceback as its reason": (
+        IN_THE_REASON,
         {},
         "lifespan startup failed: RuntimeError: the shop is closed",
     ),
@@ -274,39 +274,39 @@ FAILS = {
 }
 
 
-def assert_is_told_last(text: str, sentence: str) -> None:
-    """The sentence, then the application's calls and all causes, once, and nothing after them."""
-    story = text[text.rindex(sentence) + len(sentence) :]
-    places = [story.find(line) for line in STORY]
+def assert_ends_with_traceback(text: str, sentence: str) -> None:
+    """Fail unless `text` ends with the sentence and, once, the application's calls with all causes."""
+    rest = text[text.rindex(sentence) + len(sentence) :]
+    places = [rest.find(line) for line in TRACEBACK]
 
     assert -1 not in places, text
     assert places == sorted(places), text
-    assert text.rstrip().endswith(STORY[-1]), text
-    assert text.count(STORY[2]) == 1, text
+    assert text.rstrip().endswith(TRACEBACK[-1]), text
+    assert text.count(TRACEBACK[2]) == 1, text
     assert "asgid/worker" not in text
 
 
-@pytest.mark.parametrize(("source", "app", "sentence"), FAILS.values(), ids=FAILS.keys())
-def test_what_led_to_a_failed_start_comes_last_and_once(
+@pytest.mark.parametrize(("source", "app", "sentence"), FAILED_STARTS.values(), ids=FAILED_STARTS.keys())
+def test_the_cause_of_a_failed_start_is_logged_last_and_once(
     file: Path, tmp_path: Path, source: str, app: dict[str, object], sentence: str
 ) -> None:
-    """At a start, as text and as JSON, and in a check: what a reader of a terminal sees is the end."""
+    """At a start, as text and as JSON, and in a check: a terminal shows the end of the output."""
     (tmp_path / "broken.py").write_text(source)
     app = {"target": "broken:application", "directory": str(tmp_path), **app}
     file.write_text(toml(merged(DEFAULTS, {"app": app, "log": {"format": "text"}})))
 
     started = asgid("-c", str(file))
     checked = asgid("check", "-c", str(file), "--boot")
-    told = json.loads(asgid("-c", str(file), "--set", "log.format=json").stderr.splitlines()[-1])
+    event = json.loads(asgid("-c", str(file), "--set", "log.format=json").stderr.splitlines()[-1])
 
     assert (started.returncode, checked.returncode) == (3, 3)
-    assert_is_told_last(started.stderr, sentence.replace('"', '\\"'))
-    assert_is_told_last(checked.stderr, sentence)
-    assert told["event"] == "cannot start: no worker became ready"
-    assert_is_told_last(f"{told['problem']}\n{told['stack']}", sentence)
+    assert_ends_with_traceback(started.stderr, sentence.replace('"', '\\"'))
+    assert_ends_with_traceback(checked.stderr, sentence)
+    assert event["event"] == "cannot start: no worker became ready"
+    assert_ends_with_traceback(f"{event['problem']}\n{event['stack']}", sentence)
 
 
-CHANGES_WHAT_ASGID_NEEDS = {
+BREAKS_ASGID = {
     "all descriptors are closed": (
         "import os\nos.closerange(3, 4096)\n",
         "as os.closerange() does",
@@ -324,9 +324,9 @@ ticker.Pulse.start = start
 }
 
 
-@pytest.mark.parametrize(("source", "words"), CHANGES_WHAT_ASGID_NEEDS.values(), ids=CHANGES_WHAT_ASGID_NEEDS.keys())
-def test_a_boot_that_fails_in_asgid_names_what_failed(file: Path, tmp_path: Path, source: str, words: str) -> None:
-    """An import that changes the process may let asgid itself fail: an exit code would not help."""
+@pytest.mark.parametrize(("source", "words"), BREAKS_ASGID.values(), ids=BREAKS_ASGID.keys())
+def test_a_boot_that_fails_inside_asgid_has_its_cause(file: Path, tmp_path: Path, source: str, words: str) -> None:
+    """An import that changes the process can make asgid itself fail; an exit code alone would not help."""
     (tmp_path / "changes.py").write_text(f"{source}async def application(scope, receive, send): ...\n")
     app = {"target": "changes:application", "directory": str(tmp_path)}
     file.write_text(toml(merged(DEFAULTS, {"app": app})))
@@ -345,8 +345,8 @@ def test_a_boot_that_fails_in_asgid_names_what_failed(file: Path, tmp_path: Path
     ("name", "words"),
     [("FILE", "app.directory: there is no directory shop"), ("asgid.toml", "asgid.toml: cannot be read: No such file")],
 )
-def test_a_removed_working_directory_is_the_operators_fault(file: Path, tmp_path: Path, name: str, words: str) -> None:
-    """What is named from there is not found, and is said like any other problem."""
+def test_a_removed_working_directory_is_a_wrong_setting(file: Path, tmp_path: Path, name: str, words: str) -> None:
+    """A relative path is not found there and is reported like any other problem."""
     file.write_text('[app]\ntarget = "hello:application"\ndirectory = "shop"\n')
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -363,8 +363,8 @@ def test_a_removed_working_directory_is_the_operators_fault(file: Path, tmp_path
     assert words in done.stderr
 
 
-def test_version_names_what_it_runs_on() -> None:
-    """asgid --version says its own version and those of Python, uvloop and httptools."""
+def test_version_prints_the_versions_in_use() -> None:
+    """Those of asgid, Python, uvloop and httptools."""
     done = asgid("--version")
 
     assert done.returncode == 0
@@ -372,8 +372,8 @@ def test_version_names_what_it_runs_on() -> None:
     assert [word for word in ("asgid", "uvloop", "httptools") if word not in done.stdout] == []
 
 
-def test_check_is_silent_about_a_good_file(file: Path) -> None:
-    """A file without a problem is `ok`, with exit code 0 and nothing on stderr."""
+def test_check_accepts_a_valid_file(file: Path) -> None:
+    """It prints `ok` and exits with 0; stderr is empty."""
     done = asgid("check", "-c", str(file))
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -387,8 +387,8 @@ def test_check_is_silent_about_a_good_file(file: Path) -> None:
     ("target", "interface"),
     [("hello:application", "asgi3"), ("lifespan:application", "asgi3"), ("wsgi_countdown:application", "wsgi")],
 )
-def test_check_boot_says_that_an_application_boots(file: Path, target: str, interface: str, tmp_path: Path) -> None:
-    """As what, once imported, started and shut down; no log file is made, no address is bound."""
+def test_check_boot_reports_the_interface(file: Path, target: str, interface: str, tmp_path: Path) -> None:
+    """The application is imported, started and shut down. No log file is created and no address is bound."""
     farewell, log = tmp_path / "farewell", tmp_path / "asgid.log"
     app = {"target": target, "env": {"FAREWELL": str(farewell)}}
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -404,9 +404,9 @@ def test_check_boot_says_that_an_application_boots(file: Path, target: str, inte
     assert not log.exists()
 
 
-@pytest.mark.parametrize(("target", "words"), BAD_APPLICATIONS.values(), ids=BAD_APPLICATIONS.keys())
-def test_check_boot_says_why_an_application_does_not(file: Path, target: str, words: str) -> None:
-    """The exit code and the words are those of a start; without --boot the same file is ok."""
+@pytest.mark.parametrize(("target", "words"), FAILING_APPLICATIONS.values(), ids=FAILING_APPLICATIONS.keys())
+def test_check_boot_reports_why_an_application_does_not_start(file: Path, target: str, words: str) -> None:
+    """Exit code and message are those of a start; without --boot, the same file is ok."""
     file.write_text(toml(merged(DEFAULTS, {"app": {"target": target}})))
 
     done = asgid("check", "-c", str(file), "--boot")
@@ -430,15 +430,15 @@ waits_for_a_database()
 
 @pytest.fixture
 def stuck(file: Path, tmp_path: Path) -> Path:
-    """A file whose application never comes to the end of its import."""
+    """A file whose application never completes its import."""
     (tmp_path / "stuck_at_import.py").write_text(STUCK)
     app = {"target": "stuck_at_import:application", "directory": str(tmp_path)}
     file.write_text(toml(merged(DEFAULTS, {"app": app, "timeouts": {"boot": "60s"}})))
     return file
 
 
-def test_check_boot_shows_where_an_application_is_stuck(stuck: Path) -> None:
-    """After timeouts.boot, with the line of the application."""
+def test_check_boot_shows_the_line_of_a_stuck_import(stuck: Path) -> None:
+    """After timeouts.boot."""
     done = asgid("check", "-c", str(stuck), "--boot", "--set", "timeouts.boot=4s")
 
     assert done.returncode == 3
@@ -465,8 +465,8 @@ async def application(scope, receive, send):
 """
 
 
-def test_a_startup_that_awaits_for_ever_is_shown_down_to_what_it_awaits(file: Path, tmp_path: Path) -> None:
-    """At a start and in a check: faulthandler would see an event loop that waits, and nothing of the application."""
+def test_the_stack_of_a_startup_that_awaits_forever_is_logged(file: Path, tmp_path: Path) -> None:
+    """At a start and in a check. faulthandler would show only the event loop, not the application."""
     (tmp_path / "awaits.py").write_text(AWAITS)
     app = {"target": "awaits:application", "directory": str(tmp_path)}
     file.write_text(toml(merged(DEFAULTS, {"app": app, "timeouts": {"boot": "2s"}})))
@@ -474,9 +474,11 @@ def test_a_startup_that_awaits_for_ever_is_shown_down_to_what_it_awaits(file: Pa
     checked = asgid("check", "-c", str(file), "--boot")
     started = asgid("-c", str(file))
 
-    (left,) = [event for line in started.stderr.splitlines() if (event := json.loads(line))["event"] == "worker exited"]
+    (exited,) = [
+        event for line in started.stderr.splitlines() if (event := json.loads(line))["event"] == "worker exited"
+    ]
     assert (checked.returncode, started.returncode) == (3, 3)
-    for stack in (checked.stderr, left["stack"]):
+    for stack in (checked.stderr, exited["stack"]):
         calls = [stack.find(f"in {name}\n") for name in ("application", "resources", "waits_for_a_database")]
         assert -1 not in calls, stack
         assert calls == sorted(calls), stack
@@ -484,8 +486,8 @@ def test_a_startup_that_awaits_for_ever_is_shown_down_to_what_it_awaits(file: Pa
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
-def test_what_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: signal.Signals) -> None:
-    """Ctrl-C during a boot that hangs: the check ends as the shell expects, and nothing goes on behind it."""
+def test_a_signal_that_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: signal.Signals) -> None:
+    """Ctrl-C during a boot that hangs: the check dies by the signal, as a shell expects, and no process is left."""
     with subprocess.Popen([str(ASGID), "check", "-c", str(stuck), "--boot"], cwd=tmp_path) as check:
         try:
             eventually((tmp_path / "waits").exists)
@@ -502,8 +504,8 @@ def test_what_ends_a_check_ends_its_worker(stuck: Path, tmp_path: Path, signum: 
 # The other commands
 
 
-def test_the_defaults_are_a_file_that_asgid_takes(tmp_path: Path) -> None:
-    """What --defaults prints is valid, and printing what was printed changes nothing any more."""
+def test_the_defaults_are_a_valid_file(tmp_path: Path) -> None:
+    """`asgid config` accepts the output of --defaults, and its own output without a change."""
     (tmp_path / "examples").mkdir()
     defaults = asgid("config", "--defaults")
 
@@ -516,14 +518,14 @@ def test_the_defaults_are_a_file_that_asgid_takes(tmp_path: Path) -> None:
 
 
 def test_the_schema_is_json(tmp_path: Path) -> None:
-    """Editors can read `config --schema`, and it knows the tables."""
+    """The output of `config --schema` has the tables of the file."""
     done = asgid("config", "--schema")
 
     assert {"app", "listen", "workers"} <= json.loads(done.stdout)["properties"].keys()
 
 
 def test_an_application_runs_without_a_file(tmp_path: Path) -> None:
-    """asgid module:attr with -b, -w and --set serves; what it is told there counts."""
+    """asgid module:attr serves with the values of -b, -w and --set."""
     arguments = ("hello:application", "-b", "127.0.0.1:0", "-w", "1")
     settings = ("--set", f"app.directory={APPS}", "--set", "metrics.bind=127.0.0.1:0")
 
@@ -534,8 +536,7 @@ def test_an_application_runs_without_a_file(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
-def test_the_module_is_the_program(tmp_path: Path) -> None:
-    """python -m asgid does what asgid does."""
+def test_python_m_asgid_runs_the_same_program(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "asgid", "--version"], capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
@@ -544,8 +545,8 @@ def test_the_module_is_the_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [(), ("-P",)], ids=["", "safe"])
-def test_the_module_takes_nothing_from_the_directory_that_it_is_started_in(tmp_path: Path, option) -> None:
-    """Root may start it where another user can write; only a worker, who is that user by then, imports from there."""
+def test_the_module_imports_nothing_from_the_working_directory(tmp_path: Path, option) -> None:
+    """Root may start it where another user can write. A worker imports from there, after it became that user."""
     for name in ("psutil", "pydantic", "argparse", "setproctitle", "signal", "tomli"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
     (tmp_path / "shop.py").write_text("async def app(scope, receive, send): raise NotImplementedError\n")
@@ -570,23 +571,23 @@ def test_the_module_takes_nothing_from_the_directory_that_it_is_started_in(tmp_p
         (["-P", "-m", "asgid"], True, ["-P", "-m", "asgid"]),
     ],
 )
-def test_the_next_program_takes_nothing_from_there_either(tmp_path: Path, monkeypatch, options, is_safe, expected):
-    """An asgid.py in that directory would be run as the new program, with the master's rights."""
+def test_the_next_program_imports_nothing_from_there(tmp_path: Path, monkeypatch, options, is_safe, expected):
+    """Otherwise an asgid.py in that directory would run with the master's privileges."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=is_safe))
 
     assert cli._with_safe_path(options) == expected
 
 
-def test_a_checkout_is_its_own_next_program(monkeypatch):
-    """There the package is found in the working directory, and nowhere else."""
+def test_the_next_program_of_a_checkout_is_imported_from_it(monkeypatch):
+    """The package is in the working directory and nowhere else."""
     monkeypatch.chdir(Path(cli.__file__).parent.parent)
 
     assert cli._with_safe_path(["-m", "asgid"]) == ["-m", "asgid"]
 
 
 def test_the_access_log_goes_to_stdout(start: Start) -> None:
-    """Every request is one line of the combined format on stdout, also when the stop comes right after it."""
+    """Each request is one line of the combined format on stdout, even if a stop follows at once."""
     daemon = start(workers={"count": 1})
 
     assert get(daemon.address(), "/seen?by=me").status == 200
@@ -597,8 +598,8 @@ def test_the_access_log_goes_to_stdout(start: Start) -> None:
     assert '"GET /seen?by=me HTTP/1.1" 200 5' in lines[0]
 
 
-def test_usr1_opens_rotated_logs_anew(start: Start, tmp_path: Path) -> None:
-    """After the files were moved away and USR1 was sent, master and workers write to new files of the old names."""
+def test_usr1_reopens_rotated_logs(start: Start, tmp_path: Path) -> None:
+    """After a rotation and USR1, master and workers write to new files with the old names."""
     access = tmp_path / "access.log"
     daemon = start(workers={"count": 1}, log={"access": {"output": str(access)}})
     get(daemon.address(), "/before")

@@ -1,4 +1,4 @@
-"""Every setting that is a number, at both of its ends, in a daemon that serves, reloads and stops."""
+"""Each numeric setting with its min and its max value, in a daemon that serves, reloads and stops."""
 
 import math
 from collections.abc import Iterator
@@ -14,36 +14,40 @@ from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import WITHIN_S, Daemon, asgid, eventually
 
-LONGEST = "366d"
-#: Two workers serve in each of these daemons, and listeners are a list of tables.
-_LEFT_ALONE = {("workers", "count"), ("listen", "backlog")}
+MAX_DURATION = "366d"
+#: Each of these daemons has two workers, and `listen` is a list of tables.
+_SKIPPED = {("workers", "count"), ("listen", "backlog")}
 
 
 def numbers() -> Iterator[tuple[str, str, ValueType]]:
-    """Yield table, key and kind of each setting that is a duration, a size or a number."""
+    """Yield table, key and type of each setting that is a duration, a size or an integer."""
     for table, model in TABLES.items():
         for key, field in model.settings().items():
-            kind = next((item for item in field.metadata if isinstance(item, ValueType)), None)
-            if kind and kind.name.startswith(("duration", "size", "whole")) and (table, key) not in _LEFT_ALONE:
-                yield table, key, kind
+            value_type = next((item for item in field.metadata if isinstance(item, ValueType)), None)
+            if (
+                value_type
+                and value_type.name.startswith(("duration", "size", "whole"))
+                and (table, key) not in _SKIPPED
+            ):
+                yield table, key, value_type
 
 
-def largest(kind: ValueType) -> object:
-    if kind.name.startswith("duration"):
-        return LONGEST
-    return UNLIMITED - 1 if kind.name.startswith("size") else _bound(kind, "maximum")
+def max_value(value_type: ValueType) -> object:
+    if value_type.name.startswith("duration"):
+        return MAX_DURATION
+    return UNLIMITED - 1 if value_type.name.startswith("size") else _bound(value_type, "maximum")
 
 
-def _bound(kind: ValueType, name: str) -> object:
-    return kind.schema.get(name) or next(each[name] for each in kind.schema["anyOf"] if name in each)  # type: ignore[attr-defined]
+def _bound(value_type: ValueType, name: str) -> object:
+    return value_type.schema.get(name) or next(each[name] for each in value_type.schema["anyOf"] if name in each)  # type: ignore[attr-defined]
 
 
-LARGEST: dict[str, dict[str, Any]] = {}
-for _table, _key, _kind in numbers():
-    LARGEST.setdefault(_table, {})[_key] = largest(_kind)
+MAX_VALUES: dict[str, dict[str, Any]] = {}
+for _table, _key, _value_type in numbers():
+    MAX_VALUES.setdefault(_table, {})[_key] = max_value(_value_type)
 
-#: What still serves a request of 200 bytes. A duration of a millisecond that ends a client's request is not among them.
-SMALLEST: dict[str, dict[str, Any]] = {
+#: These values allow a request of 200 bytes. Deadlines for clients are omitted: a millisecond would end the request.
+MIN_VALUES: dict[str, dict[str, Any]] = {
     "workers": {"max_requests": 1, "max_requests_jitter": 1, "threads": 1},
     "timeouts": {
         "heartbeat": "500ms",
@@ -68,17 +72,17 @@ SMALLEST: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_number_is_among_the_largest() -> None:
-    """A setting that is added later is tried, too."""
-    assert len(list(numbers())) == sum(map(len, LARGEST.values())) > 25
-    assert LARGEST["timeouts"]["graceful"] == LONGEST
-    assert LARGEST["websocket"]["max_message"] == 2**63 - 2
-    assert math.isfinite(LARGEST["limits"]["queue"])
+def test_every_numeric_setting_is_tested() -> None:
+    """A setting that is added later is included."""
+    assert len(list(numbers())) == sum(map(len, MAX_VALUES.values())) > 25
+    assert MAX_VALUES["timeouts"]["graceful"] == MAX_DURATION
+    assert MAX_VALUES["websocket"]["max_message"] == 2**63 - 2
+    assert math.isfinite(MAX_VALUES["limits"]["queue"])
 
 
-def test_the_largest_values_serve_and_stop(start: Start) -> None:
-    """A check takes them, requests and messages are answered, a reload begins, and an idle server stops."""
-    daemon = start("echoes:application", **LARGEST)
+def test_a_daemon_with_max_values_serves_and_stops(start: Start) -> None:
+    """A check accepts the values, requests and messages are answered, a reload begins, and an idle server stops."""
+    daemon = start("echoes:application", **MAX_VALUES)
     assert asgid("check", "-c", str(daemon.file), cwd=daemon.directory).returncode == 0
     with connect(f"ws://{daemon.address()}/", open_timeout=WITHIN_S, close_timeout=WITHIN_S) as socket:
         socket.send("x" * 100_000)
@@ -92,10 +96,10 @@ def test_the_largest_values_serve_and_stop(start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP"])
-def test_the_longest_durations_end_no_master_that_drains(start: Start, tmp_path: Path, name: str) -> None:
-    """With a request in hand it waits for more than epoll_wait(2) can: 24.8 days."""
+def test_a_master_with_max_durations_drains(start: Start, tmp_path: Path, name: str) -> None:
+    """During a request it waits longer than the 24.8 days that epoll_wait(2) allows."""
     gate = tmp_path / "gate"
-    durations = {key: value for key, value in LARGEST["timeouts"].items() if value == LONGEST}
+    durations = {key: value for key, value in MAX_VALUES["timeouts"].items() if value == MAX_DURATION}
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, timeouts=durations)
     with Client(daemon.address()) as client:
         client.send(request("GET", "/"))
@@ -112,9 +116,9 @@ def test_the_longest_durations_end_no_master_that_drains(start: Start, tmp_path:
     assert problems(daemon) == []
 
 
-def test_the_smallest_values_serve_and_stop(start: Start) -> None:
-    """Workers are recycled after each request meanwhile."""
-    daemon = start("hello:application", **SMALLEST)
+def test_a_daemon_with_min_values_serves_and_stops(start: Start) -> None:
+    """Workers are recycled after each request."""
+    daemon = start("hello:application", **MIN_VALUES)
     assert asgid("check", "-c", str(daemon.file), cwd=daemon.directory).returncode == 0
     answers = [get(daemon.address()).status for _ in range(3)]
 
@@ -125,5 +129,5 @@ def test_the_smallest_values_serve_and_stop(start: Start) -> None:
 
 
 def problems(daemon: Daemon) -> list[dict[str, Any]]:
-    """Return the errors of its log."""
+    """Return the errors in the log."""
     return [line for line in daemon.log_events() if line["level"] == "error"]

@@ -1,4 +1,4 @@
-"""What is written comes back: positions of whatever the TOML parser accepts, and any Config through its own text."""
+"""Round trips: the lines of any TOML that the parser accepts, and any Config through its own text."""
 
 import math
 import string
@@ -16,16 +16,16 @@ from asgid.config.toml_lines import KeyPath, line_numbers
 from asgid.config.value_types import UNLIMITED, ValueType
 from asgid.errors import ConfigError, Problem
 
-# -- positions ---------------------------------------------------------------------------------------------------------
+# -- lines -------------------------------------------------------------------------------------------------------------
 
-# Pieces rather than characters: random characters are hardly ever TOML.
+# Pieces instead of characters: random characters are rarely TOML.
 PIECES = st.sampled_from(
     [
         *("a", "b", '"a"', "'b'", '"""', "'''", '"', "'", ".", "=", "= 1", "[", "]", "[[", "]]", "{", "}", ",", " "),
         *("#", "\n", "\r\n", "\\", "\\u0061", "1", "true", "1979-05-27 07:32:00", "a = ", "[t]\n", "[[l]]\n", "é"),
     ]
 )
-# Whole statements, so that many documents are valid and not small.
+# Whole statements, so that many documents are valid and large.
 STATEMENTS = st.sampled_from(
     [
         "a = 1\n",
@@ -47,26 +47,26 @@ STATEMENTS = st.sampled_from(
 )
 
 
-def everything(value: object, path: KeyPath = ()) -> list[KeyPath]:
+def all_paths(value: object, path: KeyPath = ()) -> list[KeyPath]:
     """Return the path of every key and item in a parsed document."""
     items: list[tuple[str | int, object]] = []
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list):
         items = list(enumerate(value))
-    return [path] * bool(path) + [found for key, item in items for found in everything(item, (*path, key))]
+    return [path] * bool(path) + [found for key, item in items for found in all_paths(item, (*path, key))]
 
 
 @given((st.lists(PIECES, max_size=12) | st.lists(STATEMENTS, max_size=9, unique=True)).map("".join))
-def test_whatever_the_parser_accepts_has_its_positions(text):
-    """The scanner finds exactly the keys and items that the parser finds, and no line outside the text."""
+def test_each_path_of_a_valid_document_has_a_line(text):
+    """The scanner finds the same keys and items as the parser, and no line outside the text."""
     try:
         document = tomli.loads(text)
     except tomli.TOMLDecodeError:
         return
     lines = line_numbers(text)
 
-    assert set(everything(document)) == set(lines)
+    assert set(all_paths(document)) == set(lines)
     assert all(1 <= line <= text.count("\n") + 1 for line in lines.values())
 
 
@@ -79,8 +79,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.dictionaries(WORDS, st.dictionaries(WORDS, VALUES, max_size=4), max_size=4))
-def test_every_key_of_any_document_is_found_on_its_own_line(document):
-    """Written one key a line, every key stands on the line where it was written."""
+def test_each_key_is_found_on_the_line_that_it_was_written_on(document):
     text = ""
     written: dict[KeyPath, int] = {}
     for table, content in document.items():
@@ -92,7 +91,7 @@ def test_every_key_of_any_document_is_found_on_its_own_line(document):
     lines = line_numbers(text)
 
     assert document == tomli.loads(text)
-    assert set(everything(document)) == set(lines)
+    assert set(all_paths(document)) == set(lines)
     assert written == {path: line for path, line in lines.items() if path in written}
 
 
@@ -102,7 +101,7 @@ LINES = st.text(string.ascii_letters + string.digits + " -_/\"'\\é", min_size=1
 ADDRESSES = st.sampled_from(["127.0.0.1:{}", "[::1]:{}", "unix:/run/{}.sock", "unix:@app{}", "fd:{}", "systemd:s{}"])
 DURATIONS = st.floats(0.000_1, 366 * 86400.0) | st.integers(1, 10**6).map(lambda ms: ms / 1000)
 SIZES = st.integers(1, UNLIMITED - 1) | st.sampled_from([2**10, 2**20, 3 * 2**30, 10**6, 5 * 10**9])
-KINDS: dict[str, st.SearchStrategy[Any]] = {
+VALUES_BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "duration": DURATIONS,
     'duration from "500ms" or "off"': st.floats(0.5, 366 * 86400.0) | st.just(math.inf) | st.sampled_from(["off", 0]),
     'duration from "100ms" or "off"': st.floats(0.1, 366 * 86400.0) | st.just(math.inf) | st.sampled_from(["off", 0]),
@@ -117,7 +116,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "address": st.just("127.0.0.1:8000"),
     "host:port": st.integers(1, 999).map("127.0.0.2:{}".format),
 }
-SPECIAL: dict[str, st.SearchStrategy[Any]] = {
+VALUES_BY_KEY: dict[str, st.SearchStrategy[Any]] = {
     "app.root_path": st.sampled_from(["", "/a", "/a/b"]),
     "http.server_header": st.sampled_from(["", "x y", 'a"b\\c']),
     "log.access.format": st.sampled_from(["json", "{status} {path}"]),
@@ -130,18 +129,18 @@ SPECIAL: dict[str, st.SearchStrategy[Any]] = {
 
 def values(full: str, field: Any) -> st.SearchStrategy[Any]:
     """Return values that the parser accepts for one key."""
-    kind = next((item for item in field.metadata if isinstance(item, ValueType)), None)
-    if full in SPECIAL:
-        return SPECIAL[full]
-    if kind is None:
+    value_type = next((item for item in field.metadata if isinstance(item, ValueType)), None)
+    if full in VALUES_BY_KEY:
+        return VALUES_BY_KEY[full]
+    if value_type is None:
         return st.booleans() if field.annotation is bool else st.sampled_from(field.annotation.__args__)
-    if kind.name.startswith("whole number"):
+    if value_type.name.startswith("whole number"):
         return st.integers(1, 500)
-    return KINDS[kind.name]
+    return VALUES_BY_TYPE[value_type.name]
 
 
 def table(name: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Return any selection of a table's working keys."""
+    """Return dictionaries with any of the table's keys that are not reserved."""
     model = TABLES[name]
     keys = {
         key: values(f"{name}.{key}", field)
@@ -157,7 +156,7 @@ def configs(draw: st.DrawFn) -> Config:
     names = [name for name in TABLES if name not in ("listen", "tls.NAME", "log.access")]
     document = {name: draw(table(name)) for name in names}
     document["app"]["target"] = "a:b"
-    if document["proxy"].get("headers", "x-forwarded") != "x-forwarded":  # no header would say it
+    if document["proxy"].get("headers", "x-forwarded") != "x-forwarded":  # refused without such a header
         document["proxy"] = {key: value for key, value in document["proxy"].items() if key not in ("host", "prefix")}
     document["log"]["access"] = draw(table("log.access"))
     listeners = []
@@ -172,14 +171,14 @@ def configs(draw: st.DrawFn) -> Config:
 
 
 @given(configs())
-def test_a_config_comes_back_from_its_own_text(settled):
-    """`asgid config` prints a file that means exactly what is in force."""
-    assert settled == config.parse(reference.toml(settled), "printed.toml")
+def test_a_config_equals_the_one_parsed_from_its_text(settings):
+    """`asgid config` prints a file with the settings in force."""
+    assert settings == config.parse(reference.toml(settings), "printed.toml")
 
 
 @given(st.sampled_from(sorted(TABLES)), VALUES, st.sampled_from(["", "nonsense"]), st.data())
-def test_whatever_is_written_is_accepted_or_refused_by_name(name, value, key, data):
-    """Any value at any key gives a Config or problems with a place; nothing else is raised."""
+def test_any_value_is_accepted_or_refused_with_its_place(name, value, key, data):
+    """Any value of any key gives a Config or problems with a place; no other error is raised."""
     keys = TABLES[name].settings()
     key = key or data.draw(st.sampled_from(list(keys)))
     text = f"{header(name)}\n{key} = {reference._toml(value)}\n"
