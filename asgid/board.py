@@ -126,14 +126,14 @@ _NAMES = tuple(_OFFSETS)
 STRIDE = max(1024, PAGESIZE // 8)
 SLOTS = 1024  # untouched rows cost no memory
 #: So many workers may be wanted. As many again in a surge find slots; where drains take long, a start waits for one.
-MOST_WORKERS = 500
+MAX_WORKERS = 500
 # Behind the rows, in a page of its own, stands one cell of the master's: how many slots were ever used. It writes the
 # cell for the workers, and never reads it.
 BYTES = (SLOTS * STRIDE + 1) * 8
 #: No process holds more descriptors (fs.nr_open, proc_sys_fs(5)), so none has more connections and requests at once.
-MOST_OPEN = 2**30
+MAX_OPEN = 2**30
 #: A heartbeat that is so far ahead of its reader's clock was written between two looks at the clock.
-AHEAD_NS = 1_000_000_000
+MAX_AHEAD_NS = 1_000_000_000
 
 #: What must be equal, and the cells by name with offset and width, for whoever takes the board over.
 LAYOUT: Mapping[str, Any] = {
@@ -152,7 +152,7 @@ PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ER
 }
 
 
-class _OfCode(dict[int, int]):
+class _CodeCells(dict[int, int]):
     """From a code to the cell that counts it; what no registry knows is `other`, the last of `codes`."""
 
     def __init__(self, codes: Sequence[str], first: int) -> None:
@@ -163,20 +163,20 @@ class _OfCode(dict[int, int]):
         return self._other
 
 
-class _OfMethod(dict[str, _OfCode]):
+class _MethodCells(dict[str, _CodeCells]):
     """From a method to its cells; what is not in METHODS is OTHER."""
 
-    def __missing__(self, method: str) -> _OfCode:
+    def __missing__(self, method: str) -> _CodeCells:
         return self["OTHER"]
 
 
 #: REQUEST_CELL[method][status] counts the answers with `status` to `method`; a function would cost more.
-REQUEST_CELL = _OfMethod(
-    (method, _OfCode(CODES, REQUESTS + index * len(CODES))) for index, method in enumerate(METHODS)
+REQUEST_CELL = _MethodCells(
+    (method, _CodeCells(CODES, REQUESTS + index * len(CODES))) for index, method in enumerate(METHODS)
 )
 
 #: WEBSOCKET_CLOSE_CELL[code] counts the WebSockets that were closed with it.
-WEBSOCKET_CLOSE_CELL = _OfCode(CLOSE_CODES, WEBSOCKET_CLOSES)
+WEBSOCKET_CLOSE_CELL = _CodeCells(CLOSE_CODES, WEBSOCKET_CLOSES)
 
 
 def observe(row: Row, histogram: int, elapsed_s: float) -> None:
@@ -209,7 +209,7 @@ def histogram(row: "Row | Sequence[int]", start: int) -> tuple[list[int], float]
 def in_flight(row: "Row | Sequence[int]") -> int:
     """Return how many requests are begun and not ended. It is derived: a request costs no cell for its end."""
     # Never below 0, though the worker writes as we read.
-    return min(max(0, row[STARTED] - row[ABANDONED] - sum(histogram(row, DURATION)[0])), MOST_OPEN)
+    return min(max(0, row[STARTED] - row[ABANDONED] - sum(histogram(row, DURATION)[0])), MAX_OPEN)
 
 
 def name_of(cell: int) -> str:
@@ -227,7 +227,7 @@ def counting(row: "memoryview[int]") -> Row:
     return (ctypes.c_uint64 * len(row)).from_buffer(row)
 
 
-def differs(other: Mapping[str, Any]) -> str:
+def layout_difference(other: Mapping[str, Any]) -> str:
     """Return what of `other`, the layout of another version, is not as here; "" where both can share a board."""
     known = LAYOUT["cells"]
     for name, place in other["cells"].items():
@@ -264,4 +264,4 @@ class Board:
         A sibling is another application's process: a heartbeat of the future is not believed.
         """
         rows = (self.row(other) for other in range(min(self._cells[-1], SLOTS)) if other != slot)
-        return [row for row in rows if since_ns < row[HEARTBEAT_NS] <= now_ns + AHEAD_NS]
+        return [row for row in rows if since_ns < row[HEARTBEAT_NS] <= now_ns + MAX_AHEAD_NS]

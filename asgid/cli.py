@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asgid.config import Config
     from asgid.config.toml_lines import KeyPath
     from asgid.errors import ExitCode
-    from asgid.master.replace.new_program import Program
+    from asgid.master.replace.new_program import Command
     from asgid.source import MachineChecks, Source
 
 _COMMAND_LINE = "the command line"
@@ -88,9 +88,9 @@ def _run(arguments: Namespace) -> ExitCode:
     return asgid.master.main.run(source.load, source.reload, asgid.worker.main.main, _program())
 
 
-def _program() -> Program:
+def _program() -> Command:
     """Return the commands that run and try the program that replaces this one on disk."""
-    from asgid.master.replace.new_program import TRIAL_FD, Program
+    from asgid.master.replace.new_program import TRIAL_FD, Command
     from asgid.source import find_start_directory
 
     directory = find_start_directory(os.environ)
@@ -102,7 +102,7 @@ def _program() -> Program:
     else:
         command = [sys.executable, *_with_safe_path(interpreter[1:])]
     trial = ["check", "--boot", f"--takes-over={TRIAL_FD}"]
-    return Program((*command, *words), (*command, *trial, *words), directory)
+    return Command((*command, *words), (*command, *trial, *words), directory)
 
 
 def _with_safe_path(options: Sequence[str]) -> list[str]:
@@ -138,7 +138,7 @@ def _check(arguments: Namespace) -> ExitCode:
     if arguments.takes_over is not None:  # last: the receipt confirms that every check has passed
         from asgid.master.replace import new_program
 
-        new_program.give_receipt(arguments.takes_over)
+        new_program.write_receipt(arguments.takes_over)
     listeners = ", ".join(listen.bind for listen in config.listen)
     metrics = config.metrics.bind if config.metrics.enabled else "off"
     print(
@@ -156,7 +156,7 @@ def _check_takeover(fd: int) -> None:
     from asgid.user import user_of
 
     try:
-        settings = config.parse(new_program.read(fd).config, "the settings in force")
+        settings = config.parse(new_program.read_handover(fd).config, "the settings in force")
     except (ConfigError, OSError, ValueError) as error:
         raise UnavailableError(f"version {__version__} cannot take over; restart instead: {error}") from error
     try:

@@ -246,7 +246,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
 
         After Failed a drain starts too, and the arbiter starts another worker.
         """
-        loop, data = asyncio.get_running_loop(), self._master_end.recv(wire.MOST_BYTES)
+        loop, data = asyncio.get_running_loop(), self._master_end.recv(wire.MAX_BYTES)
         if not data:
             loop.remove_reader(self._master_end)
         for message in self._decoder.feed(data):

@@ -18,7 +18,7 @@ from copy import copy
 from pathlib import Path
 
 from asgid import descriptors
-from asgid.logfile import open_for
+from asgid.logfile import open_log
 from asgid.user import User
 
 _LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
@@ -49,7 +49,7 @@ class Output:
         self.lost = 0
         self._user = user
         self._path = None if name in _STREAMS else Path(name).absolute()  # the application may change the directory
-        self._use(_copy(_STREAMS[name]) if self._path is None else open_for(user, self._path))
+        self._use(_copy(_STREAMS[name]) if self._path is None else open_log(user, self._path))
 
     def _use(self, fd: int) -> None:
         self.fd = descriptors.own(fd)
@@ -105,7 +105,7 @@ class Output:
         if self._path is None:
             return ""
         try:
-            fd = open_for(self._user, self._path)
+            fd = open_log(self._user, self._path)
         except OSError as error:
             return f"{self._path}: {error.strerror}"
         if self._is_intact():
@@ -193,7 +193,7 @@ class Log:
         """Say that someone must look."""
         self._write("error", event, fields)
 
-    def change(self, level: str, format: str, output: str) -> None:  # noqa: A002
+    def reconfigure(self, level: str, format: str, output: str) -> None:  # noqa: A002
         """Become another log, wherever this one is held; raises what the constructor raises, and is then unchanged."""
         old, fields = self._output, self._fields
         self.__dict__.update(vars(Log(level, format, output, self.user)))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from asgid.user import User
 
-_MOST_LINKS = 40  # path_resolution(7)
+_MAX_LINKS = 40  # path_resolution(7)
 
 
-def open_for(user: User | None, path: Path) -> int:
+def open_log(user: User | None, path: Path) -> int:
     """Return a descriptor that appends to the file; one that is missing is created with mode 0640. Raises OSError.
 
     `user` is whom the workers will be, None where they stay who they are.
@@ -23,7 +23,7 @@ def open_for(user: User | None, path: Path) -> int:
     if user is None or not user.uid or os.geteuid() or _is_out_of_reach(user, path):
         return _open(path)
     try:
-        with user.for_a_moment():
+        with user.impersonated():
             return _open(path)
     except PermissionError as error:
         where = f"all directories above it are root's, and {user.name} may not write there"
@@ -44,7 +44,7 @@ def _is_out_of_reach(user: User, path: Path) -> bool:
         steps = list(_steps(path))
         if any(directory.stat().st_uid for directory, _ in steps):
             return False
-        with user.for_a_moment():  # the kernel knows of access control lists, too
+        with user.impersonated():  # the kernel knows of access control lists, too
             open_to_him = [step for step in steps if os.access(step[0], os.W_OK, effective_ids=True)]
         return all(_is_kept(*step) for step in open_to_him)
     except OSError:
@@ -65,7 +65,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, Path]]:
         yield above, here
         if here.is_symlink():
             links += 1
-            if links > _MOST_LINKS:
+            if links > _MAX_LINKS:
                 raise OSError(f"{path}: too many links")
             names += reversed(here.readlink().parts)
         else:

@@ -21,7 +21,7 @@ class User:
     groups: tuple[int, ...]
 
     @contextmanager
-    def for_a_moment(self) -> Iterator[None]:
+    def impersonated(self) -> Iterator[None]:
         """Have this user's rights inside, and root's again afterwards. Raises OSError where we may not.
 
         Only the effective ids change: the real and the saved ones keep his processes from signalling or tracing this

@@ -11,7 +11,7 @@ from math import inf
 from typing import Generic, TypeAlias, TypeVar
 
 #: A longer line is no message. It bounds what a reader holds of one that has no end.
-MOST_BYTES = 65536
+MAX_BYTES = 65536
 #: As much of a reason is told: JSON writes a character in twelve bytes at most.
 REASON_CHARACTERS = 4096
 #: At a stop idle connections may bring a request for so long: each second more would delay the end by a second.
@@ -19,7 +19,7 @@ STOP_LINGER_S = 1.0
 #: Exit code of a worker whose end of the wire the application has closed: it cannot send why it ends.
 CUT_OFF = 76  # EX_PROTOCOL of sysexits.h
 #: A worker sends each of its messages once at most. More of them are a flood, which would keep its master busy.
-MOST_MESSAGES = 3
+MAX_MESSAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def encode(message: FromWorker | FromMaster) -> bytes:
 
 def from_worker(half_read: str = "") -> "Decoder[FromWorker]":
     """Return the decoder of a master, which may have read the beginning of a message already."""
-    return Decoder((Ready, Failed, Leaving), half_read, MOST_MESSAGES)
+    return Decoder((Ready, Failed, Leaving), half_read, MAX_MESSAGES)
 
 
 def from_master() -> "Decoder[FromMaster]":
@@ -96,10 +96,10 @@ class Decoder(Generic[_Message]):
         self._rest += data
         *lines, rest = self._rest.split(b"\n")
         for line in (*lines, rest):
-            if len(line) > MOST_BYTES:
+            if len(line) > MAX_BYTES:
                 raise ValueError(f"no message on the wire is so long: {line[:80]!r}...")
         if len(lines) > self._left:
-            raise ValueError(f"no more than {MOST_MESSAGES} messages come from a worker: {lines[-1][:80]!r}")
+            raise ValueError(f"no more than {MAX_MESSAGES} messages come from a worker: {lines[-1][:80]!r}")
         messages = [self._decode(line) for line in lines]
         self._rest, self._left = rest, self._left - len(lines)
         return messages

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from asgid import address
-from asgid.board import MOST_WORKERS
+from asgid.board import MAX_WORKERS
 from asgid.config.value_types import (
     UNLIMITED,
     AccessFormat,
@@ -119,7 +119,7 @@ class Listen(Table):
 class Workers(Table):
     """The number of worker processes, and when to replace one."""
 
-    count: Annotated[int | Literal["auto"], integer(1, MOST_WORKERS, word="auto", means="auto")] = Field(
+    count: Annotated[int | Literal["auto"], integer(1, MAX_WORKERS, word="auto", means="auto")] = Field(
         "auto", description="worker processes; auto: one for each CPU that affinity and cgroup quota allow"
     )
     threads: Annotated[int, integer(1, 1000)] = Field(
@@ -198,7 +198,7 @@ class Limits(Table):
 class Reload(Table):
     """How a new generation of workers replaces the old one at SIGHUP."""
 
-    surge: Annotated[int, integer(1, MOST_WORKERS)] = Field(
+    surge: Annotated[int, integer(1, MAX_WORKERS)] = Field(
         1,
         description=(
             "workers above the count while old and new ones overlap; if it equals the count, no old worker stops "

@@ -25,7 +25,7 @@ from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, par
 from asgid.assignment import Listener
 from asgid.config import Listen
 from asgid.errors import UnavailableError
-from asgid.master.replace.handover import ListenerPart
+from asgid.master.replace.handover import ListenerState
 
 # struct tcp_info (linux/tcp.h): for a listening socket tcpi_unacked is the length of its queue, tcpi_sacked the queue's
 # limit.
@@ -55,7 +55,7 @@ class SocketFile:
         found = os.lstat(path)
         return cls(path, found.st_ino, found.st_dev)
 
-    def give(self, listen: Listen) -> None:
+    def set_owner_and_mode(self, listen: Listen) -> None:
         """Give it its owner, its group and its mode: to the file that was looked at, whatever its name leads to since.
 
         Raises OSError, and UnavailableError where another file has its name.
@@ -88,7 +88,7 @@ class SocketFile:
 
 
 @dataclass(slots=True)
-class Held:
+class BoundSocket:
     """A listening socket, and what it was asked for with."""
 
     name: str
@@ -122,30 +122,30 @@ class Held:
 class Listeners:
     """Every listening socket of the master, by address as it was written; systemd may have passed several for one."""
 
-    def __init__(self, inherited: Mapping[str, Sequence[int]], left: Iterable[ListenerPart] = ()) -> None:
+    def __init__(self, inherited: Mapping[str, Sequence[int]], left: Iterable[ListenerState] = ()) -> None:
         """`inherited` are systemd's, by name; `left` are those that the program before this one has left open."""
         self.inherited = {name: list(fds) for name, fds in inherited.items()}
         for fd in chain.from_iterable(inherited.values()):
             descriptors.note(fd)
-        self._held: dict[Address, list[Held]] = {}
+        self._held: dict[Address, list[BoundSocket]] = {}
         for part in left:
             address, sock = parse(part.bind), socket.socket(fileno=descriptors.own(part.fd))
             file = None
             if isinstance(address, Unix) and part.inode is not None:
                 file = SocketFile(address.path, part.inode, part.device)
-            self._held.setdefault(address, []).append(Held(part.name, address, sock, part.backlog, file))
+            self._held.setdefault(address, []).append(BoundSocket(part.name, address, sock, part.backlog, file))
 
-    def __iter__(self) -> Iterator[Held]:
+    def __iter__(self) -> Iterator[BoundSocket]:
         return chain.from_iterable(self._held.values())
 
     @property
     def addresses(self) -> frozenset[Address]:
         return frozenset(self._held)
 
-    def parts(self) -> tuple[ListenerPart, ...]:
+    def to_handover(self) -> tuple[ListenerState, ...]:
         """Return what the next program needs to know of each."""
         return tuple(
-            ListenerPart(
+            ListenerState(
                 str(held.address),
                 held.name,
                 held.backlog,
@@ -156,14 +156,16 @@ class Listeners:
             for held in self
         )
 
-    def open(self, wanted: Iterable[Listen], *, kept: Collection[Address] = (), may_wait: bool = True) -> list[Held]:
+    def open(
+        self, wanted: Iterable[Listen], *, kept: Collection[Address] = (), may_wait: bool = True
+    ) -> list[BoundSocket]:
         """Bind all of `wanted` or none, and return them; raises UnavailableError for the first that cannot be.
 
         `kept` are the addresses of the same configuration that are bound already. A socket that is bound for none of
         them, and is the one that is wanted under another name, is shared: `localhost:80` after `127.0.0.1:80`. Without
         `may_wait` a host that a name server would have to be asked for cannot be bound, either.
         """
-        opened: list[Held] = []
+        opened: list[BoundSocket] = []
         spare = [held for held in self if held.address not in kept]
         try:
             for listen in wanted:
@@ -177,7 +179,7 @@ class Listeners:
             raise
         return opened
 
-    def refresh(self, listens: Iterable[Listen]) -> list[str]:
+    def apply_settings(self, listens: Iterable[Listen]) -> list[str]:
         """Give sockets that are kept name, backlog and a file's rights of a new configuration; return what failed.
 
         A socket serves on as it did before if that fails: the configuration is in force already.
@@ -194,7 +196,7 @@ class Listeners:
                     problems.append(str(unavailable(held.address, error)))
                 if held.file:
                     try:
-                        held.file.give(listen)
+                        held.file.set_owner_and_mode(listen)
                     except (OSError, UnavailableError) as error:
                         problems.append(str(error))
         return problems
@@ -207,7 +209,7 @@ class Listeners:
                     held.file.remove()
                 held.socket.close()
 
-    def of(self, listens: Iterable[Listen]) -> tuple[Listener, ...]:
+    def for_worker(self, listens: Iterable[Listen]) -> tuple[Listener, ...]:
         """Return what a worker needs to know of these listeners."""
         return tuple(
             Listener(held.name, held.socket.fileno(), held.backlog, listen.proxy_protocol)
@@ -215,18 +217,18 @@ class Listeners:
             for held in self._held[parse(listen.bind)]
         )
 
-    def _open(self, listen: Listen, spare: Sequence[Held]) -> Iterator[Held]:
+    def _open(self, listen: Listen, spare: Sequence[BoundSocket]) -> Iterator[BoundSocket]:
         address = parse(listen.bind)
         try:
             for sock, file in self._sockets(address, listen, spare):
                 _listen(sock, listen.backlog)
-                yield Held(listen.label, address, descriptors.own_socket(sock), listen.backlog, file)
+                yield BoundSocket(listen.label, address, descriptors.own_socket(sock), listen.backlog, file)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and isinstance(address, Tcp):
                 self._expect_not_ours(address, spare)
             raise unavailable(address, error) from error
 
-    def _expect_not_ours(self, address: Tcp, spare: Sequence[Held]) -> None:
+    def _expect_not_ours(self, address: Tcp, spare: Sequence[BoundSocket]) -> None:
         """Raise UnavailableError if it is a socket of this master's that is in the way of a new one."""
         wanted = {place.host for place in _places(address)}
         for held in self:
@@ -240,7 +242,7 @@ class Listeners:
                 )
 
     def _sockets(
-        self, address: Address, listen: Listen, spare: Sequence[Held]
+        self, address: Address, listen: Listen, spare: Sequence[BoundSocket]
     ) -> Iterator[tuple[socket.socket, SocketFile | None]]:
         match address:
             case Tcp():
@@ -253,9 +255,9 @@ class Listeners:
                 yield _adopt(address.fd, address), None
                 descriptors.note(address.fd)  # it stays open for the next reload
             case Systemd():
-                yield from ((_adopt(fd, address), None) for fd in self._passed(address))
+                yield from ((_adopt(fd, address), None) for fd in self._systemd_fds(address))
 
-    def _shared(self, address: Unix, spare: Sequence[Held]) -> tuple[socket.socket, SocketFile] | None:
+    def _shared(self, address: Unix, spare: Sequence[BoundSocket]) -> tuple[socket.socket, SocketFile] | None:
         """Return the socket whose file has this name too, None if this master has none there."""
         try:
             found = os.stat(address.path)
@@ -270,7 +272,7 @@ class Listeners:
             )
         return held.socket.dup(), replace(held.file, path=address.path)
 
-    def _passed(self, address: Systemd) -> Sequence[int]:
+    def _systemd_fds(self, address: Systemd) -> Sequence[int]:
         """Return the descriptors of this name: FileDescriptorName= is that of every ListenStream= of its unit."""
         if not (fds := self.inherited.get(address.name)):
             known = ", ".join(sorted(self.inherited)) or "none at all"
@@ -354,7 +356,7 @@ def open_tcp(address: Tcp) -> socket.socket:
     return _places(address)[0].bind(address.port)
 
 
-def _open_tcp(address: Tcp, spare: Sequence[Held]) -> list[socket.socket]:
+def _open_tcp(address: Tcp, spare: Sequence[BoundSocket]) -> list[socket.socket]:
     """Return a socket for each address that the host stands for and this machine has; one of `spare` where it is that.
 
     A file of hosts may give ::1 to a machine without IPv6. Raises OSError.
@@ -429,7 +431,7 @@ def _open_abstract(address: Abstract) -> socket.socket:
 
 
 def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, SocketFile]:
-    _clear(address)
+    _remove_stale_socket(address)
     sock = socket.socket(socket.AF_UNIX)
     try:
         # Nobody may connect before mode and owner are set.
@@ -440,7 +442,7 @@ def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, SocketFile
             os.umask(umask)
         file = SocketFile.at(address.path)
         try:
-            file.give(listen)
+            file.set_owner_and_mode(listen)
         except (OSError, UnavailableError):
             file.remove()
             raise
@@ -450,7 +452,7 @@ def _open_unix(address: Unix, listen: Listen) -> tuple[socket.socket, SocketFile
     return sock, file
 
 
-def _clear(address: Unix) -> None:
+def _remove_stale_socket(address: Unix) -> None:
     """Remove the file of a server that is no more; refuse to touch anything else."""
     try:
         mode = os.stat(address.path).st_mode

@@ -24,11 +24,11 @@ from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
 from asgid.master.reload import Transitions
-from asgid.master.replace.handover import Handover, Notes
-from asgid.master.replace.new_program import Program, Successor
+from asgid.master.replace.handover import Handover, HistoryState
+from asgid.master.replace.new_program import Command, NewProgram
 from asgid.master.resources import Holdings
 from asgid.master.status.endpoint import Endpoint
-from asgid.master.status.history import View
+from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import Snapshot
 from asgid.master.supervision import steps
 from asgid.master.supervision.lifecycle import Plan, State
@@ -63,7 +63,7 @@ class Loop:
         *,
         load: Callable[[], Config],
         worker: WorkerMain,
-        program: Program,
+        program: Command,
         cpus: int,
         predecessor: Handover | None = None,
     ) -> None:
@@ -72,8 +72,10 @@ class Loop:
         self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
         self._selector = selectors.EpollSelector()
         descriptors.note(self._selector.fileno())
-        self._view = View(predecessor.notes if predecessor else Notes(time.monotonic(), time.time(), time.time()))
-        board, corrections = held.memory.board, self._view.notes.corrections
+        self._history = StatusHistory(
+            predecessor.history if predecessor else HistoryState(time.monotonic(), time.time(), time.time())
+        )
+        board, corrections = held.memory.board, self._history.state.corrections
         self._ledger = Ledger(board, corrections, time.monotonic_ns, self._on_impossible)
         self._endpoint = (
             Endpoint(held.endpoint, self._selector, self._unready, self._snapshot, self._ledger, held.log)
@@ -91,16 +93,16 @@ class Loop:
             hear=self._hear,
             garbled=self._on_garbled,
         )
-        self._successor = Successor(program, self._selector, held.log)
+        self._new_program = NewProgram(program, self._selector, held.log)
         self._predecessor = predecessor
         self._agenda: deque[steps.Step] = deque()
         self._code: ExitCode | None = None
-        self._transitions = Transitions(held, self._supervisor, self._view, load, cpus)
+        self._transitions = Transitions(held, self._supervisor, self._history, load, cpus)
         self._recycling = Recycling()
         self._was_ready = predecessor is not None
         self._gives_way = False
         self._stopped_at = 0.0
-        is_outlived = predecessor.outlives_terminal if predecessor else terminal.is_outlived()
+        is_outlived = predecessor.outlives_terminal if predecessor else terminal.ignores_hangup()
         self._terminal = Terminal(self._selector, is_outlived=is_outlived)
         self._is_winch_explained = False
         self._failure = ""  # of the start
@@ -127,7 +129,7 @@ class Loop:
             steps.Signal: self._crew.signal,
             steps.Dump: self._crew.dump,
             steps.TrySuccessor: self._try_successor,
-            steps.EndTrial: self._successor.end,
+            steps.EndTrial: self._new_program.signal_trial,
             steps.GiveWay: self._to_give_way,
             steps.Quit: self._quit,
             steps.Served: self._served,
@@ -137,12 +139,12 @@ class Loop:
             steps.Committed: self._transitions.committed,
             steps.RolledBack: self._rolled_back,
             steps.Superseded: self._transitions.superseded,
-            steps.UpgradeRefused: self._successor.refused,
+            steps.UpgradeRefused: self._new_program.log_refusal,
         }
 
     def run(self) -> ExitCode:
         """Start the workers, or take them over, and turn until the end."""
-        self._signals.listen()
+        self._signals.install()
         if self._predecessor:
             self._take_over(self._predecessor)
         else:
@@ -173,7 +175,7 @@ class Loop:
             key.data(mask)
         if is_any_dead():
             # A TERM to the whole process group reached this process before it ended a child: it is a stop, not a crash.
-            self._signals.act()
+            self._signals.dispatch()
         for death in reap():
             self._on_death(death)
         if now - due > STOOD_STILL_S:
@@ -228,7 +230,7 @@ class Loop:
         self._stopped_at = now
         timeouts = self._transitions.config.timeouts
         within_s = timeouts.graceful + timeouts.kill
-        again = "press Ctrl-C again" if terminal.is_there() else f"kill -INT {os.getpid()}"
+        again = "press Ctrl-C again" if terminal.has_terminal() else f"kill -INT {os.getpid()}"
         self._log.info("stopping", signal=signum.name, within_s=within_s, at_once=again)
         self._notifier.stopping(within_s)
         self._do(self._supervisor.stop(now))
@@ -256,7 +258,7 @@ class Loop:
         self._do(self._supervisor.scale(-1, time.monotonic()))
 
     def _pause(self, _: signal.Signals) -> None:
-        if terminal.is_there():
+        if terminal.has_terminal():
             if not self._is_winch_explained:
                 self._is_winch_explained = True
                 self._log.info("WINCH ignored: a terminal sends it at each resize")
@@ -285,7 +287,7 @@ class Loop:
             case wire.Failed(reason):
                 self._do(self._supervisor.failed(child.slot, reason, time.monotonic()))
             case wire.Leaving():
-                self._signals.act()  # the TERM may have been for the whole process group, as above
+                self._signals.dispatch()  # the TERM may have been for the whole process group, as above
                 self._do(self._supervisor.leaves(child.slot, time.monotonic()))
 
     def _on_garbled(self, child: Child) -> None:
@@ -296,11 +298,11 @@ class Loop:
         self._crew.distrust(slot, cell, content)
 
     def _on_death(self, death: Death) -> None:
-        problem = self._successor.ended(death)
+        problem = self._new_program.trial_ended(death)
         if problem is not None:
             self._do(self._supervisor.tried(problem, time.monotonic()))
         elif child := self._crew.dead(death.pid):
-            self._view.note_death(child.slot, death.cpu_s)
+            self._history.record_exit(child.slot, death.cpu_s)
             self._do(self._supervisor.exited(child.slot, death.status, time.monotonic()))
 
     # Steps
@@ -322,21 +324,21 @@ class Loop:
             self._supervisor.failed(step.slot, f"cannot fork: {error.strerror}", time.monotonic())
             self._do(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
         else:
-            self._view.note_start(step.slot)
-            self._held.memory.board.use(max(self._view.notes.slots) + 1)
+            self._history.record_start(step.slot)
+            self._held.memory.board.use(max(self._history.state.slots) + 1)
 
     def _quit(self, step: steps.Quit) -> None:
         self._code = step.code
 
     def _served(self, step: steps.Served) -> None:
-        self._view.note_boot(step.boot_s)
+        self._history.record_boot(step.boot_s)
         self._begin_term(step.slot, time.monotonic())
         self._crew.served(step)
         if not self._was_ready:
             self._was_ready = True
-            self._notifier.ready(self._view.status_line(self._supervisor))
+            self._notifier.ready(self._history.status_line(self._supervisor))
         else:
-            self._notifier.status(self._view.status_line(self._supervisor))
+            self._notifier.status(self._history.status_line(self._supervisor))
 
     def _begin_term(self, slot: int, now: float) -> None:
         self._recycling.serves(
@@ -355,7 +357,7 @@ class Loop:
             self._stack = stack or self._stack
         self._recycling.left(step.slot)
         if self._was_ready and not self._supervisor.is_stopping:
-            self._notifier.status(self._view.status_line(self._supervisor))
+            self._notifier.status(self._history.status_line(self._supervisor))
 
     def _rolled_back(self, step: steps.RolledBack) -> None:
         if self._was_ready:
@@ -371,12 +373,12 @@ class Loop:
 
     def _try_successor(self, _: steps.TrySuccessor) -> None:
         try:
-            self._successor.try_out(self._handover())
+            self._new_program.start_trial(self._handover())
         except OSError as error:
             self._refuse(error)
 
     def _refuse(self, error: OSError) -> None:
-        self._do(self._supervisor.tried(f"{self._successor.name} cannot be run: {error.strerror}", time.monotonic()))
+        self._do(self._supervisor.tried(f"{self._new_program.name} cannot be run: {error.strerror}", time.monotonic()))
 
     def _to_give_way(self, _: steps.GiveWay) -> None:
         self._gives_way = True
@@ -387,15 +389,15 @@ class Loop:
         Signals are held from here until the new program has its handlers in place: it inherits what waits (execve(2)).
         """
         self._gives_way = False
-        self._signals.hold()
+        self._signals.block()
         self._do(self._supervisor.reconcile(time.monotonic()))
         if self._gives_way:
             self._gives_way = False
             try:
-                self._successor.execute(self._handover(), self._notifier.variables)
+                self._new_program.execute(self._handover(), self._notifier.variables)
             except OSError as error:
                 self._refuse(error)
-        self._signals.release()
+        self._signals.unblock()
 
     def _handover(self) -> Handover:
         from asgid.config import reference  # noqa: PLC0415 - 1 MB of the master, for what most masters never do
@@ -406,8 +408,8 @@ class Loop:
             generation=self._transitions.newest,
             standing=self._supervisor.standing(),
             children=self._crew.parts(),
-            listeners=self._listeners.parts(),
-            notes=self._view.notes,
+            listeners=self._listeners.to_handover(),
+            history=self._history.state,
             board_fd=held.memory.fd,
             endpoint_fd=held.endpoint.fileno() if held.endpoint else None,
             pid_file_fd=held.pid_file.fd if held.pid_file else None,
@@ -430,4 +432,4 @@ class Loop:
         return self._supervisor.unready
 
     def _snapshot(self) -> Snapshot:
-        return self._view.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())
+        return self._history.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())

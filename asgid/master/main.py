@@ -21,12 +21,12 @@ from asgid.master import resources
 from asgid.master.listeners import Listeners
 from asgid.master.loop import Loop
 from asgid.master.replace import new_program
-from asgid.master.replace.new_program import Program
+from asgid.master.replace.new_program import Command
 from asgid.master.system.cpus import usable_cpus
 from asgid.master.workers.spawn import SIGNALS
 
 
-def run(load: Callable[[], Config], reload: Callable[[], Config], worker: WorkerMain, program: Program) -> ExitCode:
+def run(load: Callable[[], Config], reload: Callable[[], Config], worker: WorkerMain, program: Command) -> ExitCode:
     """Serve until a signal ends it; return how it ended.
 
     `load` reads the configuration now, `reload` at each HUP; `program` is how to run the same again. Raises ConfigError
@@ -34,7 +34,7 @@ def run(load: Callable[[], Config], reload: Callable[[], Config], worker: Worker
     """
     descriptors.open_standard_streams()
     faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: its stack shows the place
-    predecessor = new_program.take(os.environ)
+    predecessor = new_program.read_inherited(os.environ)
     held = resources.taken_over(predecessor, os.environ) if predecessor else resources.found(load(), os.environ)
     try:
         loop = Loop(held, load=reload, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)

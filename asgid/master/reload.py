@@ -15,8 +15,8 @@ from asgid.config import Config
 from asgid.errors import ConfigError, UnavailableError
 from asgid.log import Log
 from asgid.master.resources import Holdings
-from asgid.master.status.history import View
-from asgid.master.status.snapshot import ReloadView
+from asgid.master.status.history import StatusHistory
+from asgid.master.status.snapshot import ReloadResult
 from asgid.master.supervision import generations, steps
 from asgid.master.supervision.generations import Generation
 from asgid.master.supervision.lifecycle import Plan
@@ -28,12 +28,12 @@ class Transitions:
     """The generations that are, were a moment ago, or want to be. `config` is the one in force."""
 
     def __init__(
-        self, held: Holdings, supervisor: Supervisor, view: View, load: Callable[[], Config], cpus: int
+        self, held: Holdings, supervisor: Supervisor, view: StatusHistory, load: Callable[[], Config], cpus: int
     ) -> None:
         self.config = held.config
         self.newest = 0  #: the last number that was given to a generation
         self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
-        self._supervisor, self._view, self._load, self._cpus = supervisor, view, load, cpus
+        self._supervisor, self._history, self._load, self._cpus = supervisor, view, load, cpus
         self._generations: dict[int, Generation] = {}
         self._libraries = Libraries()
 
@@ -99,7 +99,7 @@ class Transitions:
 
     def committed(self, step: steps.Committed) -> None:
         old, self.config = self.config, self._generations[step.generation].config
-        for problem in self._listeners.refresh(self.config.listen):
+        for problem in self._listeners.apply_settings(self.config.listen):
             self._log.warning("listener not changed", problem=problem)
         self._entitle(step.generation)
         if step.generation > 1:
@@ -132,17 +132,17 @@ class Transitions:
 
     def _verdict(self, verdict: str, generation: int, reason: str, stack: str = "") -> None:
         """A reload has ended: report how, everywhere."""
-        self._view.note_verdict(ReloadView(verdict, reason, generation, time.time()))
+        self._history.record_reload(ReloadResult(verdict, reason, generation, time.time()))
         event, write = _VERDICTS[verdict]
         details = {key: value for key, value in (("reason", reason), ("stack", stack)) if value}
         write(self._log, event, generation=generation, **details)
         if not self._supervisor.is_stopping:
-            self._notifier.ready(self._view.status_line(self._supervisor))
+            self._notifier.ready(self._history.status_line(self._supervisor))
 
     def _change_log(self) -> None:
         settings = self.config.log
         try:
-            self._log.change(settings.level, settings.format, settings.output)
+            self._log.reconfigure(settings.level, settings.format, settings.output)
         except OSError as error:
             self._log.warning("log.output cannot be opened; the old one goes on", problem=str(error))
 

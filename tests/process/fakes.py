@@ -24,12 +24,12 @@ from asgid.board import HEARTBEAT_NS
 from asgid.config import Config, parse
 from asgid.errors import ExitCode, UnavailableError
 from asgid.master.main import run
-from asgid.master.replace.new_program import VARIABLE, Program
+from asgid.master.replace.new_program import HANDOVER_VARIABLE, Command
 from asgid.master.workers.spawn import SIGNALS
 
 _TICK_S = 0.05
 #: A trial that does what the running program asks for.
-PROVES_ITSELF = "from asgid.master.replace.new_program import TRIAL_FD, give_receipt; give_receipt(TRIAL_FD)"
+PROVES_ITSELF = "from asgid.master.replace.new_program import TRIAL_FD, write_receipt; write_receipt(TRIAL_FD)"
 
 
 class Fake:
@@ -219,7 +219,7 @@ WORKERS: dict[str, WorkerMain] = {
 def main(name: str, file: str) -> int:
     """Run a master over the workers `name` with the settings in `file`; return how it ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    if VARIABLE not in os.environ:  # else the test has read it, and listens no more
+    if HANDOVER_VARIABLE not in os.environ:  # else the test has read it, and listens no more
         print("blocked", flush=True)
     path = Path(file).absolute()
 
@@ -227,7 +227,7 @@ def main(name: str, file: str) -> int:
         return parse(path.read_text(), path.name)
 
     again = (os.environ.get("NEXT_PROGRAM", sys.executable), __file__, name, file)
-    program = Program(again, (sys.executable, "-c", os.environ.get("TRIAL", PROVES_ITSELF)))
+    program = Command(again, (sys.executable, "-c", os.environ.get("TRIAL", PROVES_ITSELF)))
     try:
         return int(run(load, load, WORKERS[name], program))
     except UnavailableError as error:

@@ -21,8 +21,8 @@ from asgid import board
 from asgid.board import BYTES, Board
 from asgid.log import Log
 from asgid.master.status import endpoint as endpoint_module
-from asgid.master.status.endpoint import MOST_CLIENTS, Endpoint
-from asgid.master.status.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.status.endpoint import MAX_CLIENTS, Endpoint
+from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, ReloadResult, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
 from tests.daemon import WITHIN_S
 
@@ -41,19 +41,19 @@ _SNAPSHOT = Snapshot(
     is_ready=True,
     stopping=False,
     reloading=True,
-    workers=(WorkerView(0, 811, 3, "ready", 50.0), WorkerView(1, 812, 4, "booting", 0.5)),
-    listeners=(ListenerView("web", 2048, 5),),
+    workers=(WorkerStatus(0, 811, 3, "ready", 50.0), WorkerStatus(1, 812, 4, "booting", 0.5)),
+    listeners=(ListenerBacklog("web", 2048, 5),),
     slots=(0, 1),
     starts={"initial": 2},
     exits={"crash": 0},
     reloads={"committed": 1},
-    last_reload=ReloadView("rolled_back", "no module named x", 2, 1_700_000_001.0),
+    last_reload=ReloadResult("rolled_back", "no module named x", 2, 1_700_000_001.0),
     last_success=1_700_000_000.0,
     boots=(0,) * 10,
     boots_sum_s=0.0,
-    master=ProcessView(0.5, 1, 80_000_000, 30_000_000, 10),
+    master=ProcessUsage(0.5, 1, 80_000_000, 30_000_000, 10),
     max_fds=65536,
-    processes={0: ProcessView(1.5, 3, 90_000_000, 50_000_000, 20)},
+    processes={0: ProcessUsage(1.5, 3, 90_000_000, 50_000_000, 20)},
     cpu_s={0: 1.5},
     loop="uvloop",
 )
@@ -295,7 +295,7 @@ def test_who_goes_on_sending_behind_an_answer_is_cut_off(house):
 
 def test_a_client_that_never_reads_blocks_nobody(house):
     """The page waits in the master until the client takes it; then it is whole."""
-    listeners = tuple(ListenerView("x" * 100 + str(number), 1, 0) for number in range(3000))
+    listeners = tuple(ListenerBacklog("x" * 100 + str(number), 1, 0) for number in range(3000))
     house.snapshot = lambda: replace(_SNAPSHOT, listeners=listeners)
     house.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # accepted sockets inherit it
     with house.connect(receive_buffer=4096) as slow:
@@ -315,7 +315,7 @@ def test_a_client_that_never_reads_blocks_nobody(house):
 def test_silent_clients_make_room_the_oldest_first(house):
     """However many connect and say nothing, a probe is answered."""
     with ExitStack() as stack:
-        silent = [stack.enter_context(house.connect()) for _ in range(MOST_CLIENTS + 10)]
+        silent = [stack.enter_context(house.connect()) for _ in range(MAX_CLIENTS + 10)]
 
         assert house.get("/readyz")[0] == 200
         assert [sock.recv(1) for sock in silent[:11]] == [b""] * 11
@@ -344,7 +344,7 @@ def test_a_client_that_makes_room_in_the_turn_in_which_it_speaks_harms_nobody():
                 key.data(mask)
             return len(events)
 
-        for _ in range(MOST_CLIENTS):
+        for _ in range(MAX_CLIENTS):
             connect()
             turn()
         connect()

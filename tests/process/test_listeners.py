@@ -14,15 +14,15 @@ import pytest
 
 from asgid.config import Listen
 from asgid.errors import UnavailableError
-from asgid.master.listeners import Held, Listeners
-from asgid.master.replace.handover import ListenerPart
+from asgid.master.listeners import BoundSocket, Listeners
+from asgid.master.replace.handover import ListenerState
 from tests.rights import without_rights
 
 
 class _Door(Listeners):
     """Listeners that are closed with the test."""
 
-    def one(self, bind: str, **settings: object) -> Held:
+    def one(self, bind: str, **settings: object) -> BoundSocket:
         """Open this address and return it."""
         (held,) = self.open([Listen.model_validate({"bind": bind, **settings})])
         return held
@@ -35,7 +35,7 @@ def door() -> Iterator[_Door]:
     door.close(door.addresses)
 
 
-def accepts(held: Held) -> bool:
+def accepts(held: BoundSocket) -> bool:
     """Whether a client that connects to the socket's own address waits in its queue."""
     family, name = held.socket.family, held.socket.getsockname()
     with socket.socket(family) as client:
@@ -153,7 +153,7 @@ def test_a_name_of_several_addresses_is_all_of_them(door, monkeypatch):
     assert [each.bound for each in held] == [f"[::1]:{port}", f"127.0.0.1:{port}"]
     assert {each.name for each in held} == {"localhost:0"}
     assert all(map(accepts, held))
-    assert len(door.of(listens("localhost:0"))) == 2
+    assert len(door.for_worker(listens("localhost:0"))) == 2
 
 
 def test_an_address_that_this_machine_has_not_is_left_out(door, monkeypatch):
@@ -491,7 +491,9 @@ def test_systemds_sockets_are_found_by_their_name():
         helds = door.open(listens("systemd:http"))
 
         assert [held.socket.getsockname() for held in helds] == [one.getsockname(), other.getsockname()]
-        assert [listener.fd for listener in door.of(listens("systemd:http"))] == [held.socket.fileno() for held in door]
+        assert [listener.fd for listener in door.for_worker(listens("systemd:http"))] == [
+            held.socket.fileno() for held in door
+        ]
         assert all(map(accepts, helds))
 
         with pytest.raises(UnavailableError, match=r"it passed admin, http\); set FileDescriptorName=https"):
@@ -540,11 +542,11 @@ def test_a_kept_socket_takes_the_name_and_the_backlog_of_the_new_configuration(d
     """Without being closed: who waits in its queue goes on waiting."""
     held = door.one("127.0.0.1:0", name="old", backlog=3)
     with socket.create_connection(held.socket.getsockname(), 5):
-        door.refresh([Listen(bind="127.0.0.1:0", name="new", backlog=9)])
+        door.apply_settings([Listen(bind="127.0.0.1:0", name="new", backlog=9)])
 
         assert (held.name, held.backlog, held.queue()) == ("new", 9, (1, 9))
 
-        door.refresh([Listen(bind="127.0.0.1:0", backlog=4)])
+        door.apply_settings([Listen(bind="127.0.0.1:0", backlog=4)])
 
         assert (held.name, held.queue()) == ("127.0.0.1:0", (1, 4))
 
@@ -562,7 +564,7 @@ def test_a_kept_socket_whose_port_was_taken_is_one_problem(door):
         thief.bind(where)
         thief.listen()
         wanted = [Listen(bind=bind, name="new", backlog=9), Listen(bind="unix:@asgid-test-kept", backlog=9)]
-        (problem,) = door.refresh(wanted)
+        (problem,) = door.apply_settings(wanted)
 
     assert problem.startswith(f"cannot listen on {bind}: the address is in use")
     assert (held.name, held.backlog, other.backlog) == ("new", 3, 9)
@@ -575,10 +577,10 @@ def test_a_kept_socket_file_takes_the_rights_of_the_new_configuration(door, tmp_
     held = door.one(f"unix:{file}", mode="0600")
     made = file.stat()
 
-    assert [] == door.refresh([Listen.model_validate({"bind": f"unix:{file}", "mode": "0666"})])
+    assert [] == door.apply_settings([Listen.model_validate({"bind": f"unix:{file}", "mode": "0666"})])
     assert (made.st_ino, 0o666) == (file.stat().st_ino, stat.S_IMODE(file.stat().st_mode))
 
-    problems = door.refresh([Listen(bind=f"unix:{file}", owner="no-such-one")])
+    problems = door.apply_settings([Listen(bind=f"unix:{file}", owner="no-such-one")])
 
     assert ["listen.owner: there is no user 'no-such-one'"] == problems
     assert stat.S_IMODE(file.stat().st_mode) == 0o666
@@ -592,12 +594,14 @@ def test_a_file_in_the_place_of_a_kept_socket_file_keeps_its_rights(door, tmp_pa
     file.rename(tmp_path / "moved.sock")
     file.touch(mode=0o600)
 
-    assert door.refresh(listens(f"unix:{file}")) == [f"unix:{file}: another file has taken the place of the socket's"]
+    assert door.apply_settings(listens(f"unix:{file}")) == [
+        f"unix:{file}: another file has taken the place of the socket's"
+    ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
     file.unlink()
 
-    (problem,) = door.refresh(listens(f"unix:{file}"))
+    (problem,) = door.apply_settings(listens(f"unix:{file}"))
     assert "No such file" in problem
 
 
@@ -616,9 +620,9 @@ def test_what_has_the_number_of_a_socket_file_keeps_its_rights_where_it_is_anoth
             file.touch()
             victim = file
         found = victim.stat()
-        door = _Door({}, [ListenerPart(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()))])
+        door = _Door({}, [ListenerState(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()))])
 
-        assert [f"unix:{file}: another file has taken the place of the socket's"] == door.refresh(
+        assert [f"unix:{file}: another file has taken the place of the socket's"] == door.apply_settings(
             listens(f"unix:{file}")
         )
         assert found.st_mode == victim.stat().st_mode
@@ -634,10 +638,10 @@ def test_a_socket_file_of_the_same_number_on_another_file_system_is_another(tmp_
     file = tmp_path / "shop.sock"
     with socket.create_server(str(file), family=socket.AF_UNIX) as sock:
         found = file.stat()
-        part = ListenerPart(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()), found.st_dev + 1)
+        part = ListenerState(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()), found.st_dev + 1)
         door = _Door({}, [part])
 
-        assert len(door.refresh(listens(f"unix:{file}"))) == 1
+        assert len(door.apply_settings(listens(f"unix:{file}"))) == 1
         assert file.stat().st_mode == found.st_mode
 
         door.close(door.addresses)
@@ -649,10 +653,10 @@ def test_a_socket_file_that_was_handed_over_is_ours(door, tmp_path: Path):
     """Its rights change with the configuration, and it goes with its listener, in the next program too."""
     file = tmp_path / "shop.sock"
     held = door.one(f"unix:{file}")
-    (part,) = door.parts()
+    (part,) = door.to_handover()
     after = _Door({}, [replace(part, fd=os.dup(held.socket.fileno()))])
 
-    assert [] == after.refresh([Listen.model_validate({"bind": f"unix:{file}", "mode": "0606"})])
+    assert [] == after.apply_settings([Listen.model_validate({"bind": f"unix:{file}", "mode": "0606"})])
     assert stat.S_IMODE(file.stat().st_mode) == 0o606
 
     after.close(after.addresses)
@@ -663,7 +667,7 @@ def test_a_socket_file_that_was_handed_over_is_ours(door, tmp_path: Path):
 def test_a_worker_gets_the_listeners_of_its_configuration_in_the_order_of_the_file(door, tmp_path: Path):
     """Those of another generation are not its business."""
     door.open(listens("127.0.0.1:0", f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/b.sock"))
-    found = door.of(listens(f"unix:{tmp_path}/b.sock", "127.0.0.1:0"))
+    found = door.for_worker(listens(f"unix:{tmp_path}/b.sock", "127.0.0.1:0"))
     held = {each.name: each for each in door}
 
     assert [listener.name for listener in found] == [f"unix:{tmp_path}/b.sock", "127.0.0.1:0"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asgid.config import Process
-from asgid.logfile import open_for
+from asgid.logfile import open_log
 from asgid.user import User, user_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -132,7 +132,7 @@ def test_what_the_user_has_a_hand_in_is_opened_with_his_rights(home: Path, user:
     path = way(home)
 
     with pytest.raises(PermissionError, match=r"Permission denied \(as nobody; as root only where all directories"):
-        open_for(user, path)
+        open_log(user, path)
 
     assert os.listdir(home / "roots") == []
     assert (os.getresuid(), os.getresgid()) == ((0, 0, 0), (0, 0, 0))
@@ -143,7 +143,7 @@ def test_a_file_of_roots_behind_a_link_of_his_is_not_opened(home: Path, user: Us
     (home / "roots" / "a.log").touch(0o640)
 
     with pytest.raises(PermissionError):
-        open_for(user, a_link_in_his_directory(home))
+        open_log(user, a_link_in_his_directory(home))
 
 
 def test_the_user_is_asked_about_by_the_kernel(home: Path, user: User) -> None:
@@ -156,12 +156,12 @@ def test_the_user_is_asked_about_by_the_kernel(home: Path, user: User) -> None:
     (home / "roots" / "a.log").symlink_to(home / "closed" / "a.log")
 
     with pytest.raises(PermissionError):
-        open_for(user, home / "roots" / "a.log")
+        open_log(user, home / "roots" / "a.log")
 
 
 def test_in_his_directory_the_file_is_his(home: Path, user: User) -> None:
     """So that the workers can open it again after a rotation."""
-    os.close(open_for(user, home / "his" / "a.log"))
+    os.close(open_log(user, home / "his" / "a.log"))
     found = (home / "his" / "a.log").stat()
 
     assert (HIS.pw_uid, HIS.pw_gid, 0o640) == (found.st_uid, found.st_gid, found.st_mode & 0o777)
@@ -171,7 +171,7 @@ def test_what_is_roots_alone_is_opened_as_root(home: Path, user: User) -> None:
     """Also through links of root's own, and below a directory that all may write in, as /tmp is."""
     closed = give(give(home / "all", 0o1777) / "closed", 0o700)
     (home / "link").symlink_to(closed)
-    os.close(open_for(user, home / "link" / ".." / "closed" / "a.log"))
+    os.close(open_log(user, home / "link" / ".." / "closed" / "a.log"))
 
     assert (closed / "a.log").stat().st_uid == 0
 
@@ -179,7 +179,7 @@ def test_what_is_roots_alone_is_opened_as_root(home: Path, user: User) -> None:
 def test_a_directory_of_another_group_is_roots_affair(home: Path, user: User) -> None:
     """/var/log is writable for a group of its own in some distributions: the workers' user is not in it."""
     path = give(home / "log", 0o775, gid=4) / "a.log"
-    os.close(open_for(user, path))
+    os.close(open_log(user, path))
 
     assert path.stat().st_uid == 0
 
@@ -187,7 +187,7 @@ def test_a_directory_of_another_group_is_roots_affair(home: Path, user: User) ->
 def test_a_descriptor_of_our_own_is_opened_as_root(user: User) -> None:
     """/dev/stdout is a link to one: who started asgid has opened what is behind it."""
     reader, writer = os.pipe()
-    copy = open_for(user, Path(f"/proc/self/fd/{writer}"))
+    copy = open_log(user, Path(f"/proc/self/fd/{writer}"))
     os.write(copy, b"x")
 
     assert os.read(reader, 1) == b"x"
@@ -202,7 +202,7 @@ def test_links_in_a_circle_end_nothing(home: Path, user: User) -> None:
     (home / "b").symlink_to("a")
 
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
-        open_for(user, home / "a")
+        open_log(user, home / "a")
 
 
 def test_a_moment_ends_with_the_rights_that_were_before(user: User) -> None:
@@ -215,7 +215,7 @@ def test_a_moment_ends_with_the_rights_that_were_before(user: User) -> None:
         inside.extend((os.getresuid(), os.getresgid(), sorted(os.getgroups())))
         raise ValueError("failed")
 
-    with pytest.raises(ValueError, match="failed"), user.for_a_moment():
+    with pytest.raises(ValueError, match="failed"), user.impersonated():
         fail()
 
     assert [(0, user.uid, 0), (0, user.gid, 0), sorted(user.groups)] == inside

@@ -23,7 +23,7 @@ def acted() -> Iterator[Callable[[], list[str]]]:
             return names
 
         wakeup_fd = signal.set_wakeup_fd(-1)
-        Signals(selector, dict.fromkeys(SIGNALS, lambda signum: names.append(signum.name))).listen()
+        Signals(selector, dict.fromkeys(SIGNALS, lambda signum: names.append(signum.name))).install()
         try:
             yield act
         finally:

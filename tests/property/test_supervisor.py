@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgid.errors import ExitCode
-from asgid.master.replace.handover import Handover, Notes, decode, encode
+from asgid.master.replace.handover import Handover, HistoryState, decode, encode
 from asgid.master.supervision.lifecycle import Plan, State, Worker
 from asgid.master.supervision.steps import (
     Began,
@@ -40,7 +40,7 @@ def _a_small_board(monkeypatch: pytest.MonkeyPatch) -> None:
     who drain.
     """
     monkeypatch.setattr("asgid.master.supervision.supervisor.SLOTS", SLOTS)
-    monkeypatch.setattr("asgid.master.supervision.rollout.MOST_WORKERS", 7)
+    monkeypatch.setattr("asgid.master.supervision.rollout.MAX_WORKERS", 7)
 
 
 class World(RuleBasedStateMachine):
@@ -225,7 +225,9 @@ class World(RuleBasedStateMachine):
         if not works:
             self.tell(self.supervisor.tried("it cannot be executed", self.now))
             return
-        left = Handover("", self.newest, self.supervisor.standing(), (), (), Notes(0.0, 0.0, 0.0), 3, None, None, {})
+        left = Handover(
+            "", self.newest, self.supervisor.standing(), (), (), HistoryState(0.0, 0.0, 0.0), 3, None, None, {}
+        )
         before, self.supervisor = self.supervisor, Supervisor.resume(decode(encode(left)).standing, self.now)
         self.is_to_give_way = False
         before.stood_still(self.now, EXEC_S)

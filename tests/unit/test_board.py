@@ -93,7 +93,7 @@ def test_a_board_is_shared_with_a_version_that_only_appended():
     layout["cells"]["LATER"] = [board.CELLS, 3]
     del layout["cells"]["SLOW"]
 
-    assert board.differs(layout) == ""
+    assert board.layout_difference(layout) == ""
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_a_board_is_shared_with_a_version_that_only_appended():
 )
 def test_a_board_of_another_shape_is_not_taken_over(part, value):
     """Counters would go on in cells that mean something else."""
-    assert board.differs({**board.LAYOUT, part: value}) == part
+    assert board.layout_difference({**board.LAYOUT, part: value}) == part
 
 
 def test_a_board_whose_cells_have_moved_is_not_taken_over():
     """The first name that stands elsewhere is told."""
     cells = {name: [offset + (name == "SLOW"), width] for name, (offset, width) in board.LAYOUT["cells"].items()}
 
-    assert board.differs({**board.LAYOUT, "cells": cells}) == "the cells of SLOW"
+    assert board.layout_difference({**board.LAYOUT, "cells": cells}) == "the cells of SLOW"
 
 
 def test_each_method_and_code_is_counted_in_a_cell_of_its_own():
@@ -160,7 +160,7 @@ def test_a_row_belongs_to_its_slot(rows):
 
 def test_as_many_as_may_be_wanted_find_slots_with_as_large_a_surge():
     """Else a reload could wait for itself."""
-    assert 2 * board.MOST_WORKERS < board.SLOTS
+    assert 2 * board.MAX_WORKERS < board.SLOTS
 
 
 @pytest.mark.parametrize("slot", [-1, board.SLOTS])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid.wire import (
-    MOST_BYTES,
+    MAX_BYTES,
     REASON_CHARACTERS,
     Drain,
     Failed,
@@ -64,8 +64,8 @@ def test_a_message_is_one_line_whatever_it_says(reason):
         encode(Reopen()),
         encode(Drain(1.0, 1.0)),
         b"\xff\n",
-        b"[" * (MOST_BYTES - 1) + b"\n",
-        encode(Failed("a" * MOST_BYTES)),
+        b"[" * (MAX_BYTES - 1) + b"\n",
+        encode(Failed("a" * MAX_BYTES)),
         encode(Ready("a" * (REASON_CHARACTERS + 1))),
     ],
     ids=range(15),
@@ -97,12 +97,12 @@ def test_a_line_without_an_end_is_not_held():
     """Who writes for ever into a lifeline does not fill the master's memory."""
     decoder = from_worker()
 
-    assert [] == decoder.feed(b"x" * MOST_BYTES)
+    assert [] == decoder.feed(b"x" * MAX_BYTES)
     with pytest.raises(ValueError, match="so long"):
         decoder.feed(b"x")
 
 
-@pytest.mark.parametrize("garbage", [b"hello\n", encode(Reopen()), b"x" * (MOST_BYTES + 1)], ids=range(3))
+@pytest.mark.parametrize("garbage", [b"hello\n", encode(Reopen()), b"x" * (MAX_BYTES + 1)], ids=range(3))
 def test_a_garbled_stream_stays_garbled(garbage):
     """Nothing after it is believed, also not by the program that goes on in this one's place."""
     decoder = from_worker()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from asgid import __version__, board
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ReloadView
+from asgid.master.status.snapshot import BOOT_BUCKETS_S, ReloadResult
 from asgid.master.supervision.backoff import Backoff
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, Worker
 
@@ -44,7 +44,7 @@ class ChildPart:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerPart:
+class ListenerState:
     """A listening socket, by the address as it was written."""
 
     bind: str
@@ -56,7 +56,7 @@ class ListenerPart:
 
 
 @dataclass(slots=True)
-class Notes:
+class HistoryState:
     """What the metrics and the status page tell of the past."""
 
     started: float  #: time.monotonic()
@@ -66,7 +66,7 @@ class Notes:
     reloads: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("committed", "rolled_back", "invalid_config", "superseded"), 0)
     )
-    last_reload: ReloadView | None = None
+    last_reload: ReloadResult | None = None
     boots: list[int] = field(default_factory=lambda: [0] * (len(BOOT_BUCKETS_S) + 1))
     boots_sum_s: float = 0.0
     cpu_s: dict[int, float] = field(default_factory=dict)  #: by slot, of workers that are gone
@@ -82,8 +82,8 @@ class Handover:
     generation: int  #: the newest number given
     standing: Standing
     children: tuple[ChildPart, ...]
-    listeners: tuple[ListenerPart, ...]
-    notes: Notes
+    listeners: tuple[ListenerState, ...]
+    history: HistoryState
     board_fd: int
     endpoint_fd: int | None
     pid_file_fd: int | None
@@ -109,7 +109,7 @@ def receipt(left: Handover) -> str:
     return json.dumps({"version": __version__, "read": read})
 
 
-def is_received(left: Handover, answer: str) -> bool:
+def is_receipt_for(left: Handover, answer: str) -> bool:
     """Whether the answer of a trial, of any version, is the receipt for this handover."""
     try:
         given = json.loads(answer)
@@ -131,7 +131,7 @@ def decode(text: str) -> Handover:
         document = json.loads(text)
         if document["format"] != FORMAT:
             raise ValueError(f"it hands over in format {document['format']}, this version knows {FORMAT}")
-        if part := board.differs(document["layout"]):
+        if part := board.layout_difference(document["layout"]):
             raise ValueError(f"its board has another layout: {part}")
         return TypeAdapter(Handover).validate_python(document)
     except ValidationError as error:

@@ -24,7 +24,7 @@ from asgid.master.workers.spawn import SIGNALS, Death
 from asgid.master.workers.trial import VERDICT
 
 #: Names the descriptor of the handover to the program that is executed.
-VARIABLE = "ASGID_HANDOVER"
+HANDOVER_VARIABLE = "ASGID_HANDOVER"
 #: The trial's copy of it; the first that is not a standard stream.
 TRIAL_FD = 3
 _KEPT_BYTES = 16384  # of what the trial prints
@@ -32,7 +32,7 @@ _RECEIPT_BYTES = 65536  # more than 500 workers and their descriptors take
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class Command:
     """How the program on disk is run: in this one's place, and for a trial that finds a handover at TRIAL_FD."""
 
     command: tuple[str, ...]
@@ -41,7 +41,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lent:
+class _TrialHandover:
     """A handover in a memory file of its own; the trial puts its receipt behind it."""
 
     left: Handover
@@ -49,26 +49,26 @@ class _Lent:
     size: int
 
 
-class Successor:
+class NewProgram:
     """The new program: first beside this one, on trial, then in its place. Logs what becomes of it."""
 
-    def __init__(self, program: Program, selector: selectors.BaseSelector, log: Log) -> None:
+    def __init__(self, program: Command, selector: selectors.BaseSelector, log: Log) -> None:
         self._program, self._selector, self._log = program, selector, log
         self._pid: int | None = None  # of the trial that runs
         self._reader = -1
-        self._lent: _Lent | None = None  # to the trial that runs
+        self._trial_handover: _TrialHandover | None = None  # to the trial that runs
         self._printed = b""
-        self._told = ""  # what the last trial had printed, until it is logged
+        self._output = ""  # what the last trial had printed, until it is logged
 
     @property
     def name(self) -> str:
         """What is executed."""
         return self._program.command[0]
 
-    def try_out(self, left: Handover) -> None:
+    def start_trial(self, left: Handover) -> None:
         """Run a trial of it, with a handover to read. Raises OSError where it cannot be run."""
         with ExitStack() as undo, ExitStack() as ours:
-            memory = _memory(left)
+            memory = _to_memfd(left)
             undo.callback(os.close, memory)
             reader, writer = os.pipe()
             self._reader = descriptors.own(reader)
@@ -89,19 +89,19 @@ class Successor:
                     setsigdef=SIGNALS,
                 )
             undo.pop_all()
-        self._lent = _Lent(left, memory, os.fstat(memory).st_size)
+        self._trial_handover = _TrialHandover(left, memory, os.fstat(memory).st_size)
         self._printed = b""
         os.set_blocking(self._reader, False)
         self._selector.register(self._reader, selectors.EVENT_READ, self._read)
         self._log.info("upgrade begun", trial_pid=self._pid, command=" ".join(self._program.trial))
 
-    def end(self, step: EndTrial) -> None:
+    def signal_trial(self, step: EndTrial) -> None:
         """Signal the trial, where it is not reaped yet."""
         if self._pid is not None:
             self._log.warning("trial signalled", trial_pid=self._pid, signal=step.signum.name, reason=step.why)
             os.kill(self._pid, step.signum)
 
-    def ended(self, death: Death) -> str | None:
+    def trial_ended(self, death: Death) -> str | None:
         """Return what was wrong with the trial, "" for nothing; None where it was another process that ended."""
         if death.pid != self._pid:
             return None
@@ -110,22 +110,22 @@ class Successor:
             self._selector.unregister(self._reader)
         os.close(self._reader)
         self._pid = None
-        is_received = self._take_back()
-        if not death.status and is_received:
+        has_receipt = self._take_back()
+        if not death.status and has_receipt:
             return ""
         if not death.status:
-            self._told = self._printed.decode(errors="replace").strip()
+            self._output = self._printed.decode(errors="replace").strip()
             return f"{self.name} ended its trial without a receipt for the handover: it is not an asgid that can go on"
         how = f"exited with code {death.status}" if death.status > 0 else f"was ended by signal {-death.status}"
         # A fault of the settings is named in the first lines, one of a boot beside the verdict, another in the last.
-        self._told = self._printed.decode(errors="replace").strip()
-        lines = self._told.splitlines()
+        self._output = self._printed.decode(errors="replace").strip()
+        lines = self._output.splitlines()
         verdict = [line for line in lines if VERDICT in line] if death.status == ExitCode.NO_WORKER else []
-        gist = verdict or (lines[:2] if death.status == ExitCode.CONFIG else lines[-1:])
-        return ": ".join([f"its trial {how}", *map(str.strip, gist)])
+        summary = verdict or (lines[:2] if death.status == ExitCode.CONFIG else lines[-1:])
+        return ": ".join([f"its trial {how}", *map(str.strip, summary)])
 
-    def refused(self, step: UpgradeRefused) -> None:
-        told, self._told = self._told, ""
+    def log_refusal(self, step: UpgradeRefused) -> None:
+        told, self._output = self._output, ""
         self._log.error("upgrade refused", reason=step.reason, **({"printed": told} if "\n" in told else {}))
 
     def execute(self, left: Handover, variables: Mapping[str, str]) -> NoReturn:
@@ -133,12 +133,12 @@ class Successor:
         was.
         """
         self._log.info("replacing the program", command=" ".join(self._program.command))
-        memory = _memory(left)
+        memory = _to_memfd(left)
         kept = [*left.descriptors, memory]
         try:
             for fd in kept:
                 os.set_inheritable(fd, True)
-            environ = {**os.environ, **variables, VARIABLE: str(memory)}
+            environ = {**os.environ, **variables, HANDOVER_VARIABLE: str(memory)}
             with _working_in(self._program.place):
                 os.execvpe(self.name, self._program.command, environ)  # noqa: S606 - the command that started us
         finally:
@@ -148,14 +148,14 @@ class Successor:
 
     def _take_back(self) -> bool:
         """Close the file of the handover; return whether the trial has put its receipt behind it."""
-        if self._lent is None:
+        if self._trial_handover is None:
             raise AssertionError("a trial has ended that was lent no handover")
-        lent, self._lent = self._lent, None
+        lent, self._trial_handover = self._trial_handover, None
         try:
             answer = os.pread(lent.memory, _RECEIPT_BYTES, lent.size)
         finally:
             os.close(lent.memory)
-        return handover.is_received(lent.left, answer.decode(errors="replace"))
+        return handover.is_receipt_for(lent.left, answer.decode(errors="replace"))
 
     def _read(self, _mask: int) -> None:
         try:
@@ -181,37 +181,37 @@ def _working_in(place: str) -> Iterator[None]:
         os.close(here)
 
 
-def take(environ: MutableMapping[str, str]) -> Handover | None:
+def read_inherited(environ: MutableMapping[str, str]) -> Handover | None:
     """Return what the program before this one has left to it, None at an ordinary start. Raises UnavailableError."""
-    number = environ.pop(VARIABLE, None)
+    number = environ.pop(HANDOVER_VARIABLE, None)
     if number is None:
         return None
     try:
-        left = read(int(number))
+        left = read_handover(int(number))
         for fd in left.descriptors:
             os.set_inheritable(fd, False)
     except (OSError, ValueError) as error:
         raise UnavailableError(
-            f"{VARIABLE} is for asgid itself to set, and does not lead to a handover: {error}"
+            f"{HANDOVER_VARIABLE} is for asgid itself to set, and does not lead to a handover: {error}"
         ) from error
     os.close(int(number))
     return left
 
 
-def read(fd: int) -> Handover:
+def read_handover(fd: int) -> Handover:
     """Return the handover in the memory file `fd`. Raises OSError, and ValueError with what cannot be taken over."""
     text = os.pread(fd, os.fstat(fd).st_size, 0).decode().partition("\n")[0]
     with pydantic_plugins.disabled():
         return handover.decode(text)
 
 
-def give_receipt(fd: int) -> None:
+def write_receipt(fd: int) -> None:
     """Put the receipt behind the handover in the memory file `fd`, for the running program. Raises as `read` does."""
-    answer = handover.receipt(read(fd))
+    answer = handover.receipt(read_handover(fd))
     os.pwrite(fd, f"\n{answer}".encode(), os.fstat(fd).st_size)
 
 
-def _memory(left: Handover) -> int:
+def _to_memfd(left: Handover) -> int:
     fd = descriptors.own(os.memfd_create("asgid-handover"))
     os.write(fd, handover.encode(left).encode())
     return fd

@@ -26,11 +26,11 @@ from asgid.date import http_date
 from asgid.log import Log
 from asgid.master.status.exposition import render
 from asgid.master.status.metrics import heartbeat_age_s, metrics
-from asgid.master.status.snapshot import Snapshot, WorkerView
+from asgid.master.status.snapshot import Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
 
 DEADLINE_S = 10.0  #: from accept to the end
-MOST_CLIENTS = 64
+MAX_CLIENTS = 64
 _HEAD_BYTES = 8192
 _LINGER_BYTES = 2**20  # what a client may send after its request
 _PAUSE_S = 1.0  # where descriptors ran out: the queue stays readable, and would keep the loop spinning
@@ -108,7 +108,7 @@ class Endpoint:
                 self._resume = time.monotonic() + _PAUSE_S
             return  # the other errors say that this one client has gone again: accept(2)
         sock = descriptors.own_socket(sock)
-        if len(self._clients) >= MOST_CLIENTS:
+        if len(self._clients) >= MAX_CLIENTS:
             idle = (client for client in self._clients if client.is_idle)
             next(idle, next(iter(self._clients))).close()
         client = _Client(sock, self._selector, self._respond, self._clients, time.monotonic() + DEADLINE_S)
@@ -279,7 +279,7 @@ def status(snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _worker(worker: WorkerView, snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
+def _worker(worker: WorkerStatus, snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
     row = ledger.row(worker.slot)
     age_s = heartbeat_age_s(row, snapshot.now_ns)
     process = snapshot.processes.get(worker.slot)

@@ -7,9 +7,16 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
-from asgid.master.listeners import Held
-from asgid.master.replace.handover import Notes
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.listeners import BoundSocket
+from asgid.master.replace.handover import HistoryState
+from asgid.master.status.snapshot import (
+    BOOT_BUCKETS_S,
+    ListenerBacklog,
+    ProcessUsage,
+    ReloadResult,
+    Snapshot,
+    WorkerStatus,
+)
 from asgid.master.supervision.lifecycle import State
 from asgid.master.supervision.supervisor import Supervisor
 from asgid.master.workers.spawn import Child
@@ -18,43 +25,43 @@ from asgid.master.workers.usage import look
 _STATES = {State.BOOTING: "booting", State.SERVING: "ready"}  # all others are on their way out: draining
 
 
-class View:
+class StatusHistory:
     """Takes notes while the loop works, and answers from them."""
 
-    def __init__(self, notes: Notes) -> None:
-        self.notes = notes
+    def __init__(self, notes: HistoryState) -> None:
+        self.state = notes
         self._loop = "uvloop" if find_spec("uvloop") else "asyncio"
 
-    def note_start(self, slot: int) -> None:
-        self.notes.slots.add(slot)
+    def record_start(self, slot: int) -> None:
+        self.state.slots.add(slot)
 
-    def note_boot(self, boot_s: float) -> None:
-        self.notes.boots[bisect_left(BOOT_BUCKETS_S, boot_s)] += 1
-        self.notes.boots_sum_s += boot_s
+    def record_boot(self, boot_s: float) -> None:
+        self.state.boots[bisect_left(BOOT_BUCKETS_S, boot_s)] += 1
+        self.state.boots_sum_s += boot_s
 
-    def note_death(self, slot: int, cpu_s: float) -> None:
-        self.notes.cpu_s[slot] = self.notes.cpu_s.get(slot, 0.0) + cpu_s
+    def record_exit(self, slot: int, cpu_s: float) -> None:
+        self.state.cpu_s[slot] = self.state.cpu_s.get(slot, 0.0) + cpu_s
 
-    def note_verdict(self, reload: ReloadView) -> None:
-        self.notes.reloads[reload.verdict] += 1
-        self.notes.last_reload = reload
+    def record_reload(self, reload: ReloadResult) -> None:
+        self.state.reloads[reload.verdict] += 1
+        self.state.last_reload = reload
         if reload.verdict == "committed":
-            self.notes.last_success = reload.at
+            self.state.last_success = reload.at
 
     def status_line(self, supervisor: Supervisor) -> str:
         """Return the one line that `systemctl status` shows."""
         serving = sum(worker.state is State.SERVING for worker in supervisor.workers.values())
         line = f"{serving}/{supervisor.wanted} workers ready, generation {_generation(supervisor)}"
-        if last := self.notes.last_reload:
+        if last := self.state.last_reload:
             line += f", last reload {last.verdict}"
             line += f": {last.reason}" if last.reason else ""
         return line
 
     def snapshot(
-        self, supervisor: Supervisor, children: Mapping[int, Child], listeners: Iterable[Held], now: float
+        self, supervisor: Supervisor, children: Mapping[int, Child], listeners: Iterable[BoundSocket], now: float
     ) -> Snapshot:
         """Return what is known now; asks the kernel about each worker."""
-        notes, rollout = self.notes, supervisor.rollout
+        notes, rollout = self.state, supervisor.rollout
         processes, cpu_s = self._processes(children)
         return Snapshot(
             now_ns=time.monotonic_ns(),
@@ -67,7 +74,7 @@ class View:
             stopping=supervisor.is_stopping,
             reloading=rollout.committed is not None and rollout.target is not None,
             workers=[
-                WorkerView(
+                WorkerStatus(
                     slot=slot,
                     pid=children[slot].pid,
                     generation=worker.plan.generation,
@@ -92,9 +99,9 @@ class View:
             loop=self._loop,
         )
 
-    def _processes(self, children: Mapping[int, Child]) -> tuple[dict[int, ProcessView], dict[int, float]]:
-        views: dict[int, ProcessView] = {}
-        cpu_s = {slot: self.notes.cpu_s.get(slot, 0.0) for slot in self.notes.slots}
+    def _processes(self, children: Mapping[int, Child]) -> tuple[dict[int, ProcessUsage], dict[int, float]]:
+        views: dict[int, ProcessUsage] = {}
+        cpu_s = {slot: self.state.cpu_s.get(slot, 0.0) for slot in self.state.slots}
         for slot, child in children.items():
             if process := look(child.pid):
                 views[slot] = process
@@ -102,14 +109,14 @@ class View:
         return views, cpu_s
 
 
-def _queues(helds: Iterable[Held]) -> list[ListenerView]:
+def _queues(helds: Iterable[BoundSocket]) -> list[ListenerBacklog]:
     """Return one view for each name: systemd may have passed several sockets under it, and what they hold adds up."""
-    views: dict[str, ListenerView] = {}
+    views: dict[str, ListenerBacklog] = {}
     for held in helds:
         if queue := held.queue():
             waiting, limit = queue
-            known = views.get(held.name, ListenerView(held.name, 0, 0))
-            views[held.name] = ListenerView(held.name, known.backlog_limit + limit, known.backlog + waiting)
+            known = views.get(held.name, ListenerBacklog(held.name, 0, 0))
+            views[held.name] = ListenerBacklog(held.name, known.backlog_limit + limit, known.backlog + waiting)
     return list(views.values())
 
 

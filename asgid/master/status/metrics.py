@@ -15,7 +15,7 @@ from typing import TypeAlias
 import asgid
 from asgid import board
 from asgid.master.status.exposition import Metric, Sample, histogram
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ProcessView, Snapshot
+from asgid.master.status.snapshot import BOOT_BUCKETS_S, ProcessUsage, Snapshot
 from asgid.master.supervision.lifecycle import ExitReason, StartReason
 from asgid.master.workers.ledger import Ledger
 
@@ -90,7 +90,7 @@ def _by_slot(cell: int) -> Callable[[_Scrape], Iterable[_Reading]]:
     return lambda scrape: [((str(slot),), row[cell]) for slot, row in scrape.rows.items()]
 
 
-def _by_process(value: Callable[[ProcessView], float | None]) -> Callable[[_Scrape], Iterable[_Reading]]:
+def _by_process(value: Callable[[ProcessUsage], float | None]) -> Callable[[_Scrape], Iterable[_Reading]]:
     """A gauge of every worker that the kernel tells it of."""
     return lambda scrape: [
         ((str(slot),), found)
@@ -99,7 +99,7 @@ def _by_process(value: Callable[[ProcessView], float | None]) -> Callable[[_Scra
     ]
 
 
-def _of_master(value: Callable[[ProcessView], float | None]) -> Callable[[_Scrape], Iterable[_Reading]]:
+def _of_master(value: Callable[[ProcessUsage], float | None]) -> Callable[[_Scrape], Iterable[_Reading]]:
     return lambda scrape: [
         ((), found)
         for process in [scrape.snapshot.master]

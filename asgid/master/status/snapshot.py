@@ -7,7 +7,7 @@ BOOT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerView:
+class WorkerStatus:
     """One worker as an operator sees it."""
 
     slot: int
@@ -18,7 +18,7 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
-class ReloadView:
+class ReloadResult:
     """How the last reload ended."""
 
     verdict: str  #: committed | rolled_back | invalid_config | superseded
@@ -28,7 +28,7 @@ class ReloadView:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerView:
+class ListenerBacklog:
     """A listening socket and its queue of completed connections that no worker has taken yet."""
 
     name: str
@@ -37,7 +37,7 @@ class ListenerView:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessView:
+class ProcessUsage:
     """What the kernel says of a process."""
 
     cpu_s: float  #: user and system time
@@ -60,18 +60,18 @@ class Snapshot:
     is_ready: bool  #: whether somebody can be served
     stopping: bool
     reloading: bool
-    workers: Sequence[WorkerView]
-    listeners: Sequence[ListenerView]
+    workers: Sequence[WorkerStatus]
+    listeners: Sequence[ListenerBacklog]
     slots: tuple[int, ...]  #: every slot that ever held a worker
     starts: Mapping[str, int]  #: by reason
     exits: Mapping[str, int]  #: by reason
     reloads: Mapping[str, int]  #: by result
-    last_reload: ReloadView | None
+    last_reload: ReloadResult | None
     last_success: float  #: Unix time of the last commit; the start counts
     boots: tuple[int, ...]  #: boots that came to `ready`, by bucket of BOOT_BUCKETS_S, +Inf last, not cumulative
     boots_sum_s: float
-    master: ProcessView | None
+    master: ProcessUsage | None
     max_fds: int  #: descriptors that the master may open
-    processes: Mapping[int, ProcessView]  #: of workers, by slot
+    processes: Mapping[int, ProcessUsage]  #: of workers, by slot
     cpu_s: Mapping[int, float]  #: by slot, over all workers that ever were in it
     loop: str  #: uvloop or asyncio

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 
 from asgid.address import Address, Descriptor, Systemd, parse
-from asgid.board import MOST_WORKERS
+from asgid.board import MAX_WORKERS
 from asgid.config import Config, Listen
 from asgid.errors import UnavailableError
 from asgid.master.supervision.lifecycle import Plan
@@ -36,7 +36,7 @@ def plan(number: int, config: Config, cpus: int) -> Plan:
     timeouts, workers = config.timeouts, config.workers
     return Plan(
         generation=number,
-        wanted=min(cpus, MOST_WORKERS) if workers.count == "auto" else workers.count,
+        wanted=min(cpus, MAX_WORKERS) if workers.count == "auto" else workers.count,
         surge=config.reload.surge,
         settle=config.reload.settle,
         boot=timeouts.boot,

@@ -14,7 +14,7 @@ this file does not know; it is shown the live ones. Nothing here reads a clock.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from asgid.board import MOST_WORKERS
+from asgid.board import MAX_WORKERS
 from asgid.master.supervision.lifecycle import Plan, State, Worker
 from asgid.master.supervision.steps import Began, Committed, RolledBack, Superseded
 
@@ -89,7 +89,7 @@ class Rollout:
         return [Superseded(plan.generation) for plan in given_up if plan]
 
     def scale(self, change: int) -> None:
-        """Want more or fewer workers (at least one, MOST_WORKERS at most), until the next plan."""
+        """Want more or fewer workers (at least one, MAX_WORKERS at most), until the next plan."""
         self.committed, self.target = _scaled(self.committed, change), _scaled(self.target, change)
 
     def pause(self) -> list[Superseded]:
@@ -145,4 +145,4 @@ def _serves(plan: Plan, live: Collection[Worker]) -> bool:
 
 
 def _scaled(plan: Plan | None, change: int) -> Plan | None:
-    return plan and replace(plan, wanted=min(max(1, plan.wanted + change), MOST_WORKERS))
+    return plan and replace(plan, wanted=min(max(1, plan.wanted + change), MAX_WORKERS))

@@ -159,7 +159,7 @@ class Supervisor:
         return [_drain(worker, is_booting=False), *self.reconcile(now)]
 
     def scale(self, change: int, now: float) -> list[Step]:
-        """More or fewer workers (at least one, MOST_WORKERS at most), until the next reload."""
+        """More or fewer workers (at least one, MAX_WORKERS at most), until the next reload."""
         if self.rollout.is_paused:
             return []
         before = self.rollout.wanted

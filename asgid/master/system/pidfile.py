@@ -36,7 +36,7 @@ class PidFile:
                 _lock(fd)  # as that program did, or before that one flock(2), which another start does not see
             return
         try:
-            self._fd = self._locked()
+            self._fd = self._open_locked()
             try:
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
@@ -54,11 +54,11 @@ class PidFile:
     def remove(self) -> None:
         """Remove the file while it is still ours, and let the lock go."""
         with suppress(OSError):
-            if self._is_named(self._fd):
+            if self._is_at_path(self._fd):
                 os.unlink(self._path)
         os.close(self._fd)
 
-    def _locked(self) -> int:
+    def _open_locked(self) -> int:
         """Return the file that has our path, locked: (1) one that is free; (2) another, where the lock was had by who
         may read it, for that is no master; (3) another, where a master that ended has removed it before we had the
         lock.
@@ -67,7 +67,7 @@ class PidFile:
             with ExitStack() as undo:
                 fd = descriptors.own(os.open(self._path, _FLAGS, 0o644))
                 undo.callback(os.close, fd)
-                if problem := _strangeness(fd, os.path.dirname(self._path)):
+                if problem := _why_refused(fd, os.path.dirname(self._path)):
                     raise UnavailableError(f"process.pid_file: {self._path} {problem}; asgid does not write there")
                 is_ours = _lock(fd)
                 if not is_ours and _is_held_by_a_writer(fd):
@@ -76,13 +76,13 @@ class PidFile:
                     raise UnavailableError(
                         f"process.pid_file: {self._path} belongs to a running master (pid {other}); stop that one first"
                     )
-                if self._is_named(fd):
+                if self._is_at_path(fd):
                     if is_ours:
                         undo.pop_all()
                         return fd
                     os.unlink(self._path)
 
-    def _is_named(self, fd: int) -> bool:
+    def _is_at_path(self, fd: int) -> bool:
         """Whether it is this file that our path leads to."""
         try:
             return os.path.samestat(os.lstat(self._path), os.fstat(fd))
@@ -90,7 +90,7 @@ class PidFile:
             return False
 
 
-def _strangeness(fd: int, directory: str) -> str:
+def _why_refused(fd: int, directory: str) -> str:
     """Return why a file is not one that a master has left, "" if it is: who may write in the directory put it there."""
     found, place = os.fstat(fd), os.stat(directory)
     if not stat.S_ISREG(found.st_mode):

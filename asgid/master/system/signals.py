@@ -30,23 +30,23 @@ class Signals:
         self._reader, self._writer = map(descriptors.own, os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
         self._pipe_bytes = fcntl(self._reader, F_GETPIPE_SZ)
 
-    def listen(self) -> None:
+    def install(self) -> None:
         """Put handlers in place, and let come what has waited."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for signum in SIGNALS:
             signal.signal(signum, _noted)
-        self._selector.register(self._reader, selectors.EVENT_READ, lambda _: self.act())
-        self.release()
+        self._selector.register(self._reader, selectors.EVENT_READ, lambda _: self.dispatch())
+        self.unblock()
 
-    def hold(self) -> None:
+    def block(self) -> None:
         """Let none come any more, and act on those that have come."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        self.act()
+        self.dispatch()
 
-    def release(self) -> None:
+    def unblock(self) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-    def act(self) -> None:
+    def dispatch(self) -> None:
         """Act on those that have come."""
         with suppress(BlockingIOError):
             # One read of all that it can hold: 64 KiB with pages of 4 KiB, 1 MiB with pages of 64 KiB (arm64).

@@ -16,7 +16,7 @@ from collections.abc import Mapping, MutableMapping
 _NOTIFY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
-_MOST_FDS = 65536
+_MAX_FDS = 65536
 _NUMBER = re.compile(r"[0-9]{1,20}")  # an unsigned number of 64 bits; a number of 400 digits is too large for a float
 _SLACK_S = 5.0  # for what comes after the deadline of the last worker
 
@@ -82,7 +82,7 @@ def take_listen_fds(environ: MutableMapping[str, str]) -> dict[str, list[int]]:
     count = variables.get("LISTEN_FDS", "")
     names = variables.get("LISTEN_FDNAMES", "").split(":")
     sockets: dict[str, list[int]] = {}
-    for index in range(min(int(count), _MOST_FDS) if _NUMBER.fullmatch(count) else 0):
+    for index in range(min(int(count), _MAX_FDS) if _NUMBER.fullmatch(count) else 0):
         fd = _FIRST_FD + index
         try:
             os.set_inheritable(fd, False)

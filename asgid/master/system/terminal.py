@@ -21,7 +21,7 @@ _PATH = "/dev/tty"
 _END_S = 2.0
 
 
-def is_there() -> bool:
+def has_terminal() -> bool:
     """Return whether this process has a controlling terminal now (tty(4): the open fails if it has none)."""
     try:
         os.close(_open())
@@ -30,7 +30,7 @@ def is_there() -> bool:
     return True
 
 
-def is_outlived() -> bool:
+def ignores_hangup() -> bool:
     """Return whether the process was started to outlive its terminal, as nohup(1) starts it: with HUP ignored."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 

@@ -12,9 +12,9 @@ from array import array
 from collections.abc import Callable, Iterable, MutableMapping
 
 from asgid import board
-from asgid.board import MOST_OPEN, Board
+from asgid.board import MAX_OPEN, Board
 
-_MOST_OF_GAUGE = tuple((gauge, MOST_OPEN) for gauge in (board.CONNECTIONS, board.QUEUED, board.WEBSOCKETS))
+_MOST_OF_GAUGE = tuple((gauge, MAX_OPEN) for gauge in (board.CONNECTIONS, board.QUEUED, board.WEBSOCKETS))
 _CELL = 2**64
 #: How much a counter may rise between two looks. Events: three years at 200,000 a second. Bytes, and nanoseconds of ten
 #: thousand requests at once: ten days without a look.
@@ -85,7 +85,7 @@ class Ledger:
     def retire(self, slot: int) -> None:
         """Clear what was true only of a worker that is gone; what it had counted stays, for the next one to go on."""
         row = self.row(slot)
-        # Its requests ended with it. All count, also more than MOST_OPEN, where in_flight stops: a rest would stay in
+        # Its requests ended with it. All count, also more than MAX_OPEN, where in_flight stops: a rest would stay in
         # flight for ever. If it wrote more ends than starts, as many requests of the next worker would never show.
         unended = row[board.STARTED] - row[board.ABANDONED] - sum(board.histogram(row, board.DURATION)[0])
         row[board.ABANDONED if unended > 0 else board.STARTED] += abs(unended)

@@ -56,7 +56,7 @@ class Crew:
     def spawn(self, step: steps.Spawn, generation: Generation) -> None:
         """Fork a worker; raises OSError where the kernel has no memory or process left."""
         config, born = generation.config, time.monotonic()
-        listeners, board = self._listeners.of(config.listen), self._memory.board
+        listeners, board = self._listeners.for_worker(config.listen), self._memory.board
         self._ledger.open(step.slot)  # before the worker can write there
 
         def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:

@@ -165,7 +165,7 @@ def _flush_streams() -> None:
 
 def _forget(assignment: Assignment) -> None:
     signal.set_wakeup_fd(-1)
-    has_terminal = terminal.is_there()
+    has_terminal = terminal.has_terminal()
     for signum in _WORKER_IGNORES:
         # Not SIG_IGN: that would pass to every program that the application starts, which then cannot be interrupted.
         # Except for what a terminal sends to a background group that reads, or writes under `stty tostop`: with a

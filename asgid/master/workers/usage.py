@@ -2,16 +2,16 @@
 
 import psutil
 
-from asgid.master.status.snapshot import ProcessView
+from asgid.master.status.snapshot import ProcessUsage
 
 
-def look(pid: int) -> ProcessView | None:
+def look(pid: int) -> ProcessUsage | None:
     """Return what is known of a process now (90 µs); None for one that is gone, or if no descriptor is left to look."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
             times, memory = process.cpu_times(), process.memory_info()
-            return ProcessView(
+            return ProcessUsage(
                 cpu_s=round(times.user + times.system, 2),  # in ticks, which a sum of floats misses
                 threads=process.num_threads(),
                 virtual_bytes=memory.vms,

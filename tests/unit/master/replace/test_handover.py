@@ -12,15 +12,15 @@ from asgid.master.replace.handover import (
     FORMAT,
     ChildPart,
     Handover,
-    ListenerPart,
-    Notes,
+    HistoryState,
+    ListenerState,
     Standing,
     decode,
     encode,
-    is_received,
+    is_receipt_for,
     receipt,
 )
-from asgid.master.status.snapshot import ReloadView
+from asgid.master.status.snapshot import ReloadResult
 from asgid.master.supervision.backoff import Backoff
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State, Worker
 
@@ -39,16 +39,16 @@ HANDOVER = Handover(
     ),
     children=(ChildPart(0, 7, 811, 17.0, 8, 9, '{"is": "rea'), ChildPart(3, 6, 812, 1.5, 10, 11, "")),
     listeners=(
-        ListenerPart("127.0.0.1:0", "web", 2048, None, 5),
-        ListenerPart("unix:/run/a", "unix:/run/a", 1, 42, 6, 65),
+        ListenerState("127.0.0.1:0", "web", 2048, None, 5),
+        ListenerState("unix:/run/a", "unix:/run/a", 1, 42, 6, 65),
     ),
-    notes=Notes(
+    history=HistoryState(
         started=1.0,
         began=1_600_000_000.0,
         last_success=1_700_000_000.5,
         slots={0, 3},
         reloads={"committed": 6},
-        last_reload=ReloadView("rolled_back", "no module named shop", 8, 1_700_000_001.0),
+        last_reload=ReloadResult("rolled_back", "no module named shop", 8, 1_700_000_001.0),
         boots=[0, 1],
         boots_sum_s=0.25,
         cpu_s={3: 1.25},
@@ -80,11 +80,11 @@ def test_every_descriptor_is_named():
 
 def test_a_receipt_is_for_one_handover():
     """It names what was read; another handover, no answer and any other text are no receipt."""
-    assert is_received(HANDOVER, receipt(HANDOVER))
-    assert not is_received(replace(HANDOVER, generation=10), receipt(HANDOVER))
-    assert not is_received(replace(HANDOVER, board_fd=12), receipt(HANDOVER))
+    assert is_receipt_for(HANDOVER, receipt(HANDOVER))
+    assert not is_receipt_for(replace(HANDOVER, generation=10), receipt(HANDOVER))
+    assert not is_receipt_for(replace(HANDOVER, board_fd=12), receipt(HANDOVER))
     for answer in ("", "ok", "[]", "{}", "null", receipt(HANDOVER).replace("version", "name")):
-        assert not is_received(HANDOVER, answer)
+        assert not is_receipt_for(HANDOVER, answer)
 
 
 def test_a_later_version_may_say_more():

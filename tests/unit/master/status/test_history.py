@@ -9,15 +9,15 @@ import psutil
 import pytest
 
 from asgid.address import Systemd, Tcp
-from asgid.master.listeners import Held
-from asgid.master.replace.handover import Notes
-from asgid.master.status.history import View
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerView, ReloadView, WorkerView
+from asgid.master.listeners import BoundSocket
+from asgid.master.replace.handover import HistoryState
+from asgid.master.status.history import StatusHistory
+from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerBacklog, ReloadResult, WorkerStatus
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason
 from asgid.master.supervision.supervisor import Supervisor
 from asgid.master.workers.spawn import Child
 
-ROLLED_BACK = ReloadView("rolled_back", "no module named shop", 2, 1_700_000_000.0)
+ROLLED_BACK = ReloadResult("rolled_back", "no module named shop", 2, 1_700_000_000.0)
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def supervisor() -> Supervisor:
 
 
 @pytest.fixture
-def view() -> View:
+def view() -> StatusHistory:
     """Made at zero; it was told of both starts, as the loop does."""
-    view = View(Notes(0.0, 1_600_000_000.0, 1_700_000_000.0))
+    view = StatusHistory(HistoryState(0.0, 1_600_000_000.0, 1_700_000_000.0))
     for slot in range(3):
-        view.note_start(slot)
+        view.record_start(slot)
     return view
 
 
@@ -51,8 +51,8 @@ def test_the_workers_are_shown_as_the_supervisor_knows_them(view, supervisor, ch
     snapshot = view.snapshot(supervisor, children, [], 15.0)
 
     assert snapshot.workers == [
-        WorkerView(0, os.getpid(), 1, "ready", 10.0),
-        WorkerView(1, os.getpid(), 1, "booting", 5.0),
+        WorkerStatus(0, os.getpid(), 1, "ready", 10.0),
+        WorkerStatus(1, os.getpid(), 1, "booting", 5.0),
     ]
     assert (snapshot.generation, snapshot.desired, snapshot.uptime_s, snapshot.backing_off) == (1, 2, 15.0, 0)
     assert snapshot.is_ready
@@ -113,7 +113,7 @@ def test_every_reason_has_its_count_from_the_start(view, supervisor, children):
 def test_the_last_verdict_is_remembered_and_each_is_counted(view, supervisor, children):
     """Only a commit moves the time of the last success."""
     before = view.snapshot(supervisor, children, [], 1.0)
-    view.note_verdict(ROLLED_BACK)
+    view.record_reload(ROLLED_BACK)
     after = view.snapshot(supervisor, children, [], 2.0)
 
     assert before.last_reload is None
@@ -121,7 +121,7 @@ def test_the_last_verdict_is_remembered_and_each_is_counted(view, supervisor, ch
     assert after.reloads["rolled_back"] == 1
     assert after.last_success == before.last_success
 
-    view.note_verdict(ReloadView("committed", "", 3, 1_700_000_005.0))
+    view.record_reload(ReloadResult("committed", "", 3, 1_700_000_005.0))
 
     assert view.snapshot(supervisor, children, [], 3.0).last_success == 1_700_000_005.0
 
@@ -129,7 +129,7 @@ def test_the_last_verdict_is_remembered_and_each_is_counted(view, supervisor, ch
 @pytest.mark.parametrize(("boot_s", "bucket"), [(0.0, 0), (0.1, 0), (0.11, 1), (60.0, 8), (61.0, 9)])
 def test_a_boot_falls_into_its_bucket(view, supervisor, children, boot_s, bucket):
     """A bound belongs to its bucket; the last has none."""
-    view.note_boot(boot_s)
+    view.record_boot(boot_s)
     snapshot = view.snapshot(supervisor, children, [], 1.0)
 
     assert snapshot.boots == tuple(int(index == bucket) for index in range(len(BOOT_BUCKETS_S) + 1))
@@ -138,7 +138,7 @@ def test_a_boot_falls_into_its_bucket(view, supervisor, children, boot_s, bucket
 
 def test_the_processor_time_of_a_slot_outlives_its_workers(view, supervisor, children):
     """What the dead used is added to what the living use: the counter never goes back."""
-    view.note_death(1, 1000.0)
+    view.record_exit(1, 1000.0)
     snapshot = view.snapshot(supervisor, {0: children[0], 1: children[1]}, [], 1.0)
     used = round(sum(psutil.Process().cpu_times()[:2]), 2)
 
@@ -156,7 +156,7 @@ def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(view, super
     with psutil.Popen(["true"]) as ended:
         ended.wait()
     children[1].pid = ended.pid
-    view.note_death(1, 2.5)
+    view.record_exit(1, 2.5)
     snapshot = view.snapshot(supervisor, children, [], 1.0)
 
     assert len(snapshot.workers) == 2
@@ -180,9 +180,9 @@ def test_listeners_show_their_queue(view, supervisor, children):
         tcp.bind(("127.0.0.1", 0))
         tcp.listen(7)
         client.connect(tcp.getsockname())
-        helds = [Held("web", Tcp("127.0.0.1", 0), tcp, 7), Held("local", Tcp("", 0), unix, 7)]
+        helds = [BoundSocket("web", Tcp("127.0.0.1", 0), tcp, 7), BoundSocket("local", Tcp("", 0), unix, 7)]
 
-        assert view.snapshot(supervisor, children, helds, 1.0).listeners == [ListenerView("web", 7, 1)]
+        assert view.snapshot(supervisor, children, helds, 1.0).listeners == [ListenerBacklog("web", 7, 1)]
 
 
 def test_the_queues_of_one_name_add_up(view, supervisor, children):
@@ -192,10 +192,10 @@ def test_the_queues_of_one_name_add_up(view, supervisor, children):
         socket.create_server(("127.0.0.2", 0), backlog=5) as other,
     ):
         with socket.create_connection(one.getsockname()), socket.create_connection(other.getsockname()):
-            helds = [Held("web", Systemd("web"), sock, 9) for sock in (one, other)]
+            helds = [BoundSocket("web", Systemd("web"), sock, 9) for sock in (one, other)]
             listeners = view.snapshot(supervisor, children, helds, 1.0).listeners
 
-        assert listeners == [ListenerView("web", 12, 2)]
+        assert listeners == [ListenerBacklog("web", 12, 2)]
 
 
 def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(view, supervisor):
@@ -203,12 +203,12 @@ def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(view,
 
     assert view.status_line(supervisor) == "1/2 workers ready, generation 1"
 
-    view.note_verdict(ROLLED_BACK)
+    view.record_reload(ROLLED_BACK)
 
     assert view.status_line(supervisor) == (
         "1/2 workers ready, generation 1, last reload rolled_back: no module named shop"
     )
 
-    view.note_verdict(ReloadView("committed", "", 3, 1.0))
+    view.record_reload(ReloadResult("committed", "", 3, 1.0))
 
     assert view.status_line(supervisor) == "1/2 workers ready, generation 1, last reload committed"

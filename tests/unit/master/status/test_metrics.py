@@ -17,7 +17,7 @@ from asgid import board
 from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
 from asgid.master.status.exposition import render
 from asgid.master.status.metrics import metrics
-from asgid.master.status.snapshot import ListenerView, ProcessView, ReloadView, Snapshot, WorkerView
+from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, ReloadResult, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
 
 _STARTS = ("initial", "reload", "recycle", "crash", "scale")
@@ -71,8 +71,10 @@ _CONTRACT = {
 }
 
 
-def _process(resident_bytes: int, open_fds: int | None = 20) -> ProcessView:
-    return ProcessView(cpu_s=1.5, threads=3, virtual_bytes=90_000_000, resident_bytes=resident_bytes, open_fds=open_fds)
+def _process(resident_bytes: int, open_fds: int | None = 20) -> ProcessUsage:
+    return ProcessUsage(
+        cpu_s=1.5, threads=3, virtual_bytes=90_000_000, resident_bytes=resident_bytes, open_fds=open_fds
+    )
 
 
 _NOW_NS = 1_000_000_000_000
@@ -86,8 +88,8 @@ _SNAPSHOT = Snapshot(
     is_ready=True,
     stopping=False,
     reloading=False,
-    workers=(WorkerView(0, 811, 3, "ready", 50.0), WorkerView(2, 812, 3, "draining", 40.0)),
-    listeners=(ListenerView("127.0.0.1:8000", 2048, 5),),
+    workers=(WorkerStatus(0, 811, 3, "ready", 50.0), WorkerStatus(2, 812, 3, "draining", 40.0)),
+    listeners=(ListenerBacklog("127.0.0.1:8000", 2048, 5),),
     slots=(0, 1, 2),
     starts=dict.fromkeys(_STARTS, 1),
     exits=dict.fromkeys(_EXITS, 2),
@@ -300,7 +302,7 @@ def test_no_counter_ever_goes_backwards(facts):
 )
 def test_the_last_reload_is_told(rows, verdict, successful):
     """A reload whose place a newer one took has not failed; before the first one nothing has."""
-    snapshot = replace(_SNAPSHOT, last_reload=ReloadView(verdict, "why", 4, 1_700_000_001.0))
+    snapshot = replace(_SNAPSHOT, last_reload=ReloadResult(verdict, "why", 4, 1_700_000_001.0))
 
     assert _values(snapshot, rows)["asgid_config_last_reload_successful",] == successful
     assert _values(_SNAPSHOT, rows)["asgid_config_last_reload_successful",] == 1

@@ -5,7 +5,7 @@ from math import inf
 import pytest
 
 from asgid.address import Tcp, Unix, parse
-from asgid.board import MOST_WORKERS
+from asgid.board import MAX_WORKERS
 from asgid.config import Config
 from asgid.config import parse as read
 from asgid.errors import UnavailableError
@@ -32,7 +32,7 @@ def test_a_plan_holds_what_the_supervisor_needs():
 def test_auto_is_as_many_workers_as_processors():
     """What `cpus` says, and nothing else; but no more than a file may want."""
     assert plan(1, config(), cpus=6).wanted == 6
-    assert plan(1, config(), cpus=768).wanted == MOST_WORKERS
+    assert plan(1, config(), cpus=768).wanted == MAX_WORKERS
 
 
 @pytest.mark.parametrize(

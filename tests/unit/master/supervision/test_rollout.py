@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from asgid.board import MOST_WORKERS
+from asgid.board import MAX_WORKERS
 from asgid.master.supervision.lifecycle import Plan, StartReason, Worker
 from asgid.master.supervision.rollout import Rollout
 from asgid.master.supervision.steps import Began, Committed, RolledBack, Superseded
@@ -202,7 +202,7 @@ def test_scaling_counts_for_what_serves_and_for_what_is_rolled_out():
 
     it.scale(+1000)
 
-    assert [plan.wanted for plan in it.plans] == [MOST_WORKERS, MOST_WORKERS, 1]
+    assert [plan.wanted for plan in it.plans] == [MAX_WORKERS, MAX_WORKERS, 1]
 
 
 def test_a_pause_wants_nobody_until_the_next_plan():

@@ -6,7 +6,7 @@ from signal import SIGABRT, SIGKILL
 
 import pytest
 
-from asgid.board import MOST_WORKERS, SLOTS
+from asgid.board import MAX_WORKERS, SLOTS
 from asgid.errors import ExitCode
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State
 from asgid.master.supervision.steps import (
@@ -553,12 +553,12 @@ def test_scaling_adds_a_worker_and_takes_the_youngest_away():
 
 def test_no_more_are_scaled_to_than_a_file_may_want():
     """A TTIN that brings nobody is owed nothing: the start after a crash is counted as that."""
-    supervisor = serving(plan(1, MOST_WORKERS - 1))
+    supervisor = serving(plan(1, MAX_WORKERS - 1))
 
-    assert supervisor.scale(+1, 10.0) == [Spawn(MOST_WORKERS - 1, 1, StartReason.SCALE)]
+    assert supervisor.scale(+1, 10.0) == [Spawn(MAX_WORKERS - 1, 1, StartReason.SCALE)]
     assert [supervisor.scale(+1, 10.0) for _ in range(2)] == [[], []]
 
-    supervisor.ready(MOST_WORKERS - 1, 10.0)
+    supervisor.ready(MAX_WORKERS - 1, 10.0)
     supervisor.exited(7, -SIGKILL, 12.0)
 
     assert supervisor.tick(13.0, {}) == [Spawn(7, 1, CRASH)]
@@ -566,7 +566,7 @@ def test_no_more_are_scaled_to_than_a_file_may_want():
 
 def test_a_start_waits_for_a_slot_where_all_are_taken():
     """Reloads of as many workers as may be, under a long grace: who drains keeps its slot until it is gone."""
-    now, most = 0.0, Plan(1, MOST_WORKERS, surge=MOST_WORKERS, settle=0.0, graceful=3600.0)
+    now, most = 0.0, Plan(1, MAX_WORKERS, surge=MAX_WORKERS, settle=0.0, graceful=3600.0)
     supervisor = serving(most)
     for generation in (2, 3):
         steps = supervisor.reload(replace(most, generation=generation), now)

@@ -140,7 +140,7 @@ def test_retiring_a_slot_ends_its_gauges_and_keeps_its_counts(books):
 
 
 @given(st.dictionaries(st.integers(0, board.CELLS - 1), st.integers(0, 2**64 - 1) | st.just(2**64 - 1)))
-@example({board.STARTED: board.MOST_OPEN + 94})  # more in flight than in_flight tells
+@example({board.STARTED: board.MAX_OPEN + 94})  # more in flight than in_flight tells
 @example({board.DURATION: 2**40})  # more ended than begun
 @example({board.DURATION: 2**64 - 1, board.STARTED: 2**43})
 def test_the_next_worker_of_a_slot_finds_a_row_that_it_can_count_in(garbage):
