@@ -52,6 +52,8 @@ PURE = (
         "master.supervision.upgrade",
         "master.replace.handover",
         "master.status.snapshot",
+        "master.status.history",
+        "master.net.listener_state",
         "master.supervision.recycling",
         "worker.http.admission",
         "worker.http1.request_syntax",

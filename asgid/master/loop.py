@@ -24,9 +24,10 @@ from asgid.assignment import WorkerMain
 from asgid.config import Config
 from asgid.errors import ExitCode
 from asgid.master.reload import Transitions
-from asgid.master.replace.handover import Handover, HistoryState
+from asgid.master.replace.handover import Handover
 from asgid.master.replace.new_program import Command, NewProgram
 from asgid.master.resources import Holdings
+from asgid.master.status.collection import collect, status_line
 from asgid.master.status.endpoint import Endpoint
 from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import Snapshot
@@ -72,10 +73,10 @@ class Loop:
         self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
         self._selector = selectors.EpollSelector()
         descriptors.note(self._selector.fileno())
-        self._history = StatusHistory(
-            predecessor.history if predecessor else HistoryState(time.monotonic(), time.time(), time.time())
+        self._history = (
+            predecessor.history if predecessor else StatusHistory(time.monotonic(), time.time(), time.time())
         )
-        board, corrections = held.memory.board, self._history.state.corrections
+        board, corrections = held.memory.board, self._history.corrections
         self._ledger = Ledger(board, corrections, time.monotonic_ns, self._on_impossible)
         self._endpoint = (
             Endpoint(held.endpoint, self._selector, self._unready, self._snapshot, self._ledger, held.log)
@@ -325,7 +326,7 @@ class Loop:
             self._do(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
         else:
             self._history.record_start(step.slot)
-            self._held.memory.board.use(max(self._history.state.slots) + 1)
+            self._held.memory.board.use(max(self._history.slots) + 1)
 
     def _quit(self, step: steps.Quit) -> None:
         self._code = step.code
@@ -336,9 +337,9 @@ class Loop:
         self._crew.served(step)
         if not self._was_ready:
             self._was_ready = True
-            self._notifier.ready(self._history.status_line(self._supervisor))
+            self._notifier.ready(status_line(self._history, self._supervisor))
         else:
-            self._notifier.status(self._history.status_line(self._supervisor))
+            self._notifier.status(status_line(self._history, self._supervisor))
 
     def _begin_term(self, slot: int, now: float) -> None:
         self._recycling.serves(
@@ -357,7 +358,7 @@ class Loop:
             self._stack = stack or self._stack
         self._recycling.left(step.slot)
         if self._was_ready and not self._supervisor.is_stopping:
-            self._notifier.status(self._history.status_line(self._supervisor))
+            self._notifier.status(status_line(self._history, self._supervisor))
 
     def _rolled_back(self, step: steps.RolledBack) -> None:
         if self._was_ready:
@@ -409,7 +410,7 @@ class Loop:
             standing=self._supervisor.standing(),
             children=self._crew.parts(),
             listeners=self._listeners.to_handover(),
-            history=self._history.state,
+            history=self._history,
             board_fd=held.memory.fd,
             endpoint_fd=held.endpoint.fileno() if held.endpoint else None,
             pid_file_fd=held.pid_file.fd if held.pid_file else None,
@@ -432,4 +433,4 @@ class Loop:
         return self._supervisor.unready
 
     def _snapshot(self) -> Snapshot:
-        return self._history.snapshot(self._supervisor, self._crew.children, self._listeners, time.monotonic())
+        return collect(self._history, self._supervisor, self._crew.children, self._listeners, time.monotonic())

@@ -39,7 +39,7 @@ def run(load: Callable[[], Config], reload: Callable[[], Config], worker: Worker
     try:
         loop = Loop(held, load=reload, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
         if predecessor is None:
-            _warn_at_start(held.config, held.log, [each.bound for each in held.listeners])
+            _warn_at_start(held.config, held.log, [each.local_address for each in held.listeners])
             setproctitle(f"asgid: master [{held.config.process.name}] starting")
             _say_where(held.log, held.listeners, held.endpoint)
         # What exists now is never garbage: keep the collector from touching, and so copying, pages that workers share
@@ -67,7 +67,7 @@ def _warn_at_start(config: Config, log: Log, bound: Iterable[str]) -> None:
 def _say_where(log: Log, listeners: Listeners, endpoint: socket.socket | None) -> None:
     """Tell a newcomer where to look and what to press, before anything slow begins."""
     for held in listeners:
-        log.info("listening", listener=held.name, address=held.bound, **_url(held.bound))
+        log.info("listening", listener=held.name, address=held.local_address, **_url(held.local_address))
     if endpoint:
         host, port = endpoint.getsockname()[:2]
         bound = str(Tcp(host, port))

@@ -15,6 +15,7 @@ from asgid.config import Config
 from asgid.errors import ConfigError, UnavailableError
 from asgid.log import Log
 from asgid.master.resources import Holdings
+from asgid.master.status.collection import status_line
 from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import ReloadResult
 from asgid.master.supervision import generations, steps
@@ -28,12 +29,12 @@ class Transitions:
     """The generations that are, were a moment ago, or want to be. `config` is the one in force."""
 
     def __init__(
-        self, held: Holdings, supervisor: Supervisor, view: StatusHistory, load: Callable[[], Config], cpus: int
+        self, held: Holdings, supervisor: Supervisor, history: StatusHistory, load: Callable[[], Config], cpus: int
     ) -> None:
         self.config = held.config
         self.newest = 0  #: the last number that was given to a generation
         self._log, self._listeners, self._notifier = held.log, held.listeners, held.notifier
-        self._supervisor, self._history, self._load, self._cpus = supervisor, view, load, cpus
+        self._supervisor, self._history, self._load, self._cpus = supervisor, history, load, cpus
         self._generations: dict[int, Generation] = {}
         self._libraries = Libraries()
 
@@ -77,7 +78,7 @@ class Transitions:
         kept = {listen.address for listen in config.listen} & self._listeners.addresses
         opened = self._listeners.open(wanted, kept=kept, may_wait=False)
         for held in opened:
-            self._log.info("listening", listener=held.name, address=held.bound)
+            self._log.info("listening", listener=held.name, address=held.local_address)
         if libraries := self._libraries.replaced():
             self._log.warning(
                 "libraries replaced on disk: only USR2 loads the new ones", libraries=", ".join(libraries)
@@ -137,7 +138,7 @@ class Transitions:
         details = {key: value for key, value in (("reason", reason), ("stack", stack)) if value}
         write(self._log, event, generation=generation, **details)
         if not self._supervisor.is_stopping:
-            self._notifier.ready(self._history.status_line(self._supervisor))
+            self._notifier.ready(status_line(self._history, self._supervisor))
 
     def _change_log(self) -> None:
         settings = self.config.log

@@ -15,7 +15,8 @@ from asgid.address import Tcp
 from asgid.config import Config
 from asgid.errors import UnavailableError
 from asgid.log import Log
-from asgid.master.listeners import Listeners, open_tcp, unavailable
+from asgid.master.listeners import Listeners, unavailable
+from asgid.master.net import tcp_sockets
 from asgid.master.replace.handover import Handover
 from asgid.master.supervision import generations
 from asgid.master.system.pidfile import PidFile
@@ -98,7 +99,7 @@ def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
     if not isinstance(where, Tcp):
         raise AssertionError(f"metrics.bind was validated to be TCP, and is {where}")
     try:
-        sock = open_tcp(where)
+        sock = tcp_sockets.open_first(where)
         sock.listen(64)
     except OSError as error:
         if "bind" in settings.metrics.model_fields_set:

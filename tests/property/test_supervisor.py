@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from asgid.errors import ExitCode
-from asgid.master.replace.handover import Handover, HistoryState, decode, encode
+from asgid.master.replace.handover import Handover, decode, encode
+from asgid.master.status.history import StatusHistory
 from asgid.master.supervision.lifecycle import Plan, State, Worker
 from asgid.master.supervision.steps import (
     Began,
@@ -226,7 +227,7 @@ class World(RuleBasedStateMachine):
             self.tell(self.supervisor.tried("it cannot be executed", self.now))
             return
         left = Handover(
-            "", self.newest, self.supervisor.standing(), (), (), HistoryState(0.0, 0.0, 0.0), 3, None, None, {}
+            "", self.newest, self.supervisor.standing(), (), (), StatusHistory(0.0, 0.0, 0.0), 3, None, None, {}
         )
         before, self.supervisor = self.supervisor, Supervisor.resume(decode(encode(left)).standing, self.now)
         self.is_to_give_way = False

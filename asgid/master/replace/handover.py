@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from asgid import __version__, board
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ReloadResult
+from asgid.master.net.listener_state import ListenerState
+from asgid.master.status.history import StatusHistory
 from asgid.master.supervision.backoff import Backoff
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, Worker
 
@@ -44,37 +45,6 @@ class ChildPart:
 
 
 @dataclass(frozen=True, slots=True)
-class ListenerState:
-    """A listening socket, by the address as it was written."""
-
-    bind: str
-    name: str
-    backlog: int
-    inode: int | None  #: of the socket file, where there is one
-    fd: int
-    device: int | None = None  #: the file system of the inode
-
-
-@dataclass(slots=True)
-class HistoryState:
-    """What the metrics and the status page tell of the past."""
-
-    started: float  #: time.monotonic()
-    began: float  #: the same as Unix time
-    last_success: float  #: Unix time of the last commit; the start counts
-    slots: set[int] = field(default_factory=set)  #: every slot that ever held a worker
-    reloads: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("committed", "rolled_back", "invalid_config", "superseded"), 0)
-    )
-    last_reload: ReloadResult | None = None
-    boots: list[int] = field(default_factory=lambda: [0] * (len(BOOT_BUCKETS_S) + 1))
-    boots_sum_s: float = 0.0
-    cpu_s: dict[int, float] = field(default_factory=dict)  #: by slot, of workers that are gone
-    #: By slot and cell of the board: what is added to the cell, see `asgid/master/workers/ledger.py`.
-    corrections: dict[int, dict[int, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Handover:
     """Everything. Descriptors are open in the next program under the same numbers."""
 
@@ -83,7 +53,7 @@ class Handover:
     standing: Standing
     children: tuple[ChildPart, ...]
     listeners: tuple[ListenerState, ...]
-    history: HistoryState
+    history: StatusHistory
     board_fd: int
     endpoint_fd: int | None
     pid_file_fd: int | None

@@ -330,7 +330,7 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
         "process_resident_memory_bytes", (), "Resident memory of the master.", _of_master(lambda p: p.resident_bytes)
     ),
     _Family("process_virtual_memory_bytes", (), "Virtual memory of the master.", _of_master(lambda p: p.virtual_bytes)),
-    _Family("process_start_time_seconds", (), "Unix time of the master's start.", _one(lambda s: s.started)),
+    _Family("process_start_time_seconds", (), "Unix time of the master's start.", _one(lambda s: s.started_at)),
     _Family("process_open_fds", (), "Open file descriptors of the master.", _of_master(lambda p: p.open_fds)),
     _Family("process_max_fds", (), "Most file descriptors that the master may open.", _one(lambda s: s.max_fds)),
 )

@@ -1,4 +1,4 @@
-"""What the master knows at one moment, as a value: the metrics and the status page read this, and the board."""
+"""The state of the service at one moment, as a value; the metrics and the status page read it beside the board."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """How the last reload ended."""
+    """How a reload ended."""
 
     verdict: str  #: committed | rolled_back | invalid_config | superseded
-    reason: str  #: why, where it did not commit; one line
-    generation: int  #: the one it tried to bring
+    reason: str  #: one line; "" after a commit
+    generation: int  #: the new generation of this reload
     at: float  #: Unix time
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerBacklog:
-    """A listening socket and its queue of completed connections that no worker has taken yet."""
+    """The queue of a listening socket: completed connections that no worker has accepted yet."""
 
     name: str
     backlog_limit: int
@@ -38,40 +38,40 @@ class ListenerBacklog:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What the kernel says of a process."""
+    """What one process uses, as the kernel reports it."""
 
     cpu_s: float  #: user and system time
     threads: int
     virtual_bytes: int
     resident_bytes: int
-    open_fds: int | None  #: None where it does not say, as of one that has ended
+    open_fds: int | None  #: None if the kernel does not report it, for example of a process that has ended
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The master's knowledge. Counter mappings hold every label value of the contract from the start, with 0."""
+    """The state of the service. Mappings of counters hold every label value from the start, with 0."""
 
-    now_ns: int  #: CLOCK_MONOTONIC, as the heartbeats on the board
-    started: float  #: Unix time
+    now_ns: int  #: CLOCK_MONOTONIC, the clock of the heartbeats on the board
+    started_at: float  #: Unix time
     uptime_s: float
     generation: int  #: the committed one
-    desired: int  #: workers wanted
-    backing_off: int  #: workers wanted and not started, because starts fail
-    is_ready: bool  #: whether somebody can be served
+    desired: int  #: wanted workers
+    backing_off: int  #: wanted workers that wait for their start, because starts fail
+    is_ready: bool  #: whether a request can be served
     stopping: bool
     reloading: bool
     workers: Sequence[WorkerStatus]
     listeners: Sequence[ListenerBacklog]
-    slots: tuple[int, ...]  #: every slot that ever held a worker
+    slots: tuple[int, ...]  #: every slot that ever had a worker
     starts: Mapping[str, int]  #: by reason
     exits: Mapping[str, int]  #: by reason
     reloads: Mapping[str, int]  #: by result
     last_reload: ReloadResult | None
-    last_success: float  #: Unix time of the last commit; the start counts
-    boots: tuple[int, ...]  #: boots that came to `ready`, by bucket of BOOT_BUCKETS_S, +Inf last, not cumulative
+    last_success: float  #: Unix time of the last commit; the start counts as one
+    boots: tuple[int, ...]  #: successful boots by bucket of BOOT_BUCKETS_S, +Inf last, not cumulative
     boots_sum_s: float
     master: ProcessUsage | None
-    max_fds: int  #: descriptors that the master may open
+    max_fds: int  #: limit of open descriptors of the master
     processes: Mapping[int, ProcessUsage]  #: of workers, by slot
-    cpu_s: Mapping[int, float]  #: by slot, over all workers that ever were in it
+    cpu_s: Mapping[int, float]  #: by slot, of all workers that ever were in the slot
     loop: str  #: uvloop or asyncio

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from asgid.board import LAYOUT
+from asgid.master.net.listener_state import ListenerState
 from asgid.master.replace.handover import (
     FORMAT,
     ChildPart,
     Handover,
-    HistoryState,
-    ListenerState,
     Standing,
     decode,
     encode,
     is_receipt_for,
     receipt,
 )
+from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import ReloadResult
 from asgid.master.supervision.backoff import Backoff
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State, Worker
@@ -42,16 +42,16 @@ HANDOVER = Handover(
         ListenerState("127.0.0.1:0", "web", 2048, None, 5),
         ListenerState("unix:/run/a", "unix:/run/a", 1, 42, 6, 65),
     ),
-    history=HistoryState(
-        started=1.0,
-        began=1_600_000_000.0,
+    history=StatusHistory(
+        started_monotonic=1.0,
+        started_at=1_600_000_000.0,
         last_success=1_700_000_000.5,
         slots={0, 3},
         reloads={"committed": 6},
         last_reload=ReloadResult("rolled_back", "no module named shop", 8, 1_700_000_001.0),
         boots=[0, 1],
         boots_sum_s=0.25,
-        cpu_s={3: 1.25},
+        exited_cpu_s={3: 1.25},
     ),
     board_fd=4,
     endpoint_fd=7,

@@ -1,4 +1,4 @@
-"""The master's memory and its view: notes in, a Snapshot out that agrees with the supervisor and the kernel."""
+"""The master's memory and its history: notes in, a Snapshot out that agrees with the supervisor and the kernel."""
 
 import os
 import socket
@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from asgid.address import Systemd, Tcp
-from asgid.master.listeners import BoundSocket
-from asgid.master.replace.handover import HistoryState
+from asgid.master.net.bound_socket import BoundSocket
+from asgid.master.status.collection import collect, status_line
 from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerBacklog, ReloadResult, WorkerStatus
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason
@@ -38,17 +38,17 @@ def supervisor() -> Supervisor:
 
 
 @pytest.fixture
-def view() -> StatusHistory:
+def history() -> StatusHistory:
     """Made at zero; it was told of both starts, as the loop does."""
-    view = StatusHistory(HistoryState(0.0, 1_600_000_000.0, 1_700_000_000.0))
+    history = StatusHistory(0.0, 1_600_000_000.0, 1_700_000_000.0)
     for slot in range(3):
-        view.record_start(slot)
-    return view
+        history.record_start(slot)
+    return history
 
 
-def test_the_workers_are_shown_as_the_supervisor_knows_them(view, supervisor, children):
+def test_the_workers_are_shown_as_the_supervisor_knows_them(history, supervisor, children):
     """State, generation and age by slot; what is wanted beside what is there."""
-    snapshot = view.snapshot(supervisor, children, [], 15.0)
+    snapshot = collect(history, supervisor, children, [], 15.0)
 
     assert snapshot.workers == [
         WorkerStatus(0, os.getpid(), 1, "ready", 10.0),
@@ -60,86 +60,86 @@ def test_the_workers_are_shown_as_the_supervisor_knows_them(view, supervisor, ch
     assert not snapshot.reloading
 
 
-def test_whoever_is_on_the_way_out_is_draining(view, supervisor, children):
+def test_whoever_is_on_the_way_out_is_draining(history, supervisor, children):
     """Also when it was aborted or killed."""
     supervisor.stop(20.0)
 
-    assert [worker.state for worker in view.snapshot(supervisor, children, [], 20.0).workers] == ["draining"] * 2
+    assert [worker.state for worker in collect(history, supervisor, children, [], 20.0).workers] == ["draining"] * 2
 
     supervisor.stop_now(21.0)
-    snapshot = view.snapshot(supervisor, children, [], 21.0)
+    snapshot = collect(history, supervisor, children, [], 21.0)
 
     assert [worker.state for worker in snapshot.workers] == ["draining"] * 2
     assert snapshot.stopping
     assert not snapshot.is_ready
 
 
-def test_before_the_first_worker_is_ready_there_is_no_generation(view, children):
+def test_before_the_first_worker_is_ready_there_is_no_generation(history, children):
     """A start is no reload."""
     supervisor = Supervisor()
     supervisor.reload(Plan(1, 2), 0.0)
-    snapshot = view.snapshot(supervisor, children, [], 1.0)
+    snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert (snapshot.generation, snapshot.reloading, snapshot.is_ready) == (0, False, False)
 
 
-def test_a_reload_shows_while_it_lasts(view, supervisor, children):
+def test_a_reload_shows_while_it_lasts(history, supervisor, children):
     """From the canary on."""
     supervisor.reload(Plan(2, 2), 20.0)
     children[2] = children[0]
 
-    assert view.snapshot(supervisor, children, [], 20.0).reloading
+    assert collect(history, supervisor, children, [], 20.0).reloading
 
 
-def test_workers_that_wait_for_their_start_are_counted(view, supervisor, children):
+def test_workers_that_wait_for_their_start_are_counted(history, supervisor, children):
     """Only while the delay runs."""
     supervisor.ready(1, 10.0)
     supervisor.exited(1, 1, 20.0)
     children.pop(1)
 
-    assert view.snapshot(supervisor, children, [], 20.05).backing_off == 1
-    assert view.snapshot(supervisor, children, [], 20.15).backing_off == 0
+    assert collect(history, supervisor, children, [], 20.05).backing_off == 1
+    assert collect(history, supervisor, children, [], 20.15).backing_off == 0
 
 
-def test_every_reason_has_its_count_from_the_start(view, supervisor, children):
+def test_every_reason_has_its_count_from_the_start(history, supervisor, children):
     """A series that appears with its first event hides that event from a rate."""
-    snapshot = view.snapshot(supervisor, children, [], 15.0)
+    snapshot = collect(history, supervisor, children, [], 15.0)
 
     assert snapshot.starts == {reason.value: 0 for reason in StartReason} | {"initial": 2}
     assert snapshot.exits == {reason.value: 0 for reason in ExitReason}
     assert snapshot.reloads == {"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0}
 
 
-def test_the_last_verdict_is_remembered_and_each_is_counted(view, supervisor, children):
+def test_the_last_verdict_is_remembered_and_each_is_counted(history, supervisor, children):
     """Only a commit moves the time of the last success."""
-    before = view.snapshot(supervisor, children, [], 1.0)
-    view.record_reload(ROLLED_BACK)
-    after = view.snapshot(supervisor, children, [], 2.0)
+    before = collect(history, supervisor, children, [], 1.0)
+    history.record_reload(ROLLED_BACK)
+    after = collect(history, supervisor, children, [], 2.0)
 
     assert before.last_reload is None
     assert after.last_reload == ROLLED_BACK
     assert after.reloads["rolled_back"] == 1
     assert after.last_success == before.last_success
 
-    view.record_reload(ReloadResult("committed", "", 3, 1_700_000_005.0))
+    history.record_reload(ReloadResult("committed", "", 3, 1_700_000_005.0))
 
-    assert view.snapshot(supervisor, children, [], 3.0).last_success == 1_700_000_005.0
+    assert collect(history, supervisor, children, [], 3.0).last_success == 1_700_000_005.0
 
 
 @pytest.mark.parametrize(("boot_s", "bucket"), [(0.0, 0), (0.1, 0), (0.11, 1), (60.0, 8), (61.0, 9)])
-def test_a_boot_falls_into_its_bucket(view, supervisor, children, boot_s, bucket):
+def test_a_boot_falls_into_its_bucket(history, supervisor, children, boot_s, bucket):
     """A bound belongs to its bucket; the last has none."""
-    view.record_boot(boot_s)
-    snapshot = view.snapshot(supervisor, children, [], 1.0)
+    history.record_boot(boot_s)
+    snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert snapshot.boots == tuple(int(index == bucket) for index in range(len(BOOT_BUCKETS_S) + 1))
     assert snapshot.boots_sum_s == boot_s
 
 
-def test_the_processor_time_of_a_slot_outlives_its_workers(view, supervisor, children):
+def test_the_processor_time_of_a_slot_outlives_its_workers(history, supervisor, children):
     """What the dead used is added to what the living use: the counter never goes back."""
-    view.record_exit(1, 1000.0)
-    snapshot = view.snapshot(supervisor, {0: children[0], 1: children[1]}, [], 1.0)
+    history.record_exit(1, 1000.0)
+    snapshot = collect(history, supervisor, {0: children[0], 1: children[1]}, [], 1.0)
     used = round(sum(psutil.Process().cpu_times()[:2]), 2)
 
     assert snapshot.slots == (0, 1, 2)
@@ -151,30 +151,30 @@ def test_the_processor_time_of_a_slot_outlives_its_workers(view, supervisor, chi
     assert snapshot.processes[0].threads >= 1
 
 
-def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(view, supervisor, children):
+def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(history, supervisor, children):
     """It keeps its place in the list, and what its slot has used."""
     with psutil.Popen(["true"]) as ended:
         ended.wait()
     children[1].pid = ended.pid
-    view.record_exit(1, 2.5)
-    snapshot = view.snapshot(supervisor, children, [], 1.0)
+    history.record_exit(1, 2.5)
+    snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert len(snapshot.workers) == 2
     assert 1 not in snapshot.processes
     assert snapshot.cpu_s[1] == 2.5
 
 
-def test_the_master_shows_itself(view, supervisor, children):
+def test_the_master_shows_itself(history, supervisor, children):
     """Its own process, since when it runs, and how many files it may open."""
-    snapshot = view.snapshot(supervisor, children, [], 1.0)
+    snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert snapshot.master
     assert snapshot.master.resident_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
-    assert snapshot.started == 1_600_000_000.0
+    assert snapshot.started_at == 1_600_000_000.0
     assert snapshot.max_fds == psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[0]
 
 
-def test_listeners_show_their_queue(view, supervisor, children):
+def test_listeners_show_their_queue(history, supervisor, children):
     """A connection that nobody has taken yet waits in it; where the kernel does not tell, nothing is shown."""
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix, socket.socket() as client:
         tcp.bind(("127.0.0.1", 0))
@@ -182,10 +182,10 @@ def test_listeners_show_their_queue(view, supervisor, children):
         client.connect(tcp.getsockname())
         helds = [BoundSocket("web", Tcp("127.0.0.1", 0), tcp, 7), BoundSocket("local", Tcp("", 0), unix, 7)]
 
-        assert view.snapshot(supervisor, children, helds, 1.0).listeners == [ListenerBacklog("web", 7, 1)]
+        assert collect(history, supervisor, children, helds, 1.0).listeners == [ListenerBacklog("web", 7, 1)]
 
 
-def test_the_queues_of_one_name_add_up(view, supervisor, children):
+def test_the_queues_of_one_name_add_up(history, supervisor, children):
     """systemd may have passed several sockets under it; a page with one series twice would be no page."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=7) as one,
@@ -193,22 +193,22 @@ def test_the_queues_of_one_name_add_up(view, supervisor, children):
     ):
         with socket.create_connection(one.getsockname()), socket.create_connection(other.getsockname()):
             helds = [BoundSocket("web", Systemd("web"), sock, 9) for sock in (one, other)]
-            listeners = view.snapshot(supervisor, children, helds, 1.0).listeners
+            listeners = collect(history, supervisor, children, helds, 1.0).listeners
 
         assert listeners == [ListenerBacklog("web", 12, 2)]
 
 
-def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(view, supervisor):
+def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(history, supervisor):
     """One line, for `systemctl status`."""
 
-    assert view.status_line(supervisor) == "1/2 workers ready, generation 1"
+    assert status_line(history, supervisor) == "1/2 workers ready, generation 1"
 
-    view.record_reload(ROLLED_BACK)
+    history.record_reload(ROLLED_BACK)
 
-    assert view.status_line(supervisor) == (
+    assert status_line(history, supervisor) == (
         "1/2 workers ready, generation 1, last reload rolled_back: no module named shop"
     )
 
-    view.record_reload(ReloadResult("committed", "", 3, 1.0))
+    history.record_reload(ReloadResult("committed", "", 3, 1.0))
 
-    assert view.status_line(supervisor) == "1/2 workers ready, generation 1, last reload committed"
+    assert status_line(history, supervisor) == "1/2 workers ready, generation 1, last reload committed"
