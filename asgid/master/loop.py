@@ -30,6 +30,7 @@ from asgid.master.resources import Holdings
 from asgid.master.status.collection import collect, status_line
 from asgid.master.status.endpoint import Endpoint
 from asgid.master.status.history import StatusHistory
+from asgid.master.status.pages import Pages
 from asgid.master.status.snapshot import Snapshot
 from asgid.master.supervision import steps
 from asgid.master.supervision.lifecycle import Plan, State
@@ -78,11 +79,7 @@ class Loop:
         )
         board, corrections = held.memory.board, self._history.corrections
         self._ledger = Ledger(board, corrections, time.monotonic_ns, self._on_impossible)
-        self._endpoint = (
-            Endpoint(held.endpoint, self._selector, self._unready, self._snapshot, self._ledger, held.log)
-            if held.endpoint
-            else None
-        )
+        self._endpoint = Endpoint(held.endpoint, self._selector, self._pages(), held.log) if held.endpoint else None
         self._supervisor = Supervisor.resume(predecessor.standing, time.monotonic()) if predecessor else Supervisor()
         self._crew = Crew(
             worker=worker,
@@ -428,6 +425,9 @@ class Loop:
             if worker.state is State.SERVING:
                 self._begin_term(worker.slot, now)
         self._reload()
+
+    def _pages(self) -> Callable[[bytes], bytes | None]:
+        return Pages(self._unready, self._snapshot, self._ledger, self._log).respond
 
     def _unready(self) -> str:
         return self._supervisor.unready

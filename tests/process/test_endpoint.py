@@ -1,4 +1,4 @@
-"""The endpoint answers in a real loop, over real sockets, whatever the clients beside it do."""
+"""The metrics address answers in a real loop, over real sockets, whatever other clients do."""
 
 import errno
 import json
@@ -22,6 +22,7 @@ from asgid.board import BYTES, Board
 from asgid.log import Log
 from asgid.master.status import endpoint as endpoint_module
 from asgid.master.status.endpoint import MAX_CLIENTS, Endpoint
+from asgid.master.status.pages import Pages
 from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, ReloadResult, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
 from tests.daemon import WITHIN_S
@@ -59,8 +60,8 @@ _SNAPSHOT = Snapshot(
 )
 
 
-class _House:
-    """An endpoint in a loop as the master's, in a thread; a test changes `snapshot` under it."""
+class _Server:
+    """An endpoint in a loop like the master's, in a thread; a test changes `snapshot` while it runs."""
 
     def __init__(self, log: Log) -> None:
         self.unready = ""
@@ -76,9 +77,8 @@ class _House:
 
     def start(self, listening: Any = None) -> None:
         self.selector.register(self._wake, selectors.EVENT_READ, lambda _mask: self._wake.recv(1))
-        self.endpoint = Endpoint(
-            listening or self.listening, self.selector, lambda: self.unready, self._snapshot, _LEDGER, self._log
-        )
+        pages = Pages(lambda: self.unready, self._snapshot, _LEDGER, self._log)
+        self.endpoint = Endpoint(listening or self.listening, self.selector, pages.respond, self._log)
         self._thread.start()
 
     def _snapshot(self) -> Snapshot:
@@ -87,8 +87,8 @@ class _House:
     def _run(self) -> None:
         while not self._is_over:
             deadline = self.endpoint.next_deadline()
-            patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-            for key, mask in self.selector.select(patience):
+            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            for key, mask in self.selector.select(timeout):
                 key.data(mask)
             self.endpoint.expire(time.monotonic())
             self.turns += 1
@@ -112,14 +112,14 @@ class _House:
         sock.connect(self.address)
         return sock
 
-    def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    def send(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers in lower case, and the body to the end of the stream."""
         with self.connect() as sock:
             sock.sendall(request)
             return _answer(sock)
 
     def get(self, path: str, *lines: str) -> tuple[int, dict[str, str], bytes]:
-        return self.ask("\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode())
+        return self.send("\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode())
 
 
 def _answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes]:
@@ -135,31 +135,31 @@ def log_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def idle_house(log_path) -> Iterator[_House]:
-    """A house that the test starts itself."""
-    house = _House(Log("info", "text", str(log_path)))
-    yield house
-    house.stop()
+def idle_server(log_path) -> Iterator[_Server]:
+    """A server that the test starts."""
+    server = _Server(Log("info", "text", str(log_path)))
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def house(idle_house: _House) -> _House:
-    idle_house.start()
-    return idle_house
+def server(idle_server: _Server) -> _Server:
+    idle_server.start()
+    return idle_server
 
 
 def _eventually(holds: Callable[[], object], within_s: float = WITHIN_S) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
+        assert time.monotonic() < deadline, "the condition did not become true"
         os.sched_yield()
 
 
-def test_livez_answers_while_the_loop_turns(house):
-    """Every answer ends its connection and says so, and none may be cached."""
-    code, headers, body = house.get("/livez")
+def test_livez_answers_while_the_loop_runs(server):
+    """Every response closes its connection, announces that, and must not be cached."""
+    code, headers, body = server.get("/livez")
 
-    assert (code, body) == (200, b"the master's loop turns\n")
+    assert (code, body) == (200, b"the master is running\n")
     assert {
         "connection": "close",
         "content-length": str(len(body)),
@@ -168,22 +168,22 @@ def test_livez_answers_while_the_loop_turns(house):
     assert headers["date"].endswith(" GMT")
 
 
-def test_the_probes_take_no_snapshot(house):
-    """One asks the kernel about every worker; a probe asks for one word, and comes every second."""
-    house.snapshot = lambda: pytest.fail("a probe takes a snapshot")
+def test_the_probes_take_no_snapshot(server):
+    """A snapshot asks the kernel about every worker; a probe comes every second and needs one word."""
+    server.snapshot = lambda: pytest.fail("a probe takes a snapshot")
 
-    assert house.get("/livez")[0] == 200
-    assert house.get("/readyz")[::2] == (200, b"ready\n")
+    assert server.get("/livez")[0] == 200
+    assert server.get("/readyz")[::2] == (200, b"ready\n")
 
-    house.unready = "a stop has begun"
+    server.unready = "a stop has begun"
 
-    assert house.get("/livez")[0] == 200
-    assert house.get("/readyz")[::2] == (503, b"a stop has begun\n")
+    assert server.get("/livez")[0] == 200
+    assert server.get("/readyz")[::2] == (503, b"a stop has begun\n")
 
 
-def test_status_says_what_an_operator_asks(house):
-    """The contract's keys; a worker that has not beaten yet, or was not looked at yet, has null there."""
-    code, headers, body = house.get("/status?pretty")
+def test_status_has_every_key_of_the_contract(server):
+    """A worker without a heartbeat yet, or without a process in the snapshot, has null."""
+    code, headers, body = server.get("/status?pretty")
     page = json.loads(body)
     first, second = page["workers"]
 
@@ -215,10 +215,10 @@ def test_status_says_what_an_operator_asks(house):
     assert (second["pid"], second["state"], second["memory"], second["heartbeat_age"]) == (812, "booting", None, None)
 
 
-def test_metrics_come_in_the_format_asked_for_with_those_of_the_master(house):
-    """`process_*` are the master's own."""
-    _, text_headers, text = house.get("/metrics")
-    _, open_headers, page = house.get("/metrics", "accept: application/openmetrics-text; version=1.0.0")
+def test_metrics_have_the_requested_format_and_include_the_master(server):
+    """`process_*` describe the master."""
+    _, text_headers, text = server.get("/metrics")
+    _, open_headers, page = server.get("/metrics", "accept: application/openmetrics-text; version=1.0.0")
     text_names = {family.name for family in parse_text(text.decode())}
     open_names = {family.name for family in parse_openmetrics(page.decode())}
 
@@ -228,18 +228,18 @@ def test_metrics_come_in_the_format_asked_for_with_those_of_the_master(house):
     assert text_names == open_names
 
 
-def test_head_is_get_without_the_body(house):
+def test_head_is_get_without_the_body(server):
     """RFC 9110 section 9.3.2: the same header fields."""
-    code, headers, body = house.ask(b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    code, headers, body = server.send(b"HEAD /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
 
     assert (code, headers["content-length"], body) == (200, "6", b"")
 
 
-def test_what_is_not_there_is_answered_with_what_is(house):
-    """A 404 names the four paths."""
-    code, _, body = house.get("/healthz")
+def test_an_unknown_path_gets_404_with_the_four_paths(server):
+    """So that an operator sees the right one."""
+    code, _, body = server.get("/healthz")
 
-    assert (code, body) == (404, b"there is /metrics /livez /readyz /status\n")
+    assert (code, body) == (404, b"the pages are /metrics /livez /readyz /status\n")
 
 
 @pytest.mark.parametrize(
@@ -265,18 +265,18 @@ def test_what_is_not_there_is_answered_with_what_is(house):
         (b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /status HTTP/1.1\r\n\r\n", 200),
     ],
 )
-def test_a_request_is_answered_or_refused_at_once(house, request_bytes, code):
-    """What can be no request gets its answer without a wait; unread bytes do not reset the connection."""
-    found, headers, body = house.ask(request_bytes)
+def test_a_request_is_answered_or_refused_at_once(server, request_bytes, code):
+    """Bytes that cannot begin a request are refused at once; unread bytes do not reset the connection."""
+    found, headers, body = server.send(request_bytes)
 
     assert code == found
     assert str(len(body)) == headers["content-length"]
     assert ("GET, HEAD" if code == 405 else None) == headers.get("allow")
 
 
-def test_a_request_may_come_a_byte_at_a_time(house):
-    """TCP keeps no borders."""
-    with house.connect() as sock:
+def test_a_request_may_come_a_byte_at_a_time(server):
+    """TCP does not keep the borders of writes."""
+    with server.connect() as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n":
             sock.send(bytes([byte]))
@@ -284,40 +284,40 @@ def test_a_request_may_come_a_byte_at_a_time(house):
         assert _answer(sock)[0] == 200
 
 
-def test_who_goes_on_sending_behind_an_answer_is_cut_off(house):
-    """The master has better things to do than to read what nobody will answer."""
-    with house.connect() as sock:
+def test_a_client_that_keeps_sending_after_the_response_is_reset(server):
+    """Otherwise one client could keep the master busy with reading."""
+    with server.connect() as sock:
         sock.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
 
         with pytest.raises(ConnectionError):
             sock.sendall(b"x" * 2**26)
 
 
-def test_a_client_that_never_reads_blocks_nobody(house):
-    """The page waits in the master until the client takes it; then it is whole."""
+def test_a_client_that_never_reads_does_not_block_others(server):
+    """The page waits in the master; when the client reads at last, the page is complete."""
     listeners = tuple(ListenerBacklog("x" * 100 + str(number), 1, 0) for number in range(3000))
-    house.snapshot = lambda: replace(_SNAPSHOT, listeners=listeners)
-    house.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # accepted sockets inherit it
-    with house.connect(receive_buffer=4096) as slow:
+    server.snapshot = lambda: replace(_SNAPSHOT, listeners=listeners)
+    server.listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # accepted sockets inherit it
+    with server.connect(receive_buffer=4096) as slow:
         slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         slow.recv(1, socket.MSG_PEEK)
 
-        assert [house.get("/livez")[0] for _ in range(20)] == [200] * 20
+        assert [server.get("/livez")[0] for _ in range(20)] == [200] * 20
 
-        turns = house.turns
+        turns = server.turns
         code, headers, body = _answer(slow)
 
-    assert house.turns > turns + 10, "it went out in many pieces"
+    assert server.turns > turns + 10, "the response left in many writes"
     assert (200, str(len(body))) == (code, headers["content-length"])
     assert len(body) > 600_000
 
 
-def test_silent_clients_make_room_the_oldest_first(house):
-    """However many connect and say nothing, a probe is answered."""
+def test_if_too_many_clients_are_open_the_oldest_idle_one_is_closed(server):
+    """A probe is answered while any number of silent clients connect."""
     with ExitStack() as stack:
-        silent = [stack.enter_context(house.connect()) for _ in range(MAX_CLIENTS + 10)]
+        silent = [stack.enter_context(server.connect()) for _ in range(MAX_CLIENTS + 10)]
 
-        assert house.get("/readyz")[0] == 200
+        assert server.get("/readyz")[0] == 200
         assert [sock.recv(1) for sock in silent[:11]] == [b""] * 11
 
         last = silent[-1]
@@ -326,13 +326,14 @@ def test_silent_clients_make_room_the_oldest_first(house):
         assert _answer(last)[0] == 200
 
 
-def test_a_client_that_makes_room_in_the_turn_in_which_it_speaks_harms_nobody():
-    """Its event was already read when it was closed."""
+def test_a_client_that_is_closed_in_the_turn_of_its_request_is_ignored():
+    """The selector had returned its event before it was closed."""
     with ExitStack() as stack:
         selector = stack.enter_context(closing(selectors.DefaultSelector()))
         listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256))
-        stack.enter_context(closing(Endpoint(listening, selector, str, lambda: _SNAPSHOT, _LEDGER, Log())))
-        clients = []
+        pages = Pages(str, lambda: _SNAPSHOT, _LEDGER, Log())
+        stack.enter_context(closing(Endpoint(listening, selector, pages.respond, Log())))
+        clients: list[socket.socket] = []
 
         def connect() -> socket.socket:
             clients.append(stack.enter_context(socket.create_connection(listening.getsockname(), 10)))
@@ -358,33 +359,33 @@ def test_a_client_that_makes_room_in_the_turn_in_which_it_speaks_harms_nobody():
         assert clients[-1].recv(12) == b"HTTP/1.1 200"
 
 
-def test_a_client_past_its_deadline_is_closed_and_the_loop_rests(idle_house, monkeypatch):
-    """Silent, half a request, or an answer that is never taken: the end comes by the clock, not by polling."""
+def test_a_client_past_its_deadline_is_closed_without_polling(idle_server, monkeypatch):
+    """For a silent client and for one with half a request; the loop wakes for the deadline only."""
     monkeypatch.setattr(endpoint_module, "DEADLINE_S", 2.0)
-    idle_house.start()
-    with idle_house.connect() as silent, idle_house.connect() as half:
+    idle_server.start()
+    with idle_server.connect() as silent, idle_server.connect() as half:
         half.sendall(b"GET /livez HTTP/1.1\r\n")
 
         assert (silent.recv(1), half.recv(1)) == (b"", b"")
 
-    assert idle_house.endpoint.next_deadline() is None
-    assert idle_house.turns < 20
+    assert idle_server.endpoint.next_deadline() is None
+    assert idle_server.turns < 20
 
 
-def test_an_answered_client_that_stays_is_let_go_at_its_deadline(idle_house, monkeypatch):
-    """The end of the stream is sent at once; the descriptor is kept for a while so that nothing is reset."""
+def test_an_answered_client_that_stays_is_closed_at_its_deadline(idle_server, monkeypatch):
+    """FIN is sent at once; the descriptor stays open for a while, to prevent a reset."""
     monkeypatch.setattr(endpoint_module, "DEADLINE_S", 2.0)
-    idle_house.start()
-    with idle_house.connect() as stays:
+    idle_server.start()
+    with idle_server.connect() as stays:
         stays.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
 
         assert _answer(stays)[0] == 200
 
-        _eventually(lambda: not idle_house.endpoint._clients)
+        _eventually(lambda: not idle_server.endpoint._clients)
 
 
 class _Failing:
-    """A listening socket whose accept fails with `number`, `failures` times; `times` is when it was tried."""
+    """A listening socket whose accept fails with `number`, `failures` times; `times` has the time of each call."""
 
     def __init__(self, listening: socket.socket, number: int, failures: int) -> None:
         self._listening = listening
@@ -403,42 +404,43 @@ class _Failing:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-def test_a_master_without_descriptors_pauses_and_comes_back(idle_house, log_path, monkeypatch, number):
-    """The queue stays readable all the while: without the pause the loop would spin."""
+def test_without_free_descriptors_accepting_pauses_and_resumes(idle_server, log_path, monkeypatch, number):
+    """The socket stays readable meanwhile: without the pause the loop would spin."""
     monkeypatch.setattr(endpoint_module, "_PAUSE_S", 0.05)
-    exhausted = _Failing(idle_house.listening, number, failures=2)
-    idle_house.start(exhausted)
+    exhausted = _Failing(idle_server.listening, number, failures=2)
+    idle_server.start(exhausted)
 
-    assert idle_house.get("/livez")[0] == 200
+    assert idle_server.get("/livez")[0] == 200
 
     first, second, third, *_ = exhausted.times
 
     assert min(second - first, third - second) >= 0.05
-    assert log_path.read_text().count("endpoint pauses") == 2
+    assert log_path.read_text().count("metrics endpoint paused") == 2
 
 
-def test_a_client_that_is_gone_before_it_is_accepted_changes_nothing(idle_house):
-    """accept(2): errors of the new connection are reported as accept's own."""
-    aborted = _Failing(idle_house.listening, errno.ECONNABORTED, failures=2)
-    idle_house.start(aborted)
+def test_a_client_that_leaves_before_it_is_accepted_is_ignored(idle_server):
+    """accept(2) returns the error of the new connection as its own."""
+    aborted = _Failing(idle_server.listening, errno.ECONNABORTED, failures=2)
+    idle_server.start(aborted)
 
-    assert idle_house.get("/livez")[0] == 200
+    assert idle_server.get("/livez")[0] == 200
 
 
-def test_a_page_that_fails_says_so_and_the_next_one_is_answered(house, log_path):
-    """A fault in a page must not end the master, and must not be silent."""
-    house.snapshot = lambda: 1 // 0
+def test_a_page_that_fails_is_logged_and_the_next_one_is_answered(server, log_path):
+    """The fault does not end the master. The client gets 500, and the log gets the stack."""
+    server.snapshot = lambda: 1 // 0
 
-    assert house.get("/status")[0] == 500
-    assert house.get("/livez")[0] == 200
+    assert server.get("/status")[0] == 500
+    assert server.get("/livez")[0] == 200
+    assert "status page failed" in log_path.read_text()
     assert "ZeroDivisionError" in log_path.read_text()
 
 
-def test_resets_end_only_their_own_connection(house):
-    """A port scanner that leaves with RST is an everyday guest."""
+def test_a_reset_ends_only_its_own_connection(server):
+    """Port scanners often leave with RST."""
     for _ in range(20):
-        with house.connect() as sock:
+        with server.connect() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             sock.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
 
-    assert house.get("/readyz")[0] == 200
+    assert server.get("/readyz")[0] == 200
