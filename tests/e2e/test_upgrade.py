@@ -305,7 +305,7 @@ REFUSED = [
     (a_program_that_knows_no_handover, "exited with code 64"),
     (a_program_that_is_not_there, "cannot be run: No such file or directory"),
     (a_program_that_is_no_program, "cannot be run: No such file or directory"),
-    (a_program_that_does_nothing, "without a receipt for the handover"),
+    (a_program_that_does_nothing, "wrote no receipt for the handover"),
     (a_file_that_is_wrong, "cuont"),
     (an_application_that_does_not_import, "the tables of this application were never made"),
     (an_application_that_does_not_start, "the database of this application is down"),

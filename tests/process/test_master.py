@@ -568,7 +568,7 @@ def test_a_trial_that_will_not_end_ends_with_a_stop(build: Build):
 
     assert house.wait() == 0
     assert not psutil.pid_exists(trial)
-    assert [line["signal"] for line in house.log_events("trial signalled")] == ["SIGTERM", "SIGKILL"]
+    assert [line["signal"] for line in house.log_events("trial of new program signalled")] == ["SIGTERM", "SIGKILL"]
 
 
 def test_a_trial_that_closes_its_streams_does_not_keep_the_master_busy(build: Build, tmp_path: Path):
@@ -617,7 +617,7 @@ def test_a_trial_that_ends_well_but_has_read_nothing_is_refused(build: Build):
     refused = house.logged("upgrade refused")
     house.turn()
 
-    assert "without a receipt for the handover" in refused["reason"]
+    assert "wrote no receipt for the handover" in refused["reason"]
     assert house.pids() == old
     assert house.log_events("replacing the program") == []
 

@@ -1,8 +1,8 @@
-"""What one program leaves to the next when a master is replaced in place: a value, as JSON and back.
+"""The handover of an upgrade in place: the state that the old program passes to the new one, as JSON and back.
 
-The process, its pid and its open descriptors stay; everything else that the old program knew is here. The reader may be
-an older or a newer version: fields that it does not know are ignored, one that is added later has a default, and FORMAT
-grows only where neither would do. This file does not know how a program is replaced, nor what a descriptor is.
+The process keeps its pid and its open descriptors; the handover holds everything else. Its reader may be an older or a
+newer version, so unknown fields are ignored, and a new field has a default. Field names are the keys of the JSON: to
+rename one takes a new FORMAT. This file does not know how a program is replaced, nor what a descriptor is.
 """
 
 import json
@@ -46,10 +46,10 @@ class ChildPart:
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Everything. Descriptors are open in the next program under the same numbers."""
+    """The whole state. Descriptors are open in the new program under the same numbers."""
 
-    config: str  #: the settings in force, as a file that says all of them
-    generation: int  #: the newest number given
+    config: str  #: the settings in force, as a complete file
+    generation: int  #: the highest number in use
     standing: Standing
     children: tuple[ChildPart, ...]
     listeners: tuple[ListenerState, ...]
@@ -58,14 +58,14 @@ class Handover:
     endpoint_fd: int | None
     pid_file_fd: int | None
     inherited: Mapping[str, list[int]]  #: systemd's sockets, by name
-    outlives_terminal: bool = False  #: nohup(1) started the first program
+    outlives_terminal: bool = False  #: whether nohup(1) started the first program
     version: str = __version__
     format: int = FORMAT
     layout: Mapping[str, Any] = field(default_factory=lambda: board.LAYOUT)
 
     @property
     def descriptors(self) -> list[int]:
-        """Return every descriptor that must stay open."""
+        """Every descriptor that must stay open."""
         fixed = [self.board_fd, self.endpoint_fd, self.pid_file_fd]
         children = [fd for child in self.children for fd in (child.lifeline_fd, child.last_words_fd)]
         sockets = [listener.fd for listener in self.listeners] + [fd for fds in self.inherited.values() for fd in fds]
@@ -73,14 +73,14 @@ class Handover:
 
 
 def receipt(left: Handover) -> str:
-    """Return what a trial answers that could read the handover: its version, and a part of what it read."""
+    """Return the receipt of a trial: its version and a part of the handover, as proof that it was read."""
     workers = [worker.slot for worker in left.standing.workers]
     read = {"generation": left.generation, "workers": workers, "descriptors": left.descriptors}
     return json.dumps({"version": __version__, "read": read})
 
 
 def is_receipt_for(left: Handover, answer: str) -> bool:
-    """Whether the answer of a trial, of any version, is the receipt for this handover."""
+    """Return whether `answer`, from a trial of any version, is the receipt for this handover."""
     try:
         given = json.loads(answer)
         return bool(given["version"]) and given["read"] == json.loads(receipt(left))["read"]
@@ -89,23 +89,23 @@ def is_receipt_for(left: Handover, answer: str) -> bool:
 
 
 def encode(handover: Handover) -> str:
-    """Return the handover as one line of JSON (with `Infinity`, which is never a deadline)."""
+    """Return the handover as one line of JSON; `Infinity` is a deadline that never comes."""
     return json.dumps(asdict(handover), default=list)
 
 
 def decode(text: str) -> Handover:
-    """Return what `encode` wrote, in this version or another; raises ValueError that says why it cannot be taken."""
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - memory of masters that never take over
+    """Return the handover that `encode` of any version wrote. Raises ValueError with the part that is not usable."""
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - memory, which most masters never need
 
     try:
         document = json.loads(text)
         if document["format"] != FORMAT:
-            raise ValueError(f"it hands over in format {document['format']}, this version knows {FORMAT}")
+            raise ValueError(f"the handover has format {document['format']}, this version reads {FORMAT}")
         if part := board.layout_difference(document["layout"]):
-            raise ValueError(f"its board has another layout: {part}")
+            raise ValueError(f"the board has another layout: {part}")
         return TypeAdapter(Handover).validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except (KeyError, TypeError) as error:
-        raise ValueError(f"this is no handover: {error!r}") from error
+        raise ValueError(f"this is not a handover: {error!r}") from error

@@ -1,9 +1,9 @@
-"""Replacing the program in place: the trial of the new one, and the step into it. The only file that runs a program.
+"""The new program of an upgrade in place: its trial, then execve(2) into it. No other file executes a program.
 
-The trial is `asgid check --boot` of whatever is on disk now: a process beside this one, which reads the file, boots the
-application once, and answers with a receipt for what it would be handed. Exit code 0 alone proves nothing: any script
-can end with it. After the receipt the new program is executed in this process: pid, parent, children and descriptors
-stay, and so do signals that wait. This file does not know when.
+The trial runs `asgid check --boot` with the program that is on disk now. It reads the configuration file, boots the
+application once, and writes a receipt for the handover. Exit code 0 alone proves nothing: any script can return it.
+After the receipt this process executes the new program and keeps its pid, parent, children, open descriptors and
+pending signals. This file does not know when an upgrade happens.
 """
 
 import os
@@ -23,61 +23,61 @@ from asgid.master.supervision.steps import EndTrial, UpgradeRefused
 from asgid.master.workers.spawn import SIGNALS, Death
 from asgid.master.workers.trial import VERDICT
 
-#: Names the descriptor of the handover to the program that is executed.
+#: The environment variable with the descriptor of the handover, for the executed program.
 HANDOVER_VARIABLE = "ASGID_HANDOVER"
-#: The trial's copy of it; the first that is not a standard stream.
+#: The descriptor of the handover in the trial: the first that is not a standard stream.
 TRIAL_FD = 3
-_KEPT_BYTES = 16384  # of what the trial prints
-_RECEIPT_BYTES = 65536  # more than 500 workers and their descriptors take
+_MAX_OUTPUT_BYTES = 16384  # that are kept of the output of a trial
+_MAX_RECEIPT_BYTES = 65536  # more than 500 workers and their descriptors take
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How the program on disk is run: in this one's place, and for a trial that finds a handover at TRIAL_FD."""
+    """The command lines of the program on disk: one that replaces this program, one for a trial (see TRIAL_FD)."""
 
-    command: tuple[str, ...]
-    trial: tuple[str, ...]
-    place: str = ""  #: the working directory of both, which may be a link that leads elsewhere by then
+    argv: tuple[str, ...]
+    trial_argv: tuple[str, ...]
+    directory: str = ""  #: working directory of both; it may be a link, which is followed at each run
 
 
 @dataclass(frozen=True, slots=True)
 class _TrialHandover:
-    """A handover in a memory file of its own; the trial puts its receipt behind it."""
+    """The handover in a memory file of the trial, which appends its receipt."""
 
-    left: Handover
-    memory: int
+    handover: Handover
+    fd: int
     size: int
 
 
 class NewProgram:
-    """The new program: first beside this one, on trial, then in its place. Logs what becomes of it."""
+    """The program on disk: first a trial beside this process, then executed in this process. Logs each event."""
 
-    def __init__(self, program: Command, selector: selectors.BaseSelector, log: Log) -> None:
-        self._program, self._selector, self._log = program, selector, log
-        self._pid: int | None = None  # of the trial that runs
-        self._reader = -1
-        self._trial_handover: _TrialHandover | None = None  # to the trial that runs
-        self._printed = b""
-        self._output = ""  # what the last trial had printed, until it is logged
+    def __init__(self, command: Command, selector: selectors.BaseSelector, log: Log) -> None:
+        self._command, self._selector, self._log = command, selector, log
+        self._pid: int | None = None  # of the running trial
+        self._reader = -1  # of its output
+        self._trial_handover: _TrialHandover | None = None
+        self._received = b""  # its output so far
+        self._output = ""  # all output of the last trial, until it is logged
 
     @property
     def name(self) -> str:
-        """What is executed."""
-        return self._program.command[0]
+        """The file that is executed."""
+        return self._command.argv[0]
 
     def start_trial(self, left: Handover) -> None:
-        """Run a trial of it, with a handover to read. Raises OSError where it cannot be run."""
-        with ExitStack() as undo, ExitStack() as ours:
+        """Start a trial that can read the handover. Raises OSError if the program cannot be executed."""
+        with ExitStack() as undo, ExitStack() as always:
             memory = _to_memfd(left)
             undo.callback(os.close, memory)
             reader, writer = os.pipe()
             self._reader = descriptors.own(reader)
-            ours.callback(os.close, writer)
+            always.callback(os.close, writer)
             undo.callback(os.close, self._reader)
-            with _working_in(self._program.place):
+            with _working_in(self._command.directory):
                 self._pid = os.posix_spawnp(
-                    self._program.trial[0],
-                    self._program.trial,
+                    self._command.trial_argv[0],
+                    self._command.trial_argv,
                     os.environ,
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -90,91 +90,95 @@ class NewProgram:
                 )
             undo.pop_all()
         self._trial_handover = _TrialHandover(left, memory, os.fstat(memory).st_size)
-        self._printed = b""
+        self._received = b""
         os.set_blocking(self._reader, False)
         self._selector.register(self._reader, selectors.EVENT_READ, self._read)
-        self._log.info("upgrade begun", trial_pid=self._pid, command=" ".join(self._program.trial))
+        self._log.info("upgrade begun", trial_pid=self._pid, command=" ".join(self._command.trial_argv))
 
     def signal_trial(self, step: EndTrial) -> None:
-        """Signal the trial, where it is not reaped yet."""
+        """Send a signal to the trial, unless it has been reaped."""
         if self._pid is not None:
-            self._log.warning("trial signalled", trial_pid=self._pid, signal=step.signum.name, reason=step.why)
+            self._log.warning(
+                "trial of new program signalled", trial_pid=self._pid, signal=step.signum.name, reason=step.why
+            )
             os.kill(self._pid, step.signum)
 
     def trial_ended(self, death: Death) -> str | None:
-        """Return what was wrong with the trial, "" for nothing; None where it was another process that ended."""
+        """Return the reason to refuse the program, "" after a good trial; None if another process has ended."""
         if death.pid != self._pid:
             return None
-        self._read(selectors.EVENT_READ)  # what it printed last; one read takes all that the pipe holds
+        self._read(selectors.EVENT_READ)  # the last output; one read empties the pipe
         with suppress(KeyError):
             self._selector.unregister(self._reader)
         os.close(self._reader)
         self._pid = None
-        has_receipt = self._take_back()
+        has_receipt = self._collect_receipt()
         if not death.status and has_receipt:
             return ""
         if not death.status:
-            self._output = self._printed.decode(errors="replace").strip()
-            return f"{self.name} ended its trial without a receipt for the handover: it is not an asgid that can go on"
+            self._output = self._received.decode(errors="replace").strip()
+            return f"{self.name} wrote no receipt for the handover in its trial: it is not an asgid that can take over"
         how = f"exited with code {death.status}" if death.status > 0 else f"was ended by signal {-death.status}"
-        # A fault of the settings is named in the first lines, one of a boot beside the verdict, another in the last.
-        self._output = self._printed.decode(errors="replace").strip()
+        # An error in the settings is in the first lines, a failed boot is in the line of the verdict, any other error
+        # is in the last line.
+        self._output = self._received.decode(errors="replace").strip()
         lines = self._output.splitlines()
         verdict = [line for line in lines if VERDICT in line] if death.status == ExitCode.NO_WORKER else []
         summary = verdict or (lines[:2] if death.status == ExitCode.CONFIG else lines[-1:])
         return ": ".join([f"its trial {how}", *map(str.strip, summary)])
 
     def log_refusal(self, step: UpgradeRefused) -> None:
-        told, self._output = self._output, ""
-        self._log.error("upgrade refused", reason=step.reason, **({"printed": told} if "\n" in told else {}))
+        output, self._output = self._output, ""
+        self._log.error("upgrade refused", reason=step.reason, **({"printed": output} if "\n" in output else {}))
 
     def execute(self, left: Handover, variables: Mapping[str, str]) -> NoReturn:
-        """Become it, with `variables` added to its environment. Raises OSError where that cannot be; then all is as it
-        was.
+        """Execute the program in this process, with `variables` in its environment.
+
+        Raises OSError if execve(2) fails; this process is then unchanged.
         """
-        self._log.info("replacing the program", command=" ".join(self._program.command))
+        self._log.info("replacing the program", command=" ".join(self._command.argv))
         memory = _to_memfd(left)
         kept = [*left.descriptors, memory]
         try:
             for fd in kept:
                 os.set_inheritable(fd, True)
             environ = {**os.environ, **variables, HANDOVER_VARIABLE: str(memory)}
-            with _working_in(self._program.place):
-                os.execvpe(self.name, self._program.command, environ)  # noqa: S606 - the command that started us
+            with _working_in(self._command.directory):
+                os.execvpe(self.name, self._command.argv, environ)  # noqa: S606 - the command that started this process
         finally:
             for fd in kept:
                 os.set_inheritable(fd, False)
             os.close(memory)
 
-    def _take_back(self) -> bool:
-        """Close the file of the handover; return whether the trial has put its receipt behind it."""
+    def _collect_receipt(self) -> bool:
+        """Return whether the trial has written its receipt, and close the memory file."""
         if self._trial_handover is None:
-            raise AssertionError("a trial has ended that was lent no handover")
-        lent, self._trial_handover = self._trial_handover, None
+            raise AssertionError("a trial without a handover has ended")
+        trial, self._trial_handover = self._trial_handover, None
         try:
-            answer = os.pread(lent.memory, _RECEIPT_BYTES, lent.size)
+            answer = os.pread(trial.fd, _MAX_RECEIPT_BYTES, trial.size)
         finally:
-            os.close(lent.memory)
-        return handover.is_receipt_for(lent.left, answer.decode(errors="replace"))
+            os.close(trial.fd)
+        return handover.is_receipt_for(trial.handover, answer.decode(errors="replace"))
 
     def _read(self, _mask: int) -> None:
         try:
             data = os.read(self._reader, fcntl(self._reader, F_GETPIPE_SZ))
-        except BlockingIOError:  # a program that it has started may hold the other end
+        except BlockingIOError:  # a child of the trial may hold the other end open
             return
-        if not data:  # it has closed its streams, and may go on: a pipe at its end stays readable
+        if not data:  # the trial has closed its output but may run on; a pipe at its end stays readable
             with suppress(KeyError):
                 self._selector.unregister(self._reader)
-        self._printed = (self._printed + data)[-_KEPT_BYTES:]
+        self._received = (self._received + data)[-_MAX_OUTPUT_BYTES:]
 
 
 @contextmanager
-def _working_in(place: str) -> Iterator[None]:
-    """Be in the directory that `place` leads to now, and be back afterwards; stay here if it leads nowhere."""
+def _working_in(directory: str) -> Iterator[None]:
+    """Change to `directory` inside, and back afterwards. If it does not exist, stay in the current one."""
     here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with suppress(OSError):
-            os.chdir(place)
+            os.chdir(directory)
         yield
     finally:
         os.fchdir(here)
@@ -182,7 +186,7 @@ def _working_in(place: str) -> Iterator[None]:
 
 
 def read_inherited(environ: MutableMapping[str, str]) -> Handover | None:
-    """Return what the program before this one has left to it, None at an ordinary start. Raises UnavailableError."""
+    """Return the handover of the program before this one; None at an ordinary start. Raises UnavailableError."""
     number = environ.pop(HANDOVER_VARIABLE, None)
     if number is None:
         return None
@@ -192,21 +196,21 @@ def read_inherited(environ: MutableMapping[str, str]) -> Handover | None:
             os.set_inheritable(fd, False)
     except (OSError, ValueError) as error:
         raise UnavailableError(
-            f"{HANDOVER_VARIABLE} is for asgid itself to set, and does not lead to a handover: {error}"
+            f"{HANDOVER_VARIABLE} does not lead to a handover: {error}; asgid sets it, remove it from the environment"
         ) from error
     os.close(int(number))
     return left
 
 
 def read_handover(fd: int) -> Handover:
-    """Return the handover in the memory file `fd`. Raises OSError, and ValueError with what cannot be taken over."""
+    """Return the handover in the memory file `fd`. Raises OSError, and ValueError with the part that is not usable."""
     text = os.pread(fd, os.fstat(fd).st_size, 0).decode().partition("\n")[0]
     with pydantic_plugins.disabled():
         return handover.decode(text)
 
 
 def write_receipt(fd: int) -> None:
-    """Put the receipt behind the handover in the memory file `fd`, for the running program. Raises as `read` does."""
+    """Append a receipt to the handover in the memory file `fd`. Raises the errors of `read_handover`."""
     answer = handover.receipt(read_handover(fd))
     os.pwrite(fd, f"\n{answer}".encode(), os.fstat(fd).st_size)
 

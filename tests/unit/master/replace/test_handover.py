@@ -1,4 +1,4 @@
-"""What one program leaves to the next comes through whole, and what cannot be taken over is said."""
+"""A handover survives JSON unchanged, and one that cannot be read is refused with the reason."""
 
 import json
 from dataclasses import replace
@@ -64,8 +64,8 @@ def changed(**parts: Any) -> str:
     return json.dumps(json.loads(encode(HANDOVER)) | parts)
 
 
-def test_what_was_left_is_what_is_found():
-    """Every value, and its type: durations without end, states, slots as numbers."""
+def test_a_handover_survives_json_unchanged():
+    """Every value and its type: infinite durations, states, slots as numbers."""
     found = decode(encode(HANDOVER))
 
     assert found == HANDOVER
@@ -73,13 +73,13 @@ def test_what_was_left_is_what_is_found():
     assert found.standing.committed.heartbeat == inf
 
 
-def test_every_descriptor_is_named():
-    """One that is not would be closed when the new program is executed."""
+def test_descriptors_lists_every_descriptor():
+    """execve(2) closes a descriptor that is not in the list."""
     assert sorted(HANDOVER.descriptors) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
 def test_a_receipt_is_for_one_handover():
-    """It names what was read; another handover, no answer and any other text are no receipt."""
+    """It proves what was read. The receipt of another handover, an empty answer and any other text are refused."""
     assert is_receipt_for(HANDOVER, receipt(HANDOVER))
     assert not is_receipt_for(replace(HANDOVER, generation=10), receipt(HANDOVER))
     assert not is_receipt_for(replace(HANDOVER, board_fd=12), receipt(HANDOVER))
@@ -87,25 +87,25 @@ def test_a_receipt_is_for_one_handover():
         assert not is_receipt_for(HANDOVER, answer)
 
 
-def test_a_later_version_may_say_more():
-    """It is ignored by one that does not know it."""
+def test_a_later_version_may_add_a_field():
+    """A version that does not know the field ignores it."""
     assert decode(changed(colour="red")) == HANDOVER
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (changed(format=FORMAT + 1), f"it hands over in format {FORMAT + 1}, this version knows {FORMAT}"),
-        (changed(layout={**LAYOUT, "stride": 7}), "its board has another layout: stride"),
+        (changed(format=FORMAT + 1), f"the handover has format {FORMAT + 1}, this version reads {FORMAT}"),
+        (changed(layout={**LAYOUT, "stride": 7}), "the board has another layout: stride"),
         (changed(board_fd="four"), "board_fd: Input should be a valid integer"),
         (changed(standing=None), "standing: Input should be"),
-        ("{}", "this is no handover: KeyError('format')"),
-        ("[]", "this is no handover: TypeError"),
+        ("{}", "this is not a handover: KeyError('format')"),
+        ("[]", "this is not a handover: TypeError"),
         ("", "Expecting value"),
     ],
 )
-def test_what_cannot_be_taken_over_is_said(text, words):
-    """In one sentence, which the trial of the new program prints."""
+def test_a_handover_that_cannot_be_read_is_refused_with_the_reason(text, words):
+    """In one line, which the trial of the new program prints."""
     with pytest.raises(ValueError) as caught:
         decode(text)
 
