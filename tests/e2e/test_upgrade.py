@@ -301,7 +301,7 @@ def an_application_that_does_not_start(releases: Releases, daemon: Daemon) -> No
 REFUSED = [
     (a_program_that_does_not_start, "SyntaxError: invalid syntax"),
     (a_program_that_cannot_boot_the_application, "exited with code"),
-    (a_program_whose_board_is_another, "cannot take over; restart instead: its board has another layout: the cells of"),
+    (a_program_whose_board_is_another, "cannot take over; restart instead: the board has another layout: the cells of"),
     (a_program_that_knows_no_handover, "exited with code 64"),
     (a_program_that_is_not_there, "cannot be run: No such file or directory"),
     (a_program_that_is_no_program, "cannot be run: No such file or directory"),
