@@ -1,7 +1,7 @@
-"""Metrics -> the page that a scraper reads: Prometheus text 0.0.4, or OpenMetrics 1.0.0 for who asks for it.
+"""Metrics as a page for a scraper: Prometheus text 0.0.4, or OpenMetrics 1.0.0 if the client asks for it.
 
-The formats differ in what a counter's head calls it, in what is escaped in a help text, and in the last line; each
-difference is a field of `_Format`. This file does not know what is measured, nor who asks.
+The formats differ in the name of a counter in its head, in the escapes of a help text, and in the last line. Each
+difference is a field of `_Format`. This file does not know which metrics exist.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Sample(NamedTuple):
-    """One number. `name` is its metric's own, in a histogram with `_bucket`, `_sum` or `_count` behind it."""
+    """One number. `name` is the name of the metric; in a histogram `_bucket`, `_sum` or `_count` follows it."""
 
     name: str
     labels: Mapping[str, str]
@@ -29,7 +29,7 @@ class Metric:
 
 
 def histogram(name: str, text: str, bounds: Iterable[float], counts: Iterable[int], sum_s: float) -> Metric:
-    """Return a histogram; `counts` has one number for each bound and one for what is above them all, not cumulative."""
+    """Return a histogram. `counts` has one number for each bound and one for all larger values, not cumulative."""
     buckets = [
         Sample(f"{name}_bucket", {"le": bound}, count)
         for bound, count in zip((*map(str, bounds), "+Inf"), accumulate(counts), strict=True)
@@ -40,12 +40,12 @@ def histogram(name: str, text: str, bounds: Iterable[float], counts: Iterable[in
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """How one format says the same."""
+    """The differences between the formats."""
 
     content_type: str
-    counter_ending: str  #: what the head of a counter leaves off its name
-    escapes: dict[int, str]  #: in a help text; label values have the same three in both formats
-    end: str
+    counter_suffix: str  #: that the head of a counter omits
+    help_escapes: dict[int, str]  #: label values have the same three escapes in both formats
+    last_line: str
 
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
@@ -56,20 +56,20 @@ _OPENMETRICS = _Format("application/openmetrics-text; version=1.0.0; charset=utf
 
 
 def render(metrics: Iterable[Metric], accept: str) -> tuple[str, bytes]:
-    """Return (content type, page): OpenMetrics where the client's Accept header names it, else Prometheus text.
+    """Return (content type, page): OpenMetrics if the client's Accept header names it, else Prometheus text.
 
-    Nothing else in the header is looked at, so none fails a scrape; both formats say which version they are. The page
-    of four workers takes 0.6 ms (measured).
+    The rest of the header is ignored, so no value of it fails a scrape; both formats name their version. The page for
+    four workers takes 0.6 ms (measured).
     """
-    written = _OPENMETRICS if "openmetrics-text" in accept else _TEXT
-    page = "".join(line for metric in metrics for line in _lines(metric, written)) + written.end
-    return written.content_type, page.encode()
+    format_ = _OPENMETRICS if "openmetrics-text" in accept else _TEXT
+    page = "".join(line for metric in metrics for line in _lines(metric, format_)) + format_.last_line
+    return format_.content_type, page.encode()
 
 
-def _lines(metric: Metric, written: _Format) -> Iterator[str]:
-    name = metric.name.removesuffix(written.counter_ending) if metric.kind == "counter" else metric.name
-    yield f"# HELP {name} {metric.text.translate(written.escapes)}\n# TYPE {name} {metric.kind}\n"
+def _lines(metric: Metric, format_: _Format) -> Iterator[str]:
+    name = metric.name.removesuffix(format_.counter_suffix) if metric.kind == "counter" else metric.name
+    yield f"# HELP {name} {metric.text.translate(format_.help_escapes)}\n# TYPE {name} {metric.kind}\n"
     for sample in metric.samples:
         labels = ",".join([f'{label}="{value.translate(_ESCAPES)}"' for label, value in sample.labels.items()])
-        where = f"{{{labels}}}" if labels else ""
-        yield f"{sample.name}{where} {float(sample.value)!r}\n"  # a float, as who reads it takes it: True is 1.0
+        braces = f"{{{labels}}}" if labels else ""
+        yield f"{sample.name}{braces} {float(sample.value)!r}\n"  # readers parse a float: True becomes 1.0

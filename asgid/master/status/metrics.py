@@ -1,10 +1,10 @@
-"""Every series that a scrape shows: the snapshot and the ledger in, metrics out.
+"""Every metric of a scrape, from the snapshot and the ledger.
 
-One table names each family once: its samples, its help and its row in docs/metrics.md come from the same line. A
-counter that is read from the board is a sum over every slot that ever held a worker, so it never goes backwards,
-whoever was killed. The worker label is the slot, never a pid: a dashboard must not gain a series with each restart.
+One table defines each family: its samples, its help text and its row in docs/metrics.md come from the same entry. A
+counter from the board is a sum over every slot that ever had a worker, so it never goes backwards if a worker is
+killed. The label `worker` is the slot, not the pid: a restart must not add a series to a dashboard.
 
-This file does not know how a page is written, and it reads no clock: ages come from the snapshot's time.
+This file does not know the format of a page. It reads no clock: ages are relative to the time of the snapshot.
 """
 
 import sys
@@ -24,16 +24,16 @@ _Reading: TypeAlias = tuple[tuple[str, ...], float]  # the values of the labels,
 
 @dataclass(frozen=True, slots=True)
 class _Scrape:
-    """One moment: what the master knows, and what stands on the board."""
+    """The state of the master and of the board at one moment."""
 
     snapshot: Snapshot
-    rows: Mapping[int, list[int]]  #: by slot, for every slot that ever held a worker
+    rows: Mapping[int, list[int]]  #: by slot, for every slot that ever had a worker
     totals: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """One metric: where its readings come from, and what it says to people."""
+    """One counter or gauge: its name, labels and help text, and the function that reads its values."""
 
     name: str
     labels: tuple[str, ...]
@@ -53,7 +53,7 @@ class _Family:
 
 @dataclass(frozen=True, slots=True)
 class _Histogram:
-    """One histogram: `read` gives the count in each bucket, +Inf last, not cumulative, and the sum in seconds."""
+    """One histogram. `read` returns the count in each bucket, +Inf last, not cumulative, and the sum in seconds."""
 
     name: str
     bounds: tuple[float, ...]
@@ -68,7 +68,7 @@ class _Histogram:
 
 
 def heartbeat_age_s(row: list[int], now_ns: int) -> float | None:
-    """Return how long the slot's event loop has been silent, in seconds; None before it first turned."""
+    """Return the seconds since the last heartbeat of the slot's event loop; None before the first one."""
     return max(0, now_ns - row[board.HEARTBEAT_NS]) / 1e9 if row[board.HEARTBEAT_NS] else None
 
 
@@ -81,17 +81,17 @@ def _by_label(mapping: Callable[[Snapshot], Mapping[str, float]]) -> Callable[[_
 
 
 def _by_worker(value: Callable[[list[int]], float]) -> Callable[[_Scrape], Iterable[_Reading]]:
-    """A gauge of every worker that exists: it ends with its worker."""
+    """Return a reader of a gauge for every live worker."""
     return lambda scrape: [((str(worker.slot),), value(scrape.rows[worker.slot])) for worker in scrape.snapshot.workers]
 
 
 def _by_slot(cell: int) -> Callable[[_Scrape], Iterable[_Reading]]:
-    """A counter of every slot that ever held a worker: it outlives its workers."""
+    """Return a reader of a counter for every slot that ever had a worker."""
     return lambda scrape: [((str(slot),), row[cell]) for slot, row in scrape.rows.items()]
 
 
 def _by_process(value: Callable[[ProcessUsage], float | None]) -> Callable[[_Scrape], Iterable[_Reading]]:
-    """A gauge of every worker that the kernel tells it of."""
+    """Return a reader of a gauge for every worker of which the kernel reports it."""
     return lambda scrape: [
         ((str(slot),), found)
         for slot, process in scrape.snapshot.processes.items()
@@ -144,7 +144,7 @@ def _connections(scrape: _Scrape) -> Iterator[_Reading]:
 
 
 def _requests(scrape: _Scrape) -> Iterator[_Reading]:
-    """Only what has occurred: of 640 pairs a server meets a dozen. What occurred once stays, because its cell does."""
+    """Yield only pairs with a count: of 640 pairs a server sees about a dozen. A pair never disappears again."""
     cell = board.REQUESTS
     for method in board.METHODS:
         for code in board.CODES:
@@ -161,17 +161,17 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
         "Always 1: the versions of asgid and Python, and the event loop of the workers.",
         lambda scrape: [((asgid.__version__, ".".join(map(str, sys.version_info[:3])), scrape.snapshot.loop), 1)],
     ),
-    _Family("asgid_generation", (), "The generation of the configuration that serves.", _one(lambda s: s.generation)),
+    _Family("asgid_generation", (), "Number of the generation that serves.", _one(lambda s: s.generation)),
     _Family(
         "asgid_reloads_total",
         ("result",),
-        "Reloads that ended, by their verdict: committed, rolled_back, invalid_config, superseded.",
+        "Reloads that ended, by result: committed, rolled_back, invalid_config, superseded.",
         _by_label(lambda s: s.reloads),
     ),
     _Family(
         "asgid_config_last_reload_successful",
         (),
-        "0 where the last reload was refused or rolled back, else 1.",
+        "0 if the last reload was refused or rolled back, else 1.",
         _one(lambda s: s.last_reload is None or s.last_reload.verdict not in ("invalid_config", "rolled_back")),
     ),
     _Family(
@@ -183,10 +183,10 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_workers",
         ("state",),
-        "Workers by state: booting, ready, draining; backoff: wanted and not started yet, because starts fail.",
+        "Workers by state: booting, ready, draining; backoff: their start waits, because earlier starts failed.",
         _workers,
     ),
-    _Family("asgid_workers_desired", (), "Workers wanted.", _one(lambda s: s.desired)),
+    _Family("asgid_workers_desired", (), "Number of workers that should run.", _one(lambda s: s.desired)),
     _Family(
         "asgid_worker_info",
         ("worker", "pid", "generation"),
@@ -196,31 +196,31 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_worker_starts_total",
         ("reason",),
-        f"Workers started, by why: {', '.join(StartReason)}.",
+        f"Workers started, by reason: {', '.join(StartReason)}.",
         _by_label(lambda s: s.starts),
     ),
     _Family(
         "asgid_worker_exits_total",
         ("reason",),
-        f"Workers gone, by why: {', '.join(ExitReason)}.",
+        f"Workers that exited, by reason: {', '.join(ExitReason)}.",
         _by_label(lambda s: s.exits),
     ),
     _Histogram(
         "asgid_worker_boot_duration_seconds",
         BOOT_BUCKETS_S,
-        "From the fork to ready: import of the application and its lifespan startup.",
+        "Time from the fork to ready: import of the application and its lifespan startup.",
         lambda scrape: (scrape.snapshot.boots, scrape.snapshot.boots_sum_s),
     ),
     _Family(
         "asgid_worker_heartbeat_age_seconds",
         _W,
-        "How long the worker's event loop has been silent; it beats once a second or more often.",
+        "Time since the last heartbeat of the worker's event loop, which has one each second or more often.",
         _heartbeat_ages,
     ),
     _Family(
         "asgid_worker_event_loop_lag_seconds",
         _W,
-        "How late the last turn of the worker's event loop came.",
+        "Delay of the last turn of the worker's event loop.",
         _by_worker(lambda row: row[board.LAG_NS] / 1e9),
     ),
     _Family("asgid_worker_resident_memory_bytes", _W, "Resident memory.", _by_process(lambda p: p.resident_bytes)),
@@ -229,13 +229,13 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_worker_cpu_seconds_total",
         _W,
-        "User and system CPU time of all workers that were ever in the slot.",
+        "User and system CPU time of all workers that the slot has had.",
         lambda scrape: [((str(slot),), used_s) for slot, used_s in scrape.snapshot.cpu_s.items()],
     ),
     _Family(
         "asgid_connections",
         ("worker", "state"),
-        "Connections open now: active, with a request in hand; idle; websocket.",
+        "Open connections: active (with a request in progress), idle, websocket.",
         _connections,
     ),
     _Family("asgid_connections_accepted_total", _W, "Connections accepted.", _by_slot(board.ACCEPTED)),
@@ -248,38 +248,40 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_listener_backlog_connections",
         ("listener",),
-        "Connections that the kernel has completed and no worker has accepted yet.",
+        "Completed connections that no worker has accepted yet.",
         lambda scrape: [((listener.name,), listener.backlog) for listener in scrape.snapshot.listeners],
     ),
     _Family(
         "asgid_listener_backlog_limit",
         ("listener",),
-        "Above so many the kernel turns clients away.",
+        "Maximum of that queue; when it is full, the kernel drops new connections.",
         lambda scrape: [((listener.name,), listener.backlog_limit) for listener in scrape.snapshot.listeners],
     ),
     _Family(
         "asgid_http_requests_total",
         ("method", "code"),
-        "Requests answered whole; a method or code of no registry is OTHER or other.",
+        "Requests with a complete response; an unregistered method is OTHER, an unregistered code is other.",
         _requests,
     ),
-    _Family("asgid_http_requests_in_flight", _W, "Requests begun and not ended.", _by_worker(board.in_flight)),
+    _Family(
+        "asgid_http_requests_in_flight", _W, "Requests that have begun and not ended.", _by_worker(board.in_flight)
+    ),
     _Family(
         "asgid_http_requests_queued",
         _W,
-        "Requests that wait for a place under `limits.requests`.",
+        "Requests that wait because `limits.requests` is reached.",
         _by_worker(lambda row: row[board.QUEUED]),
     ),
     _Histogram(
         "asgid_http_request_duration_seconds",
         board.BUCKETS,
-        "From the end of the request's head to the end of the response.",
+        "Time from the end of the request's head to the end of the response.",
         lambda scrape: board.histogram(scrape.totals, board.DURATION),
     ),
     _Histogram(
         "asgid_http_response_start_seconds",
         board.BUCKETS,
-        "From the end of the request's head to the start of the response.",
+        "Time from the end of the request's head to the start of the response.",
         lambda scrape: board.histogram(scrape.totals, board.START),
     ),
     _Family("asgid_http_request_body_bytes_total", (), "Bytes of request bodies.", _total(board.REQUEST_BYTES)),
@@ -287,19 +289,19 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_http_timeouts_total",
         ("phase",),
-        f"Connections or requests ended by a deadline, by what was awaited: {', '.join(board.TIMEOUT_CELL)}.",
+        f"Connections or requests ended by a deadline, by phase: {', '.join(board.TIMEOUT_CELL)}.",
         _totals(board.TIMEOUT_CELL),
     ),
     _Family(
         "asgid_http_protocol_errors_total",
         ("kind",),
-        f"Requests refused, by what is wrong or over a limit: {', '.join(board.PROTOCOL_CELL)}.",
+        f"Requests refused, by the kind of error: {', '.join(board.PROTOCOL_CELL)}.",
         _totals(board.PROTOCOL_CELL),
     ),
     _Family(
         "asgid_http_overload_rejections_total",
         (),
-        "Requests answered 503 because no room to wait was left, or no place came free in `limits.queue_timeout`.",
+        "Requests answered 503 because the queue was full, or the wait exceeded `limits.queue_timeout`.",
         _total(board.OVERLOADED),
     ),
     _Family(
@@ -321,10 +323,10 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family(
         "asgid_websocket_closes_total",
         ("code",),
-        "WebSockets closed, by the close code; 1006: the connection was lost, other: an application's own code.",
+        "WebSockets closed, by close code; 1006: the connection was lost, other: a code of the application.",
         _totals({code: board.WEBSOCKET_CLOSES + index for index, code in enumerate(board.CLOSE_CODES)}),
     ),
-    # Of the master itself, under the names that Prometheus gives to any process.
+    # The master itself, under the names that Prometheus client libraries use for a process.
     _Family("process_cpu_seconds_total", (), "User and system CPU time of the master.", _of_master(lambda p: p.cpu_s)),
     _Family(
         "process_resident_memory_bytes", (), "Resident memory of the master.", _of_master(lambda p: p.resident_bytes)
@@ -332,7 +334,7 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
     _Family("process_virtual_memory_bytes", (), "Virtual memory of the master.", _of_master(lambda p: p.virtual_bytes)),
     _Family("process_start_time_seconds", (), "Unix time of the master's start.", _one(lambda s: s.started_at)),
     _Family("process_open_fds", (), "Open file descriptors of the master.", _of_master(lambda p: p.open_fds)),
-    _Family("process_max_fds", (), "Most file descriptors that the master may open.", _one(lambda s: s.max_fds)),
+    _Family("process_max_fds", (), "Limit of open file descriptors of the master.", _one(lambda s: s.max_fds)),
 )
 
 

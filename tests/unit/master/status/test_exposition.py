@@ -1,4 +1,4 @@
-"""What is written is what the client library's parsers read, in both formats, whatever stands in it."""
+"""The parsers of the client library read every page back unchanged, in both formats."""
 
 import pytest
 from hypothesis import given
@@ -48,24 +48,24 @@ wait_seconds_count 6.0
 """
 
 
-def test_prometheus_text_is_written_to_the_letter():
-    """Version 0.0.4: the head of a counter names what its line names, and nothing stands at the end."""
+def test_the_prometheus_text_of_three_metrics():
+    """Version 0.0.4: the head of a counter has the name of its sample, and the page has no last line of its own."""
     content_type, page = render([DUE, COLD, WAIT], "*/*")
 
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert page.decode() == TEXT
 
 
-def test_openmetrics_is_written_to_the_letter():
-    """Version 1.0.0: the head of a counter leaves its ending off, and the page says that it is whole."""
+def test_the_openmetrics_page_of_three_metrics():
+    """Version 1.0.0: the head of a counter omits `_total`, and the page ends with `# EOF`."""
     content_type, page = render([DUE, COLD, WAIT], OPENMETRICS)
 
     assert content_type == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert page.decode() == PAGE
 
 
-def test_what_has_no_samples_is_still_explained():
-    """A gauge of workers, while there is none."""
+def test_a_metric_without_samples_has_its_help_and_type():
+    """Such as a gauge of workers while none runs."""
     _, page = render([Metric("cold_celsius", "gauge", "How cold it is.", ())], "")
 
     assert page == b"# HELP cold_celsius How cold it is.\n# TYPE cold_celsius gauge\n"
@@ -76,7 +76,7 @@ def test_what_has_no_samples_is_still_explained():
     ["", "text/html", "text/plain;version=,", ";=,", "*/*;q=x", "application/openmetrics-text;version=1.x", "\xff\x00"],
 )
 def test_no_accept_header_fails_a_scrape(accept):
-    """Only whether OpenMetrics is named is looked at; versions and weights may be nonsense."""
+    """Only the name of OpenMetrics counts; versions and weights may be malformed."""
     content_type, page = render([COLD], accept)
 
     assert content_type.startswith("application/openmetrics-text" if "openmetrics" in accept else "text/plain")
@@ -85,8 +85,8 @@ def test_no_accept_header_fails_a_scrape(accept):
 
 @pytest.mark.parametrize("accept", PARSERS)
 @given(value=st.text(), text=st.text(), amount=st.floats(allow_nan=False, allow_infinity=False))
-def test_any_text_and_any_number_survive(accept, value, text, amount):
-    """A listener's name is free text: it may hold quotes, backslashes and the ends of lines."""
+def test_any_text_and_any_number_are_read_back_unchanged(accept, value, text, amount):
+    """The name of a listener is free text: it may contain quotes, backslashes and line breaks."""
     metric = Metric("cold", "gauge", text, [Sample("cold", {"where": value, "when": "now"}, amount)])
     _, page = render([metric], accept)
     (family,) = PARSERS[accept](page.decode())
@@ -98,8 +98,8 @@ def test_any_text_and_any_number_survive(accept, value, text, amount):
 
 @pytest.mark.parametrize("accept", PARSERS)
 @pytest.mark.parametrize("text", ['a "b"', "a\\b", "a\nb", "a\\nb", 'a\\"b'])
-def test_a_help_text_is_escaped_as_its_format_says(accept, text):
-    """Quotes only in OpenMetrics; what is escaped comes back whole."""
+def test_a_help_text_is_escaped_by_the_rules_of_its_format(accept, text):
+    """Quotes are escaped in OpenMetrics only; a parser returns the original text."""
     _, page = render([Metric("cold", "gauge", text, [Sample("cold", {}, 1)])], accept)
     (family,) = PARSERS[accept](page.decode())
 

@@ -1,4 +1,4 @@
-"""A scrape shows what the contract names, and its counters never go backwards."""
+"""A scrape has every metric of the contract, and its counters never go backwards."""
 
 import re
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from asgid.master.workers.ledger import Ledger
 _STARTS = ("initial", "reload", "recycle", "crash", "scale")
 _EXITS = ("reload", "recycle", "blocked", "crash", "signal", "boot_failed", "boot_timeout", "scale", "shutdown")
 _RESULTS = ("committed", "rolled_back", "invalid_config", "superseded")
-#: docs/metrics.md promises these to dashboards.
+#: Dashboards depend on these names, which docs/metrics.md documents.
 _CONTRACT = {
     "asgid_build_info": ("gauge", {"version", "python", "loop"}),
     "asgid_generation": ("gauge", set()),
@@ -108,7 +108,7 @@ _SNAPSHOT = Snapshot(
 
 @pytest.fixture
 def rows() -> Board:
-    """A board on which the workers of slots 0 and 2 live, and one in slot 1 has lived."""
+    """A board with live workers in slots 0 and 2, and a past worker in slot 1."""
     rows = Board(bytearray(BYTES))
     for slot in (0, 1, 2):
         row = rows.row(slot)
@@ -117,7 +117,7 @@ def rows() -> Board:
         observe(row, board.DURATION, 0.003)
         observe(row, board.DURATION, 99.0)
     rows.row(0)[board.HEARTBEAT_NS] = _NOW_NS - 250_000_000
-    rows.row(2)[board.HEARTBEAT_NS] = _NOW_NS + 1000  # it beat after the snapshot was taken
+    rows.row(2)[board.HEARTBEAT_NS] = _NOW_NS + 1000  # a heartbeat after the snapshot
     rows.row(0)[board.CONNECTIONS], rows.row(0)[board.STARTED], rows.row(0)[board.ABANDONED] = 6, 11, 8
     rows.row(0)[board.WEBSOCKETS], rows.row(0)[board.WEBSOCKET_SENT] = 2, 7
     rows.row(1)[board.WEBSOCKET_CLOSE_CELL[1001]], rows.row(1)[board.WEBSOCKET_CLOSE_CELL[4001]] = 3, 4
@@ -132,12 +132,12 @@ def _values(snapshot: Snapshot, rows: Board) -> dict[tuple[str, ...], float]:
 
 
 def _ledger(rows: Board) -> Ledger:
-    """The ledger of a master that looks at the board a moment after the snapshot."""
+    """Return a ledger whose clock is a moment after the snapshot."""
     return Ledger(rows, {}, lambda: _NOW_NS + 10_000, lambda *_: None)
 
 
 def _by_labels(families: Iterable[Any]) -> dict[tuple[str, ...], float]:
-    """Every sample, of ours or of a parser's: its name and the values of its labels, in the order of their names."""
+    """Return every sample by its name and the values of its labels, in the order of the labels' names."""
     return {
         (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
         for family in families
@@ -145,8 +145,8 @@ def _by_labels(families: Iterable[Any]) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_every_series_of_the_contract_is_there_and_no_other(rows):
-    """Names, types and labels are what users' dashboards depend on."""
+def test_a_scrape_has_the_metrics_of_the_contract_and_no_others(rows):
+    """Dashboards depend on names, types and labels."""
     found = {
         metric.name: (metric.kind, {label for sample in metric.samples for label in sample.labels} - {"le"})
         for metric in metrics(_SNAPSHOT, _ledger(rows))
@@ -155,7 +155,7 @@ def test_every_series_of_the_contract_is_there_and_no_other(rows):
     assert found == _CONTRACT
 
 
-def test_the_masters_knowledge_is_shown(rows):
+def test_the_values_of_the_snapshot_are_shown(rows):
     """One value each, from the snapshot."""
     values = _values(_SNAPSHOT, rows)
 
@@ -188,9 +188,10 @@ def test_the_masters_knowledge_is_shown(rows):
     assert any(key[0] == "asgid_build_info" and asgid.__version__ in key and "uvloop" in key for key in values)
 
 
-def test_a_worker_shows_its_connections_and_its_pulse(rows):
-    """What is in flight is active, a WebSocket is neither active nor idle, the rest is idle; a count read while it
-    changes is never negative.
+def test_a_worker_shows_its_connections_and_its_heartbeat(rows):
+    """A connection with a request is active; a WebSocket is neither active nor idle; every other one is idle.
+
+    A number that is read while the worker changes it is never negative.
     """
     values = _values(_SNAPSHOT, rows)
 
@@ -203,8 +204,8 @@ def test_a_worker_shows_its_connections_and_its_pulse(rows):
     assert [values["asgid_websocket_closes_total", code] for code in ("1001", "other")] == [3, 4]
 
 
-def test_what_the_kernel_does_not_say_is_not_shown(rows):
-    """The open files of a worker may be hidden, when it has just ended; where there is no /proc, the master is."""
+def test_a_value_that_the_kernel_does_not_report_is_left_out(rows):
+    """Such as the open files of a worker that has just ended, and the whole master without /proc."""
     hidden = replace(_SNAPSHOT, processes={0: _process(50_000_000, open_fds=None)}, master=None)
     values = _values(hidden, rows)
 
@@ -215,8 +216,8 @@ def test_what_the_kernel_does_not_say_is_not_shown(rows):
     )
 
 
-def test_a_worker_that_has_not_beaten_yet_shows_no_age(rows):
-    """An age since the machine was started would wake someone at every boot of a worker."""
+def test_a_worker_without_a_heartbeat_shows_no_age(rows):
+    """The age since the boot of the machine would fire an alert at every start of a worker."""
     _ledger(rows).retire(0)
     values = _values(_SNAPSHOT, rows)
 
@@ -224,8 +225,8 @@ def test_a_worker_that_has_not_beaten_yet_shows_no_age(rows):
     assert ("asgid_worker_heartbeat_age_seconds", "2") in values
 
 
-def test_requests_are_shown_where_they_occurred(rows):
-    """Of all pairs of method and code only those with a count; a method of no registry is OTHER."""
+def test_only_pairs_of_method_and_code_that_occurred_are_shown(rows):
+    """An unregistered method is OTHER, and an unregistered code is other."""
     values = _values(_SNAPSHOT, rows)
     requests = {key[1:]: value for key, value in values.items() if key[0] == "asgid_http_requests_total"}
 
@@ -233,7 +234,7 @@ def test_requests_are_shown_where_they_occurred(rows):
 
 
 def test_histograms_are_cumulative_and_end_with_their_count(rows):
-    """Prometheus: `le` is an upper bound that counts all below it; +Inf equals the count."""
+    """In Prometheus a bucket counts all values up to `le`, and +Inf equals the count."""
     values = _values(_SNAPSHOT, rows)
     name = "asgid_http_request_duration_seconds"
     buckets = [values[f"{name}_bucket", str(bound)] for bound in BUCKETS]
@@ -246,8 +247,8 @@ def test_histograms_are_cumulative_and_end_with_their_count(rows):
     assert values["asgid_worker_boot_duration_seconds_sum",] == 123.5
 
 
-def test_gauges_end_with_their_worker_and_counters_stay(rows):
-    """A killed worker takes nothing with it that was counted, and leaves nothing that was only true of it."""
+def test_gauges_end_with_their_worker_and_counters_remain(rows):
+    """After a kill every count is still there, and no value that described only that worker."""
     before = _values(_SNAPSHOT, rows)
     _ledger(rows).retire(0)
     without = replace(_SNAPSHOT, workers=_SNAPSHOT.workers[1:], processes={2: _SNAPSHOT.processes[2]})
@@ -274,7 +275,7 @@ _CELL = st.integers(board.STARTED, board.CELLS - 1)
 
 @given(st.lists(st.tuples(st.integers(0, 2), _CELL, st.integers(0, 5)), max_size=20))
 def test_no_counter_ever_goes_backwards(facts):
-    """Workers count and die in any order; an amount of 0 stands for a death."""
+    """Workers count and exit in any order; an amount of 0 stands for an exit."""
     rows = Board(bytearray(BYTES))
     ledger = _ledger(rows)
     counters = {metric.name for metric in metrics(_SNAPSHOT, ledger) if metric.kind != "gauge"}
@@ -300,8 +301,8 @@ def test_no_counter_ever_goes_backwards(facts):
     ("verdict", "successful"),
     [("committed", 1), ("superseded", 1), ("rolled_back", 0), ("invalid_config", 0)],
 )
-def test_the_last_reload_is_told(rows, verdict, successful):
-    """A reload whose place a newer one took has not failed; before the first one nothing has."""
+def test_the_last_reload_has_failed_if_it_was_refused_or_rolled_back(rows, verdict, successful):
+    """A superseded reload has not failed, nor has a master before its first reload."""
     snapshot = replace(_SNAPSHOT, last_reload=ReloadResult(verdict, "why", 4, 1_700_000_001.0))
 
     assert _values(snapshot, rows)["asgid_config_last_reload_successful",] == successful
@@ -309,7 +310,7 @@ def test_the_last_reload_is_told(rows, verdict, successful):
 
 
 def test_both_formats_parse_to_the_same_series(rows):
-    """The client library's own parsers read what Prometheus and a person's curl are given."""
+    """As the parsers of the client library read them."""
     _, text = render(metrics(_SNAPSHOT, rows), "*/*")
     _, page = render(metrics(_SNAPSHOT, rows), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     parsed = [*parse_text(text.decode())], [*parse_openmetrics(page.decode())]
@@ -321,23 +322,23 @@ def test_both_formats_parse_to_the_same_series(rows):
     assert len(from_text) > 100
 
 
-def test_what_a_label_may_say_stands_in_the_help(rows):
-    """An alert is written before the first crash; codes, slots and names are known without."""
-    spoken = {"result", "state", "reason", "phase", "kind", "direction"}
-    said = [
+def test_the_help_text_lists_the_values_of_a_label(rows):
+    """An alert is written before the first crash. Codes, slots and names need no list."""
+    listed_labels = {"result", "state", "reason", "phase", "kind", "direction"}
+    values = [
         (family.name, family.text, value)
         for family in metrics(_SNAPSHOT, rows)
         for sample in family.samples
         for label, value in sample.labels.items()
-        if label in spoken
+        if label in listed_labels
     ]
 
-    assert len(said) > 30
-    assert [(name, value) for name, text, value in said if not re.search(rf"\b{value}\b", text)] == []
+    assert len(values) > 30
+    assert [(name, value) for name, text, value in values if not re.search(rf"\b{value}\b", text)] == []
 
 
 def test_the_reference_names_every_metric():
-    """docs/metrics.md is generated, and as fresh as the others are."""
+    """docs/metrics.md is generated from the same table."""
     page = (Path(__file__).parents[4] / "docs" / "metrics.md").read_text()
 
     assert all(f"| `{name}` | {kind} |" in page for name, (kind, _) in _CONTRACT.items())

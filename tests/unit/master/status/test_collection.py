@@ -1,4 +1,4 @@
-"""The master's memory and its history: notes in, a Snapshot out that agrees with the supervisor and the kernel."""
+"""A snapshot agrees with the recorded events, the supervisor and the kernel."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ ROLLED_BACK = ReloadResult("rolled_back", "no module named shop", 2, 1_700_000_0
 
 @pytest.fixture
 def children() -> Iterator[dict[int, Child]]:
-    """Two workers, both of them this very process: the kernel knows it."""
+    """Two workers; each is this process, so that the kernel reports one."""
     with ExitStack() as stack:
         lines = [stack.enter_context(socket.socket()) for _ in range(2)]
         yield {slot: Child(slot, 1, os.getpid(), 0.0, line, -1) for slot, line in enumerate(lines)}
@@ -30,7 +30,7 @@ def children() -> Iterator[dict[int, Child]]:
 
 @pytest.fixture
 def supervisor() -> Supervisor:
-    """One of two workers serves since 10 s, the other boots since then; plan 1."""
+    """Plan 1 with two workers: one has served since 10 s, the other has booted since then."""
     supervisor = Supervisor()
     supervisor.reload(Plan(1, 2), 5.0)
     supervisor.ready(0, 10.0)
@@ -39,15 +39,15 @@ def supervisor() -> Supervisor:
 
 @pytest.fixture
 def history() -> StatusHistory:
-    """Made at zero; it was told of both starts, as the loop does."""
+    """Made at time 0, with the start of three workers."""
     history = StatusHistory(0.0, 1_600_000_000.0, 1_700_000_000.0)
     for slot in range(3):
         history.record_start(slot)
     return history
 
 
-def test_the_workers_are_shown_as_the_supervisor_knows_them(history, supervisor, children):
-    """State, generation and age by slot; what is wanted beside what is there."""
+def test_the_workers_are_those_of_the_supervisor(history, supervisor, children):
+    """State, generation and age by slot, and the number of wanted workers."""
     snapshot = collect(history, supervisor, children, [], 15.0)
 
     assert snapshot.workers == [
@@ -60,8 +60,8 @@ def test_the_workers_are_shown_as_the_supervisor_knows_them(history, supervisor,
     assert not snapshot.reloading
 
 
-def test_whoever_is_on_the_way_out_is_draining(history, supervisor, children):
-    """Also when it was aborted or killed."""
+def test_a_worker_that_is_to_exit_is_draining(history, supervisor, children):
+    """Even if it was aborted or killed."""
     supervisor.stop(20.0)
 
     assert [worker.state for worker in collect(history, supervisor, children, [], 20.0).workers] == ["draining"] * 2
@@ -74,8 +74,8 @@ def test_whoever_is_on_the_way_out_is_draining(history, supervisor, children):
     assert not snapshot.is_ready
 
 
-def test_before_the_first_worker_is_ready_there_is_no_generation(history, children):
-    """A start is no reload."""
+def test_the_generation_is_0_before_the_first_worker_is_ready(history, children):
+    """A start is not a reload."""
     supervisor = Supervisor()
     supervisor.reload(Plan(1, 2), 0.0)
     snapshot = collect(history, supervisor, children, [], 1.0)
@@ -83,16 +83,16 @@ def test_before_the_first_worker_is_ready_there_is_no_generation(history, childr
     assert (snapshot.generation, snapshot.reloading, snapshot.is_ready) == (0, False, False)
 
 
-def test_a_reload_shows_while_it_lasts(history, supervisor, children):
-    """From the canary on."""
+def test_a_snapshot_during_a_reload_is_reloading(history, supervisor, children):
+    """From the start of the canary."""
     supervisor.reload(Plan(2, 2), 20.0)
     children[2] = children[0]
 
     assert collect(history, supervisor, children, [], 20.0).reloading
 
 
-def test_workers_that_wait_for_their_start_are_counted(history, supervisor, children):
-    """Only while the delay runs."""
+def test_workers_that_wait_for_their_start_are_backing_off(history, supervisor, children):
+    """Only during the delay."""
     supervisor.ready(1, 10.0)
     supervisor.exited(1, 1, 20.0)
     children.pop(1)
@@ -101,8 +101,8 @@ def test_workers_that_wait_for_their_start_are_counted(history, supervisor, chil
     assert collect(history, supervisor, children, [], 20.15).backing_off == 0
 
 
-def test_every_reason_has_its_count_from_the_start(history, supervisor, children):
-    """A series that appears with its first event hides that event from a rate."""
+def test_every_reason_has_a_count_from_the_start(history, supervisor, children):
+    """If a series appears with its first event, a rate misses that event."""
     snapshot = collect(history, supervisor, children, [], 15.0)
 
     assert snapshot.starts == {reason.value: 0 for reason in StartReason} | {"initial": 2}
@@ -110,8 +110,8 @@ def test_every_reason_has_its_count_from_the_start(history, supervisor, children
     assert snapshot.reloads == {"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0}
 
 
-def test_the_last_verdict_is_remembered_and_each_is_counted(history, supervisor, children):
-    """Only a commit moves the time of the last success."""
+def test_the_last_reload_is_kept_and_each_result_is_counted(history, supervisor, children):
+    """Only a commit changes the time of the last success."""
     before = collect(history, supervisor, children, [], 1.0)
     history.record_reload(ROLLED_BACK)
     after = collect(history, supervisor, children, [], 2.0)
@@ -127,8 +127,8 @@ def test_the_last_verdict_is_remembered_and_each_is_counted(history, supervisor,
 
 
 @pytest.mark.parametrize(("boot_s", "bucket"), [(0.0, 0), (0.1, 0), (0.11, 1), (60.0, 8), (61.0, 9)])
-def test_a_boot_falls_into_its_bucket(history, supervisor, children, boot_s, bucket):
-    """A bound belongs to its bucket; the last has none."""
+def test_a_boot_is_counted_in_its_bucket(history, supervisor, children, boot_s, bucket):
+    """An upper bound belongs to its bucket; the last bucket has none."""
     history.record_boot(boot_s)
     snapshot = collect(history, supervisor, children, [], 1.0)
 
@@ -136,8 +136,8 @@ def test_a_boot_falls_into_its_bucket(history, supervisor, children, boot_s, buc
     assert snapshot.boots_sum_s == boot_s
 
 
-def test_the_processor_time_of_a_slot_outlives_its_workers(history, supervisor, children):
-    """What the dead used is added to what the living use: the counter never goes back."""
+def test_the_processor_time_of_a_slot_includes_its_past_workers(history, supervisor, children):
+    """So the counter never goes backwards."""
     history.record_exit(1, 1000.0)
     snapshot = collect(history, supervisor, {0: children[0], 1: children[1]}, [], 1.0)
     used = round(sum(psutil.Process().cpu_times()[:2]), 2)
@@ -151,8 +151,8 @@ def test_the_processor_time_of_a_slot_outlives_its_workers(history, supervisor, 
     assert snapshot.processes[0].threads >= 1
 
 
-def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(history, supervisor, children):
-    """It keeps its place in the list, and what its slot has used."""
+def test_a_worker_whose_process_has_ended_has_no_usage(history, supervisor, children):
+    """It stays in the list, and its slot keeps the processor time."""
     with psutil.Popen(["true"]) as ended:
         ended.wait()
     children[1].pid = ended.pid
@@ -164,8 +164,8 @@ def test_a_worker_that_is_gone_for_the_kernel_has_no_process_to_show(history, su
     assert snapshot.cpu_s[1] == 2.5
 
 
-def test_the_master_shows_itself(history, supervisor, children):
-    """Its own process, since when it runs, and how many files it may open."""
+def test_the_snapshot_has_the_master(history, supervisor, children):
+    """Its process, the time of its start, and its limit of open files."""
     snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert snapshot.master
@@ -174,31 +174,31 @@ def test_the_master_shows_itself(history, supervisor, children):
     assert snapshot.max_fds == psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[0]
 
 
-def test_listeners_show_their_queue(history, supervisor, children):
-    """A connection that nobody has taken yet waits in it; where the kernel does not tell, nothing is shown."""
+def test_a_tcp_listener_has_its_queue(history, supervisor, children):
+    """A connection that was not accepted yet is in it. A unix socket is left out: the kernel reports no queue."""
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix, socket.socket() as client:
         tcp.bind(("127.0.0.1", 0))
         tcp.listen(7)
         client.connect(tcp.getsockname())
-        helds = [BoundSocket("web", Tcp("127.0.0.1", 0), tcp, 7), BoundSocket("local", Tcp("", 0), unix, 7)]
+        sockets = [BoundSocket("web", Tcp("127.0.0.1", 0), tcp, 7), BoundSocket("local", Tcp("", 0), unix, 7)]
 
-        assert collect(history, supervisor, children, helds, 1.0).listeners == [ListenerBacklog("web", 7, 1)]
+        assert collect(history, supervisor, children, sockets, 1.0).listeners == [ListenerBacklog("web", 7, 1)]
 
 
-def test_the_queues_of_one_name_add_up(history, supervisor, children):
-    """systemd may have passed several sockets under it; a page with one series twice would be no page."""
+def test_the_queues_of_several_sockets_with_one_name_add_up(history, supervisor, children):
+    """systemd may pass several sockets under one name, and a page must not have a series twice."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=7) as one,
         socket.create_server(("127.0.0.2", 0), backlog=5) as other,
     ):
         with socket.create_connection(one.getsockname()), socket.create_connection(other.getsockname()):
-            helds = [BoundSocket("web", Systemd("web"), sock, 9) for sock in (one, other)]
-            listeners = collect(history, supervisor, children, helds, 1.0).listeners
+            sockets = [BoundSocket("web", Systemd("web"), sock, 9) for sock in (one, other)]
+            listeners = collect(history, supervisor, children, sockets, 1.0).listeners
 
         assert listeners == [ListenerBacklog("web", 12, 2)]
 
 
-def test_the_status_line_says_how_many_serve_and_how_the_last_reload_ended(history, supervisor):
+def test_the_status_line_has_the_number_of_ready_workers_and_the_last_reload(history, supervisor):
     """One line, for `systemctl status`."""
 
     assert status_line(history, supervisor) == "1/2 workers ready, generation 1"
