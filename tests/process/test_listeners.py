@@ -73,14 +73,14 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hosts")
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:0", "here:0", ":0", "unix:@asgid-reload"])
-def test_who_may_not_wait_is_given_what_the_machine_knows(door, bind):
+def test_a_number_or_a_name_of_the_hosts_file_needs_no_name_server(door, bind):
     """A number, or a name in /etc/hosts."""
     assert len(door.open(listens(bind), may_wait=False)) == 1
 
 
 @pytest.mark.usefixtures("hosts")
 @pytest.mark.parametrize("name", ["app.internal", "old.internal", "there"])
-def test_who_may_not_wait_is_refused_what_only_a_name_server_knows(door, name):
+def test_a_name_that_only_a_name_server_knows_is_refused_in_a_reload(door, name):
     """Nothing is asked, what was bound before is closed, and the message says what to write."""
     with pytest.raises(UnavailableError, match=f"{name}:80: a reload asks no name server; write its number"):
         door.open(listens("127.0.0.1:0", f"{name}:80"), may_wait=False)
@@ -88,7 +88,7 @@ def test_who_may_not_wait_is_refused_what_only_a_name_server_knows(door, name):
     assert not door.addresses
 
 
-def test_a_port_that_the_kernel_chose_is_the_one_that_is_said(door):
+def test_the_local_address_has_the_port_that_the_kernel_chose(door):
     """`bound` is where a client gets through."""
     held = door.one("127.0.0.1:0")
     port = held.socket.getsockname()[1]
@@ -143,7 +143,7 @@ def name_means(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", answers)
 
 
-def test_a_name_of_several_addresses_is_all_of_them(door, monkeypatch):
+def test_a_name_with_several_addresses_is_bound_at_all_of_them(door, monkeypatch):
     """Debian and Docker write ::1 first: a client of 127.0.0.1 would find no server. The port is the same."""
     if not _has_ipv6():
         pytest.skip("this machine has no ::1")
@@ -157,7 +157,7 @@ def test_a_name_of_several_addresses_is_all_of_them(door, monkeypatch):
     assert len(door.for_worker(listens("localhost:0"))) == 2
 
 
-def test_an_address_that_this_machine_has_not_is_left_out(door, monkeypatch):
+def test_an_address_that_this_machine_does_not_have_is_left_out(door, monkeypatch):
     """A file of hosts names ::1 where there is no IPv6, and a name server all machines of a name."""
     name_means(monkeypatch, "198.51.100.1", "127.0.0.1")
     (held,) = door.open(listens("localhost:0"))
@@ -186,7 +186,7 @@ def test_a_socket_is_shared_by_its_old_and_its_new_name(door, monkeypatch):
 
 
 @pytest.mark.parametrize(("held", "wanted"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1")])
-def test_a_socket_of_asgids_own_in_the_way_is_named(door, held, wanted):
+def test_if_asgid_itself_has_the_port_the_message_names_its_listener(door, held, wanted):
     """`ss` would show the operator the very process that was asked; the kernel has no way from one to the other."""
     first = door.one(f"{held}:0")
     port = first.socket.getsockname()[1]
@@ -212,7 +212,7 @@ def test_one_address_under_two_names_of_one_configuration_is_refused(door, monke
         door.open(listens(bind), kept=[first.address])
 
 
-def test_another_programs_port_is_not_taken_for_asgids_own(door):
+def test_the_port_of_another_program_is_not_mistaken_for_that_of_asgid(door):
     """The same port on another address of this machine."""
     first = door.one("127.0.0.1:0")
     port = first.socket.getsockname()[1]
@@ -220,7 +220,7 @@ def test_another_programs_port_is_not_taken_for_asgids_own(door):
         door.one(f"127.0.0.2:{port}")
 
 
-def test_a_taken_port_is_named_with_the_way_to_find_who_has_it(door):
+def test_a_port_in_use_is_reported_with_a_command_to_find_the_process(door):
     """The message is all that an operator has."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -229,7 +229,7 @@ def test_a_taken_port_is_named_with_the_way_to_find_who_has_it(door):
             door.one(f"127.0.0.1:{port}")
 
 
-def test_the_time_wait_of_the_last_run_does_not_hold_the_port(door):
+def test_time_wait_of_the_last_run_does_not_prevent_a_bind(door):
     """A server that closed its connections first leaves them in TIME_WAIT for a minute (ip(7), SO_REUSEADDR)."""
     held = door.one("127.0.0.1:0")
     bound, name = held.local_address, held.socket.getsockname()
@@ -251,7 +251,7 @@ def test_the_time_wait_of_the_last_run_does_not_hold_the_port(door):
         ("systemd:http", "systemd passed no socket of that name (it passed none at all)"),
     ],
 )
-def test_what_cannot_be_opened_is_said_and_leaves_nothing_open(door, bind, words):
+def test_an_address_that_cannot_be_opened_is_reported_and_leaves_nothing_open(door, bind, words):
     """The address and the reason, in words."""
     before = descriptors()
 
@@ -270,7 +270,7 @@ def shared() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_a_closed_directory_is_said_and_who_may_not_write_there(door, shared: Path):
+def test_a_directory_without_write_permission_is_reported_with_the_user(door, shared: Path):
     """It is not for a port below 1024 that a socket file is denied."""
     shared.chmod(0o555)
     bind = f"unix:{shared}/shop.sock"
@@ -283,7 +283,7 @@ def test_a_closed_directory_is_said_and_who_may_not_write_there(door, shared: Pa
     assert re.fullmatch(said, str(caught.value))
 
 
-def test_a_socket_file_of_anothers_is_said(door, shared: Path):
+def test_a_socket_file_of_another_user_is_reported(door, shared: Path):
     """Who may not connect to it cannot find out whether it is in use."""
     shared.chmod(0o777)
     with socket.socket(socket.AF_UNIX) as other:
@@ -297,7 +297,7 @@ def test_a_socket_file_of_anothers_is_said(door, shared: Path):
             door.one(f"unix:{shared}/shop.sock")
 
 
-def test_all_are_opened_or_none(door, tmp_path: Path):
+def test_all_listeners_are_opened_or_none(door, tmp_path: Path):
     """What was opened before the failure is closed again, and its file is gone."""
     first = door.one("127.0.0.1:0")
     file = tmp_path / "shop.sock"
@@ -316,7 +316,7 @@ def test_all_are_opened_or_none(door, tmp_path: Path):
 
 
 @pytest.mark.parametrize("mode", ["0660", "0600", "0666"])
-def test_a_socket_file_has_the_mode_that_was_asked_for(door, tmp_path: Path, mode):
+def test_a_socket_file_has_the_mode_of_the_setting(door, tmp_path: Path, mode):
     """Whatever the umask; which is as it was afterwards."""
     old = os.umask(0o027)
     try:
@@ -330,7 +330,7 @@ def test_a_socket_file_has_the_mode_that_was_asked_for(door, tmp_path: Path, mod
     assert accepts(held)
 
 
-def test_a_socket_file_belongs_to_whom_it_was_asked_for(door, tmp_path: Path):
+def test_a_socket_file_has_the_owner_and_group_of_the_setting(door, tmp_path: Path):
     """By name, for the user that a proxy runs as."""
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
@@ -349,7 +349,7 @@ def test_an_owner_that_does_not_exist_leaves_no_file_behind(door, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_of_a_dead_server_is_replaced(door, tmp_path: Path):
+def test_the_file_of_an_ended_server_is_replaced(door, tmp_path: Path):
     """Nobody answers a connect to it, which is the proof."""
     file = tmp_path / "shop.sock"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -359,7 +359,7 @@ def test_the_file_of_a_dead_server_is_replaced(door, tmp_path: Path):
 
 
 @pytest.mark.parametrize("backlog", [5, 0])
-def test_the_file_of_a_living_server_is_left_alone(door, tmp_path: Path, backlog):
+def test_the_file_of_a_running_server_is_not_touched(door, tmp_path: Path, backlog):
     """Also when its queue is full, and a connect neither succeeds nor is refused."""
     file = tmp_path / "shop.sock"
     with socket.socket(socket.AF_UNIX) as alive, socket.socket(socket.AF_UNIX) as client:
@@ -375,7 +375,7 @@ def test_the_file_of_a_living_server_is_left_alone(door, tmp_path: Path, backlog
             assert accepted
 
 
-def test_a_file_that_is_no_socket_is_never_removed(door, tmp_path: Path):
+def test_a_file_that_is_not_a_socket_is_never_removed(door, tmp_path: Path):
     """Somebody's data stands where a typing error points to."""
     file = tmp_path / "precious"
     file.write_text("data")
@@ -386,7 +386,7 @@ def test_a_file_that_is_no_socket_is_never_removed(door, tmp_path: Path):
     assert file.read_text() == "data"
 
 
-def test_the_file_goes_with_its_listener(door, tmp_path: Path):
+def test_the_file_is_removed_with_its_listener(door, tmp_path: Path):
     """The next start finds a clean place."""
     held = door.one(f"unix:{tmp_path}/shop.sock")
     door.close([held.address])
@@ -396,7 +396,7 @@ def test_the_file_goes_with_its_listener(door, tmp_path: Path):
 
 
 @pytest.mark.parametrize("other", ["socket", "file"])
-def test_a_file_that_somebody_else_has_put_there_since_stays(door, tmp_path: Path, other):
+def test_a_file_that_another_process_put_there_is_not_removed(door, tmp_path: Path, other):
     """Only the inode that was made here is removed."""
     file = tmp_path / "shop.sock"
     held = door.one(f"unix:{file}")
@@ -454,7 +454,7 @@ def test_an_abstract_name_needs_no_file(door):
 
 
 @pytest.mark.parametrize("is_listening", [True, False])
-def test_a_descriptor_is_adopted_and_stays_the_givers(door, is_listening):
+def test_a_descriptor_is_duplicated_and_stays_open(door, is_listening):
     """Bound is enough; the backlog is ours. Closed here, it is still open there."""
     with socket.socket() as given:
         given.bind(("127.0.0.1", 0))
@@ -471,7 +471,7 @@ def test_a_descriptor_is_adopted_and_stays_the_givers(door, is_listening):
         assert given.getsockname()
 
 
-def test_a_descriptor_that_is_no_stream_socket_is_refused(door):
+def test_a_descriptor_that_is_not_a_stream_socket_is_refused(door):
     """A file and a datagram socket cannot be listened on; they stay as they were."""
     with (
         open("/dev/null") as file,
@@ -488,7 +488,7 @@ def test_a_descriptor_that_is_no_stream_socket_is_refused(door):
         assert datagrams.getsockname()
 
 
-def test_systemds_sockets_are_found_by_their_name():
+def test_sockets_of_systemd_are_found_by_their_name():
     """All that share it, as those of one unit do; a name it did not pass is told with those it did."""
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
@@ -512,7 +512,7 @@ def test_systemds_sockets_are_found_by_their_name():
         assert [held.socket.fileno() for held in helds] == [-1, -1]
 
 
-def test_one_of_systemds_sockets_that_cannot_be_listened_on_leaves_none_open():
+def test_if_one_socket_of_a_name_of_systemd_is_unusable_none_is_opened():
     """What the unit calls by one name is served whole or not at all."""
     with socket.create_server(("127.0.0.1", 0)) as given, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         door = _Door({"http": [given.fileno(), datagrams.fileno()]})
@@ -527,7 +527,7 @@ def test_one_of_systemds_sockets_that_cannot_be_listened_on_leaves_none_open():
 # Afterwards
 
 
-def test_the_queue_shows_who_waits(door):
+def test_the_queue_has_its_length_and_its_limit(door):
     """Connections that the kernel has completed and nobody has taken, and how many may."""
     held = door.one("127.0.0.1:0", backlog=3)
 
@@ -546,7 +546,7 @@ def test_the_queue_of_a_socket_file_is_unknown(door, tmp_path: Path):
     assert door.one(f"unix:{tmp_path}/shop.sock").queue() is None
 
 
-def test_a_kept_socket_takes_the_name_and_the_backlog_of_the_new_configuration(door):
+def test_a_kept_socket_gets_the_name_and_the_backlog_of_the_new_configuration(door):
     """Without being closed: who waits in its queue goes on waiting."""
     held = door.one("127.0.0.1:0", name="old", backlog=3)
     with socket.create_connection(held.socket.getsockname(), 5):
@@ -559,7 +559,7 @@ def test_a_kept_socket_takes_the_name_and_the_backlog_of_the_new_configuration(d
         assert (held.name, held.queue()) == ("127.0.0.1:0", (1, 4))
 
 
-def test_a_kept_socket_whose_port_was_taken_is_one_problem(door):
+def test_a_kept_socket_whose_port_was_taken_is_reported(door):
     """An application can shut the socket down and listen on its port: the reload names that, and goes on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         bind = f"127.0.0.1:{free.getsockname()[1]}"
@@ -579,7 +579,7 @@ def test_a_kept_socket_whose_port_was_taken_is_one_problem(door):
     assert accepts(other)
 
 
-def test_a_kept_socket_file_takes_the_rights_of_the_new_configuration(door, tmp_path: Path):
+def test_a_kept_socket_file_gets_the_rights_of_the_new_configuration(door, tmp_path: Path):
     """It is the same file, and what cannot be done is said and changes nothing."""
     file = tmp_path / "shop.sock"
     held = door.one(f"unix:{file}", mode="0600")
@@ -595,7 +595,7 @@ def test_a_kept_socket_file_takes_the_rights_of_the_new_configuration(door, tmp_
     assert accepts(held)
 
 
-def test_a_file_in_the_place_of_a_kept_socket_file_keeps_its_rights(door, tmp_path: Path):
+def test_a_file_that_replaced_a_kept_socket_file_is_not_changed(door, tmp_path: Path):
     """It is not ours; that nobody can connect any more is said."""
     file = tmp_path / "shop.sock"
     door.one(f"unix:{file}")
@@ -614,7 +614,7 @@ def test_a_file_in_the_place_of_a_kept_socket_file_keeps_its_rights(door, tmp_pa
 
 
 @pytest.mark.parametrize("is_link", [True, False])
-def test_what_has_the_number_of_a_socket_file_keeps_its_rights_where_it_is_another(tmp_path: Path, is_link):
+def test_another_file_with_the_inode_of_a_socket_file_is_not_changed(tmp_path: Path, is_link):
     """A link to a socket is not followed, and a plain file is no socket: numbers repeat on another file system, and an
     older version hands no more of them over.
     """
@@ -641,7 +641,7 @@ def test_what_has_the_number_of_a_socket_file_keeps_its_rights_where_it_is_anoth
         assert victim.exists()
 
 
-def test_a_socket_file_of_the_same_number_on_another_file_system_is_another(tmp_path: Path):
+def test_a_socket_file_with_the_same_inode_on_another_file_system_is_not_ours(tmp_path: Path):
     """It is neither changed nor removed."""
     file = tmp_path / "shop.sock"
     with socket.create_server(str(file), family=socket.AF_UNIX) as sock:

@@ -127,7 +127,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=[way.__name__ for way in WAYS])
-def test_what_the_user_has_a_hand_in_is_opened_with_his_rights(home: Path, user: User, way) -> None:
+def test_a_path_that_the_user_can_change_is_opened_with_the_rights_of_the_user(home: Path, user: User, way) -> None:
     """Where root alone may write nothing is made, and the message says who may not, and when root would."""
     path = way(home)
 
@@ -138,7 +138,7 @@ def test_what_the_user_has_a_hand_in_is_opened_with_his_rights(home: Path, user:
     assert (os.getresuid(), os.getresgid()) == ((0, 0, 0), (0, 0, 0))
 
 
-def test_a_file_of_roots_behind_a_link_of_his_is_not_opened(home: Path, user: User) -> None:
+def test_a_file_of_root_behind_a_link_of_the_user_is_not_opened(home: Path, user: User) -> None:
     """Nor would it be behind a second name that he has made for it."""
     (home / "roots" / "a.log").touch(0o640)
 
@@ -146,7 +146,7 @@ def test_a_file_of_roots_behind_a_link_of_his_is_not_opened(home: Path, user: Us
         open_log(user, a_link_in_his_directory(home))
 
 
-def test_the_user_is_asked_about_by_the_kernel(home: Path, user: User) -> None:
+def test_an_access_control_list_is_respected(home: Path, user: User) -> None:
     """An access control list lets him write where neither owner, group nor mode say so."""
     try:
         os.setxattr(home / "roots", "system.posix_acl_access", ACL)
@@ -159,7 +159,7 @@ def test_the_user_is_asked_about_by_the_kernel(home: Path, user: User) -> None:
         open_log(user, home / "roots" / "a.log")
 
 
-def test_in_his_directory_the_file_is_his(home: Path, user: User) -> None:
+def test_in_the_users_directory_the_file_belongs_to_the_user(home: Path, user: User) -> None:
     """So that the workers can open it again after a rotation."""
     os.close(open_log(user, home / "his" / "a.log"))
     found = (home / "his" / "a.log").stat()
@@ -167,7 +167,7 @@ def test_in_his_directory_the_file_is_his(home: Path, user: User) -> None:
     assert (HIS.pw_uid, HIS.pw_gid, 0o640) == (found.st_uid, found.st_gid, found.st_mode & 0o777)
 
 
-def test_what_is_roots_alone_is_opened_as_root(home: Path, user: User) -> None:
+def test_a_path_that_only_root_can_change_is_opened_as_root(home: Path, user: User) -> None:
     """Also through links of root's own, and below a directory that all may write in, as /tmp is."""
     closed = give(give(home / "all", 0o1777) / "closed", 0o700)
     (home / "link").symlink_to(closed)
@@ -176,7 +176,7 @@ def test_what_is_roots_alone_is_opened_as_root(home: Path, user: User) -> None:
     assert (closed / "a.log").stat().st_uid == 0
 
 
-def test_a_directory_of_another_group_is_roots_affair(home: Path, user: User) -> None:
+def test_a_directory_of_a_group_without_the_user_is_opened_as_root(home: Path, user: User) -> None:
     """/var/log is writable for a group of its own in some distributions: the workers' user is not in it."""
     path = give(home / "log", 0o775, gid=4) / "a.log"
     os.close(open_log(user, path))
@@ -184,7 +184,7 @@ def test_a_directory_of_another_group_is_roots_affair(home: Path, user: User) ->
     assert path.stat().st_uid == 0
 
 
-def test_a_descriptor_of_our_own_is_opened_as_root(user: User) -> None:
+def test_an_inherited_descriptor_is_opened_as_root(user: User) -> None:
     """/dev/stdout is a link to one: who started asgid has opened what is behind it."""
     reader, writer = os.pipe()
     copy = open_log(user, Path(f"/proc/self/fd/{writer}"))
@@ -196,7 +196,7 @@ def test_a_descriptor_of_our_own_is_opened_as_root(user: User) -> None:
         os.close(fd)
 
 
-def test_links_in_a_circle_end_nothing(home: Path, user: User) -> None:
+def test_links_in_a_circle_are_an_error_of_the_open(home: Path, user: User) -> None:
     """The error is the kernel's."""
     (home / "a").symlink_to("b")
     (home / "b").symlink_to("a")
@@ -205,7 +205,7 @@ def test_links_in_a_circle_end_nothing(home: Path, user: User) -> None:
         open_log(user, home / "a")
 
 
-def test_a_moment_ends_with_the_rights_that_were_before(user: User) -> None:
+def test_impersonation_ends_with_the_rights_of_before(user: User) -> None:
     """All three kinds, also where what was to be done has failed."""
     before = os.getresuid(), os.getresgid(), os.getgroups()
 

@@ -1,4 +1,4 @@
-"""The pid file names the one master, by a lock that dies with it, and is removed only by the one whose it is."""
+"""The pid file names the only master. Its lock ends with the process, and only its master removes it."""
 
 import errno
 import fcntl
@@ -31,8 +31,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "asgid.pid"
 
 
-def test_it_holds_our_pid_and_is_gone_afterwards(path: Path):
-    """One line, for scripts."""
+def test_the_file_has_our_pid_and_is_removed_at_the_end(path: Path):
+    """One line, as scripts expect."""
     held = PidFile(str(path))
 
     assert path.read_text() == f"{os.getpid()}\n"
@@ -42,8 +42,8 @@ def test_it_holds_our_pid_and_is_gone_afterwards(path: Path):
     assert not path.exists()
 
 
-def test_a_path_means_the_directory_in_which_the_master_was_started(path: Path, monkeypatch):
-    """Also when it is removed from another one."""
+def test_a_relative_path_is_relative_to_the_directory_of_the_start(path: Path, monkeypatch):
+    """Even if the master has changed its directory before it removes the file."""
     monkeypatch.chdir(path.parent)
     held = PidFile("asgid.pid")
     monkeypatch.chdir("/")
@@ -52,8 +52,8 @@ def test_a_path_means_the_directory_in_which_the_master_was_started(path: Path, 
     assert not path.exists()
 
 
-def test_a_file_that_went_with_its_directory_is_taken_over_and_let_go(path: Path, tmp_path: Path, monkeypatch):
-    """A program that takes another's place finds the descriptor; the name leads nowhere, and is nobody's."""
+def test_a_file_whose_directory_was_removed_is_taken_over_and_closed(path: Path, tmp_path: Path, monkeypatch):
+    """The new program receives the descriptor, and its path no longer exists."""
     gone = tmp_path / "release"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -66,8 +66,8 @@ def test_a_file_that_went_with_its_directory_is_taken_over_and_let_go(path: Path
         os.fstat(left)
 
 
-def test_a_second_master_is_refused_and_told_whom_to_stop(path: Path):
-    """The file stays the first one's; when that is killed, its lock is gone without anybody's help."""
+def test_a_second_master_is_refused_with_the_pid_of_the_first(path: Path):
+    """The file keeps the pid of the first. If that master is killed, the kernel releases its lock."""
     with subprocess.Popen(
         [sys.executable, "-c", LEAVES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as first:
@@ -89,8 +89,8 @@ def test_a_second_master_is_refused_and_told_whom_to_stop(path: Path):
 
 
 @pytest.mark.parametrize("how", ["flock", "record lock"])
-def test_who_may_only_read_the_file_keeps_no_master_from_starting(path: Path, how: str):
-    """Any user can lock what he can read, and hold on to it; a second master is refused all the same."""
+def test_a_lock_of_a_reader_does_not_prevent_a_start(path: Path, how: str):
+    """Any user with read access can lock the file. A second master is refused all the same."""
     path.write_text("1\n")
     with path.open() as readers:
         if how == "flock":
@@ -109,7 +109,7 @@ def test_who_may_only_read_the_file_keeps_no_master_from_starting(path: Path, ho
 
 
 def test_a_link_is_not_followed(path: Path, tmp_path: Path):
-    """What it leads to would be overwritten."""
+    """Its target would be overwritten."""
     victim = tmp_path / "victim"
     victim.write_text("data")
     path.symlink_to(victim)
@@ -120,8 +120,8 @@ def test_a_link_is_not_followed(path: Path, tmp_path: Path):
     assert victim.read_text() == "data"
 
 
-def test_another_name_of_somebody_elses_file_is_not_written(path: Path, tmp_path: Path):
-    """Any user who may write in the directory can make that link, if the kernel lets him (fs.protected_hardlinks)."""
+def test_a_hard_link_to_another_file_is_not_written(path: Path, tmp_path: Path):
+    """A user with write access to the directory can make that link, unless fs.protected_hardlinks is set."""
     victim = tmp_path / "victim"
     victim.write_text("data")
     path.hardlink_to(victim)
@@ -142,8 +142,8 @@ def test_another_name_of_somebody_elses_file_is_not_written(path: Path, tmp_path
     ],
     ids=["fifo", "directory", "socket"],
 )
-def test_what_is_not_a_file_is_refused_at_once(path: Path, make, problem):
-    """It is neither waited for nor removed."""
+def test_a_path_that_is_not_a_regular_file_is_refused_at_once(path: Path, make, problem):
+    """Without a wait; it is not removed."""
     make(path)
 
     with pytest.raises(UnavailableError, match=problem):
@@ -153,8 +153,8 @@ def test_what_is_not_a_file_is_refused_at_once(path: Path, make, problem):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_the_file_of_another_user_in_a_directory_for_all_is_refused(path: Path):
-    """Its owner could write another pid there later, and have root signal that process."""
+def test_the_file_of_another_user_in_a_sticky_directory_is_refused(path: Path):
+    """Its owner could later write another pid, and root would signal that process."""
     path.parent.chmod(0o1777)
     path.touch()
     os.chown(path, NOBODY, NOBODY)
@@ -163,8 +163,8 @@ def test_the_file_of_another_user_in_a_directory_for_all_is_refused(path: Path):
         PidFile(str(path))
 
 
-def test_no_empty_file_is_left_where_the_disk_is_full(path: Path, monkeypatch):
-    """A script would read no pid from it, and a package would take it for a master's."""
+def test_no_empty_file_is_left_if_the_write_fails(path: Path, monkeypatch):
+    """A script would read no pid from it."""
 
     def is_full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -176,8 +176,8 @@ def test_no_empty_file_is_left_where_the_disk_is_full(path: Path, monkeypatch):
     assert not path.exists()
 
 
-def test_the_lock_is_still_there_in_the_next_program(path: Path):
-    """USR2: the process executes another program, to which it leaves the descriptor."""
+def test_the_next_program_keeps_the_lock(path: Path):
+    """USR2: the process executes another program, which inherits the descriptor."""
     with subprocess.Popen(
         [sys.executable, "-c", EXECUTES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as first:
@@ -188,8 +188,8 @@ def test_the_lock_is_still_there_in_the_next_program(path: Path):
             PidFile(str(path))
 
 
-def test_a_lock_of_the_other_kind_is_made_ours_when_it_is_taken_over(path: Path):
-    """An older version locked the file with flock(2)."""
+def test_a_file_that_an_older_version_locked_is_locked_again(path: Path):
+    """An older version used flock(2), which another start does not see."""
     with path.open("w") as left:
         fcntl.flock(left, fcntl.LOCK_EX)
         held = PidFile(str(path), os.dup(left.fileno()))
@@ -200,8 +200,8 @@ def test_a_lock_of_the_other_kind_is_made_ours_when_it_is_taken_over(path: Path)
         held.remove()
 
 
-def test_a_file_from_before_is_overwritten_to_its_end(path: Path):
-    """A longer number leaves no digits behind."""
+def test_an_old_file_is_overwritten_completely(path: Path):
+    """No digits of a longer number remain."""
     path.write_text("12345678901234567890\nand more\n")
     held = PidFile(str(path))
 
@@ -210,8 +210,8 @@ def test_a_file_from_before_is_overwritten_to_its_end(path: Path):
     held.remove()
 
 
-def test_a_file_that_somebody_else_has_put_there_since_stays(path: Path):
-    """It says who is master now."""
+def test_a_file_that_another_process_put_there_is_not_removed(path: Path):
+    """It has the pid of the present master."""
     held = PidFile(str(path))
     path.unlink()
     path.write_text("1\n")
@@ -220,8 +220,8 @@ def test_a_file_that_somebody_else_has_put_there_since_stays(path: Path):
     assert path.read_text() == "1\n"
 
 
-def test_a_file_that_is_gone_already_is_no_trouble(path: Path):
-    """Somebody tidied up."""
+def test_a_file_that_is_already_removed_is_not_an_error(path: Path):
+    """An administrator may have removed it."""
     held = PidFile(str(path))
     path.unlink()
     held.remove()
@@ -229,8 +229,8 @@ def test_a_file_that_is_gone_already_is_no_trouble(path: Path):
     assert not path.exists()
 
 
-def test_a_file_that_its_master_removes_while_we_wait_for_the_lock_is_made_anew(path: Path, monkeypatch):
-    """A lock on a file without a name would let a third master in beside us."""
+def test_a_file_that_its_master_removes_before_our_lock_is_made_again(path: Path, monkeypatch):
+    """A lock on a removed file would not stop a third master."""
     lock, before = fcntl.fcntl, len(os.listdir("/proc/self/fd"))
 
     def remove_and_lock(fd: int, command: int, argument: bytes) -> object:
@@ -253,16 +253,16 @@ def test_a_file_that_its_master_removes_while_we_wait_for_the_lock_is_made_anew(
 @pytest.mark.parametrize(
     ("name", "reason"), [("missing/asgid.pid", "No such file or directory"), (".", "Is a directory")]
 )
-def test_where_it_cannot_be_written_the_setting_and_the_path_are_named(tmp_path: Path, name, reason):
-    """The operator finds both in one line."""
+def test_a_failed_write_names_the_setting_and_the_path(tmp_path: Path, name, reason):
+    """In one line."""
     with pytest.raises(UnavailableError) as caught:
         PidFile(str(tmp_path / name))
 
     assert str(caught.value) == f"process.pid_file: cannot write {os.path.abspath(tmp_path / name)}: {reason}"
 
 
-def test_a_disk_that_is_full_leaves_no_empty_file(path: Path):
-    """It would name no process, and scripts would read nothing in it. Here the limit of file sizes is the full disk."""
+def test_a_full_disk_leaves_no_empty_file(path: Path):
+    """It would name no process. Here a limit of file sizes of 0 stands for the full disk."""
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); " + HOLDER
     done = subprocess.run([sys.executable, "-c", limited, str(path)], capture_output=True, text=True, check=False)
 

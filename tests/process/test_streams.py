@@ -1,4 +1,4 @@
-"""A standard stream of any kind takes log lines, by each of its names."""
+"""A standard stream of any kind receives log lines, under each of its names."""
 
 import json
 import socket
@@ -9,11 +9,11 @@ import pytest
 
 
 @pytest.mark.parametrize("name", ["stdout", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_a_stream_that_is_a_socket_is_written_to_by_every_name(name: str) -> None:
-    """As systemd's journal is: open(2) refuses a socket, so it is not opened anew."""
+def test_a_stream_that_is_a_socket_receives_lines_under_every_name(name: str) -> None:
+    """The stream of systemd's journal is a socket, which open(2) refuses to open again."""
     ours, theirs = socket.socketpair()
     program = (
-        f"from asgid.log import Log; log = Log(output={name!r}); log.info('heard'); log.reopen(); log.info('twice')"
+        f"from asgid.log import Log; log = Log(output={name!r}); log.info('once'); log.reopen(); log.info('twice')"
     )
     with ours, theirs:
         subprocess.run([sys.executable, "-c", program], stdout=theirs.fileno(), check=True)
@@ -21,4 +21,4 @@ def test_a_stream_that_is_a_socket_is_written_to_by_every_name(name: str) -> Non
         with ours.makefile() as lines:
             events = [json.loads(line)["event"] for line in lines]
 
-    assert events == ["heard", "twice"]
+    assert events == ["once", "twice"]

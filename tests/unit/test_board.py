@@ -68,7 +68,7 @@ def rows(buffer) -> Board:
     return Board(buffer)
 
 
-def test_every_name_has_cells_of_its_own():
+def test_the_cells_of_the_names_do_not_overlap():
     """Offsets rise, and each block has the width that its labels need."""
     offsets = [board.LAYOUT["cells"][name][0] for name in _NAMES]
     widths = [after - before for before, after in zip(offsets, [*offsets[1:], board.CELLS], strict=True)]
@@ -82,12 +82,12 @@ def test_every_name_has_cells_of_its_own():
     assert board.CELLS <= board.STRIDE
 
 
-def test_every_code_that_python_knows_is_counted():
+def test_every_code_of_http_status_has_a_cell():
     """The list is written out, so that it stays the same with another Python; it may not fall behind."""
     assert {str(int(status)) for status in HTTPStatus} <= set(CODES)
 
 
-def test_a_board_is_shared_with_a_version_that_only_appended():
+def test_a_board_can_be_shared_with_a_version_that_only_appended():
     """Whichever of the two knows more: cells of the same name stand in the same place."""
     layout = json.loads(json.dumps(board.LAYOUT))
     layout["cells"]["LATER"] = [board.CELLS, 3]
@@ -100,19 +100,19 @@ def test_a_board_is_shared_with_a_version_that_only_appended():
     ("part", "value"),
     [("slots", 10), ("stride", 9), ("buckets", [0.1]), ("methods", ["GET"]), ("codes", ["200"])],
 )
-def test_a_board_of_another_shape_is_not_taken_over(part, value):
+def test_a_board_with_another_layout_is_refused(part, value):
     """Counters would go on in cells that mean something else."""
     assert board.layout_difference({**board.LAYOUT, part: value}) == part
 
 
-def test_a_board_whose_cells_have_moved_is_not_taken_over():
+def test_a_board_whose_cells_have_moved_is_refused():
     """The first name that stands elsewhere is told."""
     cells = {name: [offset + (name == "SLOW"), width] for name, (offset, width) in board.LAYOUT["cells"].items()}
 
     assert board.layout_difference({**board.LAYOUT, "cells": cells}) == "the cells of SLOW"
 
 
-def test_each_method_and_code_is_counted_in_a_cell_of_its_own():
+def test_each_pair_of_method_and_code_has_its_own_cell():
     """Known pairs never meet; they fill the block of requests exactly, with what is in no registry."""
     known = {REQUEST_CELL[method][int(code)] for method in METHODS for code in CODES[:-1]}
     other = {REQUEST_CELL[method][299] for method in METHODS}
@@ -122,19 +122,19 @@ def test_each_method_and_code_is_counted_in_a_cell_of_its_own():
 
 
 @pytest.mark.parametrize("method", ["BREW", "get", "", "OTHER"])
-def test_a_method_of_no_registry_counts_as_other(method):
+def test_an_unregistered_method_counts_as_other(method):
     """A client cannot make series by inventing methods."""
     assert REQUEST_CELL["OTHER"][200] == REQUEST_CELL[method][200]
 
 
 @pytest.mark.parametrize("status", [0, 99, 299, 600, 999, -1])
-def test_a_status_of_no_registry_counts_as_other(status):
+def test_an_unregistered_status_counts_as_other(status):
     """Nor can an application by inventing codes."""
     assert REQUEST_CELL["GET"][298] == REQUEST_CELL["GET"][status]
 
 
 @given(st.lists(st.floats(0, 20) | st.sampled_from(BUCKETS), max_size=30))
-def test_an_observation_falls_into_the_first_bucket_that_holds_it(elapsed):
+def test_an_observation_is_counted_in_the_first_bucket_with_a_bound_above_it(elapsed):
     """A bucket's bound belongs to it (Prometheus: `le`), +Inf holds the rest, and the sum is exact."""
     row = memoryview(bytearray(board.CELLS * 8)).cast("Q")
     for elapsed_s in elapsed:
@@ -158,19 +158,19 @@ def test_a_row_belongs_to_its_slot(rows):
     assert rows.row(3)[board.CELLS - 1] == 0
 
 
-def test_as_many_as_may_be_wanted_find_slots_with_as_large_a_surge():
+def test_the_maximum_of_workers_and_the_same_surge_have_slots():
     """Else a reload could wait for itself."""
     assert 2 * board.MAX_WORKERS < board.SLOTS
 
 
 @pytest.mark.parametrize("slot", [-1, board.SLOTS])
-def test_a_slot_outside_the_board_is_a_fault_that_names_it(rows, slot):
+def test_a_slot_outside_of_the_board_is_an_error_with_its_number(rows, slot):
     """A negative index must not reach another worker's row."""
     with pytest.raises(AssertionError, match=f"slot {slot} is outside"):
         rows.row(slot)
 
 
-def test_what_is_begun_and_ended_at_once_is_a_start_and_a_duration(rows):
+def test_at_once_counts_as_a_start_and_as_a_duration(rows):
     """One observation for both: the request path pays once."""
     row = rows.row(1)
     observe(row, board.AT_ONCE, 0.003)
@@ -183,7 +183,7 @@ def test_what_is_begun_and_ended_at_once_is_a_start_and_a_duration(rows):
 
 
 @pytest.mark.parametrize(("size", "stride"), [(4096, 1024), (16384, 2048), (65536, 8192)])
-def test_each_row_begins_at_a_page_of_this_machine(size, stride):
+def test_each_row_begins_at_a_page(size, stride):
     """A worker maps its own row writable, and memory is mapped by pages: x86 has 4 KiB, Arm and POWER up to 64."""
     program = "import mmap; mmap.PAGESIZE = {}; from asgid import board; print(board.STRIDE, board.BYTES % 8)"
     found = subprocess.run([sys.executable, "-c", program.format(size)], capture_output=True, text=True, check=True)
@@ -192,7 +192,7 @@ def test_each_row_begins_at_a_page_of_this_machine(size, stride):
     assert board.STRIDE * 8 % mmap.PAGESIZE == 0
 
 
-def test_a_worker_counts_past_the_end_of_a_cell_without_an_error(rows):
+def test_a_full_cell_wraps_around_without_an_error(rows):
     """A sum of nanoseconds is full after 292 years of requests, and a request must not fail by that."""
     row = counting(rows.row(3))
     row[board.DURATION + board.SUM] = 2**64 - 1
@@ -205,7 +205,7 @@ def test_a_worker_counts_past_the_end_of_a_cell_without_an_error(rows):
 
 
 @pytest.mark.parametrize("cell", [board.AT_ONCE + board.SUM, board.REQUESTS, board.RESPONSE_BYTES, board.AT_ONCE])
-def test_an_answer_is_counted_past_the_end_of_each_cell(rows, cell):
+def test_a_response_is_counted_even_if_a_cell_is_full(rows, cell):
     """It counts in a memoryview, which raises where a cell is full; the application's answer must not fail by that."""
     row = rows.row(3)
     row[cell] = 2**64 - 1
@@ -214,7 +214,7 @@ def test_an_answer_is_counted_past_the_end_of_each_cell(rows, cell):
     assert row[cell] == 0
 
 
-def test_no_sibling_of_the_past_or_of_the_future_is_reckoned_with(rows):
+def test_siblings_with_an_old_or_a_future_heartbeat_are_ignored(rows):
     """A row that another worker has filled with anything does not change whom this worker leaves connections to."""
     now_ns = 10**12
     beats = {0: now_ns, 1: now_ns, 2: 1, 3: 2**64 - 1, 4: now_ns + 1000}
@@ -230,7 +230,7 @@ def test_no_sibling_of_the_past_or_of_the_future_is_reckoned_with(rows):
 
 
 @pytest.mark.parametrize("name", sorted(board.LAYOUT["cells"]))
-def test_a_cell_has_the_name_of_its_block(name):
+def test_name_of_returns_the_block_of_a_cell(name):
     """The log names a cell that holds what cannot be."""
     offset, width = board.LAYOUT["cells"][name]
 

@@ -16,7 +16,7 @@ def test_a_descriptor_of_asgid_is_listed_under_a_high_number() -> None:
     os.close(fd)
 
 
-def test_a_number_that_other_code_has_by_now_is_not_listed() -> None:
+def test_a_number_that_other_code_has_reused_is_not_listed() -> None:
     """A child would close the file of an agent, and what the agent sends would reach a client."""
     fd = descriptors.own(os.memfd_create("own"))
     os.close(fd)

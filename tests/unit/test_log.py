@@ -55,7 +55,7 @@ def _socket_ends() -> tuple[int, int]:
     return ours.detach(), theirs.detach()
 
 
-def test_a_text_line_is_a_time_a_level_an_event_and_keys(path):
+def test_a_text_line_has_a_time_a_level_an_event_and_fields(path):
     """What stands in the style guide is what is written."""
     _log(path).info("worker ready", slot=2, pid=811, boot_s=0.41234, tls=False, reason=None)
 
@@ -79,7 +79,7 @@ def test_a_text_line_is_a_time_a_level_an_event_and_keys(path):
         ("\udc80", '"\\udc80"'),
     ],
 )
-def test_no_value_looks_like_a_key_a_line_or_a_command_to_the_terminal(path, value, shown):
+def test_no_value_looks_like_a_key_a_line_or_a_control_sequence(path, value, shown):
     """A value is one word or one quoted string, whatever is in it."""
     _log(path).warning("said", value=value)
 
@@ -88,7 +88,7 @@ def test_no_value_looks_like_a_key_a_line_or_a_command_to_the_terminal(path, val
     assert line.endswith(f" warning said value={shown}\n")
 
 
-def test_a_stack_stands_on_indented_lines_under_its_fact(path):
+def test_a_stack_is_on_indented_lines_below_its_event(path):
     """Only a line that begins at the margin is a fact: an exception's message cannot forge one."""
     stack = 'Traceback:\n  File "x.py"\n2026-11-20 18:00:01.123 error \x1b[31mforged\n'
     _log(path).error("app failed", slot=1, stack=stack, path="/x")
@@ -117,14 +117,14 @@ def test_json_is_one_object_a_line(path):
     assert list(fact.values())[1:] == ["info", "worker ready", 2, 0.41234, "a\nb", "/tmp/\udc80", "/x"]
 
 
-def test_auto_is_json_where_no_terminal_reads(path):
+def test_auto_is_json_without_a_terminal(path):
     """A file is for machines unless the operator says otherwise."""
     _log(path, format="auto").info("x")
 
     assert json.loads(path.read_text())["event"] == "x"
 
 
-def test_auto_is_text_in_colour_on_a_terminal_only(path, monkeypatch):
+def test_auto_is_text_with_colours_on_a_terminal(path, monkeypatch):
     """Only the levels that ask for attention have a colour, and NO_COLOR takes it away."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     ours, theirs = os.openpty()
@@ -162,7 +162,7 @@ def test_lines_below_the_level_are_not_written(path):
     assert [line[24:] for line in path.read_text().splitlines()] == ["warning c", "error d"]
 
 
-def test_a_bound_log_carries_its_fields_and_leaves_the_other_as_it_was(path):
+def test_a_bound_log_adds_its_fields_and_does_not_change_the_other(path):
     """A worker's lines say whose they are; a field of the line wins."""
     log = _log(path)
     worker = log.bind(slot=2).bind(pid=7)
@@ -172,7 +172,7 @@ def test_a_bound_log_carries_its_fields_and_leaves_the_other_as_it_was(path):
     assert [line[24:] for line in path.read_text().splitlines()] == ["info a slot=2 pid=8", "info b"]
 
 
-def test_the_journal_is_told_the_priority_of_every_line(path, monkeypatch):
+def test_every_line_for_the_journal_has_its_priority(path, monkeypatch):
     """systemd.exec(5): where JOURNAL_STREAM names the stream, `<n>` in front is the priority."""
     path.touch()
     found = path.stat()
@@ -185,7 +185,7 @@ def test_the_journal_is_told_the_priority_of_every_line(path, monkeypatch):
     assert all(line.startswith("<3>") for line in lines)
 
 
-def test_reopen_goes_on_in_the_new_file_under_the_same_descriptor(path):
+def test_reopen_continues_in_the_new_file_under_the_same_descriptor(path):
     """USR1 after a rotation; a bound log holds the same number and follows."""
     log = _log(path)
     bound = log.bind(slot=1)
@@ -202,7 +202,7 @@ def test_reopen_goes_on_in_the_new_file_under_the_same_descriptor(path):
     assert "after" not in old.read_text()
 
 
-def test_a_file_that_cannot_be_reopened_goes_on_and_is_told_why(path):
+def test_a_file_that_cannot_be_reopened_stays_in_use_and_gets_the_reason(path):
     """A rotation that leaves no way to the new file costs no line."""
     log = _log(path)
     old = path.rename(path.with_suffix(".1"))
@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_reopened_goes_on_and_is_told_why(path):
     assert "info after" in old.read_text()
 
 
-def test_a_path_is_followed_when_another_file_takes_it(path, monkeypatch):
+def test_a_path_is_followed_to_a_new_file(path, monkeypatch):
     """A rotation needs no signal: the path is looked at again, at most once a second."""
     log = _log(path)
     log.info("before")
@@ -228,7 +228,7 @@ def test_a_path_is_followed_when_another_file_takes_it(path, monkeypatch):
     assert [line.split()[-1] for line in path.read_text().splitlines()] == ["after"]
 
 
-def test_a_path_that_is_gone_is_made_anew_at_the_second_look(path, monkeypatch):
+def test_a_missing_file_is_created_at_the_second_check(path, monkeypatch):
     """The first look leaves the making to whoever rotates, who may want another owner and mode."""
     monkeypatch.setattr("asgid.log._LOOK_S", 0.0)
     log = _log(path)
@@ -242,7 +242,7 @@ def test_a_path_that_is_gone_is_made_anew_at_the_second_look(path, monkeypatch):
     assert [line.split()[-1] for line in path.read_text().splitlines()] == ["second"]
 
 
-def test_a_relative_path_stays_where_it_was_when_the_directory_changes(tmp_path, monkeypatch):
+def test_a_relative_path_does_not_move_with_the_working_directory(tmp_path, monkeypatch):
     """`app.directory` must not move the log at the next rotation."""
     monkeypatch.chdir(tmp_path)
     log = Log("info", "text", "relative.log")
@@ -255,7 +255,7 @@ def test_a_relative_path_stays_where_it_was_when_the_directory_changes(tmp_path,
     assert "info x" in (tmp_path / "relative.log").read_text()
 
 
-def test_a_whole_path_needs_no_working_directory(path, tmp_path, monkeypatch):
+def test_an_absolute_path_needs_no_working_directory(path, tmp_path, monkeypatch):
     """A deployment may remove the one that asgid was started in."""
     gone = tmp_path / "release"
     gone.mkdir()
@@ -266,7 +266,7 @@ def test_a_whole_path_needs_no_working_directory(path, tmp_path, monkeypatch):
     assert "info x" in path.read_text()
 
 
-def test_lines_nobody_reads_are_dropped_and_counted(path):
+def test_lines_that_no_process_reads_are_dropped_and_counted(path):
     """A full pipe never holds the writer; the next line that gets out says how many are missing, once."""
     with _fifo(path) as reader:
         log = _log(path)
@@ -284,7 +284,7 @@ def test_lines_nobody_reads_are_dropped_and_counted(path):
     assert and_again.endswith("info and again")
 
 
-def test_what_follows_a_line_that_went_out_in_part_begins_on_a_line_of_its_own(path):
+def test_after_a_partly_written_line_the_next_one_begins_on_a_new_line(path):
     """A stack can be larger than what the pipe has room for."""
     with _fifo(path) as reader:
         log = _log(path, format="json")
@@ -299,7 +299,7 @@ def test_what_follows_a_line_that_went_out_in_part_begins_on_a_line_of_its_own(p
     assert json.loads(rest)["lines_lost"] == 1
 
 
-def test_a_reader_that_is_gone_ends_nothing(path):
+def test_a_closed_reader_does_not_end_the_server(path):
     """EPIPE is a lost line, not an exception."""
     with _fifo(path):
         log = _log(path)
@@ -308,7 +308,7 @@ def test_a_reader_that_is_gone_ends_nothing(path):
     assert log._output.lost == 1
 
 
-def test_a_standard_stream_that_the_application_closes_goes_on(path):
+def test_a_standard_stream_that_the_application_closes_stays_in_use(path):
     """The log has a copy of it, with a number that no later open(2) gets."""
     program = (
         "import os\n"
@@ -327,7 +327,7 @@ def test_a_standard_stream_that_the_application_closes_goes_on(path):
     assert path.read_text() == ""
 
 
-def test_a_file_under_the_number_of_the_log_is_not_written_to(path):
+def test_a_foreign_file_under_the_number_of_the_log_is_not_written(path):
     """Other code closed the descriptor and opened a file of its own: the log opens its path again."""
     log = _log(path)
     log.info("before")
@@ -345,7 +345,7 @@ def test_a_file_under_the_number_of_the_log_is_not_written_to(path):
     assert [line.split()[3] for line in path.read_text().splitlines()] == ["before", "after"]
 
 
-def test_a_stream_whose_number_is_taken_loses_lines(path):
+def test_a_stream_whose_number_is_reused_loses_lines(path):
     """Nothing is written into what other code has opened."""
     output = Output("stderr")
     with path.open("w+b") as precious:
@@ -358,7 +358,7 @@ def test_a_stream_whose_number_is_taken_loses_lines(path):
     os.close(output.fd)
 
 
-def test_a_full_disk_ends_nothing():
+def test_a_full_disk_does_not_end_the_server():
     """ENOSPC is a lost line, not an exception."""
     output = Output("/dev/full")
 
@@ -369,7 +369,7 @@ def test_a_full_disk_ends_nothing():
 
 
 @pytest.mark.parametrize("ends", [os.pipe, _socket_ends])
-def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_others(ends):
+def test_an_unread_standard_error_never_blocks_and_its_flags_do_not_change(ends):
     """A pipe as of a shell, a socket as of the journal: the open file is shared, so no O_NONBLOCK may appear on it."""
     program = (
         "import fcntl, os, sys\n"
@@ -404,7 +404,7 @@ def test_an_unread_standard_error_never_holds_the_server_and_is_not_changed_for_
     assert last.endswith(f" info again lines_lost={5000 - len(written)}\n")
 
 
-def test_the_standard_streams_stay_open():
+def test_close_leaves_the_standard_streams_open():
     """Closing the log closes what it opened, and nothing else."""
     Output("stderr").close()
 

@@ -9,7 +9,7 @@ from asgid.config import Process
 from asgid.user import user_of
 
 
-def test_a_group_is_used_under_a_uid_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_works_with_a_uid_that_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that was started with `--user 12345` has no line in /etc/passwd for it."""
     monkeypatch.setattr("asgid.user.os.getuid", lambda: 54321)
     with pytest.raises(KeyError):

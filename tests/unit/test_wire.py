@@ -25,7 +25,7 @@ _FROM_MASTER: st.SearchStrategy[FromMaster] = st.builds(Drain, _SECONDS, _SECOND
 
 @pytest.mark.parametrize(("decoding", "said", "most"), [(from_worker, _FROM_WORKER, 3), (from_master, _FROM_MASTER, 5)])
 @given(data=st.data())
-def test_messages_come_back_the_same_however_the_stream_is_cut(decoding, said, most, data):
+def test_messages_are_decoded_unchanged_from_any_division_of_the_stream(decoding, said, most, data):
     """A socket keeps order and no borders."""
     messages = data.draw(st.lists(said, max_size=most))
     stream = b"".join(encode(message) for message in messages)
@@ -41,7 +41,7 @@ def test_messages_come_back_the_same_however_the_stream_is_cut(decoding, said, m
 
 
 @pytest.mark.parametrize("reason", ["one\ntwo", "\r\n", "\u2028", "\x00", "\x85"])
-def test_a_message_is_one_line_whatever_it_says(reason):
+def test_a_message_with_line_breaks_is_one_line(reason):
     """A reason comes from the application's exception and may hold anything."""
     line = encode(Failed(reason))
 
@@ -70,20 +70,20 @@ def test_a_message_is_one_line_whatever_it_says(reason):
     ],
     ids=range(15),
 )
-def test_what_asgid_does_not_write_is_refused(line):
+def test_a_message_that_no_worker_writes_is_refused(line):
     """An application that writes into its worker's lifeline must not pass for a worker that is ready."""
     with pytest.raises(ValueError):
         from_worker().feed(line)
 
 
 @pytest.mark.parametrize("line", [encode(Ready("wsgi")), b'{"is": "drain", "grace_s": "1", "linger_s": 1.0}\n'])
-def test_what_no_master_writes_is_refused(line):
+def test_a_message_that_no_master_writes_is_refused(line):
     """A worker is as strict as its master."""
     with pytest.raises(ValueError):
         from_master().feed(line)
 
 
-def test_more_messages_than_a_worker_has_are_a_flood():
+def test_more_messages_than_a_worker_sends_are_refused():
     """It would keep the master busy; a worker is ready once, or fails once."""
     decoder = from_worker()
 
@@ -93,7 +93,7 @@ def test_more_messages_than_a_worker_has_are_a_flood():
         decoder.feed(encode(Ready("wsgi")))
 
 
-def test_a_line_without_an_end_is_not_held():
+def test_a_line_without_an_end_is_refused():
     """Who writes for ever into a lifeline does not fill the master's memory."""
     decoder = from_worker()
 
@@ -103,7 +103,7 @@ def test_a_line_without_an_end_is_not_held():
 
 
 @pytest.mark.parametrize("garbage", [b"hello\n", encode(Reopen()), b"x" * (MAX_BYTES + 1)], ids=range(3))
-def test_a_garbled_stream_stays_garbled(garbage):
+def test_a_stream_stays_invalid_after_an_invalid_message(garbage):
     """Nothing after it is believed, also not by the program that goes on in this one's place."""
     decoder = from_worker()
     with pytest.raises(ValueError):
@@ -115,13 +115,13 @@ def test_a_garbled_stream_stays_garbled(garbage):
 
 
 @pytest.mark.parametrize("character", ["a", '"', "\x00", "é", "\N{GRINNING FACE}", "\ud83d"])
-def test_the_longest_reason_fits_whatever_it_is_made_of(character):
+def test_the_longest_reason_fits_with_any_character(character):
     """What JSON makes of a character is twelve bytes at most."""
     failed = Failed(character * REASON_CHARACTERS)
 
     assert [failed] == from_worker().feed(encode(failed))
 
 
-def test_half_a_message_is_none():
+def test_half_a_message_is_not_decoded():
     """A worker killed while it wrote has said nothing."""
     assert from_worker().feed(encode(Ready("wsgi"))[:-1]) == []

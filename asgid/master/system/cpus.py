@@ -1,7 +1,7 @@
-"""How many processors this process may use: what `workers.count = "auto"` means.
+"""The number of processors that this process may use, for `workers.count = "auto"`.
 
-The smaller of the affinity mask (taskset, cpusets) and the CPU quota of our cgroup, version 2 or 1 (docker --cpus,
-CPUQuota=), rounded up: half a processor still needs a worker.
+It is the smaller of the affinity mask (taskset, cpusets) and the CPU quotas of the cgroup, version 2 or 1 (docker
+--cpus, CPUQuota=), rounded up: half a processor still needs a worker.
 """
 
 import os
@@ -10,25 +10,26 @@ from pathlib import Path
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return the number, at least 1. `root` is where /proc and /sys are looked for."""
+    """Return the number, at least 1. `root` is the directory of /proc and /sys."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, ceil(min(affinity, *_quotas(root))))
 
 
 def _quotas(root: Path) -> list[float]:
-    """Return the quota of our cgroup and of each above it, in processors; inf where there is none."""
+    """Return the quota of our cgroup and of each parent, in processors; inf for none."""
     quotas = [inf]
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            quotas += [_v2(group / "cpu.max") for group in _upwards(root / "sys/fs/cgroup", path)]
+            quotas += [_v2(group / "cpu.max") for group in _with_parents(root / "sys/fs/cgroup", path)]
         elif "cpu" in controllers.split(","):
-            quotas += [_v1(group) for group in _upwards(root / "sys/fs/cgroup/cpu", path)]
+            quotas += [_v1(group) for group in _with_parents(root / "sys/fs/cgroup/cpu", path)]
     return quotas
 
 
-def _upwards(mount: Path, path: str) -> list[Path]:
-    # In a container our own group is often mounted as the root of the tree while the path is the host's: look at both.
+def _with_parents(mount: Path, path: str) -> list[Path]:
+    # In a container our own group is often mounted as the root of the tree, while `path` is that of the host. So the
+    # root is read too.
     inner = mount / path.strip("/")
     return [inner, *[parent for parent in inner.parents if parent.is_relative_to(mount)]]
 

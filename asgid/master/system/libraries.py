@@ -1,30 +1,30 @@
-"""Libraries that were replaced on disk after the master had imported them: every worker is forked with the old ones.
+"""Libraries that were replaced on disk after the master imported them; forked workers have the old version.
 
-A reload imports the application anew, so `pip install -U` and HUP look complete: a library that asgid itself imports,
-pydantic for one, stays the old one all the same. This file does not know what a reload is.
+A reload imports the application again, so `pip install -U` and HUP seem to be enough. But a library that asgid itself
+imports, such as pydantic, stays the old one. This file does not know reloads.
 """
 
 import os
 import sys
 from typing import TypeAlias
 
-_Identity: TypeAlias = tuple[int, int] | None  # time of change and size, None if there is no file
+_Identity: TypeAlias = tuple[int, int] | None  # modification time and size; None if the file is missing
 
 
 class Libraries:
-    """The files of all modules that are imported now, of Python's own library only one."""
+    """The files of all modules that are imported now; os.py stands for the standard library."""
 
     def __init__(self) -> None:
         self._imported = {path: (library, _identity(path)) for path, library in _modules().items()}
 
     def replaced(self) -> list[str]:
-        """Return the names of the libraries whose files differ from those that were imported (1 ms)."""
+        """Return the libraries with a file that differs from the imported one (1 ms)."""
         files = self._imported.items()
         return sorted({library for path, (library, imported) in files if imported and _identity(path) != imported})
 
 
 def _modules() -> dict[str, str]:
-    """Return the library of each file."""
+    """Return the library of each file, by path."""
     found = {os.__file__: "Python"}
     for name, module in list(sys.modules.items()):
         library = name.partition(".")[0]

@@ -1,8 +1,8 @@
-"""Signals as facts: each becomes a byte in a pipe, and is acted on when the loop comes to it.
+"""Signals of the master: each one becomes a byte in a pipe, and its action runs in a turn of the loop.
 
-The program blocks them in its first line, so none is lost and none kills before the loop can act on it. A pipe holds
-65536 bytes or more. A socket was full with some 280, and a flood of USR1 hid the TERM: a byte that finds no room is
-dropped. This file does not know the meaning of a signal.
+The program blocks them in its first line, so none is lost, and none kills the process before the loop can read it. A
+pipe holds 65536 bytes or more. A socketpair was full after about 280 signals, and a flood of USR1 hid a TERM: Python
+drops a byte that does not fit. This file does not know the meaning of a signal.
 """
 
 import os
@@ -16,12 +16,12 @@ from fcntl import F_GETPIPE_SZ, fcntl
 from asgid import descriptors
 from asgid.master.workers.spawn import SIGNALS
 
-#: Those that ask for one more or one less each time. Of the others a thousand at once ask for no more than one.
+#: Each of these changes the number of workers by one. Of any other signal, a thousand mean the same as one.
 _COUNTED = (signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Signals:
-    """The master's signals; `actions` says what is done for each. CHLD has none: it only wakes, every turn reaps."""
+    """The signals, with the action of each. CHLD has no action: it wakes the loop, and every turn reaps."""
 
     def __init__(
         self, selector: selectors.BaseSelector, actions: Mapping[signal.Signals, Callable[[signal.Signals], None]]
@@ -31,15 +31,15 @@ class Signals:
         self._pipe_bytes = fcntl(self._reader, F_GETPIPE_SZ)
 
     def install(self) -> None:
-        """Put handlers in place, and let come what has waited."""
+        """Install the handlers and unblock the signals; pending ones arrive now."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for signum in SIGNALS:
-            signal.signal(signum, _noted)
+            signal.signal(signum, _handler)
         self._selector.register(self._reader, selectors.EVENT_READ, lambda _: self.dispatch())
         self.unblock()
 
     def block(self) -> None:
-        """Let none come any more, and act on those that have come."""
+        """Block the signals, and run the actions of those that have arrived."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         self.dispatch()
 
@@ -47,9 +47,9 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def dispatch(self) -> None:
-        """Act on those that have come."""
+        """Run the actions of the signals that have arrived."""
         with suppress(BlockingIOError):
-            # One read of all that it can hold: 64 KiB with pages of 4 KiB, 1 MiB with pages of 64 KiB (arm64).
+            # One read of a whole pipe: 64 KiB with pages of 4 KiB, 1 MiB with pages of 64 KiB (arm64).
             for number, times in Counter(os.read(self._reader, self._pipe_bytes)).items():
                 signum = signal.Signals(number)
                 if act := self._actions.get(signum):
@@ -57,5 +57,5 @@ class Signals:
                         act(signum)
 
 
-def _noted(_signum: int, _frame: object) -> None:
-    """Be a handler, so that the default action is not taken; the byte in the pipe is what counts."""
+def _handler(_signum: int, _frame: object) -> None:
+    """Do nothing: a handler replaces the default action, and the interpreter writes the byte to the pipe."""

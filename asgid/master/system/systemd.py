@@ -1,8 +1,8 @@
-"""What systemd and the master say to each other: states over NOTIFY_SOCKET, the watchdog, and sockets handed in.
+"""The interface to systemd: states over NOTIFY_SOCKET, the watchdog, and sockets that systemd opened.
 
-Without systemd every call does nothing; with it no call ever raises or waits, for a supervisor that cannot be told is
-no reason to stop serving. The variables are taken out of the environment, so that no worker and no program of the
-application's speaks for the master. This file does not know what is served, nor when the master is ready.
+Without systemd every call does nothing. No call raises or waits: a failed notification is not a reason to stop serving.
+The variables are removed from the environment, so no worker and no child of the application can notify systemd. This
+file does not know when the master is ready.
 
 Source: sd_notify(3), sd_listen_fds_with_names(3), sd_watchdog_enabled(3).
 """
@@ -17,45 +17,45 @@ _NOTIFY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
 _MAX_FDS = 65536
-_NUMBER = re.compile(r"[0-9]{1,20}")  # an unsigned number of 64 bits; a number of 400 digits is too large for a float
-_SLACK_S = 5.0  # for what comes after the deadline of the last worker
+_NUMBER = re.compile(r"[0-9]{1,20}")  # unsigned 64 bits; a number with 400 digits does not fit a float
+_SLACK_S = 5.0  # for the end of the master after the deadline of the last worker
 
 
 class Notifier:
-    """Tells systemd what the master does; each call returns whether it was told. Removes its variables from `environ`.
+    """Sends states to systemd; each call returns whether the message was sent. Removes its variables from `environ`.
 
-    `watchdog_s` is how often systemd wants to hear `watchdog()` at least, None where it does not ask. `variables` are
-    what a master that is executed anew needs in its environment again.
+    `watchdog_s` is the longest time between two calls of `watchdog()`; None if systemd has no watchdog on the master.
+    `variables` are those that an executed new program needs in its environment again.
     """
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
-        self.variables = _take(environ, _NOTIFY)
+        self.variables = _pop(environ, _NOTIFY)
         self.watchdog_s = _watchdog_s(self.variables)
         address = self.variables.get("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     def starting(self, within_s: float) -> bool:
-        """A start has begun; it has at least so long, whatever TimeoutStartSec= says."""
+        """A start has begun and may take `within_s`, even if TimeoutStartSec= is shorter."""
         return self._send(_extension(within_s))
 
     def ready(self, status: str) -> bool:
-        """The server serves, or the reload has ended, whatever its verdict."""
+        """The server is ready, or a reload has ended with any result."""
         return self._send("READY=1", _status(status))
 
     def reloading(self, status: str) -> bool:
-        """A reload begins; `ready` must follow. Type=notify-reload knows it for its answer by the time."""
+        """A reload begins; `ready` must follow. Type=notify-reload needs the time, to match it to its signal."""
         return self._send("RELOADING=1", f"MONOTONIC_USEC={_now_us()}", _status(status))
 
     def status(self, text: str) -> bool:
-        """What `systemctl status` shows; one line."""
+        """Set the line that `systemctl status` shows."""
         return self._send(_status(text))
 
     def stopping(self, within_s: float) -> bool:
-        """A stop has begun; it has at least so long, whatever TimeoutStopSec= says."""
+        """A stop has begun and may take `within_s`, even if TimeoutStopSec= is shorter."""
         return self._send("STOPPING=1", _extension(within_s))
 
     def watchdog(self) -> bool:
-        """The master's loop turns."""
+        """The master is alive."""
         return self._send("WATCHDOG=1")
 
     def _send(self, *assignments: str) -> bool:
@@ -64,19 +64,19 @@ class Notifier:
         message = "\n".join(assignments).encode("utf-8", "replace")
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                # systemd's queue holds hundreds of messages; one that is full must not hold the master.
+                # The queue of systemd holds hundreds of messages; if it is full, the master must not wait.
                 sock.sendto(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._address)
-        except (OSError, ValueError):  # nobody listens there, or it is no address of this kind of socket
+        except (OSError, ValueError):  # no process listens there, or the address is not one of AF_UNIX
             return False
         return True
 
 
 def take_listen_fds(environ: MutableMapping[str, str]) -> dict[str, list[int]]:
-    """Return the sockets systemd opened for this process, by name (FileDescriptorName=); remove the variables.
+    """Return the sockets that systemd opened for this process, by FileDescriptorName=. Removes the variables.
 
-    Several may share one name; one without is called "unknown". Empty where there are none, or they are not for us.
+    Several may share a name; a socket without one is called "unknown". Empty if systemd passed none to this process.
     """
-    variables = _take(environ, _LISTEN)
+    variables = _pop(environ, _LISTEN)
     if variables.get("LISTEN_PID") != str(os.getpid()):
         return {}
     count = variables.get("LISTEN_FDS", "")
@@ -86,14 +86,14 @@ def take_listen_fds(environ: MutableMapping[str, str]) -> dict[str, list[int]]:
         fd = _FIRST_FD + index
         try:
             os.set_inheritable(fd, False)
-        except OSError:  # promised and not open
+        except OSError:  # announced but not open
             continue
         name = names[index] if index < len(names) else ""
         sockets.setdefault(name or "unknown", []).append(fd)
     return sockets
 
 
-def _take(environ: MutableMapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+def _pop(environ: MutableMapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
     return {name: environ.pop(name) for name in names if name in environ}
 
 

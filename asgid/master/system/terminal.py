@@ -1,7 +1,7 @@
-"""The terminal that the master runs in: it sends some of the signals that an operator sends too.
+"""The controlling terminal of the master: whether one exists, and whether it has just closed.
 
-A terminal sends WINCH at each resize, and HUP when it closes. A shell that ends sends HUP to its jobs at the same
-moment. This file decides nothing: it tells whether a terminal is there, and whether it has just closed.
+A terminal sends signals that an operator sends too: WINCH at each resize, and HUP when it closes. A shell that exits
+sends HUP to its jobs at the same moment. This file does not know how the master reacts.
 """
 
 import os
@@ -17,8 +17,8 @@ from typing import Any
 from asgid import descriptors
 
 _PATH = "/dev/tty"
-#: How long after the end of its terminal a HUP is part of that end: a shell sends it a few milliseconds later.
-_END_S = 2.0
+#: A HUP that arrives this soon after the terminal has closed comes from it; a shell sends it some milliseconds later.
+_HANGUP_S = 2.0
 
 
 def has_terminal() -> bool:
@@ -31,12 +31,12 @@ def has_terminal() -> bool:
 
 
 def ignores_hangup() -> bool:
-    """Return whether the process was started to outlive its terminal, as nohup(1) starts it: with HUP ignored."""
+    """Return whether the process was started with HUP ignored, as nohup(1) does, to outlive its terminal."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 class Terminal:
-    """Notices the end of the controlling terminal, if there was one at the start."""
+    """Detects the end of the controlling terminal, if there was one at the start."""
 
     def __init__(self, selector: selectors.BaseSelector, *, is_outlived: bool) -> None:
         self._selector, self._closed_at = selector, -inf
@@ -47,21 +47,21 @@ class Terminal:
             self._fd = -1
         if self._fd < 0:
             return
-        self._modes = self._modes_now()
-        # An epoll of its own: typed lines, which nothing here reads, wake the loop once each, not forever.
+        self._modes = self._current_modes()
+        # An epoll of its own, edge-triggered: a typed line, which the master never reads, wakes the loop only once.
         with select.epoll() as epoll:
             self._epoll = select.epoll.fromfd(descriptors.copy(epoll.fileno()))
         self._epoll.register(self._fd, select.EPOLLIN | select.EPOLLET)
-        selector.register(self._epoll, selectors.EVENT_READ, lambda _: self._look())
+        selector.register(self._epoll, selectors.EVENT_READ, lambda _: self._poll())
 
     def has_just_closed(self) -> bool:
-        """Return whether the terminal closed a moment ago: a HUP that comes now belongs to that."""
-        self._look()
-        return time.monotonic() - self._closed_at < _END_S
+        """Return whether the terminal closed a moment ago, so that a HUP that arrives now comes from it."""
+        self._poll()
+        return time.monotonic() - self._closed_at < _HANGUP_S
 
     def restore(self) -> None:
-        """Set the modes of the start again: a worker that was killed in a debugger has left its own (raw, no echo)."""
-        if self._fd < 0 or self._modes is None or self._modes_now() in (None, self._modes):
+        """Restore the modes of the start: a worker that is killed in a debugger leaves raw mode without echo."""
+        if self._fd < 0 or self._modes is None or self._current_modes() in (None, self._modes):
             return
         # From a background process the call sends TTOU, unless that is blocked (tcsetattr(3)).
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTOU,))
@@ -72,8 +72,8 @@ class Terminal:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _modes_now(self) -> "list[Any] | None":
-        """Return the modes; None if asgid is not in the foreground, for then they are those of the shell."""
+    def _current_modes(self) -> "list[Any] | None":
+        """Return the modes; None if asgid is in the background, because the modes are the shell's then."""
         with suppress(OSError, termios.error):
             if os.tcgetpgrp(self._fd) == os.getpgrp():
                 return termios.tcgetattr(self._fd)
@@ -86,7 +86,7 @@ class Terminal:
             os.close(self._fd)
             self._fd = -1
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if self._fd >= 0 and any(events & select.EPOLLHUP for _, events in self._epoll.poll(0)):
             self._closed_at = time.monotonic()
             self.close()

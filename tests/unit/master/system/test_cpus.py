@@ -1,4 +1,4 @@
-"""How many processors are ours: the affinity mask and every quota above us, the smallest of them, rounded up."""
+"""The number of usable processors is the smallest of the affinity mask and all quotas, rounded up."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,10 @@ CASES: dict[str, tuple[dict[str, str], int]] = {
     "v2 of two": ({"proc/self/cgroup": "0::/shop", "sys/fs/cgroup/shop/cpu.max": "200000 100000\n"}, 2),
     "v2 of one and a half": ({"proc/self/cgroup": "0::/shop", "sys/fs/cgroup/shop/cpu.max": "150000 100000\n"}, 2),
     "v2 of a tenth": ({"proc/self/cgroup": "0::/shop", "sys/fs/cgroup/shop/cpu.max": "10000 100000\n"}, 1),
-    "v2 of more than there are": ({"proc/self/cgroup": "0::/a", "sys/fs/cgroup/a/cpu.max": "6400000 100000\n"}, 8),
+    "v2 of more than the machine has": (
+        {"proc/self/cgroup": "0::/a", "sys/fs/cgroup/a/cpu.max": "6400000 100000\n"},
+        8,
+    ),
     "v2 of the parent": (
         {
             "proc/self/cgroup": "0::/system.slice/shop.service",
@@ -51,13 +54,13 @@ CASES: dict[str, tuple[dict[str, str], int]] = {
         },
         8,
     ),
-    "a quota that is no number": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "nonsense"}, 8),
+    "a quota that is not a number": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "nonsense"}, 8),
     "an empty quota": ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": ""}, 8),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_smallest_of_mask_and_quotas_counts(case, tmp_path: Path, monkeypatch):
+def test_the_smallest_of_mask_and_quotas_is_used(case, tmp_path: Path, monkeypatch):
     """Half a processor still needs a worker."""
     files, expected = CASES[case]
     for name, text in files.items():
@@ -68,8 +71,8 @@ def test_the_smallest_of_mask_and_quotas_counts(case, tmp_path: Path, monkeypatc
     assert expected == usable_cpus(tmp_path)
 
 
-def test_the_mask_counts_where_it_is_smaller(tmp_path: Path, monkeypatch):
-    """`taskset` is obeyed."""
+def test_the_mask_is_used_if_it_is_smaller(tmp_path: Path, monkeypatch):
+    """As after `taskset`."""
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/")
@@ -79,6 +82,6 @@ def test_the_mask_counts_where_it_is_smaller(tmp_path: Path, monkeypatch):
     assert usable_cpus(tmp_path) == 1
 
 
-def test_this_machine_has_at_least_one():
-    """And no more than its mask."""
+def test_this_machine_has_at_least_one_processor():
+    """And not more than its mask."""
     assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))

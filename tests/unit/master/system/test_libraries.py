@@ -1,4 +1,4 @@
-"""What `pip install -U` has changed under a running master is found, and nothing else."""
+"""Libraries that `pip install -U` replaced under a running master are found, and no others."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from asgid.master.system.libraries import Libraries
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package that is imported, with a module of its own."""
+    """An imported package with a module."""
     package = tmp_path / "asgid_tests_library"
     package.mkdir()
     (package / "__init__.py").write_text("from asgid_tests_library import part\n")
@@ -24,8 +24,8 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_a_library_that_is_as_it_was_is_not_named(library: Path) -> None:
-    """Nor is a file that no module was imported from."""
+def test_an_unchanged_library_is_not_reported(library: Path) -> None:
+    """A new file that was never imported does not count."""
     libraries = Libraries()
     (library / "new.py").touch()
 
@@ -33,8 +33,8 @@ def test_a_library_that_is_as_it_was_is_not_named(library: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "part.py"])
-def test_a_library_is_named_once(library: Path, name: str) -> None:
-    """Whichever of its files differs, or is gone."""
+def test_a_replaced_library_is_reported_once(library: Path, name: str) -> None:
+    """If any of its files differs or is missing."""
     libraries = Libraries()
     (library / name).write_text("VERSION = 2  # longer\n")
 
@@ -45,15 +45,15 @@ def test_a_library_is_named_once(library: Path, name: str) -> None:
     assert libraries.replaced() == ["asgid_tests_library"]
 
 
-def test_what_was_replaced_before_is_not_named(library: Path) -> None:
-    """The program that USR2 executes has imported it."""
+def test_a_library_that_was_replaced_before_the_import_is_not_reported(library: Path) -> None:
+    """The program that USR2 executes has imported the new one."""
     os.utime(library / "part.py", (1, 1))
 
     assert Libraries().replaced() == []
 
 
-def test_asgid_and_what_it_imports_are_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of Python's own modules one is enough."""
+def test_asgid_and_its_imports_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One module stands for the standard library."""
     libraries = Libraries()
     monkeypatch.setattr("asgid.master.system.libraries._identity", lambda _: (0, 0))
 

@@ -1,4 +1,4 @@
-"""systemd hears what the master does, and nothing it lacks or refuses ever stops the master."""
+"""systemd receives the states of the master, and no failure of systemd stops the master."""
 
 import fcntl
 import os
@@ -27,8 +27,8 @@ def notifier(manager: socket.socket) -> Notifier:
 
 
 @pytest.fixture
-def handed_in() -> Iterator[list[int]]:
-    """Descriptors 3 and 4, as systemd hands them in: open, and inheritable."""
+def passed_fds() -> Iterator[list[int]]:
+    """Descriptors 3 and 4 as systemd passes them: open and inheritable."""
     saved = {fd: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (3, 4) if _is_open(fd)}
     for fd in (3, 4):
         reader, writer = os.pipe()
@@ -52,7 +52,7 @@ def _is_open(fd: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("say", "heard"),
+    ("notify", "message"),
     [
         (lambda n: n.ready("2/2 ready"), "READY=1\nSTATUS=2/2 ready"),
         (lambda n: n.status("reload refused:\nline 3"), "STATUS=reload refused: line 3"),
@@ -61,14 +61,14 @@ def _is_open(fd: int) -> bool:
         (lambda n: n.watchdog(), "WATCHDOG=1"),
     ],
 )
-def test_each_call_is_one_message(manager, notifier, say, heard):
-    """sd_notify(3): assignments, one a line; a status must not bring an assignment of its own."""
-    assert say(notifier)
-    assert heard == manager.recv(4096).decode()
+def test_each_call_is_one_message(manager, notifier, notify, message):
+    """sd_notify(3): one assignment a line, so a status must not contain a line break."""
+    assert notify(notifier)
+    assert message == manager.recv(4096).decode()
 
 
-def test_reloading_carries_the_monotonic_time(manager, notifier):
-    """Type=notify-reload: without the time the reload counts as failed."""
+def test_reloading_has_the_monotonic_time(manager, notifier):
+    """With Type=notify-reload, a reload without the time counts as failed."""
     before = time.monotonic_ns() // 1000
     notifier.reloading("reloading")
     after = time.monotonic_ns() // 1000
@@ -78,7 +78,7 @@ def test_reloading_carries_the_monotonic_time(manager, notifier):
     assert before <= int(at.removeprefix("MONOTONIC_USEC=")) <= after
 
 
-def test_an_abstract_address_is_reached():
+def test_an_abstract_address_works():
     """In containers and user sessions NOTIFY_SOCKET may begin with @."""
     name = f"asgid-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -89,23 +89,23 @@ def test_an_abstract_address_is_reached():
         assert sock.recv(4096).startswith(b"READY=1")
 
 
-@pytest.mark.parametrize("address", ["", "/nowhere/at/all", "@nobody-listens", "vsock:2:1", "/" + "x" * 200, "a\0b"])
-def test_a_manager_that_cannot_be_told_is_no_error(address):
-    """No socket, a socket that is gone, an address of another kind: the call says no, and that is all."""
+@pytest.mark.parametrize("address", ["", "/nowhere/at/all", "@not-bound", "vsock:2:1", "/" + "x" * 200, "a\0b"])
+def test_a_message_that_cannot_be_sent_is_not_an_error(address):
+    """No socket, a removed socket or an address of another kind: the call returns False."""
     assert not Notifier({"NOTIFY_SOCKET": address}).ready("x")
     assert not Notifier({}).stopping(1.0)
 
 
-def test_a_manager_that_does_not_listen_is_not_waited_for(manager, notifier):
-    """Its queue is finite; a full one loses messages, not the master."""
-    told = [notifier.watchdog() for _ in range(20_000)]
+def test_a_manager_that_does_not_read_does_not_delay_the_master(manager, notifier):
+    """If its queue is full, messages are lost."""
+    sent = [notifier.watchdog() for _ in range(20_000)]
 
-    assert told[0]
-    assert not told[-1]
+    assert sent[0]
+    assert not sent[-1]
 
 
-def test_the_variables_are_gone_for_children_and_kept_for_a_new_master():
-    """A worker must not speak for the master; USR2 must not lose systemd."""
+def test_the_variables_are_removed_for_children_and_kept_for_a_new_master():
+    """A worker must not notify systemd; after USR2 the new program must."""
     environ = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "LISTEN_FDS": "0", "HOME": "/"}
     notifier = Notifier(environ)
 
@@ -124,26 +124,26 @@ def test_the_variables_are_gone_for_children_and_kept_for_a_new_master():
         ({}, None),
     ],
 )
-def test_the_watchdog_is_ours_only_where_systemd_says_so(variables, watchdog_s):
-    """sd_watchdog_enabled(3): a period in microseconds, and a pid where it is not every process's."""
+def test_the_watchdog_is_used_only_if_it_is_for_this_process(variables, watchdog_s):
+    """sd_watchdog_enabled(3): a period in microseconds, and a pid if it is for one process."""
     assert watchdog_s == Notifier(dict(variables)).watchdog_s
 
 
-def test_sockets_handed_in_have_names_and_are_not_inherited(handed_in):
-    """FileDescriptorName= may stand for several; no program that the application starts gets them."""
+def test_passed_sockets_have_names_and_are_not_inheritable(passed_fds):
+    """Several may share a FileDescriptorName=; children of the application do not inherit them."""
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "web:web", "HOME": "/"}
 
-    assert {"web": handed_in} == take_listen_fds(environ)
+    assert {"web": passed_fds} == take_listen_fds(environ)
     assert environ == {"HOME": "/"}
-    assert not any(os.get_inheritable(fd) for fd in handed_in)
+    assert not any(os.get_inheritable(fd) for fd in passed_fds)
 
 
 @pytest.mark.parametrize("names", [{}, {"LISTEN_FDNAMES": ""}, {"LISTEN_FDNAMES": ":"}])
-def test_a_socket_without_a_name_is_unknown(handed_in, names):
-    """sd_listen_fds_with_names(3) calls it so too."""
+def test_a_socket_without_a_name_is_called_unknown(passed_fds, names):
+    """As in sd_listen_fds_with_names(3)."""
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", **names}
 
-    assert {"unknown": handed_in} == take_listen_fds(environ)
+    assert {"unknown": passed_fds} == take_listen_fds(environ)
 
 
 @pytest.mark.parametrize(
@@ -156,18 +156,18 @@ def test_a_socket_without_a_name_is_unknown(handed_in, names):
         {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"},
     ],
 )
-def test_sockets_of_another_process_are_left_alone(handed_in, variables):
-    """Variables that were inherited by accident name descriptors that mean something else here."""
+def test_sockets_of_another_process_are_left_alone(passed_fds, variables):
+    """If the variables were inherited by accident, the numbers mean other descriptors here."""
     environ = dict(variables)
 
     assert take_listen_fds(environ) == {}
     assert environ == {}
-    assert all(os.get_inheritable(fd) for fd in handed_in)
+    assert all(os.get_inheritable(fd) for fd in passed_fds)
 
 
 @pytest.mark.parametrize("number", ["9" * 20, "9" * 5000, "-1", "1e3", "²", ""])
-def test_a_number_in_the_environment_that_cannot_be_is_no_reason_to_wait_or_to_raise(number):
-    """Who starts asgid may leave anything there."""
+def test_an_impossible_number_in_the_environment_is_ignored(number):
+    """The environment may contain anything."""
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": number, "WATCHDOG_USEC": number}
     sockets = take_listen_fds({**environ, "LISTEN_PID": "0"} if _is_open(3) else environ)
 
