@@ -1,7 +1,7 @@
-"""What a worker is born with: the one value that passes from the master to a worker, by fork.
+"""The assignment: the value that a worker receives from the master, by fork.
 
-Both halves know this file and no other of each other's, so a test can hand the master a worker that crashes, sleeps or
-ignores signals, and hand the worker an assignment that no master made.
+Master and worker share this file, `wire.py` and `board.py`, and know no other file of each other. So a test can give
+the master a worker that crashes, sleeps or ignores signals, and give the worker an assignment without a master.
 """
 
 import signal
@@ -15,25 +15,25 @@ from asgid.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A bound, listening socket that the master holds; `fd` is open in the worker too."""
+    """A listening socket as the worker receives it; `fd` is open in master and worker."""
 
     name: str  #: the label in metrics and logs
     fd: int
     backlog: int
-    proxy_protocol: str = "off"  #: as in [[listen]]
+    proxy_protocol: str = "off"  #: the setting of [[listen]]
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One worker's place and work."""
+    """The slot, the settings and the descriptors of one worker."""
 
     slot: int
     generation: int
     config: Config
     listeners: tuple[Listener, ...]
-    lifeline_fd: int  #: the worker's end of the wire; its end of stream means that the master is gone
-    last_words_fd: int  #: a memory file for stacks; the master reads it when the worker has ended
-    board: Board  #: the slot's row is the worker's to write, and no other; those show how its siblings fare
+    lifeline_fd: int  #: the worker's end of the wire; end of stream means that the master has ended
+    last_words_fd: int  #: a memory file for stacks; the master reads it after the worker has ended
+    board: Board  #: only the row of the slot is writable; the others show the load of the siblings
 
     @property
     def row(self) -> Row:
@@ -43,8 +43,8 @@ class Assignment:
 #: Runs one worker to its end and returns the exit code of its process.
 WorkerMain: TypeAlias = Callable[[Assignment], int]
 
-#: Asks a worker that serves for the stack of what it is doing. Real-time signals are used by no application.
+#: The signal for a stack of a serving worker. Applications do not use real-time signals.
 DUMP = signal.SIGRTMIN
 
-#: Begins the last words of a worker that was ended while its startup awaited something.
+#: The first line in the memory file for stacks, if the worker was ended while its startup awaited something.
 WAITS = "the startup waits here:"

@@ -1,19 +1,19 @@
 """The board: rows of 64-bit cells in memory that the master and all workers share.
 
-One row a slot, one writer a row: the worker in that slot. A scrape reads the rows and costs the workers nothing; a
-worker that is killed loses nothing, because what it had counted stands here. A row belongs to the slot and outlives its
-workers: the next worker in the slot goes on counting where the last one stopped, so no total and no series ever goes
-backwards. Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share. An increment is one read
-and one aligned 8-byte store (measured: 0.05 µs); no lock is needed for one writer.
+Each slot has a row, and the worker in the slot is its only writer. A scrape reads the rows and costs the workers
+nothing. The counts of a killed worker are still there. A row belongs to the slot, so the next worker in the slot
+continues its counts, and no total and no series goes backwards. Times are nanoseconds of CLOCK_MONOTONIC, which all
+processes of a machine share. An increment is one read and one aligned 8-byte store (measured: 0.05 µs); one writer
+needs no lock.
 
-A worker is not trusted: an application may write anything into its own row. Each row begins at a page, so that a worker
-can map its own one writable and no other; the master reads rows through `asgid/master/workers/ledger.py` only.
+A worker is not trusted: an application may write anything into its row. Each row begins at a page, so a worker can have
+its own row writable and no other. The master reads rows through `asgid/master/workers/ledger.py` only.
 
-A master that is replaced in place hands the board on while the workers of the version before it still write there. So
-what a cell is called and where it stands is told by `LAYOUT`, and a later version only appends: a gauge takes one of
-the spare ones, a counter goes to the end of the row.
+During an upgrade in place, a new version takes the board over while workers of the old version write to it. So `LAYOUT`
+has the name and the place of each cell, and a later version only appends: a new gauge takes a spare cell, a new counter
+goes to the end of the row.
 
-This file does not know what a process is, nor where the buffer comes from.
+This file does not know processes, nor the origin of the buffer.
 """
 
 import ctypes
@@ -23,12 +23,12 @@ from itertools import accumulate
 from mmap import PAGESIZE
 from typing import Any, TypeAlias
 
-#: Unsigned 64-bit cells, CELLS of them. A worker counts in the second kind, see `counting`.
+#: CELLS unsigned 64-bit cells. A worker counts in the second type, see `counting`.
 Row: TypeAlias = "memoryview[int] | ctypes.Array[ctypes.c_uint64]"
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "OTHER")
-# IANA's registry (RFC 9110 section 16.2), and some that frameworks send. Written out: http.HTTPStatus differs between
-# Pythons, and the layout may not depend on that.
+# IANA's registry (RFC 9110 section 16.2), and some codes that frameworks send. http.HTTPStatus differs between versions
+# of Python, and the layout must not.
 CODES = (
     *map(
         str, (*range(100, 104), *range(200, 209), 226, *range(300, 306), 307, 308, *range(400, 419), *range(421, 427))
@@ -46,28 +46,28 @@ PROTOCOL_ERRORS = (
     "framing",
     "expect",
 )
-# Those that an endpoint may say or find (RFC 6455 section 7.4.1, IANA); from 3000 on they are the applications'.
+# RFC 6455 section 7.4.1 and IANA. Codes from 3000 belong to applications.
 CLOSE_CODES = (*map(str, (*range(1000, 1004), *range(1005, 1015))), "other")
 
-#: Upper bounds in seconds; +Inf follows. From a cached answer (0.5 ms) to a slow report (10 s), about three a decade.
+#: Upper bounds in seconds; +Inf follows. From a cached response (0.5 ms) to a slow report (10 s), three a decade.
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _FIRST = BUCKETS[0]
-_HISTOGRAM = len(BUCKETS) + 2  # a cell a bucket, +Inf, and the sum in nanoseconds
-SUM = _HISTOGRAM - 1  # where in a histogram the sum stands
+_HISTOGRAM = len(BUCKETS) + 2  # one cell for each bucket, +Inf, and the sum in nanoseconds
+SUM = _HISTOGRAM - 1  # offset of the sum in a histogram
 
-# Every cell has its place here and nowhere else: (name, width), gauges first, for they end with their worker.
+# Every cell is defined here, as (name, width). Gauges come first: they end with their worker.
 _GAUGES = (
-    ("HEARTBEAT_NS", 1),  # when the worker's event loop last turned
-    ("LAG_NS", 1),  # how late that turn came
+    ("HEARTBEAT_NS", 1),  # time of the last turn of the worker's event loop
+    ("LAG_NS", 1),  # delay of that turn
     ("CONNECTIONS", 1),  # open now
-    ("QUEUED", 1),  # requests that wait for a place
-    ("ACCEPTING", 1),  # 1 while the worker takes connections
-    ("WEBSOCKETS", 1),  # open connections that are one
+    ("QUEUED", 1),  # waiting requests
+    ("ACCEPTING", 1),  # 1 while the worker accepts connections
+    ("WEBSOCKETS", 1),  # open WebSockets
     ("SPARE", 10),
 )
 _COUNTERS = (
     ("STARTED", 1),  # requests begun
-    ("ABANDONED", 1),  # those of them that ended without a whole answer
+    ("ABANDONED", 1),  # of these, ended without a complete response
     ("ACCEPTED", 1),
     ("LIMIT_REACHED", 1),
     ("REQUEST_BYTES", 1),
@@ -80,9 +80,9 @@ _COUNTERS = (
     ("PROTOCOL", len(PROTOCOL_ERRORS)),
     ("DURATION", _HISTOGRAM),
     ("START", _HISTOGRAM),
-    ("AT_ONCE", _HISTOGRAM),  # begun and ended in one moment: counts as a duration and as a start
+    ("AT_ONCE", _HISTOGRAM),  # begun and completed at the same moment: counts as a duration and as a start
     ("REQUESTS", len(METHODS) * len(CODES)),
-    ("PROXY_ERRORS", 1),  # connections closed for their PROXY header
+    ("PROXY_ERRORS", 1),  # connections closed because of their PROXY header
     ("WEBSOCKET_ERRORS", 1),  # handshakes refused
     ("WEBSOCKET_RECEIVED", 1),  # messages
     ("WEBSOCKET_SENT", 1),
@@ -122,20 +122,20 @@ CELLS = sum(_WIDTHS)
 FIRST_COUNTER = sum(width for _, width in _GAUGES)
 _NAMES = tuple(_OFFSETS)
 
-# Cells from row to row: room for the counters of later versions, and whole pages (4, 16 or 64 KiB; getconf PAGESIZE).
+# Cells from row to row: space for counters of later versions, in whole pages (4, 16 or 64 KiB; getconf PAGESIZE).
 STRIDE = max(1024, PAGESIZE // 8)
-SLOTS = 1024  # untouched rows cost no memory
-#: So many workers may be wanted. As many again in a surge find slots; where drains take long, a start waits for one.
+SLOTS = 1024  # unused rows cost no memory
+#: Limit of `workers.count`. A surge of the same size has slots too; if drains take long, a start waits for a slot.
 MAX_WORKERS = 500
-# Behind the rows, in a page of its own, stands one cell of the master's: how many slots were ever used. It writes the
-# cell for the workers, and never reads it.
+# After the rows, in a page of its own, is one cell of the master: the number of slots that were ever used. The master
+# writes it for the workers and never reads it.
 BYTES = (SLOTS * STRIDE + 1) * 8
-#: No process holds more descriptors (fs.nr_open, proc_sys_fs(5)), so none has more connections and requests at once.
+#: No process has more descriptors (fs.nr_open, proc_sys_fs(5)), so none has more connections or requests.
 MAX_OPEN = 2**30
-#: A heartbeat that is so far ahead of its reader's clock was written between two looks at the clock.
+#: A heartbeat up to this far ahead of the reader's time was written after the reader read its clock.
 MAX_AHEAD_NS = 1_000_000_000
 
-#: What must be equal, and the cells by name with offset and width, for whoever takes the board over.
+#: Values that both versions of an upgrade must share, and the cells by name, with offset and width.
 LAYOUT: Mapping[str, Any] = {
     "slots": SLOTS,
     "stride": STRIDE,
@@ -153,7 +153,7 @@ PROTOCOL_CELL = {kind: PROTOCOL + index for index, kind in enumerate(PROTOCOL_ER
 
 
 class _CodeCells(dict[int, int]):
-    """From a code to the cell that counts it; what no registry knows is `other`, the last of `codes`."""
+    """The cell of each code; an unregistered code has the cell of `other`, the last of `codes`."""
 
     def __init__(self, codes: Sequence[str], first: int) -> None:
         super().__init__((int(code), first + index) for index, code in enumerate(codes[:-1]))
@@ -164,34 +164,34 @@ class _CodeCells(dict[int, int]):
 
 
 class _MethodCells(dict[str, _CodeCells]):
-    """From a method to its cells; what is not in METHODS is OTHER."""
+    """The cells of each method; a method that is not in METHODS has those of OTHER."""
 
     def __missing__(self, method: str) -> _CodeCells:
         return self["OTHER"]
 
 
-#: REQUEST_CELL[method][status] counts the answers with `status` to `method`; a function would cost more.
+#: REQUEST_CELL[method][status] counts responses; a function would be slower.
 REQUEST_CELL = _MethodCells(
     (method, _CodeCells(CODES, REQUESTS + index * len(CODES))) for index, method in enumerate(METHODS)
 )
 
-#: WEBSOCKET_CLOSE_CELL[code] counts the WebSockets that were closed with it.
+#: WEBSOCKET_CLOSE_CELL[code] counts closed WebSockets.
 WEBSOCKET_CLOSE_CELL = _CodeCells(CLOSE_CODES, WEBSOCKET_CLOSES)
 
 
 def observe(row: Row, histogram: int, elapsed_s: float) -> None:
     """Add one observation to DURATION, START or AT_ONCE: its bucket, then the sum."""
-    # Most answers of a fast application fall into the first bucket: finding it needs no search.
+    # Most responses of a fast application belong to the first bucket, which needs no search.
     row[histogram + (bisect_left(BUCKETS, elapsed_s) if elapsed_s > _FIRST else 0)] += 1
     row[histogram + SUM] += int(elapsed_s * 1e9)
 
 
 def count_answer(cells: "memoryview[int]", request: int, size: int, histogram: int, elapsed_s: float) -> None:
-    """Count a whole answer: in its REQUEST_CELL, with its bytes, and in DURATION or AT_ONCE."""
+    """Count a complete response: its REQUEST_CELL, its bytes, and its duration in DURATION or AT_ONCE."""
     elapsed_ns = int(elapsed_s * 1e9)
     bucket = histogram if elapsed_s <= _FIRST else histogram + bisect_left(BUCKETS, elapsed_s)
     try:
-        cells[histogram + SUM] += elapsed_ns  # first: no other one is ever full, unless an application has written it
+        cells[histogram + SUM] += elapsed_ns  # first: only this one can be full, unless an application wrote to the row
         cells[request] += 1
         cells[RESPONSE_BYTES] += size
         cells[bucket] += 1
@@ -201,48 +201,48 @@ def count_answer(cells: "memoryview[int]", request: int, size: int, histogram: i
 
 
 def histogram(row: "Row | Sequence[int]", start: int) -> tuple[list[int], float]:
-    """Return DURATION or START: (the count in each bucket, +Inf last, not cumulative; the sum in seconds)."""
+    """Return DURATION or START: the count in each bucket (+Inf last, not cumulative) and the sum in seconds."""
     both = [a + b for a, b in zip(row[start : start + _HISTOGRAM], row[AT_ONCE : AT_ONCE + _HISTOGRAM], strict=True)]
     return both[:-1], both[-1] / 1e9
 
 
 def in_flight(row: "Row | Sequence[int]") -> int:
-    """Return how many requests are begun and not ended. It is derived: a request costs no cell for its end."""
-    # Never below 0, though the worker writes as we read.
+    """Return the number of requests in progress. It is derived: the end of a request writes no cell for it."""
+    # Not below 0, although the worker writes during the read.
     return min(max(0, row[STARTED] - row[ABANDONED] - sum(histogram(row, DURATION)[0])), MAX_OPEN)
 
 
 def name_of(cell: int) -> str:
-    """Return the name under which LAYOUT has a cell."""
+    """Return the name of a cell in LAYOUT."""
     return _NAMES[bisect_right(list(_OFFSETS.values()), cell) - 1]
 
 
 def counting(row: "memoryview[int]") -> Row:
-    """Return the same cells for a worker to count in: a full one goes on from 0, and an empty one below it.
+    """Return the same cells for counting, with wrap-around: a full cell continues at 0, and 0 minus 1 is the maximum.
 
-    A memoryview raises there, in the middle of a request. 292 years of requests are a full sum of nanoseconds: ten
-    thousand streams at once reach it in eleven days. But an increment of a memoryview takes half as many instructions
-    (620 to 1170). So for each request and connection we try one first, and count here if it raises.
+    A memoryview would raise there, in the middle of a request. A sum of nanoseconds is full after 292 years of
+    requests, which 10,000 concurrent streams reach in eleven days. But an increment of a memoryview takes half as many
+    instructions (620 instead of 1170). So requests and connections try a memoryview first, and count here if it raises.
     """
     return (ctypes.c_uint64 * len(row)).from_buffer(row)
 
 
 def layout_difference(other: Mapping[str, Any]) -> str:
-    """Return what of `other`, the layout of another version, is not as here; "" where both can share a board."""
-    known = LAYOUT["cells"]
+    """Return the first part of `other`, the layout of another version, that differs; "" if both can share a board."""
+    ours = LAYOUT["cells"]
     for name, place in other["cells"].items():
-        if name in known and known[name] != place:
+        if name in ours and ours[name] != place:
             return f"the cells of {name}"
     return next((part for part in LAYOUT if part != "cells" and LAYOUT[part] != other[part]), "")
 
 
 class Board:
-    """All rows, over any buffer of BYTES bytes that is zero (a memory file, for USR2 hands it on)."""
+    """All rows, in a buffer of BYTES zero bytes. The master uses a memory file, which an upgrade passes on."""
 
     def __init__(
         self, buffer: "memoryview | bytearray | bytes", own: "Mapping[int, memoryview[int]] | None" = None
     ) -> None:
-        """`own` are rows by slot that are mapped elsewhere: in a worker the one that is writable."""
+        """`own` are rows with a mapping of their own, by slot: in a worker its writable row."""
         self._cells = memoryview(buffer).cast("B").cast("Q")
         self._own = own or {}
 
@@ -255,13 +255,13 @@ class Board:
         return self._cells[slot * STRIDE : slot * STRIDE + CELLS]
 
     def use(self, slots: int) -> None:
-        """Let the workers know how many slots were ever used; for the master to call."""
+        """Set the number of slots that were ever used, for the workers. Only the master calls it."""
         self._cells[-1] = slots
 
     def siblings(self, slot: int, since_ns: int, now_ns: int) -> "list[memoryview[int]]":
-        """Return the rows of the other workers whose event loops have turned since then.
+        """Return the rows of the other workers with a heartbeat after `since_ns`.
 
-        A sibling is another application's process: a heartbeat of the future is not believed.
+        Another process can write anything to its row, so a heartbeat in the future does not count.
         """
         rows = (self.row(other) for other in range(min(self._cells[-1], SLOTS)) if other != slot)
         return [row for row in rows if since_ns < row[HEARTBEAT_NS] <= now_ns + MAX_AHEAD_NS]

@@ -1,7 +1,7 @@
-"""The date as HTTP writes it (RFC 9110 section 5.6.7).
+"""The date format of HTTP (RFC 9110 section 5.6.7).
 
-`email.utils` has it too, and brings 0.8 MB into the master, with all that mail is read and written by.
-strftime(3) speaks the application's language, once that has called setlocale.
+`email.utils` has it too, but its imports cost the master 0.8 MB. strftime(3) depends on the locale, which an
+application may set.
 """
 
 from time import gmtime

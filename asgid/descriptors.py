@@ -1,9 +1,9 @@
-"""The descriptors of asgid itself: numbers that no other code in the process gets, and a list of them.
+"""The descriptors of asgid itself: high numbers, which other code in the process does not get, and a list of them.
 
-open(2) returns the lowest free number. An application or an agent that closes a descriptor twice closes, the second
-time, a low number that other code has by then. So asgid's own descriptors have high numbers. The list says which ones a
-child of fork(2) may close: all others belong to the code that opened them. It holds the file behind each number, too,
-because a number that asgid has closed may be open again for other code.
+open(2) returns the lowest free number. If an application or an agent closes a descriptor twice, the second close hits a
+low number that other code has by then; a high number is safe. A child may close only descriptors on the list: all
+others belong to the code that opened them. The list has the file of each number too, because a number that asgid has
+closed may be open again in other code.
 """
 
 import fcntl
@@ -12,19 +12,19 @@ import resource
 import socket
 from collections.abc import Iterable
 
-#: Half of the usual soft limit of 1024: few processes come so far with numbers of their own.
+#: Half of the usual soft limit of 1024; few processes have so many descriptors of their own.
 _LOWEST = 512
 
-_own: dict[int, tuple[int, int] | None] = {}  # number -> the file that it was opened for
+_own: dict[int, tuple[int, int] | None] = {}  # number -> its file, as (device, inode)
 
 
 def own(fd: int) -> int:
-    """Move a descriptor to a high number, which children do not inherit over execve(2); return the number."""
+    """Move a descriptor to a high number, with close-on-exec, and put it on the list. Returns the number."""
     lowest = min(_LOWEST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     if fd < lowest:
         try:
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
-        except OSError:  # all high numbers are taken: a low one serves as well
+        except OSError:  # all high numbers are in use: keep the low one
             pass
         else:
             os.close(fd)
@@ -34,7 +34,7 @@ def own(fd: int) -> int:
 
 
 def own_socket(sock: socket.socket) -> socket.socket:
-    """Move a socket to a high number; return the socket that has it."""
+    """Return the socket under a high number, on the list. The given socket object is detached."""
     timeout = sock.gettimeout()
     moved = socket.socket(sock.family, sock.type, sock.proto, fileno=own(sock.detach()))
     moved.settimeout(timeout)
@@ -42,22 +42,22 @@ def own_socket(sock: socket.socket) -> socket.socket:
 
 
 def copy(fd: int) -> int:
-    """Return a copy of a descriptor under a high number. Raises OSError."""
+    """Return a duplicate under a high number, on the list. Raises OSError."""
     return own(os.dup(fd))
 
 
 def note(fd: int) -> None:
-    """List a descriptor as asgid's under the number that it has; for one that stays open as long as the process."""
+    """Put a descriptor on the list under its present number."""
     _own[fd] = identity(fd)
 
 
 def listed() -> frozenset[int]:
-    """Return the numbers of asgid's descriptors that are open."""
+    """Return the numbers on the list that are still open for the same file."""
     return frozenset(fd for fd, file in _own.items() if file and identity(fd) == file)
 
 
 def close_all_but(kept: Iterable[int]) -> None:
-    """Close every listed descriptor that is not in `kept`; for a child, which has copies of its parent's."""
+    """Close every listed descriptor that is not in `kept`; for a child, which inherits those of its parent."""
     kept = frozenset(kept)
     for fd in listed() - kept:
         os.close(fd)
@@ -66,7 +66,7 @@ def close_all_but(kept: Iterable[int]) -> None:
 
 
 def identity(fd: int) -> tuple[int, int] | None:
-    """Return the device and the inode of what is open under a number; None if nothing is."""
+    """Return the device and inode of the file that is open under a number; None if none is."""
     try:
         found = os.fstat(fd)
     except OSError:
@@ -77,7 +77,7 @@ def identity(fd: int) -> tuple[int, int] | None:
 def open_standard_streams() -> None:
     """Open /dev/null under each of the numbers 0, 1 and 2 that is free.
 
-    Else the next connection gets the number, and a client receives what some code prints.
+    Otherwise a connection could get the number, and its client would receive the output of print().
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)

@@ -1,8 +1,8 @@
-"""Opening a log file: with root's rights only where the user that the workers are cannot say which file that is.
+"""Opening a log file: with the rights of root only if the user of the workers cannot change its path.
 
-A user who may write in a directory on the way to a file may put a link there, and root would create, or append to, what
-the link leads to: with lines that a client has a part in. So the file is opened with that user's rights, unless
-every directory on its way is root's and closed to him. This file does not know what is written.
+A user with write access to a directory on the path can put a link there, and root would create the target or append to
+it, with lines that contain data of clients. So the file is opened with the rights of that user, unless root owns every
+directory on the path and the user may write to none of them. This file does not know the format of lines.
 """
 
 import os
@@ -16,49 +16,49 @@ _MAX_LINKS = 40  # path_resolution(7)
 
 
 def open_log(user: User | None, path: Path) -> int:
-    """Return a descriptor that appends to the file; one that is missing is created with mode 0640. Raises OSError.
+    """Return a descriptor that appends to the file, which is created with mode 0640 if it is missing. Raises OSError.
 
-    `user` is whom the workers will be, None where they stay who they are.
+    `user` is the user of the workers; None if they keep the user of the master.
     """
-    if user is None or not user.uid or os.geteuid() or _is_out_of_reach(user, path):
+    if user is None or not user.uid or os.geteuid() or _is_path_safe(user, path):
         return _open(path)
     try:
         with user.impersonated():
             return _open(path)
     except PermissionError as error:
-        where = f"all directories above it are root's, and {user.name} may not write there"
+        condition = f"root owns all directories above it, and {user.name} may not write there"
         raise PermissionError(
-            error.errno, f"{error.strerror} (as {user.name}; as root only where {where})", str(path)
+            error.errno, f"{error.strerror} (opened as {user.name}; opened as root only if {condition})", str(path)
         ) from error
 
 
 def _open(path: Path) -> int:
-    # O_NONBLOCK means nothing to a file; without it, opening a FIFO that nobody reads would never return.
+    # O_NONBLOCK: without it, the open of a FIFO waits for a reader. It has no effect on a regular file.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     return os.open(path, flags, 0o640)
 
 
-def _is_out_of_reach(user: User, path: Path) -> bool:
-    """Whether the user can change nothing about where the path leads. What he cannot, cannot change while we look."""
+def _is_path_safe(user: User, path: Path) -> bool:
+    """Return whether the user cannot change the target of the path; then no race can change it during this check."""
     try:
         steps = list(_steps(path))
         if any(directory.stat().st_uid for directory, _ in steps):
             return False
-        with user.impersonated():  # the kernel knows of access control lists, too
-            open_to_him = [step for step in steps if os.access(step[0], os.W_OK, effective_ids=True)]
-        return all(_is_kept(*step) for step in open_to_him)
+        with user.impersonated():  # access(2) includes access control lists
+            writable = [step for step in steps if os.access(step[0], os.W_OK, effective_ids=True)]
+        return all(_is_kept(*step) for step in writable)
     except OSError:
         return False
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each directory on the way to the file, with what is looked up there; links are followed as the kernel does.
+    """Yield each directory on the path and the entry that is looked up in it. Links are followed as the kernel does it.
 
-    Raises OSError where they lead nowhere or in a circle.
+    Raises OSError if a link is broken or links form a circle.
     """
     above, names, links = Path("/"), [*reversed(path.parts)], 0
     while names:
-        if above == Path(f"/proc/{os.getpid()}/fd"):  # /dev/stdout: who started us has opened what is behind it
+        if above == Path(f"/proc/{os.getpid()}/fd"):  # /dev/stdout: the process that started asgid opened it
             return
         name = names.pop()
         here = above.parent if name == ".." else above / name  # "/" / "/" is "/"
@@ -73,7 +73,8 @@ def _steps(path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _is_kept(directory: Path, entry: Path) -> bool:
-    """Whether a directory that all may write in, as /tmp, keeps what the entry is: a directory of root's is not moved
-    away from there (S_ISVTX, inode(7)), and has no other name.
+    """Return whether no user can replace the entry of a writable directory: root's directory in a sticky one, as /tmp.
+
+    A sticky directory (S_ISVTX, inode(7)) does not allow another user to rename it, and a directory has no hard link.
     """
     return bool(directory.stat().st_mode & stat.S_ISVTX) and stat.S_ISDIR(entry.lstat().st_mode)

@@ -1,4 +1,4 @@
-"""The user that the workers are: whom `process.user` and `process.group` name on this machine."""
+"""The user of the workers, as `process.user` and `process.group` name it on this machine."""
 
 import grp
 import os
@@ -12,7 +12,7 @@ from asgid.config import Process
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whose rights a worker has."""
+    """A user with its groups."""
 
     name: str
     home: str
@@ -22,12 +22,12 @@ class User:
 
     @contextmanager
     def impersonated(self) -> Iterator[None]:
-        """Have this user's rights inside, and root's again afterwards. Raises OSError where we may not.
+        """Have the rights of this user inside, and those of root afterwards. Raises OSError without the permission.
 
-        Only the effective ids change: the real and the saved ones keep his processes from signalling or tracing this
-        one meanwhile (kill(2), ptrace(2)). For a process of one thread.
+        Only the effective ids change. The real and the saved ids prevent a process of the user from signalling or
+        tracing this one meanwhile (kill(2), ptrace(2)). For a process with one thread.
         """
-        with ExitStack() as back:  # in the order in which each still may
+        with ExitStack() as back:  # the uid changes last and returns first: only root may change groups
             back.callback(os.setgroups, os.getgroups())
             os.setgroups(self.groups)
             back.callback(os.setegid, os.getegid())
@@ -38,7 +38,7 @@ class User:
 
 
 def user_of(settings: Process) -> User | None:
-    """Return the user of the settings, None where they name neither user nor group. Raises LookupError."""
+    """Return the user of the settings; None if they name neither user nor group. Raises LookupError."""
     if not (settings.user or settings.group):
         return None
     try:
@@ -53,5 +53,5 @@ def user_of(settings: Process) -> User | None:
 
 
 def _nameless(uid: int, gid: int) -> User:
-    """Return a user that has a number only, as in a container that was started with `--user 12345`."""
+    """Return a user without a name, as in a container that was started with `--user 12345`."""
     return User(str(uid), os.environ.get("HOME", "/"), uid, gid, tuple({gid, *os.getgroups()}))

@@ -1,24 +1,24 @@
-"""The wire: the few small messages between the master and a worker, JSON, one a line, over one socketpair a worker.
+"""The wire: messages between the master and a worker, one line of JSON each, over one socketpair for each worker.
 
-What a worker is *doing* stands on the board; the wire only carries what *happened* and what is *wanted*. That the other
-side is gone is not a message: it is the end of the stream.
+The wire has events and requests only; numbers are on the board. The end of the other process is not a message: it is
+the end of the stream.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import inf
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, get_type_hints
 
-#: A longer line is no message. It bounds what a reader holds of one that has no end.
+#: Limit of a line, which also bounds the buffer for a line without an end.
 MAX_BYTES = 65536
-#: As much of a reason is told: JSON writes a character in twelve bytes at most.
+#: Limit of a reason: JSON takes twelve bytes at most for a character.
 REASON_CHARACTERS = 4096
-#: At a stop idle connections may bring a request for so long: each second more would delay the end by a second.
+#: At a stop, the time in which an idle connection may still send a request. It delays the end of the stop.
 STOP_LINGER_S = 1.0
-#: Exit code of a worker whose end of the wire the application has closed: it cannot send why it ends.
+#: Exit code of a worker whose end of the wire the application has closed, so that it cannot send a reason.
 CUT_OFF = 76  # EX_PROTOCOL of sysexits.h
-#: A worker sends each of its messages once at most. More of them are a flood, which would keep its master busy.
+#: A worker sends each kind of message once at most. More messages are a flood, which would keep the master busy.
 MAX_MESSAGES = 3
 
 
@@ -26,32 +26,32 @@ MAX_MESSAGES = 3
 class Ready:
     """Worker to master: the application has started and connections are being accepted."""
 
-    interface: str  #: what the application speaks
+    interface: str  #: the interface of the application, such as "asgi3"
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Worker to master: it cannot boot, and exits; or it serves, and is to be replaced."""
+    """Worker to master: the worker cannot boot, and exits; or it serves, and must be replaced."""
 
-    reason: str  #: one line, of REASON_CHARACTERS at most
+    reason: str  #: one line, at most REASON_CHARACTERS long
 
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Worker to master: it got TERM, not from the master, and has begun to drain."""
+    """Worker to master: the worker received TERM from another process, and has begun to drain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Master to worker: accept no more, finish what is begun, leave."""
+    """Master to worker: stop accepting, complete the requests in progress, exit."""
 
-    grace_s: float  #: then what still runs is cancelled
-    linger_s: float  #: how long idle connections may still bring a request, to be answered with `Connection: close`
+    grace_s: float  #: after it, requests are cancelled
+    linger_s: float  #: time in which idle connections may still send a request; its response has `Connection: close`
 
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """Master to worker: log files were rotated; open them by name again."""
+    """Master to worker: log files were rotated; open them again."""
 
 
 FromWorker: TypeAlias = Ready | Failed | Leaving
@@ -65,43 +65,42 @@ def encode(message: FromWorker | FromMaster) -> bytes:
 
 
 def from_worker(half_read: str = "") -> "Decoder[FromWorker]":
-    """Return the decoder of a master, which may have read the beginning of a message already."""
+    """Return the decoder for a master. `half_read` is the part of a message that the program before it had read."""
     return Decoder((Ready, Failed, Leaving), half_read, MAX_MESSAGES)
 
 
 def from_master() -> "Decoder[FromMaster]":
-    """Return the decoder of a worker."""
+    """Return the decoder for a worker."""
     return Decoder((Drain, Reopen))
 
 
 class Decoder(Generic[_Message]):
-    """Messages of `kinds` out of a byte stream, however it was cut up.
+    """Messages of `kinds` from a byte stream, in any division into reads.
 
-    Where anything else has come, the stream is garbled and stays so: what was read is kept, and fails again.
+    After an invalid message every call of `feed` fails: the decoder keeps the bytes.
     """
 
-    def __init__(self, kinds: Iterable[type[_Message]], half_read: str = "", most: float = inf) -> None:
-        """`most` is how many messages may come."""
+    def __init__(self, kinds: Iterable[type[_Message]], half_read: str = "", max_messages: float = inf) -> None:
         self._kinds: dict[str, type[_Message]] = {_name(kind): kind for kind in kinds}
-        self._left = most
+        self._remaining = max_messages
         self._rest = half_read.encode("latin-1")
 
     @property
     def half_read(self) -> str:
-        """The beginning of a message whose end has not come."""
+        """The part of an incomplete message that was received."""
         return self._rest.decode("latin-1")
 
     def feed(self, data: bytes) -> list[_Message]:
-        """Return the messages that `data` completes; raises ValueError on what no asgid of this version writes."""
+        """Return the messages that `data` completes. Raises ValueError for bytes that this version does not write."""
         self._rest += data
         *lines, rest = self._rest.split(b"\n")
         for line in (*lines, rest):
             if len(line) > MAX_BYTES:
-                raise ValueError(f"no message on the wire is so long: {line[:80]!r}...")
-        if len(lines) > self._left:
-            raise ValueError(f"no more than {MAX_MESSAGES} messages come from a worker: {lines[-1][:80]!r}")
+                raise ValueError(f"a message longer than {MAX_BYTES} bytes: {line[:80]!r}...")
+        if len(lines) > self._remaining:
+            raise ValueError(f"more than {MAX_MESSAGES} messages from a worker: {lines[-1][:80]!r}")
         messages = [self._decode(line) for line in lines]
-        self._rest, self._left = rest, self._left - len(lines)
+        self._rest, self._remaining = rest, self._remaining - len(lines)
         return messages
 
     def _decode(self, line: bytes) -> _Message:
@@ -110,9 +109,9 @@ class Decoder(Generic[_Message]):
             message = self._kinds[values.pop("is")](**values)
             if _is_typed(message):
                 return message
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # the last: brackets in brackets
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError):  # the last: deeply nested brackets
             pass
-        raise ValueError(f"no such message on the wire: {line[:80]!r}")
+        raise ValueError(f"not a message of the wire: {line[:80]!r}")
 
 
 def _name(kind: type) -> str:
@@ -120,6 +119,9 @@ def _name(kind: type) -> str:
 
 
 def _is_typed(message: FromWorker | FromMaster) -> bool:
-    """Whether every field has its type, and no text is longer than a reason: neither JSON nor a dataclass asks."""
-    values = [(getattr(message, field.name), field.type) for field in fields(message)]
+    """Return whether every field has its type, and no text exceeds a reason; a dataclass does not check that.
+
+    `get_type_hints` returns types; `dataclasses.Field.type` is text if annotations are postponed.
+    """
+    values = [(getattr(message, name), kind) for name, kind in get_type_hints(type(message)).items()]
     return all(type(value) is kind and len(str(value)) <= REASON_CHARACTERS for value, kind in values)

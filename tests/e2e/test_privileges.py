@@ -248,7 +248,7 @@ def test_no_worker_writes_as_root_where_its_user_has_put_a_link(start: Start, pu
 
     assert refused["event"] == "reload refused"
     assert "log.access.output" in refused["reason"]
-    assert "Permission denied (as www-data; as root only where" in refused["reason"]
+    assert "Permission denied (opened as www-data; opened as root only if" in refused["reason"]
     assert daemon.workers() == old
 
     os.kill(old[0], signal.SIGKILL)

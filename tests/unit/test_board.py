@@ -1,4 +1,4 @@
-"""The board's cells do not overlap, and what was counted once stays counted."""
+"""The cells of the board do not overlap, and a count is never lost."""
 
 import json
 import mmap
@@ -63,13 +63,13 @@ def buffer() -> bytearray:
 
 @pytest.fixture
 def rows(buffer) -> Board:
-    """A board whose first eight rows are zero."""
+    """A board with eight zero rows at its beginning."""
     buffer[: 8 * board.STRIDE * 8] = bytes(8 * board.STRIDE * 8)
     return Board(buffer)
 
 
 def test_the_cells_of_the_names_do_not_overlap():
-    """Offsets rise, and each block has the width that its labels need."""
+    """Offsets increase, and each block has one cell for each of its labels."""
     offsets = [board.LAYOUT["cells"][name][0] for name in _NAMES]
     widths = [after - before for before, after in zip(offsets, [*offsets[1:], board.CELLS], strict=True)]
     observations = len(BUCKETS) + 2
@@ -83,12 +83,12 @@ def test_the_cells_of_the_names_do_not_overlap():
 
 
 def test_every_code_of_http_status_has_a_cell():
-    """The list is written out, so that it stays the same with another Python; it may not fall behind."""
+    """The list is independent of the version of Python, but it must not miss a code."""
     assert {str(int(status)) for status in HTTPStatus} <= set(CODES)
 
 
 def test_a_board_can_be_shared_with_a_version_that_only_appended():
-    """Whichever of the two knows more: cells of the same name stand in the same place."""
+    """In both directions, because cells with the same name have the same place."""
     layout = json.loads(json.dumps(board.LAYOUT))
     layout["cells"]["LATER"] = [board.CELLS, 3]
     del layout["cells"]["SLOW"]
@@ -101,19 +101,19 @@ def test_a_board_can_be_shared_with_a_version_that_only_appended():
     [("slots", 10), ("stride", 9), ("buckets", [0.1]), ("methods", ["GET"]), ("codes", ["200"])],
 )
 def test_a_board_with_another_layout_is_refused(part, value):
-    """Counters would go on in cells that mean something else."""
+    """Counters would continue in cells with another meaning."""
     assert board.layout_difference({**board.LAYOUT, part: value}) == part
 
 
 def test_a_board_whose_cells_have_moved_is_refused():
-    """The first name that stands elsewhere is told."""
+    """The result names the first cell that has moved."""
     cells = {name: [offset + (name == "SLOW"), width] for name, (offset, width) in board.LAYOUT["cells"].items()}
 
     assert board.layout_difference({**board.LAYOUT, "cells": cells}) == "the cells of SLOW"
 
 
 def test_each_pair_of_method_and_code_has_its_own_cell():
-    """Known pairs never meet; they fill the block of requests exactly, with what is in no registry."""
+    """Together with the cells for unregistered ones, the pairs fill the block of requests exactly."""
     known = {REQUEST_CELL[method][int(code)] for method in METHODS for code in CODES[:-1]}
     other = {REQUEST_CELL[method][299] for method in METHODS}
 
@@ -123,19 +123,19 @@ def test_each_pair_of_method_and_code_has_its_own_cell():
 
 @pytest.mark.parametrize("method", ["BREW", "get", "", "OTHER"])
 def test_an_unregistered_method_counts_as_other(method):
-    """A client cannot make series by inventing methods."""
+    """A client cannot add series with invented methods."""
     assert REQUEST_CELL["OTHER"][200] == REQUEST_CELL[method][200]
 
 
 @pytest.mark.parametrize("status", [0, 99, 299, 600, 999, -1])
 def test_an_unregistered_status_counts_as_other(status):
-    """Nor can an application by inventing codes."""
+    """An application cannot add series with invented codes."""
     assert REQUEST_CELL["GET"][298] == REQUEST_CELL["GET"][status]
 
 
 @given(st.lists(st.floats(0, 20) | st.sampled_from(BUCKETS), max_size=30))
 def test_an_observation_is_counted_in_the_first_bucket_with_a_bound_above_it(elapsed):
-    """A bucket's bound belongs to it (Prometheus: `le`), +Inf holds the rest, and the sum is exact."""
+    """The bound belongs to the bucket (Prometheus: `le`), +Inf has the rest, and the sum is exact."""
     row = memoryview(bytearray(board.CELLS * 8)).cast("Q")
     for elapsed_s in elapsed:
         observe(row, board.DURATION, elapsed_s)
@@ -150,7 +150,7 @@ def test_an_observation_is_counted_in_the_first_bucket_with_a_bound_above_it(ela
 
 
 def test_a_row_belongs_to_its_slot(rows):
-    """What one worker writes, no other row shows."""
+    """A write to one row changes no other row."""
     rows.row(3)[board.ACCEPTED] = 7
     rows.row(4)[0] = 1
 
@@ -159,19 +159,19 @@ def test_a_row_belongs_to_its_slot(rows):
 
 
 def test_the_maximum_of_workers_and_the_same_surge_have_slots():
-    """Else a reload could wait for itself."""
+    """Otherwise a reload could wait for itself."""
     assert 2 * board.MAX_WORKERS < board.SLOTS
 
 
 @pytest.mark.parametrize("slot", [-1, board.SLOTS])
 def test_a_slot_outside_of_the_board_is_an_error_with_its_number(rows, slot):
-    """A negative index must not reach another worker's row."""
+    """A negative index must not lead to the row of another worker."""
     with pytest.raises(AssertionError, match=f"slot {slot} is outside"):
         rows.row(slot)
 
 
 def test_at_once_counts_as_a_start_and_as_a_duration(rows):
-    """One observation for both: the request path pays once."""
+    """One observation for both, to save time in each request."""
     row = rows.row(1)
     observe(row, board.AT_ONCE, 0.003)
     observe(row, board.DURATION, 2.0)
@@ -184,7 +184,7 @@ def test_at_once_counts_as_a_start_and_as_a_duration(rows):
 
 @pytest.mark.parametrize(("size", "stride"), [(4096, 1024), (16384, 2048), (65536, 8192)])
 def test_each_row_begins_at_a_page(size, stride):
-    """A worker maps its own row writable, and memory is mapped by pages: x86 has 4 KiB, Arm and POWER up to 64."""
+    """A worker maps its own row writable, by pages: of 4 KiB on x86, of up to 64 KiB on Arm and POWER."""
     program = "import mmap; mmap.PAGESIZE = {}; from asgid import board; print(board.STRIDE, board.BYTES % 8)"
     found = subprocess.run([sys.executable, "-c", program.format(size)], capture_output=True, text=True, check=True)
 
@@ -193,7 +193,7 @@ def test_each_row_begins_at_a_page(size, stride):
 
 
 def test_a_full_cell_wraps_around_without_an_error(rows):
-    """A sum of nanoseconds is full after 292 years of requests, and a request must not fail by that."""
+    """A sum of nanoseconds is full after 292 years of requests; no request must fail then."""
     row = counting(rows.row(3))
     row[board.DURATION + board.SUM] = 2**64 - 1
     row[board.CONNECTIONS] = 0
@@ -206,7 +206,7 @@ def test_a_full_cell_wraps_around_without_an_error(rows):
 
 @pytest.mark.parametrize("cell", [board.AT_ONCE + board.SUM, board.REQUESTS, board.RESPONSE_BYTES, board.AT_ONCE])
 def test_a_response_is_counted_even_if_a_cell_is_full(rows, cell):
-    """It counts in a memoryview, which raises where a cell is full; the application's answer must not fail by that."""
+    """A memoryview raises if a cell is full; the response must not fail then."""
     row = rows.row(3)
     row[cell] = 2**64 - 1
     board.count_answer(row, board.REQUESTS, 1, board.AT_ONCE, 1e-9)
@@ -215,7 +215,7 @@ def test_a_response_is_counted_even_if_a_cell_is_full(rows, cell):
 
 
 def test_siblings_with_an_old_or_a_future_heartbeat_are_ignored(rows):
-    """A row that another worker has filled with anything does not change whom this worker leaves connections to."""
+    """A row with arbitrary numbers has no effect on the balance of connections."""
     now_ns = 10**12
     beats = {0: now_ns, 1: now_ns, 2: 1, 3: 2**64 - 1, 4: now_ns + 1000}
     for slot, beat in beats.items():
@@ -231,7 +231,7 @@ def test_siblings_with_an_old_or_a_future_heartbeat_are_ignored(rows):
 
 @pytest.mark.parametrize("name", sorted(board.LAYOUT["cells"]))
 def test_name_of_returns_the_block_of_a_cell(name):
-    """The log names a cell that holds what cannot be."""
+    """The log names a cell with an impossible number."""
     offset, width = board.LAYOUT["cells"][name]
 
     assert name == board.name_of(offset) == board.name_of(offset + width - 1)

@@ -1,4 +1,4 @@
-"""Only what asgid has opened itself is on the list of its descriptors."""
+"""The list of descriptors has only those that asgid opened itself."""
 
 import os
 
@@ -7,7 +7,7 @@ from asgid.descriptors import identity, listed
 
 
 def test_a_descriptor_of_asgid_is_listed_under_a_high_number() -> None:
-    """open(2) returns the lowest free number, so other code does not get this one."""
+    """open(2) returns the lowest free number, so other code does not get a high one."""
     fd = descriptors.own(os.memfd_create("own"))
 
     with open(os.devnull) as other:
@@ -17,7 +17,7 @@ def test_a_descriptor_of_asgid_is_listed_under_a_high_number() -> None:
 
 
 def test_a_number_that_other_code_has_reused_is_not_listed() -> None:
-    """A child would close the file of an agent, and what the agent sends would reach a client."""
+    """Otherwise a child would close the file of an agent, and a client could receive the agent's data."""
     fd = descriptors.own(os.memfd_create("own"))
     os.close(fd)
     other = os.memfd_create("other")

@@ -1,4 +1,4 @@
-"""The log says what it is told, one line a fact, and never holds or ends the server that writes it."""
+"""The log writes one line an event, and never blocks or ends the server."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def _log(path: Path, level: str = "info", format: str = "text") -> Log:  # noqa:
 
 @contextmanager
 def _fifo(path: Path) -> Iterator[int]:
-    """A pipe with a name, and the descriptor that reads from it."""
+    """A FIFO at `path`, and the descriptor that reads from it."""
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -56,12 +56,36 @@ def _socket_ends() -> tuple[int, int]:
 
 
 def test_a_text_line_has_a_time_a_level_an_event_and_fields(path):
-    """What stands in the style guide is what is written."""
+    """Floats are rounded to the millisecond; booleans and None have their own words."""
     _log(path).info("worker ready", slot=2, pid=811, boot_s=0.41234, tls=False, reason=None)
 
     line = path.read_text()
 
     assert re.fullmatch(_TIME + "info worker ready slot=2 pid=811 boot_s=0.412 tls=false reason=-\n", line)
+
+
+def test_reconfigure_changes_a_bound_log_too(path):
+    """Its level, its format and its output; its fields stay."""
+    log = _log(path)
+    bound = log.bind(slot=1)
+    log.reconfigure("warning", "json", str(path.with_suffix(".new")))
+    bound.info("a")
+    bound.warning("b")
+
+    (line,) = path.with_suffix(".new").read_text().splitlines()
+
+    assert path.read_text() == ""
+    assert [json.loads(line)[key] for key in ("event", "slot")] == ["b", 1]
+
+
+def test_a_failed_reconfigure_changes_nothing(path):
+    """The old file stays in use."""
+    log = _log(path)
+    with pytest.raises(OSError, match="Is a directory"):
+        log.reconfigure("warning", "json", str(path.parent))
+    log.info("a")
+
+    assert path.read_text()[24:] == "info a\n"
 
 
 @pytest.mark.parametrize(
@@ -80,16 +104,16 @@ def test_a_text_line_has_a_time_a_level_an_event_and_fields(path):
     ],
 )
 def test_no_value_looks_like_a_key_a_line_or_a_control_sequence(path, value, shown):
-    """A value is one word or one quoted string, whatever is in it."""
-    _log(path).warning("said", value=value)
+    """Any value is one word or one quoted string."""
+    _log(path).warning("event", value=value)
 
     line = path.read_text()
 
-    assert line.endswith(f" warning said value={shown}\n")
+    assert line.endswith(f" warning event value={shown}\n")
 
 
 def test_a_stack_is_on_indented_lines_below_its_event(path):
-    """Only a line that begins at the margin is a fact: an exception's message cannot forge one."""
+    """Only a line without indentation is an event, so the message of an exception cannot forge one."""
     stack = 'Traceback:\n  File "x.py"\n2026-11-20 18:00:01.123 error \x1b[31mforged\n'
     _log(path).error("app failed", slot=1, stack=stack, path="/x")
 
@@ -105,7 +129,7 @@ def test_a_stack_is_on_indented_lines_below_its_event(path):
 
 
 def test_json_is_one_object_a_line(path):
-    """Time in UTC, then level and event, then the fields with their types; also for bytes that are no text."""
+    """Time in UTC, level, event, then the fields with their types. Bytes that are not UTF-8 are escaped."""
     log = _log(path, format="json")
     log.info("worker ready", slot=2, boot_s=0.41234, stack="a\nb", path="/tmp/\udc80", who=Path("/x"))
 
@@ -118,14 +142,14 @@ def test_json_is_one_object_a_line(path):
 
 
 def test_auto_is_json_without_a_terminal(path):
-    """A file is for machines unless the operator says otherwise."""
+    """Such as in a file."""
     _log(path, format="auto").info("x")
 
     assert json.loads(path.read_text())["event"] == "x"
 
 
 def test_auto_is_text_with_colours_on_a_terminal(path, monkeypatch):
-    """Only the levels that ask for attention have a colour, and NO_COLOR takes it away."""
+    """Only warning and error have a colour; NO_COLOR removes it."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     ours, theirs = os.openpty()
     try:
@@ -152,7 +176,7 @@ def test_auto_is_text_with_colours_on_a_terminal(path, monkeypatch):
 
 
 def test_lines_below_the_level_are_not_written(path):
-    """`level` is the least that is written."""
+    """`level` is the lowest level that is written."""
     log = _log(path, level="warning")
     log.debug("a")
     log.info("b")
@@ -163,7 +187,7 @@ def test_lines_below_the_level_are_not_written(path):
 
 
 def test_a_bound_log_adds_its_fields_and_does_not_change_the_other(path):
-    """A worker's lines say whose they are; a field of the line wins."""
+    """The lines of a worker have its slot; a field of the line has precedence."""
     log = _log(path)
     worker = log.bind(slot=2).bind(pid=7)
     worker.info("a", pid=8)
@@ -173,7 +197,7 @@ def test_a_bound_log_adds_its_fields_and_does_not_change_the_other(path):
 
 
 def test_every_line_for_the_journal_has_its_priority(path, monkeypatch):
-    """systemd.exec(5): where JOURNAL_STREAM names the stream, `<n>` in front is the priority."""
+    """systemd.exec(5): if JOURNAL_STREAM names the stream, the prefix `<n>` is the priority."""
     path.touch()
     found = path.stat()
     monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
@@ -186,7 +210,7 @@ def test_every_line_for_the_journal_has_its_priority(path, monkeypatch):
 
 
 def test_reopen_continues_in_the_new_file_under_the_same_descriptor(path):
-    """USR1 after a rotation; a bound log holds the same number and follows."""
+    """As at USR1 after a rotation; a bound log follows."""
     log = _log(path)
     bound = log.bind(slot=1)
     log.info("before")
@@ -203,7 +227,7 @@ def test_reopen_continues_in_the_new_file_under_the_same_descriptor(path):
 
 
 def test_a_file_that_cannot_be_reopened_stays_in_use_and_gets_the_reason(path):
-    """A rotation that leaves no way to the new file costs no line."""
+    """No line is lost."""
     log = _log(path)
     old = path.rename(path.with_suffix(".1"))
     path.mkdir()
@@ -215,13 +239,13 @@ def test_a_file_that_cannot_be_reopened_stays_in_use_and_gets_the_reason(path):
 
 
 def test_a_path_is_followed_to_a_new_file(path, monkeypatch):
-    """A rotation needs no signal: the path is looked at again, at most once a second."""
+    """A rotation needs no signal: the path is checked once a second at most."""
     log = _log(path)
     log.info("before")
     old = path.rename(path.with_suffix(".1"))
     path.touch()
     log.info("at once")
-    log._output._next_look = 0.0
+    log._writer.output._next_check = 0.0
     log.info("after")
 
     assert [line.split(" info ")[1] for line in old.read_text().splitlines()] == ["before", "at once"]
@@ -229,8 +253,8 @@ def test_a_path_is_followed_to_a_new_file(path, monkeypatch):
 
 
 def test_a_missing_file_is_created_at_the_second_check(path, monkeypatch):
-    """The first look leaves the making to whoever rotates, who may want another owner and mode."""
-    monkeypatch.setattr("asgid.log._LOOK_S", 0.0)
+    """Before that, logrotate can create it with another owner and mode."""
+    monkeypatch.setattr("asgid.log._CHECK_S", 0.0)
     log = _log(path)
     old = path.rename(path.with_suffix(".1"))
     log.info("first")
@@ -243,7 +267,7 @@ def test_a_missing_file_is_created_at_the_second_check(path, monkeypatch):
 
 
 def test_a_relative_path_does_not_move_with_the_working_directory(tmp_path, monkeypatch):
-    """`app.directory` must not move the log at the next rotation."""
+    """`app.directory` must not move the log file at the next rotation."""
     monkeypatch.chdir(tmp_path)
     log = Log("info", "text", "relative.log")
     (tmp_path / "elsewhere").mkdir()
@@ -256,7 +280,7 @@ def test_a_relative_path_does_not_move_with_the_working_directory(tmp_path, monk
 
 
 def test_an_absolute_path_needs_no_working_directory(path, tmp_path, monkeypatch):
-    """A deployment may remove the one that asgid was started in."""
+    """A deployment may remove the directory in which asgid was started."""
     gone = tmp_path / "release"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -267,7 +291,7 @@ def test_an_absolute_path_needs_no_working_directory(path, tmp_path, monkeypatch
 
 
 def test_lines_that_no_process_reads_are_dropped_and_counted(path):
-    """A full pipe never holds the writer; the next line that gets out says how many are missing, once."""
+    """A full pipe never blocks the writer. The next line that is written has the count, once."""
     with _fifo(path) as reader:
         log = _log(path)
         for number in range(2000):
@@ -285,7 +309,7 @@ def test_lines_that_no_process_reads_are_dropped_and_counted(path):
 
 
 def test_after_a_partly_written_line_the_next_one_begins_on_a_new_line(path):
-    """A stack can be larger than what the pipe has room for."""
+    """A stack can be larger than the free space of the pipe."""
     with _fifo(path) as reader:
         log = _log(path, format="json")
         log.info("large", stack="x" * 100_000)
@@ -305,11 +329,11 @@ def test_a_closed_reader_does_not_end_the_server(path):
         log = _log(path)
     log.info("x")
 
-    assert log._output.lost == 1
+    assert log._writer.output.lost == 1
 
 
 def test_a_standard_stream_that_the_application_closes_stays_in_use(path):
-    """The log has a copy of it, with a number that no later open(2) gets."""
+    """The log has a copy, with a number that no later open(2) gets."""
     program = (
         "import os\n"
         "from asgid.log import Log\n"
@@ -328,7 +352,7 @@ def test_a_standard_stream_that_the_application_closes_stays_in_use(path):
 
 
 def test_a_foreign_file_under_the_number_of_the_log_is_not_written(path):
-    """Other code closed the descriptor and opened a file of its own: the log opens its path again."""
+    """Other code closed the descriptor and opened a file; the log opens its path again."""
     log = _log(path)
     log.info("before")
     with path.with_name("precious").open("w+b") as precious:
@@ -346,7 +370,7 @@ def test_a_foreign_file_under_the_number_of_the_log_is_not_written(path):
 
 
 def test_a_stream_whose_number_is_reused_loses_lines(path):
-    """Nothing is written into what other code has opened."""
+    """No line is written into the file of other code."""
     output = Output("stderr")
     with path.open("w+b") as precious:
         os.dup2(precious.fileno(), output.fd)
@@ -370,7 +394,7 @@ def test_a_full_disk_does_not_end_the_server():
 
 @pytest.mark.parametrize("ends", [os.pipe, _socket_ends])
 def test_an_unread_standard_error_never_blocks_and_its_flags_do_not_change(ends):
-    """A pipe as of a shell, a socket as of the journal: the open file is shared, so no O_NONBLOCK may appear on it."""
+    """For a pipe of a shell and a socket of the journal. The open file is shared, so it must not get O_NONBLOCK."""
     program = (
         "import fcntl, os, sys\n"
         "from asgid.log import Log\n"
@@ -386,7 +410,7 @@ def test_an_unread_standard_error_never_blocks_and_its_flags_do_not_change(ends)
             [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, text=True
         ) as process:
             assert process.stdout
-            is_through = bool(select.select([process.stdout], [], [], 60)[0])  # and nobody has read a line
+            is_through = bool(select.select([process.stdout], [], [], 60)[0])  # and no line was read
             if not is_through:
                 process.kill()
             flags = process.stdout.readline()
@@ -398,14 +422,14 @@ def test_an_unread_standard_error_never_blocks_and_its_flags_do_not_change(ends)
         os.close(ours)
         os.close(theirs)
 
-    assert is_through, "it waits for a reader"
+    assert is_through, "the program waits for a reader"
     assert flags == "0 True\n"
     assert 0 < len(written) < 5000
     assert last.endswith(f" info again lines_lost={5000 - len(written)}\n")
 
 
 def test_close_leaves_the_standard_streams_open():
-    """Closing the log closes what it opened, and nothing else."""
+    """It closes only the descriptor that the log opened."""
     Output("stderr").close()
 
     assert os.fstat(2)

@@ -1,4 +1,4 @@
-"""Whom the workers become, for users that this machine knows and for one that has only a number."""
+"""The user of the workers, for settings that name one and for a uid without a name."""
 
 import grp
 import pwd
@@ -10,7 +10,7 @@ from asgid.user import user_of
 
 
 def test_a_group_works_with_a_uid_that_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container that was started with `--user 12345` has no line in /etc/passwd for it."""
+    """In a container that was started with `--user 12345`, /etc/passwd has no line for it."""
     monkeypatch.setattr("asgid.user.os.getuid", lambda: 54321)
     with pytest.raises(KeyError):
         pwd.getpwuid(54321)

@@ -1,4 +1,4 @@
-"""What goes over the wire comes back the same, however the stream is cut."""
+"""Messages are decoded unchanged from any division of the stream, and invalid ones are refused."""
 
 import pytest
 from hypothesis import given
@@ -23,14 +23,16 @@ _FROM_WORKER: st.SearchStrategy[FromWorker] = st.builds(Ready, st.text()) | st.b
 _FROM_MASTER: st.SearchStrategy[FromMaster] = st.builds(Drain, _SECONDS, _SECONDS) | st.builds(Reopen)
 
 
-@pytest.mark.parametrize(("decoding", "said", "most"), [(from_worker, _FROM_WORKER, 3), (from_master, _FROM_MASTER, 5)])
+@pytest.mark.parametrize(
+    ("make_decoder", "messages_of", "max_size"), [(from_worker, _FROM_WORKER, 3), (from_master, _FROM_MASTER, 5)]
+)
 @given(data=st.data())
-def test_messages_are_decoded_unchanged_from_any_division_of_the_stream(decoding, said, most, data):
-    """A socket keeps order and no borders."""
-    messages = data.draw(st.lists(said, max_size=most))
+def test_messages_are_decoded_unchanged_from_any_division_of_the_stream(make_decoder, messages_of, max_size, data):
+    """A socket does not keep the borders of writes."""
+    messages = data.draw(st.lists(messages_of, max_size=max_size))
     stream = b"".join(encode(message) for message in messages)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    decoder = decoding()
+    decoder = make_decoder()
     received = [
         message
         for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)
@@ -42,7 +44,7 @@ def test_messages_are_decoded_unchanged_from_any_division_of_the_stream(decoding
 
 @pytest.mark.parametrize("reason", ["one\ntwo", "\r\n", "\u2028", "\x00", "\x85"])
 def test_a_message_with_line_breaks_is_one_line(reason):
-    """A reason comes from the application's exception and may hold anything."""
+    """A reason comes from an exception of the application and may contain any text."""
     line = encode(Failed(reason))
 
     assert line.count(b"\n") == 1
@@ -71,40 +73,40 @@ def test_a_message_with_line_breaks_is_one_line(reason):
     ids=range(15),
 )
 def test_a_message_that_no_worker_writes_is_refused(line):
-    """An application that writes into its worker's lifeline must not pass for a worker that is ready."""
+    """An application that writes to the lifeline must not make its worker look ready."""
     with pytest.raises(ValueError):
         from_worker().feed(line)
 
 
 @pytest.mark.parametrize("line", [encode(Ready("wsgi")), b'{"is": "drain", "grace_s": "1", "linger_s": 1.0}\n'])
 def test_a_message_that_no_master_writes_is_refused(line):
-    """A worker is as strict as its master."""
+    """A worker is as strict as the master."""
     with pytest.raises(ValueError):
         from_master().feed(line)
 
 
 def test_more_messages_than_a_worker_sends_are_refused():
-    """It would keep the master busy; a worker is ready once, or fails once."""
+    """A flood would keep the master busy. A worker sends each kind once at most."""
     decoder = from_worker()
 
     assert [Ready("wsgi")] == decoder.feed(encode(Ready("wsgi")))
     assert [Failed("no")] * 2 == decoder.feed(encode(Failed("no")) * 2)
-    with pytest.raises(ValueError, match="no more than 3 messages"):
+    with pytest.raises(ValueError, match="more than 3 messages"):
         decoder.feed(encode(Ready("wsgi")))
 
 
 def test_a_line_without_an_end_is_refused():
-    """Who writes for ever into a lifeline does not fill the master's memory."""
+    """It must not fill the memory of the master."""
     decoder = from_worker()
 
     assert [] == decoder.feed(b"x" * MAX_BYTES)
-    with pytest.raises(ValueError, match="so long"):
+    with pytest.raises(ValueError, match="longer than"):
         decoder.feed(b"x")
 
 
 @pytest.mark.parametrize("garbage", [b"hello\n", encode(Reopen()), b"x" * (MAX_BYTES + 1)], ids=range(3))
 def test_a_stream_stays_invalid_after_an_invalid_message(garbage):
-    """Nothing after it is believed, also not by the program that goes on in this one's place."""
+    """Even in the program that takes over."""
     decoder = from_worker()
     with pytest.raises(ValueError):
         decoder.feed(garbage)
@@ -116,12 +118,12 @@ def test_a_stream_stays_invalid_after_an_invalid_message(garbage):
 
 @pytest.mark.parametrize("character", ["a", '"', "\x00", "é", "\N{GRINNING FACE}", "\ud83d"])
 def test_the_longest_reason_fits_with_any_character(character):
-    """What JSON makes of a character is twelve bytes at most."""
+    """JSON takes twelve bytes at most for a character."""
     failed = Failed(character * REASON_CHARACTERS)
 
     assert [failed] == from_worker().feed(encode(failed))
 
 
 def test_half_a_message_is_not_decoded():
-    """A worker killed while it wrote has said nothing."""
+    """As after a kill in the middle of a write."""
     assert from_worker().feed(encode(Ready("wsgi"))[:-1]) == []
