@@ -1,4 +1,4 @@
-"""Listening sockets are bound, adopted, refreshed and closed as the kernel sees it; what is not ours is not touched."""
+"""Listening sockets are bound, adopted, changed and closed; sockets and files of other programs are not touched."""
 
 import os
 import re
@@ -20,29 +20,29 @@ from asgid.master.net.listener_state import ListenerState
 from tests.rights import without_rights
 
 
-class _Door(Listeners):
-    """Listeners that are closed with the test."""
+class _Listeners(Listeners):
+    """Listeners with a shortcut for one address."""
 
     def one(self, bind: str, **settings: object) -> BoundSocket:
         """Open this address and return it."""
-        (held,) = self.open([Listen.model_validate({"bind": bind, **settings})])
-        return held
+        (bound,) = self.open([Listen.model_validate({"bind": bind, **settings})])
+        return bound
 
 
 @pytest.fixture
-def door() -> Iterator[_Door]:
-    door = _Door({})
-    yield door
-    door.close(door.addresses)
+def listeners() -> Iterator[_Listeners]:
+    listeners = _Listeners({})
+    yield listeners
+    listeners.close(listeners.addresses)
 
 
-def accepts(held: BoundSocket) -> bool:
-    """Whether a client that connects to the socket's own address waits in its queue."""
-    family, name = held.socket.family, held.socket.getsockname()
+def accepts(bound: BoundSocket) -> bool:
+    """Return whether a client that connects to the address of the socket is accepted."""
+    family, name = bound.socket.family, bound.socket.getsockname()
     with socket.socket(family) as client:
         client.settimeout(5)
         client.connect(name)
-        with held.socket.accept()[0] as accepted:
+        with bound.socket.accept()[0] as accepted:
             return bool(accepted)
 
 
@@ -59,7 +59,7 @@ def listens(*binds: str) -> Iterable[Listen]:
 
 @pytest.fixture
 def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a machine knows of itself; every other name would be asked for."""
+    """A hosts file; a lookup of any other name fails the test."""
     file = tmp_path / "hosts"
     file.write_text("# 127.0.0.1 old.internal\n127.0.0.1 localhost here # there\n\n::1\tlocalhost6\n")
     monkeypatch.setattr("asgid.master.net.tcp_sockets.HOSTS", str(file))
@@ -73,62 +73,62 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hosts")
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:0", "here:0", ":0", "unix:@asgid-reload"])
-def test_a_number_or_a_name_of_the_hosts_file_needs_no_name_server(door, bind):
-    """A number, or a name in /etc/hosts."""
-    assert len(door.open(listens(bind), may_wait=False)) == 1
+def test_a_number_or_a_name_of_the_hosts_file_needs_no_name_server(listeners, bind):
+    """As for a reload, which must not wait."""
+    assert len(listeners.open(listens(bind), may_wait=False)) == 1
 
 
 @pytest.mark.usefixtures("hosts")
 @pytest.mark.parametrize("name", ["app.internal", "old.internal", "there"])
-def test_a_name_that_only_a_name_server_knows_is_refused_in_a_reload(door, name):
-    """Nothing is asked, what was bound before is closed, and the message says what to write."""
+def test_a_name_that_only_a_name_server_knows_is_refused_in_a_reload(listeners, name):
+    """Without a lookup. Sockets that were bound before it are closed, and the message has the fix."""
     with pytest.raises(UnavailableError, match=f"{name}:80: a reload asks no name server; write its number"):
-        door.open(listens("127.0.0.1:0", f"{name}:80"), may_wait=False)
+        listeners.open(listens("127.0.0.1:0", f"{name}:80"), may_wait=False)
 
-    assert not door.addresses
+    assert not listeners.addresses
 
 
-def test_the_local_address_has_the_port_that_the_kernel_chose(door):
-    """`bound` is where a client gets through."""
-    held = door.one("127.0.0.1:0")
-    port = held.socket.getsockname()[1]
+def test_the_local_address_has_the_port_that_the_kernel_chose(listeners):
+    """A client can connect to it."""
+    bound = listeners.one("127.0.0.1:0")
+    port = bound.socket.getsockname()[1]
 
     assert port > 0
-    assert held.local_address == f"127.0.0.1:{port}"
-    assert held.name == "127.0.0.1:0"
-    assert accepts(held)
-    assert not held.socket.getblocking()
-    assert not held.socket.get_inheritable()
+    assert bound.local_address == f"127.0.0.1:{port}"
+    assert bound.name == "127.0.0.1:0"
+    assert accepts(bound)
+    assert not bound.socket.getblocking()
+    assert not bound.socket.get_inheritable()
 
 
-def test_ipv6_is_ipv6_only(door):
-    """`[::1]` says one address, and leaves the IPv4 port of the same number to others."""
+def test_ipv6_is_ipv6_only(listeners):
+    """`[::1]` is one address; the IPv4 port with the same number stays free."""
     if not _has_ipv6():
         pytest.skip("this machine has no ::1")
-    held = door.one("[::1]:0")
+    bound = listeners.one("[::1]:0")
 
-    assert held.local_address == f"[::1]:{held.socket.getsockname()[1]}"
-    assert held.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
-    assert accepts(held)
+    assert bound.local_address == f"[::1]:{bound.socket.getsockname()[1]}"
+    assert bound.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
+    assert accepts(bound)
 
 
-def test_an_address_without_a_host_is_every_interface(door):
-    """IPv4 always; IPv6 too where the machine has it."""
-    held = door.one(":0")
-    port = held.socket.getsockname()[1]
+def test_an_address_without_a_host_is_every_interface(listeners):
+    """IPv4, and IPv6 if the machine has it."""
+    bound = listeners.one(":0")
+    port = bound.socket.getsockname()[1]
     hosts = ["127.0.0.1", "::1"] if _has_ipv6() else ["127.0.0.1"]
     for host in hosts:
-        with socket.create_connection((host, port), 5), held.socket.accept()[0] as accepted:
+        with socket.create_connection((host, port), 5), bound.socket.accept()[0] as accepted:
             assert accepted
 
 
-def test_a_name_is_resolved(door):
-    """`localhost` is whatever the machine says it is."""
-    assert all(accepts(held) for held in door.open(listens("localhost:0")))
+def test_a_name_is_resolved(listeners):
+    """Such as `localhost`."""
+    assert all(accepts(bound) for bound in listeners.open(listens("localhost:0")))
 
 
-def name_means(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
-    """Have every name stand for these addresses, each twice, as getaddrinfo(3) may return them."""
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
+    """Resolve every name to these addresses, each twice, as getaddrinfo(3) may return them."""
 
     def answers(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
         found = [host] if host[0].isdigit() or ":" in host else hosts
@@ -143,40 +143,40 @@ def name_means(monkeypatch: pytest.MonkeyPatch, *hosts: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", answers)
 
 
-def test_a_name_with_several_addresses_is_bound_at_all_of_them(door, monkeypatch):
-    """Debian and Docker write ::1 first: a client of 127.0.0.1 would find no server. The port is the same."""
+def test_a_name_with_several_addresses_is_bound_at_all_of_them(listeners, monkeypatch):
+    """With the same port. Debian and Docker list ::1 first; a client of 127.0.0.1 would find no server."""
     if not _has_ipv6():
         pytest.skip("this machine has no ::1")
-    name_means(monkeypatch, "::1", "127.0.0.1")
-    held = door.open(listens("localhost:0"))
-    (port,) = {each.socket.getsockname()[1] for each in held}
+    resolve_to(monkeypatch, "::1", "127.0.0.1")
+    bound = listeners.open(listens("localhost:0"))
+    (port,) = {each.socket.getsockname()[1] for each in bound}
 
-    assert [each.local_address for each in held] == [f"[::1]:{port}", f"127.0.0.1:{port}"]
-    assert {each.name for each in held} == {"localhost:0"}
-    assert all(map(accepts, held))
-    assert len(door.for_worker(listens("localhost:0"))) == 2
+    assert [each.local_address for each in bound] == [f"[::1]:{port}", f"127.0.0.1:{port}"]
+    assert {each.name for each in bound} == {"localhost:0"}
+    assert all(map(accepts, bound))
+    assert len(listeners.for_worker(listens("localhost:0"))) == 2
 
 
-def test_an_address_that_this_machine_does_not_have_is_left_out(door, monkeypatch):
-    """A file of hosts names ::1 where there is no IPv6, and a name server all machines of a name."""
-    name_means(monkeypatch, "198.51.100.1", "127.0.0.1")
-    (held,) = door.open(listens("localhost:0"))
+def test_an_address_that_this_machine_does_not_have_is_left_out(listeners, monkeypatch):
+    """A hosts file may list ::1 without IPv6, and a name server lists all machines of a name."""
+    resolve_to(monkeypatch, "198.51.100.1", "127.0.0.1")
+    (bound,) = listeners.open(listens("localhost:0"))
 
-    assert held.local_address.startswith("127.0.0.1:")
+    assert bound.local_address.startswith("127.0.0.1:")
 
-    name_means(monkeypatch, "198.51.100.1", "203.0.113.2")
+    resolve_to(monkeypatch, "198.51.100.1", "203.0.113.2")
     with pytest.raises(UnavailableError, match="cannot listen on shop:0: this machine has no such address"):
-        door.open(listens("shop:0"))
+        listeners.open(listens("shop:0"))
 
 
-def test_a_socket_is_shared_by_its_old_and_its_new_name(door, monkeypatch):
-    """A reload from 127.0.0.1:P to localhost:P: no connection in the queue is lost, whichever of them is closed."""
-    name_means(monkeypatch, "127.0.0.1")
-    first = door.one("127.0.0.1:0")
+def test_a_socket_is_shared_by_its_old_and_its_new_name(listeners, monkeypatch):
+    """After a reload from 127.0.0.1:P to localhost:P no connection in the queue is lost."""
+    resolve_to(monkeypatch, "127.0.0.1")
+    first = listeners.one("127.0.0.1:0")
     port = first.socket.getsockname()[1]
-    (second,) = door.open(listens(f"localhost:{port}"))
+    (second,) = listeners.open(listens(f"localhost:{port}"))
     with socket.create_connection(("127.0.0.1", port), 5):
-        door.close([first.address])
+        listeners.close([first.address])
 
         assert second.local_address == f"127.0.0.1:{port}"
         assert second.name == f"localhost:{port}"
@@ -185,60 +185,60 @@ def test_a_socket_is_shared_by_its_old_and_its_new_name(door, monkeypatch):
     assert accepts(second)
 
 
-@pytest.mark.parametrize(("held", "wanted"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1")])
-def test_if_asgid_itself_has_the_port_the_message_names_its_listener(door, held, wanted):
-    """`ss` would show the operator the very process that was asked; the kernel has no way from one to the other."""
-    first = door.one(f"{held}:0")
+@pytest.mark.parametrize(("host", "wanted"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("", "127.0.0.1")])
+def test_if_asgid_itself_has_the_port_the_message_names_its_listener(listeners, host, wanted):
+    """`ss` would show only asgid. The kernel cannot change one socket into the other."""
+    first = listeners.one(f"{host}:0")
     port = first.socket.getsockname()[1]
     with pytest.raises(UnavailableError) as info:
-        door.open(listens(f"{wanted}:{port}"))
+        listeners.open(listens(f"{wanted}:{port}"))
 
     message = str(info.value)
     assert message.startswith(
-        f"cannot listen on {wanted}:{port}: asgid itself listens on {first.local_address} (for {held}:0)"
+        f"cannot listen on {wanted}:{port}: asgid itself listens on {first.local_address} (for {host}:0)"
     )
     assert message.endswith("only a restart changes one into the other")
 
 
-def test_one_address_under_two_names_of_one_configuration_is_refused(door, monkeypatch):
-    """Two settings would hold for one connection."""
-    name_means(monkeypatch, "127.0.0.1")
-    first = door.one("127.0.0.1:0")
+def test_one_address_under_two_names_of_one_configuration_is_refused(listeners, monkeypatch):
+    """A connection would have two settings."""
+    resolve_to(monkeypatch, "127.0.0.1")
+    first = listeners.one("127.0.0.1:0")
     bind = f"localhost:{first.socket.getsockname()[1]}"
 
     with pytest.raises(
         UnavailableError, match=f"asgid itself listens on {first.local_address}.*; leave one of them out"
     ):
-        door.open(listens(bind), kept=[first.address])
+        listeners.open(listens(bind), kept=[first.address])
 
 
-def test_the_port_of_another_program_is_not_mistaken_for_that_of_asgid(door):
-    """The same port on another address of this machine."""
-    first = door.one("127.0.0.1:0")
+def test_the_port_of_another_program_is_not_mistaken_for_that_of_asgid(listeners):
+    """Even if asgid has the same port on another address of this machine."""
+    first = listeners.one("127.0.0.1:0")
     port = first.socket.getsockname()[1]
     with socket.create_server(("127.0.0.2", port)), pytest.raises(UnavailableError, match="`ss -lntxp`"):
-        door.one(f"127.0.0.2:{port}")
+        listeners.one(f"127.0.0.2:{port}")
 
 
-def test_a_port_in_use_is_reported_with_a_command_to_find_the_process(door):
-    """The message is all that an operator has."""
+def test_a_port_in_use_is_reported_with_a_command_to_find_the_process(listeners):
+    """The operator needs no other source."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
         with pytest.raises(UnavailableError, match=rf"^cannot listen on 127\.0\.0\.1:{port}: .* `ss -lntxp`"):
-            door.one(f"127.0.0.1:{port}")
+            listeners.one(f"127.0.0.1:{port}")
 
 
-def test_time_wait_of_the_last_run_does_not_prevent_a_bind(door):
+def test_time_wait_of_the_last_run_does_not_prevent_a_bind(listeners):
     """A server that closed its connections first leaves them in TIME_WAIT for a minute (ip(7), SO_REUSEADDR)."""
-    held = door.one("127.0.0.1:0")
-    bound, name = held.local_address, held.socket.getsockname()
+    bound = listeners.one("127.0.0.1:0")
+    bound, name = bound.local_address, bound.socket.getsockname()
     with socket.create_connection(name, 5) as client:
-        held.socket.accept()[0].close()
+        bound.socket.accept()[0].close()
         client.recv(1)
-    door.close([held.address])
+    listeners.close([bound.address])
 
-    assert door.one(bound).local_address == bound
+    assert listeners.one(bound).local_address == bound
 
 
 @pytest.mark.parametrize(
@@ -251,40 +251,40 @@ def test_time_wait_of_the_last_run_does_not_prevent_a_bind(door):
         ("systemd:http", "systemd passed no socket of that name (it passed none at all)"),
     ],
 )
-def test_an_address_that_cannot_be_opened_is_reported_and_leaves_nothing_open(door, bind, words):
-    """The address and the reason, in words."""
+def test_an_address_that_cannot_be_opened_is_reported_and_leaves_nothing_open(listeners, bind, words):
+    """The message has the address and the reason."""
     before = descriptors()
 
     with pytest.raises(UnavailableError) as caught:
-        door.one(bind)
+        listeners.one(bind)
 
     assert words in str(caught.value)
-    assert not door.addresses
+    assert not listeners.addresses
     assert descriptors() == before
 
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A directory to which every user finds the way; pytest's own are for one."""
+    """A directory that every user can reach; those of pytest are for one user."""
     with tempfile.TemporaryDirectory(prefix="asgid-") as name:
         yield Path(name)
 
 
-def test_a_directory_without_write_permission_is_reported_with_the_user(door, shared: Path):
-    """It is not for a port below 1024 that a socket file is denied."""
+def test_a_directory_without_write_permission_is_reported_with_the_user(listeners, shared: Path):
+    """The hint about ports below 1024 does not apply to a socket file."""
     shared.chmod(0o555)
     bind = f"unix:{shared}/shop.sock"
 
     with without_rights(), pytest.raises(UnavailableError) as caught:
-        door.one(bind)
+        listeners.one(bind)
 
-    said = rf"cannot listen on {bind}: permission denied; (user|uid) \S+ may not make a file in {shared}"
+    message = rf"cannot listen on {bind}: permission denied; (user|uid) \S+ may not make a file in {shared}"
 
-    assert re.fullmatch(said, str(caught.value))
+    assert re.fullmatch(message, str(caught.value))
 
 
-def test_a_socket_file_of_another_user_is_reported(door, shared: Path):
-    """Who may not connect to it cannot find out whether it is in use."""
+def test_a_socket_file_of_another_user_is_reported(listeners, shared: Path):
+    """Without the permission to connect, asgid cannot see whether it is in use."""
     shared.chmod(0o777)
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{shared}/shop.sock")
@@ -294,19 +294,19 @@ def test_a_socket_file_of_another_user_is_reported(door, shared: Path):
             without_rights(),
             pytest.raises(UnavailableError, match=r"permission denied; (user|uid) \S+ may not connect to the"),
         ):
-            door.one(f"unix:{shared}/shop.sock")
+            listeners.one(f"unix:{shared}/shop.sock")
 
 
-def test_all_listeners_are_opened_or_none(door, tmp_path: Path):
-    """What was opened before the failure is closed again, and its file is gone."""
-    first = door.one("127.0.0.1:0")
+def test_all_listeners_are_opened_or_none(listeners, tmp_path: Path):
+    """The sockets that were opened before the failure are closed, and their files are removed."""
+    first = listeners.one("127.0.0.1:0")
     file = tmp_path / "shop.sock"
     before = descriptors()
 
     with pytest.raises(UnavailableError, match=r"192\.0\.2\.1"):
-        door.open(listens(f"unix:{file}", "192.0.2.1:8000"))
+        listeners.open(listens(f"unix:{file}", "192.0.2.1:8000"))
 
-    assert [first.address] == list(door.addresses)
+    assert [first.address] == list(listeners.addresses)
     assert descriptors() == before
     assert not file.exists()
     assert accepts(first)
@@ -316,58 +316,58 @@ def test_all_listeners_are_opened_or_none(door, tmp_path: Path):
 
 
 @pytest.mark.parametrize("mode", ["0660", "0600", "0666"])
-def test_a_socket_file_has_the_mode_of_the_setting(door, tmp_path: Path, mode):
-    """Whatever the umask; which is as it was afterwards."""
+def test_a_socket_file_has_the_mode_of_the_setting(listeners, tmp_path: Path, mode):
+    """With any umask, which is unchanged afterwards."""
     old = os.umask(0o027)
     try:
-        held = door.one(f"unix:{tmp_path}/shop.sock", mode=mode)
+        bound = listeners.one(f"unix:{tmp_path}/shop.sock", mode=mode)
 
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "shop.sock").stat().st_mode) == int(mode, 8)
-    assert held.local_address == f"unix:{tmp_path}/shop.sock"
-    assert accepts(held)
+    assert bound.local_address == f"unix:{tmp_path}/shop.sock"
+    assert accepts(bound)
 
 
-def test_a_socket_file_has_the_owner_and_group_of_the_setting(door, tmp_path: Path):
-    """By name, for the user that a proxy runs as."""
+def test_a_socket_file_has_the_owner_and_group_of_the_setting(listeners, tmp_path: Path):
+    """By name, such as the user of a proxy."""
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
-    door.one(f"unix:{tmp_path}/shop.sock", owner="nobody", group="daemon")
+    listeners.one(f"unix:{tmp_path}/shop.sock", owner="nobody", group="daemon")
     found = (tmp_path / "shop.sock").stat()
 
     assert (found.st_uid, found.st_gid) != (0, 0)
 
 
 @pytest.mark.parametrize(("key", "word"), [("owner", "user"), ("group", "group")])
-def test_an_owner_that_does_not_exist_leaves_no_file_behind(door, tmp_path: Path, key, word):
-    """Nothing half made stays where the next start would find it."""
+def test_an_owner_that_does_not_exist_leaves_no_file_behind(listeners, tmp_path: Path, key, word):
+    """The next start must not find an unfinished file."""
     with pytest.raises(UnavailableError, match=rf"listen.{key}: there is no {word} 'no-such-one'"):
-        door.one(f"unix:{tmp_path}/shop.sock", **{key: "no-such-one"})
+        listeners.one(f"unix:{tmp_path}/shop.sock", **{key: "no-such-one"})
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_of_an_ended_server_is_replaced(door, tmp_path: Path):
-    """Nobody answers a connect to it, which is the proof."""
+def test_the_file_of_an_ended_server_is_replaced(listeners, tmp_path: Path):
+    """A refused connect proves that it has ended."""
     file = tmp_path / "shop.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(file))
 
-    assert accepts(door.one(f"unix:{file}"))
+    assert accepts(listeners.one(f"unix:{file}"))
 
 
 @pytest.mark.parametrize("backlog", [5, 0])
-def test_the_file_of_a_running_server_is_not_touched(door, tmp_path: Path, backlog):
-    """Also when its queue is full, and a connect neither succeeds nor is refused."""
+def test_the_file_of_a_running_server_is_not_touched(listeners, tmp_path: Path, backlog):
+    """Even if its queue is full, when a connect neither succeeds nor is refused."""
     file = tmp_path / "shop.sock"
     with socket.socket(socket.AF_UNIX) as alive, socket.socket(socket.AF_UNIX) as client:
         alive.bind(str(file))
         alive.listen(backlog)
         client.connect(str(file))
         with pytest.raises(UnavailableError, match="another server answers there; stop it first"):
-            door.one(f"unix:{file}")
+            listeners.one(f"unix:{file}")
 
         assert stat.S_ISSOCK(file.stat().st_mode)
 
@@ -375,38 +375,38 @@ def test_the_file_of_a_running_server_is_not_touched(door, tmp_path: Path, backl
             assert accepted
 
 
-def test_a_file_that_is_not_a_socket_is_never_removed(door, tmp_path: Path):
-    """Somebody's data stands where a typing error points to."""
+def test_a_file_that_is_not_a_socket_is_never_removed(listeners, tmp_path: Path):
+    """After a typing error the path may lead to data."""
     file = tmp_path / "precious"
     file.write_text("data")
 
     with pytest.raises(UnavailableError, match="that file is not a socket, and asgid will not remove it"):
-        door.one(f"unix:{file}")
+        listeners.one(f"unix:{file}")
 
     assert file.read_text() == "data"
 
 
-def test_the_file_is_removed_with_its_listener(door, tmp_path: Path):
-    """The next start finds a clean place."""
-    held = door.one(f"unix:{tmp_path}/shop.sock")
-    door.close([held.address])
+def test_the_file_is_removed_with_its_listener(listeners, tmp_path: Path):
+    """The next start does not find it."""
+    bound = listeners.one(f"unix:{tmp_path}/shop.sock")
+    listeners.close([bound.address])
 
     assert list(tmp_path.iterdir()) == []
-    assert held.socket.fileno() == -1
+    assert bound.socket.fileno() == -1
 
 
 @pytest.mark.parametrize("other", ["socket", "file"])
-def test_a_file_that_another_process_put_there_is_not_removed(door, tmp_path: Path, other):
-    """Only the inode that was made here is removed."""
+def test_a_file_that_another_process_put_there_is_not_removed(listeners, tmp_path: Path, other):
+    """Only the inode that asgid made is removed."""
     file = tmp_path / "shop.sock"
-    held = door.one(f"unix:{file}")
+    bound = listeners.one(f"unix:{file}")
     file.unlink()
     with socket.socket(socket.AF_UNIX) as theirs:
         if other == "socket":
             theirs.bind(str(file))
         else:
             file.write_text("data")
-        door.close([held.address])
+        listeners.close([bound.address])
 
         assert file.exists()
 
@@ -414,74 +414,74 @@ def test_a_file_that_another_process_put_there_is_not_removed(door, tmp_path: Pa
 # Names, descriptors, systemd
 
 
-def test_a_socket_file_is_shared_by_its_old_and_its_new_name(door, tmp_path: Path):
-    """A reload that writes the path otherwise; the file goes with the last of them."""
-    first = door.one(f"unix:{tmp_path}/a.sock", mode="0600")
-    (second,) = door.open(listens(f"unix:{tmp_path}/../{tmp_path.name}/a.sock"))
-    door.close([first.address])
+def test_a_socket_file_is_shared_by_its_old_and_its_new_name(listeners, tmp_path: Path):
+    """After a reload with another spelling of the path. The file is removed with the last of them."""
+    first = listeners.one(f"unix:{tmp_path}/a.sock", mode="0600")
+    (second,) = listeners.open(listens(f"unix:{tmp_path}/../{tmp_path.name}/a.sock"))
+    listeners.close([first.address])
 
     assert (tmp_path / "a.sock").is_socket()
     assert accepts(second)
 
-    door.close([second.address])
+    listeners.close([second.address])
 
     assert not (tmp_path / "a.sock").exists()
 
 
-def test_one_socket_file_under_two_names_of_one_configuration_is_refused(door, tmp_path: Path):
-    """It is not another server that answers there."""
+def test_one_socket_file_under_two_names_of_one_configuration_is_refused(listeners, tmp_path: Path):
+    """The message does not mention another server."""
     with pytest.raises(UnavailableError, match=f"unix:{tmp_path}/a.sock is the same file; leave one of them out"):
-        door.open(listens(f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/../{tmp_path.name}/a.sock"))
+        listeners.open(listens(f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/../{tmp_path.name}/a.sock"))
 
 
-def test_an_abstract_name_needs_no_file(door):
-    """It is gone with its socket; taken, it is said."""
+def test_an_abstract_name_needs_no_file(listeners):
+    """It ends with its socket; one that is in use is reported."""
     name = f"unix:@asgid-test-{os.getpid()}"
-    held = door.one(name)
+    bound = listeners.one(name)
 
-    assert held.local_address == name
-    assert accepts(held)
+    assert bound.local_address == name
+    assert accepts(bound)
 
     before = descriptors()
     with pytest.raises(UnavailableError, match=f"cannot listen on {name}: the address is in use"):
-        _Door({}).one(name)
+        _Listeners({}).one(name)
 
     assert descriptors() == before
 
-    door.close([held.address])
+    listeners.close([bound.address])
 
-    assert accepts(door.one(name))
+    assert accepts(listeners.one(name))
 
 
 @pytest.mark.parametrize("is_listening", [True, False])
-def test_a_descriptor_is_duplicated_and_stays_open(door, is_listening):
-    """Bound is enough; the backlog is ours. Closed here, it is still open there."""
+def test_a_descriptor_is_duplicated_and_stays_open(listeners, is_listening):
+    """It must be bound; asgid sets the backlog. After a close of the duplicate the given one is still open."""
     with socket.socket() as given:
         given.bind(("127.0.0.1", 0))
         if is_listening:
             given.listen(1)
-        held = door.one(f"fd:{given.fileno()}")
+        bound = listeners.one(f"fd:{given.fileno()}")
 
-        assert held.socket.getsockname() == given.getsockname()
-        assert held.socket.fileno() != given.fileno()
-        assert accepts(held)
+        assert bound.socket.getsockname() == given.getsockname()
+        assert bound.socket.fileno() != given.fileno()
+        assert accepts(bound)
 
-        door.close([held.address])
+        listeners.close([bound.address])
 
         assert given.getsockname()
 
 
-def test_a_descriptor_that_is_not_a_stream_socket_is_refused(door):
-    """A file and a datagram socket cannot be listened on; they stay as they were."""
+def test_a_descriptor_that_is_not_a_stream_socket_is_refused(listeners):
+    """Such as a file or a datagram socket; both stay unchanged."""
     with (
         open("/dev/null") as file,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
     ):
         before = descriptors()
         with pytest.raises(UnavailableError, match="is not an open socket"):
-            door.one(f"fd:{file.fileno()}")
+            listeners.one(f"fd:{file.fileno()}")
         with pytest.raises(UnavailableError, match="is not a stream socket"):
-            door.one(f"fd:{datagrams.fileno()}")
+            listeners.one(f"fd:{datagrams.fileno()}")
 
         assert descriptors() == before
         assert os.fstat(file.fileno())
@@ -489,180 +489,184 @@ def test_a_descriptor_that_is_not_a_stream_socket_is_refused(door):
 
 
 def test_sockets_of_systemd_are_found_by_their_name():
-    """All that share it, as those of one unit do; a name it did not pass is told with those it did."""
+    """All that share it, such as those of one unit. For an unknown name the message lists the known ones."""
     with (
         socket.create_server(("127.0.0.1", 0)) as one,
         socket.create_server(("127.0.0.2", 0)) as other,
         socket.create_server(("127.0.0.3", 0)) as admin,
     ):
-        door = _Door({"http": [one.fileno(), other.fileno()], "admin": [admin.fileno()]})
-        helds = door.open(listens("systemd:http"))
+        listeners = _Listeners({"http": [one.fileno(), other.fileno()], "admin": [admin.fileno()]})
+        sockets = listeners.open(listens("systemd:http"))
 
-        assert [held.socket.getsockname() for held in helds] == [one.getsockname(), other.getsockname()]
-        assert [listener.fd for listener in door.for_worker(listens("systemd:http"))] == [
-            held.socket.fileno() for held in door
+        assert [bound.socket.getsockname() for bound in sockets] == [one.getsockname(), other.getsockname()]
+        assert [listener.fd for listener in listeners.for_worker(listens("systemd:http"))] == [
+            bound.socket.fileno() for bound in listeners
         ]
-        assert all(map(accepts, helds))
+        assert all(map(accepts, sockets))
 
         with pytest.raises(UnavailableError, match=r"it passed admin, http\); set FileDescriptorName=https"):
-            door.one("systemd:https")
+            listeners.one("systemd:https")
 
-        door.close(door.addresses)
+        listeners.close(listeners.addresses)
 
-        assert [held.socket.fileno() for held in helds] == [-1, -1]
+        assert [bound.socket.fileno() for bound in sockets] == [-1, -1]
 
 
 def test_if_one_socket_of_a_name_of_systemd_is_unusable_none_is_opened():
-    """What the unit calls by one name is served whole or not at all."""
+    """All sockets of one name are served, or none."""
     with socket.create_server(("127.0.0.1", 0)) as given, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-        door = _Door({"http": [given.fileno(), datagrams.fileno()]})
+        listeners = _Listeners({"http": [given.fileno(), datagrams.fileno()]})
         before = descriptors()
         with pytest.raises(UnavailableError, match="is not a stream socket"):
-            door.one("systemd:http")
+            listeners.one("systemd:http")
 
-        assert not door.addresses
+        assert not listeners.addresses
         assert descriptors() == before
 
 
-# Afterwards
+# Open sockets
 
 
-def test_the_queue_has_its_length_and_its_limit(door):
-    """Connections that the kernel has completed and nobody has taken, and how many may."""
-    held = door.one("127.0.0.1:0", backlog=3)
+def test_the_queue_has_its_length_and_its_limit(listeners):
+    """Completed connections that were not accepted yet, and the backlog."""
+    bound = listeners.one("127.0.0.1:0", backlog=3)
 
-    assert held.queue() == (0, 3)
+    assert bound.queue() == (0, 3)
 
-    with socket.create_connection(held.socket.getsockname(), 5), socket.create_connection(held.socket.getsockname(), 5):
-        assert held.queue() == (2, 3)
+    with (
+        socket.create_connection(bound.socket.getsockname(), 5),
+        socket.create_connection(bound.socket.getsockname(), 5),
+    ):
+        assert bound.queue() == (2, 3)
 
-        held.socket.accept()[0].close()
+        bound.socket.accept()[0].close()
 
-        assert held.queue() == (1, 3)
-
-
-def test_the_queue_of_a_socket_file_is_unknown(door, tmp_path: Path):
-    """The kernel tells it to nobody."""
-    assert door.one(f"unix:{tmp_path}/shop.sock").queue() is None
+        assert bound.queue() == (1, 3)
 
 
-def test_a_kept_socket_gets_the_name_and_the_backlog_of_the_new_configuration(door):
-    """Without being closed: who waits in its queue goes on waiting."""
-    held = door.one("127.0.0.1:0", name="old", backlog=3)
-    with socket.create_connection(held.socket.getsockname(), 5):
-        door.apply_settings([Listen(bind="127.0.0.1:0", name="new", backlog=9)])
-
-        assert (held.name, held.backlog, held.queue()) == ("new", 9, (1, 9))
-
-        door.apply_settings([Listen(bind="127.0.0.1:0", backlog=4)])
-
-        assert (held.name, held.queue()) == ("127.0.0.1:0", (1, 4))
+def test_the_queue_of_a_socket_file_is_unknown(listeners, tmp_path: Path):
+    """The kernel does not report it."""
+    assert listeners.one(f"unix:{tmp_path}/shop.sock").queue() is None
 
 
-def test_a_kept_socket_whose_port_was_taken_is_reported(door):
-    """An application can shut the socket down and listen on its port: the reload names that, and goes on."""
+def test_a_kept_socket_gets_the_name_and_the_backlog_of_the_new_configuration(listeners):
+    """Without a close, so that no connection in its queue is lost."""
+    bound = listeners.one("127.0.0.1:0", name="old", backlog=3)
+    with socket.create_connection(bound.socket.getsockname(), 5):
+        listeners.apply_settings([Listen(bind="127.0.0.1:0", name="new", backlog=9)])
+
+        assert (bound.name, bound.backlog, bound.queue()) == ("new", 9, (1, 9))
+
+        listeners.apply_settings([Listen(bind="127.0.0.1:0", backlog=4)])
+
+        assert (bound.name, bound.queue()) == ("127.0.0.1:0", (1, 4))
+
+
+def test_a_kept_socket_whose_port_was_taken_is_reported(listeners):
+    """An application can shut the socket down and take its port. The reload reports that and continues."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         bind = f"127.0.0.1:{free.getsockname()[1]}"
-    held = door.one(bind, backlog=3)
-    other = door.one("unix:@asgid-test-kept", backlog=3)
-    where = held.socket.getsockname()
-    held.socket.shutdown(socket.SHUT_RD)
-    with closing(socket.socket()) as thief:
-        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        thief.bind(where)
-        thief.listen()
+    bound = listeners.one(bind, backlog=3)
+    other = listeners.one("unix:@asgid-test-kept", backlog=3)
+    where = bound.socket.getsockname()
+    bound.socket.shutdown(socket.SHUT_RD)
+    with closing(socket.socket()) as other_socket:
+        other_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other_socket.bind(where)
+        other_socket.listen()
         wanted = [Listen(bind=bind, name="new", backlog=9), Listen(bind="unix:@asgid-test-kept", backlog=9)]
-        (problem,) = door.apply_settings(wanted)
+        (problem,) = listeners.apply_settings(wanted)
 
     assert problem.startswith(f"cannot listen on {bind}: the address is in use")
-    assert (held.name, held.backlog, other.backlog) == ("new", 3, 9)
+    assert (bound.name, bound.backlog, other.backlog) == ("new", 3, 9)
     assert accepts(other)
 
 
-def test_a_kept_socket_file_gets_the_rights_of_the_new_configuration(door, tmp_path: Path):
-    """It is the same file, and what cannot be done is said and changes nothing."""
+def test_a_kept_socket_file_gets_the_rights_of_the_new_configuration(listeners, tmp_path: Path):
+    """It stays the same file. A failure is reported and changes nothing."""
     file = tmp_path / "shop.sock"
-    held = door.one(f"unix:{file}", mode="0600")
+    bound = listeners.one(f"unix:{file}", mode="0600")
     made = file.stat()
 
-    assert [] == door.apply_settings([Listen.model_validate({"bind": f"unix:{file}", "mode": "0666"})])
+    assert [] == listeners.apply_settings([Listen.model_validate({"bind": f"unix:{file}", "mode": "0666"})])
     assert (made.st_ino, 0o666) == (file.stat().st_ino, stat.S_IMODE(file.stat().st_mode))
 
-    problems = door.apply_settings([Listen(bind=f"unix:{file}", owner="no-such-one")])
+    problems = listeners.apply_settings([Listen(bind=f"unix:{file}", owner="no-such-one")])
 
     assert ["listen.owner: there is no user 'no-such-one'"] == problems
     assert stat.S_IMODE(file.stat().st_mode) == 0o666
-    assert accepts(held)
+    assert accepts(bound)
 
 
-def test_a_file_that_replaced_a_kept_socket_file_is_not_changed(door, tmp_path: Path):
-    """It is not ours; that nobody can connect any more is said."""
+def test_a_file_that_replaced_a_kept_socket_file_is_not_changed(listeners, tmp_path: Path):
+    """asgid reports that clients can no longer connect."""
     file = tmp_path / "shop.sock"
-    door.one(f"unix:{file}")
+    listeners.one(f"unix:{file}")
     file.rename(tmp_path / "moved.sock")
     file.touch(mode=0o600)
 
-    assert door.apply_settings(listens(f"unix:{file}")) == [
+    assert listeners.apply_settings(listens(f"unix:{file}")) == [
         f"unix:{file}: another file has taken the place of the socket's"
     ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
     file.unlink()
 
-    (problem,) = door.apply_settings(listens(f"unix:{file}"))
+    (problem,) = listeners.apply_settings(listens(f"unix:{file}"))
     assert "No such file" in problem
 
 
 @pytest.mark.parametrize("is_link", [True, False])
 def test_another_file_with_the_inode_of_a_socket_file_is_not_changed(tmp_path: Path, is_link):
-    """A link to a socket is not followed, and a plain file is no socket: numbers repeat on another file system, and an
-    older version hands no more of them over.
+    """A link to a socket is not followed, and a regular file is not a socket.
+
+    Inode numbers repeat on another file system, and an older version hands over only the inode number.
     """
     file, victim = tmp_path / "shop.sock", tmp_path / "victim"
-    with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as others:
+    with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as other_socket:
         sock.bind(str(tmp_path / "moved.sock"))
         if is_link:
-            others.bind(str(victim))
+            other_socket.bind(str(victim))
             file.symlink_to(victim)
         else:
             file.touch()
             victim = file
         found = victim.stat()
-        door = _Door({}, [ListenerState(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()))])
+        listeners = _Listeners({}, [ListenerState(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()))])
 
-        assert [f"unix:{file}: another file has taken the place of the socket's"] == door.apply_settings(
+        assert [f"unix:{file}: another file has taken the place of the socket's"] == listeners.apply_settings(
             listens(f"unix:{file}")
         )
         assert found.st_mode == victim.stat().st_mode
 
-        door.close(door.addresses)
+        listeners.close(listeners.addresses)
 
         assert is_link == file.is_symlink()
         assert victim.exists()
 
 
 def test_a_socket_file_with_the_same_inode_on_another_file_system_is_not_ours(tmp_path: Path):
-    """It is neither changed nor removed."""
+    """It is not changed and not removed."""
     file = tmp_path / "shop.sock"
     with socket.create_server(str(file), family=socket.AF_UNIX) as sock:
         found = file.stat()
         part = ListenerState(f"unix:{file}", "shop", 5, found.st_ino, os.dup(sock.fileno()), found.st_dev + 1)
-        door = _Door({}, [part])
+        listeners = _Listeners({}, [part])
 
-        assert len(door.apply_settings(listens(f"unix:{file}"))) == 1
+        assert len(listeners.apply_settings(listens(f"unix:{file}"))) == 1
         assert file.stat().st_mode == found.st_mode
 
-        door.close(door.addresses)
+        listeners.close(listeners.addresses)
 
         assert file.exists()
 
 
-def test_a_socket_file_that_was_handed_over_is_ours(door, tmp_path: Path):
-    """Its rights change with the configuration, and it goes with its listener, in the next program too."""
+def test_a_socket_file_that_was_handed_over_is_ours(listeners, tmp_path: Path):
+    """The next program changes its rights with the configuration, and removes it with its listener."""
     file = tmp_path / "shop.sock"
-    held = door.one(f"unix:{file}")
-    (part,) = door.to_handover()
-    after = _Door({}, [replace(part, fd=os.dup(held.socket.fileno()))])
+    bound = listeners.one(f"unix:{file}")
+    (part,) = listeners.to_handover()
+    after = _Listeners({}, [replace(part, fd=os.dup(bound.socket.fileno()))])
 
     assert [] == after.apply_settings([Listen.model_validate({"bind": f"unix:{file}", "mode": "0606"})])
     assert stat.S_IMODE(file.stat().st_mode) == 0o606
@@ -672,14 +676,14 @@ def test_a_socket_file_that_was_handed_over_is_ours(door, tmp_path: Path):
     assert not file.exists()
 
 
-def test_a_worker_gets_the_listeners_of_its_configuration_in_the_order_of_the_file(door, tmp_path: Path):
-    """Those of another generation are not its business."""
-    door.open(listens("127.0.0.1:0", f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/b.sock"))
-    found = door.for_worker(listens(f"unix:{tmp_path}/b.sock", "127.0.0.1:0"))
-    held = {each.name: each for each in door}
+def test_a_worker_gets_the_listeners_of_its_configuration_in_the_order_of_the_file(listeners, tmp_path: Path):
+    """It gets no listener of another generation."""
+    listeners.open(listens("127.0.0.1:0", f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/b.sock"))
+    found = listeners.for_worker(listens(f"unix:{tmp_path}/b.sock", "127.0.0.1:0"))
+    bound = {each.name: each for each in listeners}
 
     assert [listener.name for listener in found] == [f"unix:{tmp_path}/b.sock", "127.0.0.1:0"]
-    assert [listener.fd for listener in found] == [held[listener.name].socket.fileno() for listener in found]
+    assert [listener.fd for listener in found] == [bound[listener.name].socket.fileno() for listener in found]
     assert found[0].backlog == Listen().backlog
 
 
