@@ -232,13 +232,13 @@ def test_a_port_in_use_is_reported_with_a_command_to_find_the_process(listeners)
 def test_time_wait_of_the_last_run_does_not_prevent_a_bind(listeners):
     """A server that closed its connections first leaves them in TIME_WAIT for a minute (ip(7), SO_REUSEADDR)."""
     bound = listeners.one("127.0.0.1:0")
-    bound, name = bound.local_address, bound.socket.getsockname()
-    with socket.create_connection(name, 5) as client:
+    address = bound.local_address
+    with socket.create_connection(bound.socket.getsockname(), 5) as client:
         bound.socket.accept()[0].close()
         client.recv(1)
     listeners.close([bound.address])
 
-    assert listeners.one(bound).local_address == bound
+    assert listeners.one(address).local_address == address
 
 
 @pytest.mark.parametrize(
