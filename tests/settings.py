@@ -1,4 +1,4 @@
-"""A file of settings in a test: what it means, or what is wrong with it."""
+"""Parses a file of settings in a test: its Config, or its problems."""
 
 import pytest
 
@@ -10,18 +10,18 @@ APP = '[app]\ntarget = "a:b"\n'
 
 
 def read(text: str, **arguments) -> Config:
-    """Return what a file means that has an application before `text`, which begins on line 3."""
+    """Return the settings of a file with an application and then `text`, which begins on line 3."""
     return config.parse(APP + text, "f.toml", **arguments)
 
 
 def problems(text: str | None, **arguments) -> list[str]:
-    """Return every problem of a file, as the operator reads them."""
+    """Return every problem of a file as the operator sees it."""
     with pytest.raises(ConfigError) as caught:
         config.parse(text, "f.toml", **arguments)
     return [str(problem) for problem in caught.value.problems]
 
 
 def problem(text: str, **arguments) -> str:
-    """Return the only problem of a file that has an application before `text`."""
+    """Return the only problem of a file with an application and then `text`."""
     (found,) = problems(APP + text, **arguments)
     return found

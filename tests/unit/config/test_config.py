@@ -1,4 +1,4 @@
-"""Text -> Config, or every problem of every kind in one pass."""
+"""`parse` returns a Config, or all problems in one pass."""
 
 import pytest
 
@@ -8,42 +8,42 @@ from asgid.config import TABLES, Config
 from tests.settings import APP, problems, read
 
 
-def test_an_application_is_all_that_a_file_needs():
-    """Everything else is the default."""
+def test_only_the_application_is_required():
+    """Every other key has a default."""
     settings = read("")
 
     assert Config(app=config.App(target="a:b")) == settings
     assert ["127.0.0.1:8000"] == [listen.bind for listen in settings.listen]
 
 
-def test_a_listener_knows_its_address_and_its_label():
-    """The label is the bind text unless it has a name."""
+def test_a_listener_has_an_address_and_a_label():
+    """The label is the name, or the bind text if there is no name."""
     first, second = read('[[listen]]\nbind = "unix:/x"\n[[listen]]\nbind = ":1"\nname = "api"\n').listen
 
     assert (Unix("/x"), "unix:/x", "api") == (first.address, first.label, second.label)
 
 
-def test_a_metrics_address_that_was_written_is_told_from_the_default():
-    """Taken, the one is an error and the other a warning."""
+def test_a_written_metrics_address_differs_from_the_default():
+    """If the address is in use, the written one is an error and the default a warning."""
     assert "bind" in read('[metrics]\nbind = "127.0.0.1:9464"\n').metrics.model_fields_set
     assert "bind" not in read("[metrics]\nenabled = true\n").metrics.model_fields_set
 
 
-def test_settings_do_not_change():
-    """A generation runs to its end under what it started with."""
+def test_settings_are_immutable():
+    """A generation keeps its settings to its end."""
     with pytest.raises(ValueError, match="frozen"):
         read("").timeouts.boot = 1.0  # type: ignore[misc]
 
 
-def test_every_table_is_in_the_list_of_tables():
-    """In the order in which a Config has them; [tls] holds tables, and [log] holds one."""
+def test_tables_lists_every_table():
+    """In the order of Config; [tls] contains tables, and [log] contains one."""
     names = [name.partition(".")[0] for name in TABLES]
 
     assert list(Config.model_fields) == list(dict.fromkeys(names))
 
 
-def test_every_problem_is_found_in_one_pass_in_the_order_of_the_file():
-    """Whatever their kind: values, names, contradictions, and keys without effect."""
+def test_all_problems_are_reported_in_the_order_of_the_file():
+    """Wrong values, unknown names, contradictions and reserved keys."""
     text = """\
 [timeouts]
 boot = "soon"
@@ -68,8 +68,8 @@ mode = 600
     assert "app: is required" in found[0]
 
 
-def test_what_is_wrong_beyond_the_settings_has_its_place_too():
-    """What only the machine knows stands beside what the file says, in the same order."""
+def test_a_problem_of_this_machine_has_its_place():
+    """Problems of the machine and of the file are sorted together."""
 
     def no_such_user(settings):
         yield ("process", "user"), f"no {settings.process.user}"

@@ -1,4 +1,4 @@
-"""What is wrong between keys that are right by themselves."""
+"""Contradictions between keys that are valid by themselves."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from asgid.config import reserved_keys
 from tests.settings import problem, problems, read
 
 REFUSED = {
-    # below [app]: what the message holds
+    # text below [app]: part of the message
     '[[listen]]\nmode = "0600"': "only for a socket file",
     '[[listen]]\nbind = "unix:@x"\nowner = "me"': "only for a socket file",
     '[[listen]]\nbind = ":1"\n[[listen]]\nbind = "[::1]:1"': "6: listen.bind: [::1]:1 cannot be bound",
@@ -25,37 +25,37 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_keys_that_contradict_each_other_are_refused(text):
-    """The one that comes later in the file is blamed, and told of the other."""
+    """The problem is at the later key and names the other one."""
     found = problem(text)
 
     assert found.startswith("f.toml:")
     assert REFUSED[text] in found
 
 
-def test_ports_that_the_kernel_chooses_do_not_collide():
+def test_two_ports_from_the_kernel_are_no_contradiction():
     """The listener and the metrics get one each."""
     settings = read('[[listen]]\nbind = "127.0.0.1:0"\n[metrics]\nbind = "127.0.0.1:0"\n')
 
     assert settings.metrics.bind == settings.listen[0].bind
 
 
-def test_the_default_address_of_the_metrics_gives_way():
-    """Nobody asked for it, so it hinders no listener; nor does a written one that is switched off."""
+def test_the_default_metrics_address_is_no_contradiction():
+    """A listener may have the default address, or a written one that is disabled."""
     listen = '[[listen]]\nbind = ":9464"\n'
 
     assert [":9464"] == [listener.bind for listener in read(listen).listen]
     assert not read(f'{listen}[metrics]\nbind = "127.0.0.1:9464"\nenabled = false\n').metrics.enabled
 
 
-def test_a_bad_key_hides_no_contradiction_and_makes_none():
-    """What is written wrongly is passed over: it is refused for itself."""
+def test_a_wrong_key_does_not_hide_a_contradiction():
+    """The check skips a wrong value, which has a problem of its own."""
     found = problems('[app]\ntarget = 1\n[[listen]]\nbind = "x"\n[[listen]]\nbind = ":1"\n[[listen]]\nbind = ":1"\n')
 
     assert ["f.toml:2", "f.toml:4", "f.toml:8"] == [line.split(": ")[0] for line in found]
 
 
-def test_a_listener_names_a_certificate_that_exists(monkeypatch):
-    """The one it probably meant is said. (As long as certificates have no effect, they are refused for that alone.)"""
+def test_a_listener_must_name_an_existing_certificate(monkeypatch):
+    """The message suggests the nearest name. (Certificates are reserved in this version, which the test disables.)"""
     monkeypatch.setattr(reserved_keys, "RESERVED_KEYS", {})
     text = '[[listen]]\ntls = "mian"\n[tls.main]\ncert = "c"\nkey = "k"\n'
 

@@ -1,4 +1,4 @@
-"""A file, and what the command line lays over it."""
+"""A file with the overrides of the command line."""
 
 import pytest
 
@@ -27,15 +27,15 @@ def test_the_command_line_overrides_a_key(key, word):
     assert OVERRIDES[key, word](read('[workers]\ncount = 9\n[http]\nserver_header = "x"\n', overrides={key: word}))
 
 
-def test_an_override_reaches_every_listener():
-    """There is no way to name one of them, and mostly there is only one."""
+def test_an_override_is_set_in_every_listener():
+    """An override cannot name one of them."""
     settings = read('[[listen]]\nbind = ":1"\n[[listen]]\nbind = ":2"\n', overrides={"listen.backlog": "7"})
 
     assert [(":1", 7), (":2", 7)] == [(listen.bind, listen.backlog) for listen in settings.listen]
 
 
 def test_binds_replace_the_listeners_of_the_file():
-    """What is wrong with those that are not used does not matter."""
+    """A problem of a replaced listener is not reported."""
     settings = read('[[listen]]\nbind = "nonsense"\n', binds=[":1", "fd:3"])
 
     assert [":1", "fd:3"] == [listen.bind for listen in settings.listen]
@@ -46,8 +46,8 @@ def test_an_application_needs_no_file():
     assert "m:a" == config.parse("", "the command line", target="m:a").app.target
 
 
-def test_what_stands_nowhere_has_the_place_of_all():
-    """The first line of a file, or the command line where there is none."""
+def test_a_missing_key_has_the_place_of_the_document():
+    """The first line of a file, or the command line without a file."""
     (missing,) = problems("")
     with pytest.raises(ConfigError) as caught:
         config.parse(
@@ -59,7 +59,7 @@ def test_what_stands_nowhere_has_the_place_of_all():
 
 
 def test_a_problem_of_the_command_line_is_placed_there():
-    """Behind those of the file, in the words that were typed."""
+    """They follow those of the file, with the option as it was typed."""
     found = problems(
         '[app]\ntarget = "a:b"\n[timeouts]\nkill = 0\nboot = 0\n',
         overrides={"timeouts.boot": "never", "boot": "1", "app.target": "[", "no.such": "1"},
@@ -71,20 +71,20 @@ def test_a_problem_of_the_command_line_is_placed_there():
     assert "f.toml:4" == found[0].split(": ")[0]
 
 
-def test_text_that_begins_like_a_table_is_shown_its_quotes():
-    """A template of the access log does; without quotes a table that somebody mistyped would become text."""
+def test_a_text_that_begins_like_a_table_needs_quotes():
+    """The message shows them. Without quotes, a mistyped table would become text."""
     (found,) = problems('[app]\ntarget = "a:b"\n', overrides={"log.access.format": "{status} {path}"})
 
     assert found.endswith("""; as text it is '"{status} {path}"'""")
     assert "{status}" == read("", overrides={"log.access.format": '"{status}"'}).log.access.format
 
 
-@pytest.mark.parametrize(("word", "said"), [("", "-w ''"), ("four", "-w four")])
-def test_a_number_of_workers_is_placed_where_it_was_typed(word, said):
-    """As the option that was used, not as the one that it is short for."""
+@pytest.mark.parametrize(("word", "place"), [("", "-w ''"), ("four", "-w four")])
+def test_a_wrong_number_of_workers_has_the_place_of_its_option(word, place):
+    """-w, not the --set that it abbreviates."""
     (found,) = problems('[app]\ntarget = "a:b"\n', workers=word)
 
-    assert found.startswith(f"{said}: workers.count: expected a whole number from 1 to 500")
+    assert found.startswith(f"{place}: workers.count: expected a whole number from 1 to 500")
     assert 3 == read("", workers="3").workers.count
     assert 4 == read("", workers="three", overrides={"workers.count": "4"}).workers.count
 
@@ -99,8 +99,8 @@ NOT_TOML = {
 
 
 @pytest.mark.parametrize("text", NOT_TOML, ids=range(len(NOT_TOML)))
-def test_what_is_no_toml_is_refused_with_its_line(text):
-    """Also what only overcomes the parser."""
+def test_a_text_that_is_not_toml_is_refused_with_its_line(text):
+    """So is a text that the parser cannot handle."""
     (found,) = problems(text)
 
     assert found.startswith(NOT_TOML[text])

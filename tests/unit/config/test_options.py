@@ -1,4 +1,4 @@
-"""What is answered to another server's command line; and that every hint works, typed as it is printed."""
+"""Corrections of another server's command line; each suggestion works as it is printed."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The working directory has the files of an application."""
+    """Put the files of applications into the working directory."""
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -36,7 +36,7 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Return what is said of a command line, without its usage."""
+    """Return the error message for a command line, without the usage."""
     with pytest.raises(SystemExit):
         cli._parse(shlex.split(line)[1:])
     *_, last = capsys.readouterr().err.splitlines()
@@ -44,7 +44,7 @@ def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def typed(line: str) -> config.Config:
-    """Return the settings of a command, as it is typed into a shell; a variable may stand before it."""
+    """Return the settings of a command as typed into a shell; variables may come first."""
     words = shlex.split(line)
     while "=" in words[0]:
         del words[0]
@@ -52,7 +52,7 @@ def typed(line: str) -> config.Config:
     return cli._source(cli._parse(words[1:])).load()
 
 
-ANSWERS = {
+CORRECTIONS = {
     "asgid main:app --env-file .env": (
         "there is no --env-file; asgid does not read such a file; for one variable write --set app.env.NAME=value, "
         "for all run first: set -a; . ./.env; set +a; write asgid main:app"
@@ -151,19 +151,19 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("line", ANSWERS)
-def test_another_servers_command_is_answered_with_ours(line, capsys):
-    """With all of it at once; and what is printed works when it is typed."""
-    told = refused(line, capsys)
-    command = told.rpartition("; write ")[2] if "; write " in told else told.rpartition(", write ")[2]
+@pytest.mark.parametrize("line", CORRECTIONS)
+def test_another_servers_command_is_corrected(line, capsys):
+    """One message corrects the whole command, and the suggested command works."""
+    message = refused(line, capsys)
+    command = message.rpartition("; write ")[2] if "; write " in message else message.rpartition(", write ")[2]
 
-    assert ANSWERS[line] == told
-    if command != told:
+    assert CORRECTIONS[line] == message
+    if command != message:
         typed(command)
 
 
-def test_where_no_application_is_known_only_the_options_are_answered(tmp_path, monkeypatch, capsys):
-    """A command without one would be refused again."""
+def test_without_an_application_only_the_options_are_corrected(tmp_path, monkeypatch, capsys):
+    """A whole command without an application would be refused again."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
 
@@ -175,26 +175,26 @@ VALUES = ["4", "-", "/srv/shop", "127.0.0.1", "true", "shop=x", "no such value",
 
 
 @pytest.mark.parametrize("name", [name for name, row in file_settings().items() if row.key != "app.target"])
-def test_every_option_of_another_server_is_answered_with_a_command_that_works(name, capsys):
-    """Whatever its value is, also where there is none."""
+def test_every_option_of_another_server_is_corrected_to_a_command_that_works(name, capsys):
+    """With any value, and without a value."""
     option = f"--{name.replace('_', '-')}"
     values = ["/"] if file_settings()[name].key == "app.directory" else VALUES  # a directory has to be there
     for words in ([option], *([f"{option}={value}"] for value in values), [option.replace("--", "--no-", 1)]):
-        told = correction(["main:app", *words], ["asgid"], lambda _: [], [])
+        message = correction(["main:app", *words], ["asgid"], lambda _: [], [])
 
-        assert told.startswith(f"there is no {words[0].partition('=')[0]}"), words
-        typed(told.rpartition("; write ")[2])
+        assert message.startswith(f"there is no {words[0].partition('=')[0]}"), words
+        typed(message.rpartition("; write ")[2])
 
 
 @pytest.mark.parametrize("name", file_settings())
-def test_every_setting_of_another_server_is_answered_with_a_line_that_works(name):
-    """Whatever its value is: the line that is printed is written in the table that is printed."""
+def test_every_setting_of_another_server_is_corrected_to_a_line_that_works(name):
+    """With any value: the suggested line is valid in the suggested table."""
     for value in ("4", '"30"', '"-"', '"/srv/shop"', "true", "[]", '["10.0.0.1"]'):
         try:
             config.parse(f"{APP}[workers]\n{name} = {value}\n", "f.toml")
         except ConfigError as error:
-            told = str(error.problems[0])
-            if found := re.search(r"; write ((\w+) = .*) in (\[.*\])$", told):
+            message = str(error.problems[0])
+            if found := re.search(r"; write ((\w+) = .*) in (\[.*\])$", message):
                 line, key, table = found.groups()
                 bind = 'bind = "unix:/run/asgid.sock"\n' if key == "mode" else ""
                 app = "" if table == "[app]" else APP
@@ -216,12 +216,12 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("word", ADDRESSES)
-def test_what_is_no_address_is_answered_with_one(word):
-    """As it is printed, in quotes."""
+def test_a_wrong_address_is_corrected(word):
+    """Each address in quotes in the message is valid."""
     with pytest.raises(ConfigError) as caught:
         config.parse(None, "", target="main:app", binds=[word])
-    ways = re.findall(r'"([^"]+)"', caught.value.problems[0].message)
+    suggested = re.findall(r'"([^"]+)"', caught.value.problems[0].message)
 
-    assert ways
-    for way in ways:
-        config.parse(None, "", target="main:app", binds=[way])
+    assert suggested
+    for address in suggested:
+        config.parse(None, "", target="main:app", binds=[address])

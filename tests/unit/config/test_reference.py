@@ -1,4 +1,4 @@
-"""The documents that are made from the models."""
+"""The documents that are generated from the models."""
 
 import json
 import re
@@ -28,8 +28,8 @@ DURATIONS = {
 
 
 @pytest.mark.parametrize("seconds", DURATIONS)
-def test_a_duration_is_written_as_people_write_it(seconds):
-    """In the unit in which its number is short and whole."""
+def test_a_duration_is_written_in_its_shortest_unit(seconds):
+    """The unit gives a small integer."""
     settings = config.parse(f"[reload]\nsettle = {seconds}\n", "f.toml", target="a:b")
 
     assert f"settle = {DURATIONS[seconds]}" in reference.toml(settings).splitlines()
@@ -39,23 +39,23 @@ SIZES = {1: "1", 1000: '"1kB"', 1024: '"1KiB"', 16_000_000: '"16MB"', 2**24: '"1
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_a_size_is_written_as_people_write_it(size):
-    """In the largest unit of which it is a whole number."""
+def test_a_size_is_written_in_its_shortest_unit(size):
+    """The unit gives the smallest integer."""
     settings = config.parse(f"[limits]\nbody = {size}\n", "f.toml", target="a:b")
 
     assert f"body = {SIZES[size]}" in reference.toml(settings).splitlines()
 
 
-def test_text_is_written_so_that_nothing_in_it_ends_it():
-    """Quotes, backslashes and control characters come back."""
+def test_a_text_is_escaped():
+    """Quotes, backslashes and control characters are parsed back."""
     environment = {"A B": 'x"y\\z\n\x7f\x1b', "Ä": "é\U0001f600"}
     settings = config.Config(app=config.App(target="a:b", env=environment))
 
     assert environment == config.parse(reference.toml(settings), "f.toml").app.env
 
 
-def test_the_socket_file_of_a_listener_is_written_with_its_mode():
-    """And that of no other listener, where it would be refused."""
+def test_only_a_socket_file_is_written_with_its_mode():
+    """Another listener would be refused with a mode."""
     settings = config.parse("", "f.toml", binds=["unix:/x", ":1"], target="a:b")
 
     assert 1 == reference.toml(settings).count('mode = "0660"')
@@ -65,7 +65,7 @@ def test_the_socket_file_of_a_listener_is_written_with_its_mode():
 
 
 def accepts(schema: Mapping[str, Any], value: object, root: Mapping[str, Any]) -> bool:
-    """Whether `value` is valid under the part of JSON Schema that our schema uses; any other keyword fails the test."""
+    """Return whether `value` is valid. Fails for a keyword of JSON Schema that asgid's schema does not use."""
     if "$ref" in schema:
         return accepts(root["$defs"][schema["$ref"].rpartition("/")[2]], value, root)
     kinds: dict[str, type | tuple[type, ...]] = {
@@ -99,8 +99,8 @@ def accepts(schema: Mapping[str, Any], value: object, root: Mapping[str, Any]) -
             if name not in schema.get("properties", {})
         ),
     }
-    told = {"$schema", "$defs", "title", "description", "default"}
-    order = sorted(schema.keys() - told, key=lambda name: name != "type")  # a wrong type ends it before what needs it
+    ignored = {"$schema", "$defs", "title", "description", "default"}
+    order = sorted(schema.keys() - ignored, key=lambda name: name != "type")  # the other checks need the right type
     return all(checks[name](schema[name]) for name in order)
 
 
@@ -141,7 +141,7 @@ DOCUMENTS: list[tuple[bool, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("is_valid", "document"), DOCUMENTS)
 def test_the_schema_and_the_parser_agree(is_valid, document):
-    """An editor neither underlines what asgid takes nor stays silent where types and names are wrong."""
+    """An editor accepts the same types and names as asgid."""
     schema = reference.schema()
 
     assert is_valid == parses(document)
@@ -149,7 +149,7 @@ def test_the_schema_and_the_parser_agree(is_valid, document):
 
 
 def test_the_schema_is_json_and_its_defaults_are_valid():
-    """No infinity, and every default as it is written in a file."""
+    """No infinity, and each default in the form of a file."""
     schema = json.loads(json.dumps(reference.schema(), allow_nan=False))
 
     for table in schema["$defs"].values():

@@ -1,4 +1,4 @@
-"""Keys that do nothing in this version."""
+"""Keys without effect in this version."""
 
 import pytest
 
@@ -10,8 +10,8 @@ from tests.settings import APP, problems, read
 
 
 @pytest.mark.parametrize("name", RESERVED_KEYS)
-def test_a_key_without_effect_is_refused(name):
-    """It says that it does nothing in this version; it is never ignored."""
+def test_a_reserved_key_is_refused(name):
+    """The message names its later purpose."""
     table, _, key = name.partition(".")
     if table == "tls":
         text = "[tls.main]\n"
@@ -30,8 +30,7 @@ def test_a_key_without_effect_is_refused(name):
 
 
 @pytest.mark.parametrize("name", [name for name, row in RESERVED_KEYS.items() if row.allowed_values])
-def test_what_is_true_without_the_key_may_be_written(name):
-    """Nobody is misled by `queue = 0`."""
+def test_a_reserved_key_may_have_its_allowed_value(name):
     table, _, key = name.partition(".")
     for value in RESERVED_KEYS[name].allowed_values:
         written = f'"{value}"' if isinstance(value, str) else value

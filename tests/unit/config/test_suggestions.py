@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a key that does not exist."""
+"""Messages for keys that do not exist."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from asgid.errors import ConfigError
 from tests.settings import APP, problem, problems
 
 REFUSED = {
-    # below [app]: what the message holds
+    # text below [app]: part of the message
     "[timeouts]\ngracefull = 1": 'did you mean "graceful"?',
     '[timeouts]\n"keep-alive" = 1': 'did you mean "keep_alive"?',
     "[limits]\nkeep_alive = 1": "belongs in [timeouts]",
@@ -27,8 +27,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_an_unknown_name_is_refused_with_what_was_probably_meant(text):
-    """A key that is near, the table it belongs in, or our name for another server's."""
+def test_an_unknown_name_is_refused_with_a_suggestion(text):
+    """A similar key, the right table, or asgid's name for a setting of another server."""
     found = problem(text)
 
     assert found.startswith("f.toml:")
@@ -54,15 +54,15 @@ TOP_LEVEL = {
 
 
 @pytest.mark.parametrize("line", TOP_LEVEL)
-def test_a_key_outside_its_table_is_sent_there(line):
-    """Other servers have no tables."""
+def test_a_key_outside_its_table_is_refused_with_the_table(line):
+    """The files of other servers have no tables."""
     (found,) = problems(f"{line}\n{APP}")
 
     assert TOP_LEVEL[line] in found
 
 
 PROGRAMS = {
-    # text, and the name of the file
+    # (text, name of the file)
     ("import multiprocessing\nbind = ':80'", "f.conf"),
     ("bind = ':80'\nfrom os import environ", "f.conf"),
     ("def post_fork(server, worker):\n    pass", "f.conf"),
@@ -71,13 +71,13 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize(("text", "name"), sorted(PROGRAMS))
-def test_a_python_program_is_told_from_bad_toml(text, name):
-    """Who brings a gunicorn.conf.py is told where our keys stand, not of a column in it."""
+def test_a_python_program_has_a_message_of_its_own(text, name):
+    """For a gunicorn.conf.py the message names the example file instead of a column."""
     with pytest.raises(ConfigError, match=r"looks like a Python program.*write asgid config --defaults for a file"):
         config.parse(text, name)
 
 
-def test_bad_toml_is_no_python_program():
-    """Though a word in it may be one of Python's."""
+def test_wrong_toml_is_not_taken_for_python():
+    """Even if it contains a keyword of Python."""
     with pytest.raises(ConfigError, match="this is not TOML: "):
         config.parse("important = 1\n# import x\nfrom = def", "f.toml")

@@ -1,4 +1,4 @@
-"""Where the keys of a TOML text stand."""
+"""The lines of the keys in a TOML text."""
 
 import pytest
 import tomli
@@ -14,7 +14,7 @@ CASES = {
         'a . \'b.c\' . "d\\u0065\\"" = 1\n[ x . "y z" ]\n',
         {("a",): 1, ("a", "b.c"): 1, ("a", "b.c", 'de"'): 1, ("x",): 2, ("x", "y z"): 2},
     ),
-    "arrays of tables have an index, and so has what is in them": (
+    "arrays of tables have an index, and so do their keys": (
         "[[l]]\nb = 1\n[l.sub]\nx = 1\n[[l]]\nb = 2\n[[l.sub]]\ny = 1\n",
         {
             ("l",): 1,
@@ -57,7 +57,7 @@ CASES = {
         "a = 1979-05-27 07:32:00Z # b = 1\r\nc = -1.5e3\r\n[t]\r\nd = true\r\n",
         {("a",): 1, ("c",): 2, ("t",): 3, ("t", "d"): 4},
     ),
-    "a table that is opened twice stands where it is named first": (
+    "a table that is opened twice has its first line": (
         "[t.u]\nx = 1\n[t]\ny = 1\n",
         {("t",): 1, ("t", "u"): 1, ("t", "u", "x"): 2, ("t", "y"): 4},
     ),
@@ -67,7 +67,6 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_key_and_item_has_its_line(name):
-    """No more and no fewer than what the text holds."""
     text, expected = CASES[name]
     if name == "strings of all kinds that look like TOML":
         text = text.replace('\\"""" d = 1"""""', '\\"" d = 1"""""')
@@ -76,7 +75,7 @@ def test_every_key_and_item_has_its_line(name):
     assert expected == line_numbers(text)
 
 
-def test_text_that_is_no_toml_does_not_go_on_for_ever():
-    """The scanner trusts its caller, and says so where it cannot go on."""
+def test_a_text_that_is_not_toml_ends_the_scan():
+    """The scanner requires valid TOML and raises AssertionError if it cannot continue."""
     with pytest.raises(AssertionError, match="line 2"):
         line_numbers("a = 1\n= 2")

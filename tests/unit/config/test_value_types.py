@@ -1,4 +1,4 @@
-"""The kinds of values: what people write, and what the program gets or what was expected."""
+"""The types of values: the form in a file, and the value of the program or the message."""
 
 import math
 import tomllib
@@ -30,13 +30,13 @@ def test_a_duration_is_seconds(written):
     "key", ["heartbeat", "blocked", "header", "body", "write", "keep_alive", "request", "slow_request"]
 )
 @pytest.mark.parametrize("written", ['"off"', "0", "0.0", '"0s"', "inf"])
-def test_what_can_be_switched_off_never_comes_due(key, written):
-    """Off is infinity, so no code has to ask."""
+def test_a_duration_that_is_off_is_infinite(key, written):
+    """No code needs a case for off."""
     assert math.inf == getattr(read(f"[timeouts]\n{key} = {written}\n").timeouts, key)
 
 
-def test_a_grace_of_nothing_is_nothing():
-    """Where 0 means at once, it does not mean never."""
+def test_a_grace_of_zero_is_zero():
+    """Here 0 means at once, not never."""
     settings = read("[timeouts]\ngraceful = 0\n[reload]\nsettle = 0\n")
 
     assert (0.0, 0.0) == (settings.timeouts.graceful, settings.reload.settle)
@@ -52,20 +52,20 @@ def test_a_size_is_bytes(written):
 
 
 @pytest.mark.parametrize("written", ['"off"', "0"])
-def test_a_size_that_is_off_has_no_end(written):
-    """No body is larger than that."""
+def test_a_size_that_is_off_is_unlimited(written):
+    """No body is larger than UNLIMITED."""
     assert UNLIMITED == read(f"[limits]\nbody = {written}\n").limits.body
 
 
 def test_modes_are_octal():
-    """As chmod and umask take them."""
+    """Like the arguments of chmod and umask."""
     settings = read('[[listen]]\nbind = "unix:/x"\nmode = "0600"\n[process]\numask = "022"\n')
 
     assert (0o600, 0o022) == (settings.listen[0].mode, settings.process.umask)
 
 
 REFUSED = {
-    # below [app]: what the message holds
+    # text below [app]: part of the message
     "[timeouts]\nboot = true": '4: timeouts.boot: expected a duration such as "30s"',
     "[timeouts]\nboot = nan": "4: timeouts.boot: expected a duration",
     "[timeouts]\nboot = inf": "4: timeouts.boot: expected a duration",
@@ -127,8 +127,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_a_value_of_no_use_is_refused_with_what_was_expected(text):
-    """In one message, with its place, that says how such a value is written."""
+def test_a_wrong_value_is_refused_with_the_expected_form(text):
+    """In one message with its place."""
     found = problem(text)
 
     assert found.startswith("f.toml:")
@@ -153,13 +153,13 @@ TARGETS = {
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_is_a_module_and_an_attribute(target):
-    """The message says how to write it."""
+    """The message has the correct form."""
     (found,) = problems(f'[app]\ntarget = "{target}"\n')
 
     assert TARGETS[target] in found
 
 
-def test_the_standard_library_agrees_on_what_the_files_in_these_tests_say():
-    """They are TOML 1.0: no test leans on an extension of the parser."""
+def test_the_files_in_these_tests_are_toml_1_0():
+    """No test depends on an extension of the parser; tomllib of the standard library accepts them."""
     for text in REFUSED:
         assert "app" in tomllib.loads(APP + text)

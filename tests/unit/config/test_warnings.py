@@ -1,4 +1,4 @@
-"""What the master warns of at its start."""
+"""Warnings of the master at its start."""
 
 from typing import cast
 
@@ -20,7 +20,7 @@ class _Recorder:
 
 
 @pytest.mark.parametrize(
-    ("trusted", "bound", "is_told"),
+    ("trusted", "bound", "is_warned"),
     [
         ('["*"]', ["0.0.0.0:80"], True),
         ('["*"]', ["[::]:80"], True),
@@ -29,10 +29,10 @@ class _Recorder:
         ('["10.0.0.0/8"]', ["0.0.0.0:80"], False),
     ],
 )
-def test_who_trusts_everybody_that_can_connect_is_told(trusted, bound, is_told):
-    """Unless nobody can but what runs on this machine."""
+def test_a_proxy_list_with_every_peer_is_a_warning(trusted, bound, is_warned):
+    """Unless only processes of this machine can connect."""
     recorder = _Recorder()
     settings = config.parse(f"[proxy]\ntrusted = {trusted}\n", "f.toml", target="a:b")
     _warn_at_start(settings, cast("Log", recorder), bound)
 
-    assert is_told == (WARNING in recorder.events)
+    assert is_warned == (WARNING in recorder.events)
