@@ -1,4 +1,4 @@
-"""Responds with its pid; /stuck blocks the event loop forever."""
+"""Responds with its pid and has a lifespan; /stuck blocks the event loop forever."""
 
 import os
 import time
@@ -9,7 +9,12 @@ def never_gives_the_loop_back():
 
 
 async def application(scope, receive, send):
-    assert scope["type"] == "http"
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
     if scope["path"] == "/stuck":
         never_gives_the_loop_back()
     await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -244,6 +244,7 @@ def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
     assert "never_gives_the_loop_back" in log
     assert "exited with code 1" in log
     assert "CancelledError" not in log
+    assert "failed in its lifespan" not in log
 
 
 @pytest.mark.parametrize(("app", "path"), [("ticks:application", "/7"), ("wsgi_countdown:application", "/sse/")])

@@ -407,3 +407,21 @@ async def test_a_task_that_cancels_all_others_ends_the_lifespan():
     await until(lambda: lifespan_task(lifespan).done())
 
     assert len(losses) == 1
+
+
+@on_a_loop
+async def test_a_cancellation_after_the_worker_has_ended_is_not_a_failure():
+    """A worker that ends without a drain cancels the tasks that are left; the application did nothing wrong."""
+    losses: list[str] = []
+    lifespan, log = life(replies(COMPLETE, STOPPED))
+
+    async def serve() -> None:
+        await lifespan.startup()
+        lifespan.watch(losses.append)
+
+    await asyncio.create_task(serve())
+    lifespan_task(lifespan).cancel()
+    await until(lambda: lifespan_task(lifespan).done())
+
+    assert not losses
+    assert not log.lines

@@ -47,6 +47,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self._loss = ""  # why its task ended while the worker served
         self._on_loss: Callable[[str], None] | None = None
+        self._worker: asyncio.Task[None] | None = None  # the task that serves
 
     async def startup(self) -> None:
         """Return when the application has started; raises BootError with its own words when it cannot."""
@@ -71,9 +72,10 @@ class Lifespan:
     def watch(self, on_loss: Callable[[str], None]) -> None:
         """Call `on_loss` with the reason if the task fails before its shutdown: what it holds for requests is gone.
 
-        An application that returns after its startup has not failed.
+        An application that returns after its startup has not failed, and neither has one whose task is cancelled after
+        the calling task has ended, for the worker ends then.
         """
-        self._on_loss = on_loss
+        self._on_loss, self._worker = on_loss, asyncio.current_task()
         if self._loss:
             on_loss(self._loss)
 
@@ -101,7 +103,7 @@ class Lifespan:
         except BaseException as error:  # the border to the application
             forked.end_if_child(error)
             is_from_outside = tracebacks.is_from_outside(error)
-            if self._phase is _Phase.STARTED and not self._stop.is_set() and (self._on_loss or not is_from_outside):
+            if self._is_serving() and (self._on_loss or not is_from_outside):
                 self._lose(error)
             elif is_from_outside:
                 raise
@@ -118,6 +120,10 @@ class Lifespan:
                 self._unsupported("it returned without receiving anything")
         finally:
             self._answered.set()
+
+    def _is_serving(self) -> bool:
+        is_ending = self._stop.is_set() or (self._worker is not None and self._worker.done())
+        return self._phase is _Phase.STARTED and not is_ending
 
     def _lose(self, error: BaseException) -> None:
         """Log an end while the worker serves, which may come from a task that cancels all others."""
