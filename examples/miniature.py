@@ -2,9 +2,9 @@
 
     python examples/miniature.py [PORT]     then: curl the address, kill -KILL a worker, kill -HUP or -TERM the master
 
-Three parts, as in the house: decisions that are pure (facts in, steps out), a worker, and a thin shell that makes the
-system calls. Between master and worker runs one socketpair, the lifeline. Its whole language is one byte, "ready", and
-the end of the stream: to the worker it says "drain" (as asked, or because the master is gone), to the master "gone".
+It has three parts, as asgid has: pure decisions (facts in, steps out), a worker, and a thin shell that makes the system
+calls. Master and worker share one socketpair, the lifeline. It carries one byte, "ready". Its end means "drain" to the
+worker, as a step of the master or because the master is dead; to the master it means that the worker has exited.
 
 The real master adds what a long life needs: back-off, heartbeats on the board, a canary, ABRT before KILL.
 """
@@ -24,11 +24,11 @@ from enum import Enum
 from itertools import count
 from typing import Literal
 
-# 1. The decisions. No system call and no clock: time is the argument `now`, so a test needs no process and no patience.
+# 1. The decisions. No system call and no clock: time is the argument `now`, so a test needs no process and no waiting.
 
 
 class State(Enum):
-    """What a worker is doing, with the seconds it may take; a worker past its deadline is killed."""
+    """The state of a worker, with the seconds that it may take; a worker past its deadline is killed."""
 
     BOOTING = 10.0
     SERVING = math.inf
@@ -52,21 +52,21 @@ class Step:
 
 
 class Supervisor:
-    """Knows what runs and what is wanted. Facts change that; `reconcile` returns the steps that close the gap."""
+    """The workers that run, and the number that is wanted. Facts change both; `reconcile` returns the steps between."""
 
     def __init__(self, wanted: int) -> None:
         self.wanted, self.generation = wanted, 1
         self.workers: dict[int, Worker] = {}  # by slot, oldest first
 
     def ready(self, slot: int, now: float) -> None:
-        if self.workers[slot].state is State.BOOTING:  # one told to drain while it booted goes on draining
+        if self.workers[slot].state is State.BOOTING:  # one that was drained while it booted goes on draining
             self.workers[slot].enter(State.SERVING, now)
 
-    def gone(self, slot: int) -> None:
+    def exited(self, slot: int) -> None:
         del self.workers[slot]
 
     def reload(self) -> None:
-        self.generation += 1  # nothing more: every worker is stale now, and reconcile sees it
+        self.generation += 1  # nothing more: every worker is stale now, and reconcile replaces it
 
     def stop(self) -> None:
         self.wanted = 0
@@ -75,7 +75,7 @@ class Supervisor:
         return min((worker.deadline for worker in self.workers.values()), default=math.inf)
 
     def reconcile(self, now: float) -> list[Step]:
-        """Answer boot, crash, reload and stop alike, for they ask one question: what may be done about the gap now?"""
+        """Return the steps for boot, crash, reload and stop alike: from the workers that run to those that should."""
         overdue = [slot for slot, worker in self.workers.items() if now >= worker.deadline]
         live = [slot for slot, worker in self.workers.items() if worker.state is not State.DRAINING]
         fresh = [slot for slot in live if self.workers[slot].generation == self.generation]
@@ -83,15 +83,15 @@ class Supervisor:
         spare = sum(self.workers[slot].state is State.SERVING for slot in live) - self.wanted
         steps = [Step("kill", slot) for slot in overdue]
         for slot in overdue:
-            self.workers[slot].deadline = now + 1.0  # should even KILL be slow: once a second, not in a busy loop
+            self.workers[slot].deadline = now + 1.0  # if KILL takes long, send it once a second, not in a busy loop
 
-        # Spawn what is missing; in a reload one above the number wanted: a new one serves before an old one leaves.
+        # Spawn the missing ones. A reload may have one more than wanted: a new one serves before an old one drains.
         for _ in range(min(self.wanted - len(fresh), self.wanted + 1 - len(live))):
             slot = next(slot for slot in count() if slot not in self.workers)
             self.workers[slot] = Worker(self.generation, State.BOOTING, now + State.BOOTING.value)
             steps.append(Step("spawn", slot))
 
-        # Drain what is too much, the oldest first, but none that serves and cannot be spared.
+        # Drain the surplus, oldest first, but no serving worker below the number wanted.
         for slot in stale + fresh[self.wanted :]:
             serves = self.workers[slot].state is State.SERVING
             if spare > 0 or not serves:
@@ -101,7 +101,7 @@ class Supervisor:
         return steps
 
 
-# 2. The worker. It knows a listener and its end of the lifeline; of slots, siblings and reloads it knows nothing.
+# 2. The worker. It has a listener and its end of the lifeline, and depends on no slot, sibling or reload.
 
 
 def serve(listener: socket.socket, lifeline: socket.socket) -> None:
@@ -109,10 +109,10 @@ def serve(listener: socket.socket, lifeline: socket.socket) -> None:
     answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
     lifeline.send(b"r")
     while lifeline not in select.select([listener, lifeline], [], [])[0]:
-        with suppress(OSError):  # a sibling took the connection, or its client left: neither is our business
+        with suppress(OSError):  # a sibling has accepted the connection, or the client has gone
             connection, _ = listener.accept()
             with connection:
-                connection.settimeout(1.0)  # a silent client must not hold up a drain
+                connection.settimeout(1.0)  # a client that sends nothing must not delay a drain
                 connection.recv(65536)
                 connection.sendall(answer)
 
@@ -121,31 +121,31 @@ def serve(listener: socket.socket, lifeline: socket.socket) -> None:
 
 
 class Master:
-    """One turn: wait for anything, tell the supervisor all that happened, carry out what it answers."""
+    """One turn: wait for any event, pass all facts to the supervisor, carry out the steps that it returns."""
 
     def __init__(self, listener: socket.socket, workers: int) -> None:
         self.listener = listener
         self.supervisor = Supervisor(workers)
         self.children: dict[int, tuple[int, socket.socket]] = {}  # by slot: the pid, and our end of the lifeline
         self.selector = selectors.DefaultSelector()
-        self.alarm, self.bell = socket.socketpair()
+        self.signal_reader, self.signal_writer = socket.socketpair()
 
     def run(self) -> None:
-        self.bell.settimeout(0)
-        signal.set_wakeup_fd(self.bell.fileno())  # a signal becomes a byte to read; nothing is done in a handler
+        self.signal_writer.settimeout(0)
+        signal.set_wakeup_fd(self.signal_writer.fileno())  # a signal becomes a byte to read; its handler does nothing
         for signum in (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)
-        self.selector.register(self.alarm, selectors.EVENT_READ)
+        self.selector.register(self.signal_reader, selectors.EVENT_READ)
         self.carry_out(self.supervisor.reconcile(time.monotonic()))
         while self.children:
             self.wait(min(60.0, self.supervisor.next_deadline() - time.monotonic()))
             self.reap()
             self.carry_out(self.supervisor.reconcile(time.monotonic()))
 
-    def wait(self, at_most_s: float) -> None:
-        for key, _ in self.selector.select(at_most_s):
-            if key.fileobj is self.alarm:
-                signums = self.alarm.recv(4096)
+    def wait(self, timeout_s: float) -> None:
+        for key, _ in self.selector.select(timeout_s):
+            if key.fileobj is self.signal_reader:
+                signums = self.signal_reader.recv(4096)
                 if signal.SIGHUP in signums:
                     self.supervisor.reload()
                 if signal.SIGTERM in signums or signal.SIGINT in signums:
@@ -153,16 +153,16 @@ class Master:
             elif self.children[key.data][1].recv(1):
                 self.supervisor.ready(key.data, time.monotonic())
             else:
-                self.selector.unregister(key.fileobj)  # it has gone; SIGCHLD will say so too
+                self.selector.unregister(key.fileobj)  # the worker has exited; SIGCHLD follows
 
     def reap(self) -> None:
         for slot, (pid, lifeline) in list(self.children.items()):
             if os.waitpid(pid, os.WNOHANG) != (0, 0):
-                with suppress(KeyError):  # unregistered above, unless the exit was faster than the end of the stream
+                with suppress(KeyError):  # unregistered above, unless the exit came before the end of the stream
                     self.selector.unregister(lifeline)
                 lifeline.close()
                 del self.children[slot]
-                self.supervisor.gone(slot)
+                self.supervisor.exited(slot)
 
     def carry_out(self, steps: list[Step]) -> None:
         for step in steps:
@@ -183,28 +183,32 @@ class Master:
             self.selector.register(ours, selectors.EVENT_READ, slot)
             return
         try:
-            self.forget(ours)
+            self.reset_inherited(ours)
             serve(self.listener, theirs)
-        except Exception:  # noqa: BLE001 - the child's border: nothing may unwind into the master's code
+        except Exception:  # noqa: BLE001 - the child's border: no exception may reach the master's code
             traceback.print_exc()
         finally:
             os._exit(0)
 
-    def forget(self, ours: socket.socket) -> None:
-        """Let go, in the child, of what is the master's: above all its lifeline ends, or they would outlive it."""
+    def reset_inherited(self, ours: socket.socket) -> None:
+        """Close the master's descriptors in the child: an open copy of a lifeline would hide its death."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for signum in (signal.SIGHUP, signal.SIGINT):  # a terminal tells the whole group; the master speaks for all
+        for signum in (
+            signal.SIGHUP,
+            signal.SIGINT,
+        ):  # a terminal sends them to the whole group; the master acts on them
             signal.signal(signum, signal.SIG_IGN)
         self.selector.close()
-        for end in (ours, self.alarm, self.bell, *(lifeline for _, lifeline in self.children.values())):
-            end.close()
+        lifelines = (lifeline for _, lifeline in self.children.values())
+        for descriptor in (ours, self.signal_reader, self.signal_writer, *lifelines):
+            descriptor.close()
 
 
 def main() -> None:
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 0  # 0: the kernel chooses
     with socket.create_server(("127.0.0.1", port)) as listener:
-        listener.settimeout(0)  # every worker wakes for a connection; those who come late must not wait in accept
+        listener.settimeout(0)  # a connection wakes every worker, and those that come too late must not block in accept
         print(f"master {os.getpid()} listens on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         Master(listener, workers=2).run()
 

@@ -48,6 +48,8 @@ PURE = (
         "master.status.metrics",
         "master.workers.ledger",
         "master.supervision.steps",
+        "master.supervision.state",
+        "master.workers.process_state",
         "master.supervision.rollout",
         "master.supervision.upgrade",
         "master.replace.handover",

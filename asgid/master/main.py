@@ -1,4 +1,4 @@
-"""Configuration -> what the master holds -> loop -> exit code: the master from its start to its end."""
+"""The master from its start to its end: configuration -> resources -> loop -> exit code."""
 
 import ctypes
 import gc
@@ -27,47 +27,48 @@ from asgid.master.workers.spawn import SIGNALS
 
 
 def run(load: Callable[[], Config], reload: Callable[[], Config], worker: WorkerMain, program: Command) -> ExitCode:
-    """Serve until a signal ends it; return how it ended.
+    """Serve until a signal stops the master. Return the exit code.
 
-    `load` reads the configuration now, `reload` at each HUP; `program` is how to run the same again. Raises ConfigError
-    and UnavailableError, before any worker exists. Where this program has taken another's place, its workers do.
+    `load` reads the configuration now, `reload` at each HUP. `program` is the command that starts this program again.
+    Raises ConfigError and UnavailableError before it starts a worker. After an upgrade, workers of the previous program
+    run already.
     """
     descriptors.open_standard_streams()
-    faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: its stack shows the place
+    faults.enable(2)  # systemd's watchdog sends ABRT to a master that hangs: stderr gets its stack
     predecessor = new_program.read_inherited(os.environ)
-    held = resources.taken_over(predecessor, os.environ) if predecessor else resources.found(load(), os.environ)
+    own = resources.adopt(predecessor, os.environ) if predecessor else resources.acquire(load(), os.environ)
     try:
-        loop = Loop(held, load=reload, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
+        loop = Loop(own, load=reload, worker=worker, program=program, cpus=usable_cpus(), predecessor=predecessor)
         if predecessor is None:
-            _warn_at_start(held.config, held.log, [each.local_address for each in held.listeners])
-            setproctitle(f"asgid: master [{held.config.process.name}] starting")
-            _say_where(held.log, held.listeners, held.endpoint)
-        # What exists now is never garbage: keep the collector from touching, and so copying, pages that workers share
-        # with us. What was needed only to get here goes back to the system: 0.3 MB (measured).
+            _warn_at_start(own.config, own.log, [each.local_address for each in own.listeners])
+            setproctitle(f"asgid: master [{own.config.process.name}] starting")
+            _log_addresses(own.log, own.listeners, own.endpoint)
+        # The objects that exist now live to the end. Freeze them: a collection would write to their pages, and so copy
+        # pages that workers share with the master. Memory that only the start needed goes back: 0.3 MB (measured).
         gc.collect()
         with suppress(AttributeError):  # musl has no such function
             ctypes.CDLL(None).malloc_trim(0)
         gc.freeze()
         return loop.run()
     finally:
-        # If the loop has failed a traceback follows, and under `stty tostop` the handler of TTOU would hold that up.
+        # If the loop has failed, Python prints a traceback. Under `stty tostop` the handler of TTOU would block that.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        held.release()
+        own.release()
 
 
 def _warn_at_start(config: Config, log: Log, bound: Iterable[str]) -> None:
     if os.geteuid() == 0 and not config.process.user:
         log.warning("the application runs as root; set process.user to the user it should run as")
     if "*" in config.proxy.trusted and not all(address.is_local(address.parse(each)) for each in bound):
-        log.warning("any client can say who it is: other machines can connect, and proxy.trusted holds everybody")
+        log.warning("any client can forge its address: other machines can connect, and proxy.trusted accepts them all")
     if find_spec("uvloop") is None:
         log.warning("uvloop is not installed: asyncio's own event loop serves, slower")
 
 
-def _say_where(log: Log, listeners: Listeners, endpoint: socket.socket | None) -> None:
-    """Tell a newcomer where to look and what to press, before anything slow begins."""
-    for held in listeners:
-        log.info("listening", listener=held.name, address=held.local_address, **_url(held.local_address))
+def _log_addresses(log: Log, listeners: Listeners, endpoint: socket.socket | None) -> None:
+    """Log the addresses, and how to reload and stop, before the first worker boots."""
+    for each in listeners:
+        log.info("listening", listener=each.name, address=each.local_address, **_url(each.local_address))
     if endpoint:
         host, port = endpoint.getsockname()[:2]
         bound = str(Tcp(host, port))
@@ -77,7 +78,7 @@ def _say_where(log: Log, listeners: Listeners, endpoint: socket.socket | None) -
 
 
 def _url(bound: str, path: str = "/") -> dict[str, str]:
-    """Return what to open in a browser; nothing for a unix socket, which has no URL that a browser or curl knows."""
+    """Return the URL for a browser as `url`; nothing for a unix socket, which has no URL."""
     where = address.parse(bound)
     if not isinstance(where, Tcp):
         return {}

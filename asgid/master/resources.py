@@ -1,6 +1,6 @@
-"""What the master holds for its whole life: log, pid file, listeners, board, metrics socket, the line to systemd.
+"""The master's resources: log, pid file, listeners, board memory, metrics socket, and the socket to systemd.
 
-It is found at a start, taken over from a program that this one replaces, and let go at the end. Nothing here knows of
+They are acquired at a start, or adopted from the previous program, and released at the end. Nothing here depends on
 workers.
 """
 
@@ -21,57 +21,57 @@ from asgid.master.replace.handover import Handover
 from asgid.master.supervision import generations
 from asgid.master.system.pidfile import PidFile
 from asgid.master.system.systemd import Notifier, take_listen_fds
-from asgid.master.workers.board_memory import Memory
+from asgid.master.workers.board_memory import BoardMemory
 from asgid.user import user_of
 
-_SPARE_FDS = 64  # what a worker needs beside its connections: the loop's own, log files, some for the application
+_SPARE_FDS = 64  # for each worker, beside its connections: those of the event loop, log files, some for the application
 
 
 @dataclass(slots=True)
-class Holdings:
-    """What a master has in hand. `config` is the one in force."""
+class Resources:
+    """The resources of one master. `config` is the configuration at its start."""
 
     config: Config
     log: Log
     pid_file: PidFile | None
     listeners: Listeners
-    memory: Memory  #: that the board is laid over, shared with the workers
-    endpoint: socket.socket | None  #: where the metrics are asked for
+    memory: BoardMemory  #: shared with the workers
+    endpoint: socket.socket | None  #: the listening socket of metrics.bind
     notifier: Notifier
 
     def release(self) -> None:
-        """Let go of what others would find: addresses, socket files, the pid file."""
+        """Close the listeners, and remove their socket files and the pid file."""
         self.listeners.close(self.listeners.addresses)
         if self.pid_file:
             self.pid_file.remove()
 
 
-def found(settings: Config, environ: MutableMapping[str, str]) -> Holdings:
-    """Return everything that a start under `settings` needs, or raise UnavailableError and leave nothing behind."""
+def acquire(settings: Config, environ: MutableMapping[str, str]) -> Resources:
+    """Return the resources for a start under `settings`. Raises UnavailableError, and then leaves nothing behind."""
     log = _log(settings)
     with ExitStack() as undo:
         pid_file = PidFile(settings.process.pid_file) if settings.process.pid_file else None
         if pid_file:
             undo.callback(pid_file.remove)
         listeners = Listeners(take_listen_fds(environ))
-        settings = generations.with_passed(settings, listeners.inherited)
+        settings = generations.with_systemd_sockets(settings, listeners.inherited)
         listeners.open(settings.listen)
         undo.callback(lambda: listeners.close(listeners.addresses))
         endpoint = _open_endpoint(settings, log)
         undo.pop_all()
-    _raise_open_files(settings, log)
-    return Holdings(settings, log, pid_file, listeners, Memory.made(), endpoint, Notifier(environ))
+    _raise_open_file_limit(settings, log)
+    return Resources(settings, log, pid_file, listeners, BoardMemory.create(), endpoint, Notifier(environ))
 
 
-def taken_over(left: Handover, environ: MutableMapping[str, str]) -> Holdings:
-    """Return what the program before this one held; all of it is open already, but for the log."""
+def adopt(left: Handover, environ: MutableMapping[str, str]) -> Resources:
+    """Return the resources of the previous program. Its descriptors are open already; only the log is opened again."""
     settings = config.parse(left.config, "the settings in force")
-    return Holdings(
+    return Resources(
         settings,
         _log_or_stderr(settings),
         None if left.pid_file_fd is None else PidFile(settings.process.pid_file, left.pid_file_fd),
         Listeners(left.inherited, left.listeners),
-        Memory(left.board_fd),
+        BoardMemory(left.board_fd),
         None if left.endpoint_fd is None else socket.socket(fileno=descriptors.own(left.endpoint_fd)),
         Notifier(environ),
     )
@@ -82,7 +82,7 @@ def _log(settings: Config) -> Log:
 
 
 def _log_or_stderr(settings: Config) -> Log:
-    """Return the log. The trial has opened it, but that is a moment ago, and there is no program to go back to."""
+    """Return the log. If its file cannot be opened, it is stderr: the old program is gone, so this one has to run."""
     try:
         return _log(settings)
     except (LookupError, OSError) as error:
@@ -92,7 +92,7 @@ def _log_or_stderr(settings: Config) -> Log:
 
 
 def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
-    """Bind the metrics address: an error where the operator wrote it, a warning where it is only the default."""
+    """Bind metrics.bind. If it cannot be bound, raise UnavailableError; if it is only the default, log a warning."""
     if not settings.metrics.enabled:
         return None
     where = address.parse(settings.metrics.bind)
@@ -110,8 +110,8 @@ def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
     return descriptors.own_socket(sock)
 
 
-def _raise_open_files(settings: Config, log: Log) -> None:
-    """Raise the soft limit of open files to the hard one: each connection is one, and the usual 1024 is select()'s."""
+def _raise_open_file_limit(settings: Config, log: Log) -> None:
+    """Raise the soft limit of open files to the hard one: each connection is one, and the usual 1024 suits select()."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

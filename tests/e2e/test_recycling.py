@@ -27,7 +27,9 @@ def test_recycling_costs_no_request(start: Start, settings: dict[str, int | str]
     assert max(load.seconds) < BOOT_S - 0.5
     assert daemon.metric("asgid_worker_exits_total", reason="recycle") >= len(first)
     assert daemon.metric("asgid_worker_starts_total", reason="recycle") >= len(first)
-    assert {f"workers.{key}" for key in settings} > {event["reason"] for event in daemon.log_events("worker spent")}
+    assert {f"workers.{key}" for key in settings} > {
+        event["reason"] for event in daemon.log_events("worker due for recycling")
+    }
 
 
 def test_one_is_recycled_at_a_time(start: Start) -> None:
@@ -57,9 +59,11 @@ def test_a_worker_that_has_grown_is_replaced(start: Start) -> None:
         begun = time.monotonic()
         daemon.eventually(lambda: first not in daemon.workers())
 
-    story = [event["event"] for event in daemon.log_events("worker ready", "worker spent", "worker draining")]
+    story = [
+        event["event"] for event in daemon.log_events("worker ready", "worker due for recycling", "worker draining")
+    ]
     assert load.failures == []
     assert max(load.seconds) < 2.5
-    assert story == ["worker ready", "worker spent", "worker ready", "worker draining"]
-    assert {event["reason"] for event in daemon.log_events("worker spent")} == {"workers.max_memory"}
+    assert story == ["worker ready", "worker due for recycling", "worker ready", "worker draining"]
+    assert {event["reason"] for event in daemon.log_events("worker due for recycling")} == {"workers.max_memory"}
     assert time.monotonic() - begun >= 2.0  # several looks, a second apart

@@ -139,7 +139,7 @@ def test_a_reload_names_the_libraries_that_only_usr2_loads(start: Start, tmp_pat
     daemon.signal("USR2")
     eventually(lambda: len(daemon.log_events("reload committed")) == 3)
     assert len(daemon.log_events(event)) == 1
-    assert daemon.log_events("stood still") == []
+    assert daemon.log_events("master was stalled") == []
 
 
 def test_a_listener_that_is_removed_is_closed(start: Start) -> None:

@@ -155,7 +155,7 @@ def test_a_terminal_that_closes_stops_the_server(prepare: Start, terminal: Termi
     assert daemon.wait() == 0
     assert daemon.log_events("the terminal has closed")
     assert daemon.log_events("stopping")[0]["signal"] == "SIGHUP"
-    assert daemon.log_events("reload begun") == []
+    assert daemon.log_events("reload started") == []
 
 
 def test_nohup_outlives_its_terminal(prepare: Start, terminal: Terminal) -> None:

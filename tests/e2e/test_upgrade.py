@@ -357,7 +357,7 @@ def test_a_stop_during_the_trial_is_obeyed_at_once(releases: Releases, start: St
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1"}}, workers={"count": 1})
     daemon.configure(app={"env": {"SLOW_BOOT_S": "60"}})
     daemon.signal("USR2")
-    trial = eventually(lambda: daemon.log_events("upgrade begun"))[0]["trial_pid"]
+    trial = eventually(lambda: daemon.log_events("upgrade started"))[0]["trial_pid"]
     eventually(lambda: psutil.Process(trial).children())  # its own worker boots
     begun = time.monotonic()
 
@@ -373,7 +373,7 @@ def test_a_reload_during_the_trial_has_its_verdict_first(releases: Releases, sta
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1.5"}}, workers={"count": 1})
     releases.use("two")
     daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("upgrade begun"))
+    eventually(lambda: daemon.log_events("upgrade started"))
     daemon.signal("HUP")
     eventually(lambda: is_upgraded(daemon))
 

@@ -1,8 +1,7 @@
-"""Workers that each misbehave in one way, and a master that is handed one of them: `python fakes.py NAME FILE`.
+"""Workers that each misbehave in one way, and a real master over one of them: `python fakes.py NAME FILE`.
 
-The master is the real one, with its real loop, real forks and real signals. A worker may be told more through
-environment variables. The program blocks signals before it begins, as asgid's command line does, and says "blocked" on
-its standard output; a test that has read this may send what it likes.
+The master has its real loop, real forks and real signals. Environment variables configure a worker. The program blocks
+signals first, as asgid's command line does, and prints "blocked"; after that a test may send any signal.
 """
 
 import json
@@ -28,30 +27,30 @@ from asgid.master.replace.new_program import HANDOVER_VARIABLE, Command
 from asgid.master.workers.spawn import SIGNALS
 
 _TICK_S = 0.05
-#: A trial that does what the running program asks for.
-PROVES_ITSELF = "from asgid.master.replace.new_program import TRIAL_FD, write_receipt; write_receipt(TRIAL_FD)"
+#: A trial that writes its receipt for the handover.
+WRITES_RECEIPT = "from asgid.master.replace.new_program import TRIAL_FD, write_receipt; write_receipt(TRIAL_FD)"
 
 
 class Fake:
-    """A worker without an event loop, in pieces for others to leave out."""
+    """The parts of a worker without an event loop; each fake leaves some of them out."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self._lifeline = socket.socket(fileno=assignment.lifeline_fd)
         self._decoder = wire.from_master()
 
-    def say(self, data: bytes) -> None:
-        with suppress(OSError):  # nobody listens any more
+    def send(self, data: bytes) -> None:
+        with suppress(OSError):  # the master is gone
             self._lifeline.sendall(data)
 
-    def say_ready(self) -> None:
-        self.say(wire.encode(wire.Ready("asgi3")))
+    def send_ready(self) -> None:
+        self.send(wire.encode(wire.Ready("asgi3")))
 
     def beat(self) -> None:
         self.assignment.row[HEARTBEAT_NS] = time.monotonic_ns()
 
-    def hear(self) -> Iterator[wire.FromMaster]:
-        """Beat, and yield what the master says, until it is gone."""
+    def messages(self) -> Iterator[wire.FromMaster]:
+        """Beat, and yield the master's messages, until it is gone."""
         while True:
             self.beat()
             if not select.select([self._lifeline], [], [], _TICK_S)[0]:
@@ -61,15 +60,15 @@ class Fake:
             yield from self._decoder.feed(data)
 
     def serve(self) -> int:
-        """Do all that is asked of a worker but to serve."""
-        self.say_ready()
-        for message in self.hear():
+        """Do everything that a worker does except serving clients."""
+        self.send_ready()
+        for message in self.messages():
             if isinstance(message, wire.Drain):
                 break
         return 0
 
 
-def well(assignment: Assignment) -> int:
+def healthy(assignment: Assignment) -> int:
     return Fake(assignment).serve()
 
 
@@ -77,57 +76,57 @@ def crashes_at_boot(assignment: Assignment) -> int:
     return 1
 
 
-def says_why_it_cannot_boot(assignment: Assignment) -> int:
-    Fake(assignment).say(wire.encode(wire.Failed("no module named shop")))
+def reports_a_failed_boot(assignment: Assignment) -> int:
+    Fake(assignment).send(wire.encode(wire.Failed("no module named shop")))
     return 3
 
 
 def raises_at_boot(assignment: Assignment) -> int:
-    raise RuntimeError(f"worker {assignment.slot} does not like its place")
+    raise RuntimeError(f"worker {assignment.slot} refuses its slot")
 
 
 def crashes_after_ready(assignment: Assignment) -> int:
-    Fake(assignment).say_ready()
+    Fake(assignment).send_ready()
     return 1
 
 
 def exits_with_zero(assignment: Assignment) -> int:
-    Fake(assignment).say_ready()
+    Fake(assignment).send_ready()
     return 0
 
 
 def hangs(assignment: Assignment) -> int:
-    """Become ready, and never turn again."""
+    """Become ready, and never beat again."""
     fake = Fake(assignment)
-    fake.say_ready()
+    fake.send_ready()
     return _sleeps_in_here()
 
 
 def _sleeps_in_here() -> int:
     while True:
-        time.sleep(60)  # to be found in a stack
+        time.sleep(60)  # the stack dump shows this line
 
 
 def never_drains(assignment: Assignment) -> int:
-    """Beat for ever, deaf to TERM, to ABRT and to the wire."""
+    """Beat forever, and ignore TERM, ABRT and every message."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGABRT, signal.SIG_IGN)
     fake = Fake(assignment)
-    fake.say_ready()
+    fake.send_ready()
     while True:
-        for _ in fake.hear():
+        for _ in fake.messages():
             pass
         time.sleep(_TICK_S)  # the master is gone
 
 
 def never_ready(assignment: Assignment) -> int:
-    for _ in Fake(assignment).hear():
+    for _ in Fake(assignment).messages():
         pass
     return 0
 
 
-def boots_when_let(assignment: Assignment) -> int:
-    """Get ready when the file GATE exists."""
+def boots_at_a_gate(assignment: Assignment) -> int:
+    """Become ready when the file GATE exists."""
     gate = Path(os.environ["GATE"])
     while not gate.exists():
         time.sleep(_TICK_S)
@@ -136,40 +135,40 @@ def boots_when_let(assignment: Assignment) -> int:
 
 def canary_fails(assignment: Assignment) -> int:
     """Serve in the first generation, fail in every other."""
-    return well(assignment) if assignment.generation == 1 else says_why_it_cannot_boot(assignment)
+    return healthy(assignment) if assignment.generation == 1 else reports_a_failed_boot(assignment)
 
 
 def canary_never_ready(assignment: Assignment) -> int:
-    return well(assignment) if assignment.generation == 1 else never_ready(assignment)
+    return healthy(assignment) if assignment.generation == 1 else never_ready(assignment)
 
 
-def says_ready_twice(assignment: Assignment) -> int:
+def sends_ready_twice(assignment: Assignment) -> int:
     fake = Fake(assignment)
-    fake.say_ready()
+    fake.send_ready()
     return fake.serve()
 
 
 def writes_garbage(assignment: Assignment) -> int:
-    """Serve; but where USR1 would have log files reopened, slot 1 writes the bytes of GARBAGE on the lifeline."""
+    """Serve; but when it is told to reopen its log files, slot 1 writes the bytes of GARBAGE to its lifeline."""
     fake = Fake(assignment)
-    fake.say_ready()
-    for message in fake.hear():
+    fake.send_ready()
+    for message in fake.messages():
         if isinstance(message, wire.Drain):
             break
         if assignment.slot == 1:
-            fake.say(os.environ["GARBAGE"].encode().decode("unicode_escape").encode("latin-1"))
+            fake.send(os.environ["GARBAGE"].encode().decode("unicode_escape").encode("latin-1"))
     return 0
 
 
-def shows_what_it_holds(assignment: Assignment) -> int:
-    """Write what its descriptors are to the file HELD.SLOT, then serve."""
+def lists_its_descriptors(assignment: Assignment) -> int:
+    """Write the targets of its descriptors to the file HELD.SLOT, then serve."""
     held = {}
     for fd in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the one of the listing
+        with suppress(OSError):  # the descriptor of the listing itself
             held[fd] = os.readlink(f"/proc/self/fd/{fd}")
     kept = [assignment.lifeline_fd, *(listener.fd for listener in assignment.listeners)]
     Path(f"{os.environ['HELD']}.{assignment.slot}").write_text(json.dumps({"held": held, "kept": kept}))
-    return well(assignment)
+    return healthy(assignment)
 
 
 def leaves_an_orphan(assignment: Assignment) -> int:
@@ -182,11 +181,11 @@ def leaves_an_orphan(assignment: Assignment) -> int:
                 signal.pause()
             os._exit(0)
         os.waitpid(parent, 0)
-    return well(assignment)
+    return healthy(assignment)
 
 
-def prints_to_a_closed_stream(assignment: Assignment) -> int:
-    """Leave text in a buffer that cannot be written: at the end it goes to nobody."""
+def leaves_text_that_cannot_be_written(assignment: Assignment) -> int:
+    """Leave text in a buffer that cannot be written at the exit."""
     sys.stdout = open(os.open("/dev/full", os.O_WRONLY), "w")  # noqa: SIM115 - the end of the process closes it
     print("hello", end="")
     return 7
@@ -195,31 +194,31 @@ def prints_to_a_closed_stream(assignment: Assignment) -> int:
 WORKERS: dict[str, WorkerMain] = {
     worker.__name__: worker
     for worker in (
-        well,
+        healthy,
         crashes_at_boot,
-        says_why_it_cannot_boot,
+        reports_a_failed_boot,
         raises_at_boot,
         crashes_after_ready,
         exits_with_zero,
         hangs,
         never_drains,
         never_ready,
-        boots_when_let,
+        boots_at_a_gate,
         canary_fails,
         canary_never_ready,
-        says_ready_twice,
+        sends_ready_twice,
         writes_garbage,
-        shows_what_it_holds,
+        lists_its_descriptors,
         leaves_an_orphan,
-        prints_to_a_closed_stream,
+        leaves_text_that_cannot_be_written,
     )
 }
 
 
 def main(name: str, file: str) -> int:
-    """Run a master over the workers `name` with the settings in `file`; return how it ended."""
+    """Run a master over the workers `name` with the settings in `file`. Return its exit code."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    if HANDOVER_VARIABLE not in os.environ:  # else the test has read it, and listens no more
+    if HANDOVER_VARIABLE not in os.environ:  # otherwise the test has read it, and has closed the pipe
         print("blocked", flush=True)
     path = Path(file).absolute()
 
@@ -227,7 +226,7 @@ def main(name: str, file: str) -> int:
         return parse(path.read_text(), path.name)
 
     again = (os.environ.get("NEXT_PROGRAM", sys.executable), __file__, name, file)
-    program = Command(again, (sys.executable, "-c", os.environ.get("TRIAL", PROVES_ITSELF)))
+    program = Command(again, (sys.executable, "-c", os.environ.get("TRIAL", WRITES_RECEIPT)))
     try:
         return int(run(load, load, WORKERS[name], program))
     except UnavailableError as error:

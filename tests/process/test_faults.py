@@ -1,4 +1,4 @@
-"""No burst of signals ends a process, however large the frame that its processor needs for each."""
+"""No burst of signals kills a process, whatever the size of a signal frame on its processor."""
 
 import ctypes
 import json
@@ -11,11 +11,11 @@ import pytest
 from asgid import faults
 from asgid.faults import frame_bytes, stack_bytes
 
-#: Those of faulthandler, those that no program can handle, and CONT, which takes back TSTP, TTIN and TTOU.
+#: The signals of faulthandler, those that no program can handle, and CONT, which discards TSTP, TTIN and TTOU.
 _LEFT_OUT = {"SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSTOP", "SIGCONT"}
 
-#: Every signal that a program can handle is pending at once: 56 frames. That is more than faulthandler's own stack
-#: holds on any processor, so this test does not depend on the one it runs on.
+#: Every signal that a program can handle is pending at once: 56 frames. That exceeds the stack of faulthandler on any
+#: processor, so the test does not depend on this one.
 _BURST = """
 import json, os, signal
 {enable}
@@ -48,8 +48,8 @@ def _name(number: int) -> str:
 
 
 @pytest.mark.parametrize("under", ["asgid", "gunicorn"])
-def test_every_signal_at_once_ends_no_process(under: str) -> None:
-    """Each handler runs, in the process and in a child that it forks. Under gunicorn a worker only registers a dump."""
+def test_all_signals_at_once_kill_no_process(under: str) -> None:
+    """Each handler runs, in the process and in its child. Under gunicorn a worker only registers a dump."""
     dump = "import faulthandler; from asgid.assignment import DUMP; faulthandler.register(DUMP, chain=True)"
     done = _burst(
         "from asgid import faults; " + ("faults.enable(2)" if under == "asgid" else f"{dump}; faults.make_room()")
@@ -59,22 +59,22 @@ def test_every_signal_at_once_ends_no_process(under: str) -> None:
     assert [True, 0] == json.loads(done.stdout)
 
 
-def test_the_burst_is_more_than_the_stack_of_faulthandler_holds() -> None:
-    """The test above proves something: the same burst ends a process that only calls faulthandler."""
+def test_the_stack_of_faulthandler_is_too_small_for_the_burst() -> None:
+    """So the test above proves something: a process that only enables faulthandler is killed."""
     assert _burst("import faulthandler; faulthandler.enable(2)").returncode == -signal.SIGSEGV
 
 
 @pytest.mark.parametrize("frame", [576, 1776, 3376, 11008, frame_bytes()])
-def test_the_stack_holds_a_frame_of_every_signal(frame: int) -> None:
-    """With AVX-512 a frame takes 3,376 bytes, with AMX 11,008; the last case is the processor of this machine."""
+def test_the_stack_has_room_for_a_frame_of_every_signal(frame: int) -> None:
+    """A frame takes 3,376 bytes with AVX-512, and 11,008 with AMX; the last case is this machine's processor."""
     beside_frames = stack_bytes(frame) - signal.NSIG * (frame + 128)
 
     assert beside_frames >= 2 * 16384
     assert stack_bytes(frame) < 2**20
 
 
-def test_the_kernel_has_the_stack_that_was_computed() -> None:
-    """And the second call, which every worker makes after its fork, keeps it."""
+def test_the_kernel_uses_the_stack_of_the_computed_size() -> None:
+    """The second call, which every worker makes after its fork, keeps it."""
     program = """
 import ctypes
 from asgid import faults
@@ -90,8 +90,8 @@ for _ in range(2):
     assert int(lines[1]) == stack_bytes(frame_bytes())
 
 
-def test_an_old_kernel_gets_the_largest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel does not tell, the stack is made for the processor with the largest registers."""
+def test_an_old_kernel_gets_a_stack_for_the_largest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the kernel does not report the size, the stack suits the processor with the largest registers."""
     monkeypatch.setattr(faults, "_libc", type("Libc", (), {"getauxval": lambda *_: ctypes.c_ulong(0).value}))
 
     assert frame_bytes() >= 11008

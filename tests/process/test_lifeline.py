@@ -1,4 +1,4 @@
-"""A worker whose event loop does not turn, and whose master is gone: the kernel tells it, and a timer ends it."""
+"""A blocked worker of a dead master: the kernel sends it a signal, which sets a timer that ends the worker."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-#: A worker that is busy for as long as its test waits. What the first argument says is done before the kernel is asked.
+#: A worker with a blocked loop. It runs its first argument before it requests the signal for its master's death.
 BUSY = """
 import socket, sys, time
 from asgid.worker.process.lifeline import Lifeline
@@ -19,16 +19,16 @@ time.sleep(float(sys.argv[2]))
 """
 
 
-def end_of(before: str, lasts_s: float) -> int:
-    return subprocess.run([sys.executable, "-c", BUSY, before, str(lasts_s)], timeout=60, check=False).returncode
+def exit_code(before: str, blocked_s: float) -> int:
+    return subprocess.run([sys.executable, "-c", BUSY, before, str(blocked_s)], timeout=60, check=False).returncode
 
 
-def test_a_master_that_died_before_the_kernel_was_asked_is_noticed():
-    """Its end of the line is closed, and no signal would ever come."""
-    assert -signal.SIGALRM == end_of("ours.close()", 120)
+def test_a_master_that_died_before_the_request_for_its_death_signal_is_noticed():
+    """Its end of the lifeline is closed, and the kernel would send no signal."""
+    assert -signal.SIGALRM == exit_code("ours.close()", 120)
 
 
-@pytest.mark.parametrize("before", ["pass", "ours.send(b'drain')"], ids=["silent", "has-spoken"])
-def test_a_master_that_lives_ends_nobody(before):
-    """Neither one that has said nothing yet, nor one whose words wait to be read."""
-    assert 0 == end_of(before, 0.5)
+@pytest.mark.parametrize("before", ["pass", "ours.send(b'drain')"], ids=["has-sent-nothing", "has-sent"])
+def test_a_worker_of_a_living_master_is_not_ended(before):
+    """Neither before its first message, nor while a message waits to be read."""
+    assert 0 == exit_code(before, 0.5)

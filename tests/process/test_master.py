@@ -1,4 +1,4 @@
-"""The real master over fake workers: real loop, real forks, real signals; judged by its log, its endpoint and /proc."""
+"""The real master over fake workers: real loop, forks and signals. The tests read its log, its endpoint and /proc."""
 
 import os
 import signal
@@ -20,20 +20,20 @@ from tests.daemon import DEFAULTS, ENVIRONMENT, WITHIN_S, Daemon, as_systemd, ev
 
 FAKES = Path(__file__).with_name("fakes.py")
 
-#: Whoever leaves by itself has the time for it, however slow the machine is.
+#: For workers that exit by themselves: enough time on any machine.
 TIMEOUTS = {"boot": "60s", "graceful": "10s", "kill": "10s"}
-#: For those that have to be ended by force. From ABRT to KILL is a second, in which faulthandler writes its stacks.
+#: For workers that have to be killed. Between ABRT and KILL is a second, in which faulthandler writes its stacks.
 STUBBORN = {"graceful": "300ms", "kill": "2s"}
-#: The fakes beat every 50 ms: one that does not for so long stands still, and not the machine.
+#: The fakes beat every 50 ms: after so long without a heartbeat the worker is blocked, and not just a slow machine.
 IMPATIENT = STUBBORN | {"heartbeat": "3s", "blocked": "1500ms"}
 
-#: What a worker must not mind, also while it boots.
+#: The signals that a worker ignores, also while it boots.
 IGNORED = ("HUP", "INT", "QUIT", "TTIN", "TTOU", "USR1", "USR2", "WINCH")
 
-Build = Callable[..., "House"]
+Build = Callable[..., "Master"]
 
 
-class House(Daemon):
+class Master(Daemon):
     """A real master over workers of one kind of `fakes`, in a directory of its own."""
 
     def __init__(self, directory: Path, worker: str, settings: Mapping[str, Any]) -> None:
@@ -41,7 +41,7 @@ class House(Daemon):
         self.worker = worker
 
     def launch(self) -> Self:
-        """Start it, and wait until signals are blocked."""
+        """Start it, and wait until it has blocked the signals."""
         self.write_settings()
         with (self.directory / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen(
@@ -65,24 +65,24 @@ class House(Daemon):
         return [worker["pid"] for worker in self.status()["workers"] if worker["state"] == "ready"]
 
     def logged(self, event: str, number: int = 1, within: float = WITHIN_S, **fields: Any) -> dict[str, Any]:
-        """Wait until `event` was logged so often, and return the last."""
+        """Wait until `event` was logged `number` times, and return the last of them."""
         return eventually(lambda: self.log_events(event, **fields)[number - 1 :], within)[0]
 
     def turn(self) -> None:
-        """Wait until the master's loop has judged the time again: an answer goes out before it, the next after it."""
+        """Wait for a whole turn of the loop: it answers once before it checks the deadlines, and once after."""
         self.status()
         self.status()
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[Build]:
-    """Make houses, not started yet: `build("hangs", workers={"count": 3})`; they end with the test."""
+    """Return a function that makes a master: `build("hangs", workers={"count": 3})`. The end of the test ends it."""
     with ExitStack() as stack:
 
-        def make(worker: str, **tables: Any) -> House:
+        def make(worker: str, **tables: Any) -> Master:
             home = tmp_path / worker
             home.mkdir()
-            return stack.enter_context(House(home, worker, tables))
+            return stack.enter_context(Master(home, worker, tables))
 
         yield make
 
@@ -99,24 +99,24 @@ def title(pid: int) -> str:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    begun = time.monotonic()
+    started = time.monotonic()
     function()
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
 # The start
 
 
-def test_the_first_worker_is_tried_alone(build: Build):
-    """The second is started when the first is ready, and each says so once, however often it says it."""
-    house = build("says_ready_twice", process={"name": "shop"}).start()
-    house.turn()
-    story = [(line["event"], line["slot"]) for line in house.log_events("worker started", "worker ready")]
+def test_the_first_worker_boots_alone(build: Build):
+    """The second starts when the first is ready. A second `ready` of a worker is not logged."""
+    master = build("sends_ready_twice", process={"name": "shop"}).start()
+    master.turn()
+    story = [(line["event"], line["slot"]) for line in master.log_events("worker started", "worker ready")]
 
     assert story == [("worker started", 0), ("worker ready", 0), ("worker started", 1), ("worker ready", 1)]
-    assert {"asgi3"} == {line["interface"] for line in house.log_events("worker ready")}
-    assert title(house.pid) == "asgid: master [shop] gen 1"
-    assert house.stop() == 0
+    assert {"asgi3"} == {line["interface"] for line in master.log_events("worker ready")}
+    assert title(master.pid) == "asgid: master [shop] gen 1"
+    assert master.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -124,55 +124,55 @@ def test_the_first_worker_is_tried_alone(build: Build):
     [
         ("crashes_at_boot", "60s", "worker 0 exited with code 1 while it booted"),
         ("raises_at_boot", "60s", "worker 0 exited with code 70 while it booted"),
-        ("says_why_it_cannot_boot", "60s", "no module named shop"),
+        ("reports_a_failed_boot", "60s", "no module named shop"),
         ("never_ready", "300ms", "worker 0 was not ready within timeouts.boot"),
     ],
 )
-def test_where_no_worker_becomes_ready_the_exit_code_says_so(build: Build, worker, boot, problem):
-    """3, after one try, with the reason in one line."""
-    house = build(worker, timeouts={"boot": boot}).launch()
+def test_a_start_without_a_ready_worker_exits_with_3(build: Build, worker, boot, problem):
+    """After one try, with the reason in one line."""
+    master = build(worker, timeouts={"boot": boot}).launch()
 
-    assert house.wait() == 3
-    assert [line["problem"] for line in house.log_events("cannot start: no worker became ready")] == [problem]
-    assert len(house.log_events("worker started")) == 1
-
-
-def test_a_worker_that_raises_shows_where(build: Build):
-    """The traceback of what escaped from it stands among the lines of the log."""
-    house = build("raises_at_boot").launch()
-    house.wait()
-
-    assert "RuntimeError: worker 0 does not like its place" in house.log_text()
+    assert master.wait() == 3
+    assert [line["problem"] for line in master.log_events("cannot start: no worker became ready")] == [problem]
+    assert len(master.log_events("worker started")) == 1
 
 
-def test_a_taken_port_is_the_end_before_any_worker(build: Build):
-    """69, and the address in the message."""
+def test_the_traceback_of_a_worker_that_raises_is_in_the_log(build: Build):
+    """It is between the lines of the log."""
+    master = build("raises_at_boot").launch()
+    master.wait()
+
+    assert "RuntimeError: worker 0 refuses its slot" in master.log_text()
+
+
+def test_a_taken_port_ends_the_start_before_any_worker(build: Build):
+    """The exit code is 69, and the message has the address."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         bind = f"127.0.0.1:{other.getsockname()[1]}"
-        house = build("well", listen=[{"bind": bind}]).launch()
+        master = build("healthy", listen=[{"bind": bind}]).launch()
 
-        assert house.wait() == 69
+        assert master.wait() == 69
 
-    assert f"cannot listen on {bind}: " in house.log_text()
-    assert not house.log_events("worker started")
+    assert f"cannot listen on {bind}: " in master.log_text()
+    assert not master.log_events("worker started")
 
 
-def test_a_socket_of_systemds_is_served_and_survives_a_reload(build: Build):
-    """Found by its name; who connected before the start waits in its queue, and is still there after the reload."""
+def test_a_socket_of_systemd_is_found_by_name_and_survives_a_reload(build: Build):
+    """A client that connects before the start waits in its queue, and still does after the reload."""
     with socket.create_server(("127.0.0.1", 0)) as given, socket.create_connection(given.getsockname(), 5):
-        house = build("well", listen=[{"bind": "systemd:http"}])
-        house.prefix, house.descriptors = as_systemd(("http", given.fileno())), (given.fileno(),)
-        house.start()
+        master = build("healthy", listen=[{"bind": "systemd:http"}])
+        master.prefix, master.descriptors = as_systemd(("http", given.fileno())), (given.fileno(),)
+        master.start()
 
-        assert house.address() == "127.0.0.1:{}".format(*given.getsockname()[1:])
-        assert house.reload()["event"] == "reload committed"
-        assert house.metric("asgid_listener_backlog_connections", listener="systemd:http") == 1
+        assert master.address() == "127.0.0.1:{}".format(*given.getsockname()[1:])
+        assert master.reload()["event"] == "reload committed"
+        assert master.metric("asgid_listener_backlog_connections", listener="systemd:http") == 1
 
 
 def test_a_second_master_with_the_same_pid_file_is_refused(build: Build, tmp_path: Path):
-    """69, and the first one goes on; its file is gone after its stop."""
+    """With 69. The first one goes on, and removes the file at its stop."""
     file = tmp_path / "asgid.pid"
-    first = build("well", process={"pid_file": str(file)}).start()
+    first = build("healthy", process={"pid_file": str(file)}).start()
     second = build("crashes_at_boot", process={"pid_file": str(file)}).launch()
 
     assert second.wait() == 69
@@ -183,157 +183,157 @@ def test_a_second_master_with_the_same_pid_file_is_refused(build: Build, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
-def test_a_stop_in_the_first_milliseconds_is_obeyed(build: Build, name):
-    """It waits until the master can act on it; it never kills by default action."""
-    house = build("well").launch()
-    house.signal(name)
+def test_a_stop_signal_in_the_first_milliseconds_stops_the_master(build: Build, name):
+    """It stays pending until the master handles it, and never kills by its default action."""
+    master = build("healthy").launch()
+    master.signal(name)
 
-    assert house.wait() == 0
-    assert [line["signal"] for line in house.log_events("stopping")] == [f"SIG{name}"]
+    assert master.wait() == 0
+    assert [line["signal"] for line in master.log_events("stopping")] == [f"SIG{name}"]
 
 
-def test_no_other_signal_in_the_first_milliseconds_kills(build: Build):
-    """Each does what it does at any other time: after a reload, one more and one fewer, two workers serve."""
-    house = build("well").launch()
+def test_other_signals_in_the_first_milliseconds_have_their_usual_effect(build: Build):
+    """After a reload, one more and one fewer, two workers serve."""
+    master = build("healthy").launch()
     for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU"):
-        house.signal(name)
+        master.signal(name)
 
-    eventually(lambda: house.log_events("metrics"))
-    house.logged("worker ready", generation=2)
-    eventually(lambda: len(house.pids()) == 2)
-    assert house.log_events("log files reopened")
-    assert house.stop() == 0
+    eventually(lambda: master.log_events("metrics"))
+    master.logged("worker ready", generation=2)
+    eventually(lambda: len(master.pids()) == 2)
+    assert master.log_events("log files reopened")
+    assert master.stop() == 0
 
 
 def test_a_pause_in_the_first_milliseconds_does_not_kill(build: Build):
-    """Nor does it keep a reload from bringing every worker."""
-    house = build("well").launch()
-    house.signal("WINCH")
-    house.logged("worker started")
-    house.signal("HUP")
-    eventually(lambda: len([line for line in house.status()["workers"] if line["generation"] == 2]) == 2)
+    """A reload after it starts every worker."""
+    master = build("healthy").launch()
+    master.signal("WINCH")
+    master.logged("worker started")
+    master.signal("HUP")
+    eventually(lambda: len([line for line in master.status()["workers"] if line["generation"] == 2]) == 2)
 
-    assert house.stop() == 0
+    assert master.stop() == 0
 
 
 # Stop
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
-def test_a_stop_ends_every_worker_and_then_the_master(build: Build, name):
-    """0, and each worker leaves by itself."""
-    house = build("well").start()
-    house.signal(name)
+def test_a_stop_drains_every_worker_and_then_ends_the_master(build: Build, name):
+    """The exit code is 0, and each worker exits by itself."""
+    master = build("healthy").start()
+    master.signal(name)
 
-    assert house.wait() == 0
-    assert [(line["reason"], line["code"]) for line in house.log_events("worker exited")] == [("shutdown", 0)] * 2
+    assert master.wait() == 0
+    assert [(line["reason"], line["code"]) for line in master.log_events("worker exited")] == [("shutdown", 0)] * 2
 
 
-def test_a_stop_is_obeyed_at_once_while_a_worker_boots(build: Build):
+def test_a_stop_takes_effect_at_once_while_a_worker_boots(build: Build):
     """However long its boot may take."""
-    house = build("never_ready", timeouts={"graceful": "20s"}).launch()
-    house.logged("worker started")
+    master = build("never_ready", timeouts={"graceful": "20s"}).launch()
+    master.logged("worker started")
 
-    assert seconds(house.stop) < 10
-    assert house.wait() == 0
-
-
-def test_a_stop_is_obeyed_at_once_while_a_reload_is_under_way(build: Build):
-    """The canary is let go with the others."""
-    house = build("canary_never_ready", timeouts={"graceful": "20s"}).start()
-    house.signal("HUP")
-    house.logged("worker started", generation=2)
-
-    assert seconds(house.stop) < 10
-    assert house.wait() == 0
+    assert seconds(master.stop) < 10
+    assert master.wait() == 0
 
 
-def test_a_stop_is_obeyed_at_once_while_starts_are_held_back(build: Build):
-    """Nobody is there to wait for, and nobody is started any more."""
-    house = build("crashes_after_ready", workers={"count": 1}).launch()
-    house.logged("waiting before the next start", 4)
+def test_a_stop_takes_effect_at_once_during_a_reload(build: Build):
+    """The canary drains with the others."""
+    master = build("canary_never_ready", timeouts={"graceful": "20s"}).start()
+    master.signal("HUP")
+    master.logged("worker started", generation=2)
 
-    assert house.stop() == 0
-    assert house.log_events("stopping", "worker started")[-1]["event"] == "stopping"
+    assert seconds(master.stop) < 10
+    assert master.wait() == 0
 
 
-def test_a_worker_that_never_drains_is_ended_within_its_time(build: Build):
-    """ABRT after graceful and half of kill, KILL after the other half; the stop ends well all the same."""
-    house = build("never_drains", workers={"count": 1}, timeouts=STUBBORN).start()
-    took = seconds(house.stop)
-    signals = [line["signal"] for line in house.log_events("worker signalled")]
+def test_a_stop_takes_effect_at_once_during_a_delay(build: Build):
+    """There is no worker to wait for, and none starts any more."""
+    master = build("crashes_after_ready", workers={"count": 1}).launch()
+    master.logged("waiting before the next start", 4)
 
-    assert house.wait() == 0
+    assert master.stop() == 0
+    assert master.log_events("stopping", "worker started")[-1]["event"] == "stopping"
+
+
+def test_a_worker_that_never_drains_is_killed_in_time(build: Build):
+    """ABRT after `graceful` and half of `kill`, KILL after the other half; the exit code is still 0."""
+    master = build("never_drains", workers={"count": 1}, timeouts=STUBBORN).start()
+    took = seconds(master.stop)
+    signals = [line["signal"] for line in master.log_events("worker signalled")]
+
+    assert master.wait() == 0
     assert signals == ["SIGABRT", "SIGKILL"]
     assert 2.3 <= took < 10
-    assert house.logged("worker exited")["signal"] == "SIGKILL"
+    assert master.logged("worker exited")["signal"] == "SIGKILL"
 
 
-def test_a_second_stop_waits_for_nobody(build: Build):
-    """INT after TERM: every worker is killed."""
-    house = build("never_drains", timeouts={"graceful": "60s"}).start()
-    house.signal("TERM")
-    house.logged("worker draining", 2)
-    house.signal("INT")
+def test_a_second_stop_kills_every_worker(build: Build):
+    """INT after TERM."""
+    master = build("never_drains", timeouts={"graceful": "60s"}).start()
+    master.signal("TERM")
+    master.logged("worker draining", 2)
+    master.signal("INT")
 
-    assert house.wait() == 0
-    assert house.log_events("stopping at once", signal="SIGINT")
+    assert master.wait() == 0
+    assert master.log_events("stopping at once", signal="SIGINT")
 
 
 # Failures
 
 
 @pytest.mark.parametrize(("worker", "code"), [("crashes_after_ready", 1), ("exits_with_zero", 0)])
-def test_a_worker_that_keeps_leaving_is_started_ever_more_slowly(build: Build, worker, code):
-    """The delays double; an exit code of 0 that nobody asked for is a crash too."""
-    house = build(worker, workers={"count": 1}).launch()
-    house.logged("waiting before the next start", 4)
-    delays = [line["delay_s"] for line in house.log_events("waiting before the next start")][:4]
-    exits = {(line["reason"], line["code"]) for line in house.log_events("worker exited")}
-    ready = house.log_events("worker ready")
+def test_a_worker_that_keeps_exiting_is_started_with_growing_delays(build: Build, worker, code):
+    """The delays double; an unexpected exit code of 0 is a crash, too."""
+    master = build(worker, workers={"count": 1}).launch()
+    master.logged("waiting before the next start", 4)
+    delays = [line["delay_s"] for line in master.log_events("waiting before the next start")][:4]
+    exits = {(line["reason"], line["code"]) for line in master.log_events("worker exited")}
+    ready = master.log_events("worker ready")
 
     assert delays == [0.1, 0.2, 0.4, 0.8]
     assert exits == {("crash", code)}
     assert len(ready) == 4
 
 
-def test_a_worker_that_hangs_shows_its_stack_and_is_replaced(build: Build):
-    """First it is asked, then ABRT makes faulthandler write its last words, which the log line of its end carries."""
-    house = build("hangs", workers={"count": 1}, timeouts=IMPATIENT).launch()
-    hung = house.logged("worker ready")["pid"]
-    end = house.logged("worker exited", pid=hung)
+def test_a_worker_that_hangs_leaves_its_stack_and_is_replaced(build: Build):
+    """It is asked for its stack first. Then ABRT makes faulthandler write it, and `worker exited` has it."""
+    master = build("hangs", workers={"count": 1}, timeouts=IMPATIENT).launch()
+    hung = master.logged("worker ready")["pid"]
+    exited = master.logged("worker exited", pid=hung)
 
-    assert 1.5 <= house.logged("worker silent", pid=hung)["silent_s"] < 3
-    assert house.logged("worker signalled", pid=hung)["signal"] == "SIGABRT"
-    assert (end["reason"], end["signal"], end["level"]) == ("blocked", "SIGABRT", "error")
-    assert "_sleeps_in_here" in end["stack"]
-    assert house.logged("worker started", reason="crash")["pid"] != hung
+    assert 1.5 <= master.logged("worker silent", pid=hung)["silent_s"] < 3
+    assert master.logged("worker signalled", pid=hung)["signal"] == "SIGABRT"
+    assert (exited["reason"], exited["signal"], exited["level"]) == ("blocked", "SIGABRT", "error")
+    assert "_sleeps_in_here" in exited["stack"]
+    assert master.logged("worker started", reason="crash")["pid"] != hung
 
 
 def test_a_stopped_worker_is_replaced(build: Build):
-    """SIGSTOP keeps ABRT waiting; KILL ends it nevertheless. Its sibling is not touched."""
-    house = build("well", timeouts=IMPATIENT).start()
-    stopped, other = house.pids()
+    """SIGSTOP delays ABRT, but not KILL. Its sibling is not touched."""
+    master = build("healthy", timeouts=IMPATIENT).start()
+    stopped, other = master.pids()
     os.kill(stopped, signal.SIGSTOP)
-    end = house.logged("worker exited", pid=stopped)
-    eventually(lambda: len(house.pids()) == 2)
+    exited = master.logged("worker exited", pid=stopped)
+    eventually(lambda: len(master.pids()) == 2)
 
-    assert (end["reason"], end["signal"]) == ("blocked", "SIGKILL")
-    assert other in house.pids()
-    assert not house.log_events("worker signalled", pid=other)
+    assert (exited["reason"], exited["signal"]) == ("blocked", "SIGKILL")
+    assert other in master.pids()
+    assert not master.log_events("worker signalled", pid=other)
 
 
 def test_a_killed_worker_is_replaced_and_its_sibling_stays(build: Build):
-    """The series of its slot go on."""
-    house = build("well").start()
-    first, second = house.pids()
+    """The counters of its slot go on."""
+    master = build("healthy").start()
+    first, second = master.pids()
     os.kill(first, signal.SIGKILL)
-    house.logged("worker exited", pid=first, reason="signal", signal="SIGKILL")
-    eventually(lambda: len(house.pids()) == 2)
+    master.logged("worker exited", pid=first, reason="signal", signal="SIGKILL")
+    eventually(lambda: len(master.pids()) == 2)
 
-    assert second in house.pids()
-    assert house.metric("asgid_worker_exits_total", reason="signal") == 1
-    assert house.metric("asgid_worker_starts_total", reason="crash") == 1
+    assert second in master.pids()
+    assert master.metric("asgid_worker_exits_total", reason="signal") == 1
+    assert master.metric("asgid_worker_starts_total", reason="crash") == 1
 
 
 @pytest.mark.parametrize(
@@ -354,51 +354,49 @@ def test_a_killed_worker_is_replaced_and_its_sibling_stays(build: Build):
     ],
     ids=range(12),
 )
-def test_a_worker_that_writes_garbage_harms_nobody_else(build: Build, garbage):
-    """An application that gets hold of the lifeline ends neither the master nor its siblings. That is logged once,
-    nothing more that comes there is believed, and the worker is replaced.
-    """
-    house = build("writes_garbage")
-    house.environment["GARBAGE"] = garbage
-    house.start()
-    before = house.pids()
-    house.signal("USR1")
-    garbled = house.logged("lifeline garbled")
-    house.signal("USR1")
+def test_a_worker_that_writes_garbage_to_its_lifeline_is_replaced(build: Build, garbage):
+    """It is logged once, and the master reads nothing more from that lifeline. Master and sibling go on."""
+    master = build("writes_garbage")
+    master.environment["GARBAGE"] = garbage
+    master.start()
+    before = master.pids()
+    master.signal("USR1")
+    logged = master.logged("invalid message from worker")
+    master.signal("USR1")
 
-    assert (garbled["slot"], garbled["level"]) == (1, "error")
-    left = house.logged("worker exited")
+    assert (logged["slot"], logged["level"]) == (1, "error")
+    left = master.logged("worker exited")
 
     assert (left["pid"], left["reason"]) == (before[1], "crash")
-    assert before[0] in house.pids()
-    assert house.stop() == 0
-    assert len(house.log_events("lifeline garbled")) == 1
+    assert before[0] in master.pids()
+    assert master.stop() == 0
+    assert len(master.log_events("invalid message from worker")) == 1
 
 
-def test_a_worker_whose_last_words_cannot_be_written_ends_all_the_same(build: Build):
-    """A flush that fails must not let the child go on from the master's stack, as a second master."""
-    house = build("prints_to_a_closed_stream").launch()
+def test_a_worker_whose_streams_cannot_be_flushed_exits(build: Build):
+    """A flush that fails must not let the child go on in the master's loop, as a second master."""
+    master = build("leaves_text_that_cannot_be_written").launch()
 
-    assert house.wait() == 3
-    assert [line["code"] for line in house.log_events("worker exited")] == [7]
-    assert not house.log_events("worker not started")
-    assert len(house.log_events("stopped")) == 1
+    assert master.wait() == 3
+    assert [line["code"] for line in master.log_events("worker exited")] == [7]
+    assert not master.log_events("worker not started")
+    assert len(master.log_events("stopped")) == 1
 
 
 # Reload
 
 
 def test_a_reload_replaces_every_worker(build: Build):
-    """The old ones leave by themselves; the title says which generation serves."""
-    house = build("well").start()
-    before = house.pids()
+    """The old ones exit by themselves, and the process title has the new generation."""
+    master = build("healthy").start()
+    before = master.pids()
 
-    assert house.reload()["event"] == "reload committed"
+    assert master.reload()["event"] == "reload committed"
 
-    eventually(lambda: len(house.log_events("worker exited")) == 2)
-    assert set(before).isdisjoint(house.pids())
-    assert [line["reason"] for line in house.log_events("worker exited")] == ["reload", "reload"]
-    assert title(house.pid).endswith("gen 2")
+    eventually(lambda: len(master.log_events("worker exited")) == 2)
+    assert set(before).isdisjoint(master.pids())
+    assert [line["reason"] for line in master.log_events("worker exited")] == ["reload", "reload"]
+    assert title(master.pid).endswith("gen 2")
 
 
 @pytest.mark.parametrize(
@@ -408,308 +406,305 @@ def test_a_reload_replaces_every_worker(build: Build):
         ("canary_never_ready", "300ms", "worker 2 was not ready within timeouts.boot"),
     ],
 )
-def test_a_reload_whose_first_worker_fails_leaves_everything_as_it_was(build: Build, worker, boot, reason):
-    """One canary is all that was tried; the same processes go on."""
-    house = build(worker).start()
-    before = house.pids()
-    house.configure(timeouts={"boot": boot})
-    verdict = house.reload()
+def test_a_reload_whose_first_worker_fails_changes_nothing(build: Build, worker, boot, reason):
+    """Only a canary was started, and the same processes go on."""
+    master = build(worker).start()
+    before = master.pids()
+    master.configure(timeouts={"boot": boot})
+    result = master.reload()
 
-    assert (verdict["event"], verdict["reason"]) == ("reload rolled back", reason)
-    assert house.pids() == before
-    assert len(house.log_events("worker started", generation=2)) == 1
-    assert house.status()["generation"] == 1
+    assert (result["event"], result["reason"]) == ("reload rolled back", reason)
+    assert master.pids() == before
+    assert len(master.log_events("worker started", generation=2)) == 1
+    assert master.status()["generation"] == 1
 
 
-def test_a_reload_to_an_address_that_is_taken_starts_nothing(build: Build):
-    """The listener is bound before anything else is done."""
-    house = build("well").start()
-    before = house.pids()
+def test_a_reload_to_a_taken_address_starts_no_worker(build: Build):
+    """The listener is bound first."""
+    master = build("healthy").start()
+    before = master.pids()
     with socket.create_server(("127.0.0.1", 0)) as other:
         bind = f"127.0.0.1:{other.getsockname()[1]}"
-        house.configure(listen=[*DEFAULTS["listen"], {"bind": bind}])
-        verdict = house.reload()
+        master.configure(listen=[*DEFAULTS["listen"], {"bind": bind}])
+        result = master.reload()
 
-    assert verdict["event"] == "reload rolled back"
-    assert f"cannot listen on {bind}" in verdict["reason"]
-    assert house.pids() == before
-
-
-def test_a_reload_that_fails_as_nobody_foresaw_ends_nobody(build: Build):
-    """This master's `load` raises what no `load` should: it has a verdict and a stack, and the next reload works."""
-    house = build("well").start()
-    before = house.pids()
-    house.file.unlink()
-    verdict = house.reload()
-
-    assert verdict["event"] == "reload refused"
-    assert "a fault of asgid itself: FileNotFoundError" in verdict["reason"]
-    assert "read_text" in house.logged("reload failed")["stack"]
-    assert house.pids() == before
-    assert house.metric("asgid_reloads_total", result="invalid_config") == 1
-
-    house.write_settings()
-
-    assert house.reload()["event"] == "reload committed"
+    assert result["event"] == "reload rolled back"
+    assert f"cannot listen on {bind}" in result["reason"]
+    assert master.pids() == before
 
 
-def test_a_reload_waits_for_no_name_server(build: Build):
-    """A name that the machine does not know by itself is refused at once, and what serves goes on."""
-    house = build("well").start()
-    house.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}, {"bind": "shop.invalid:0"}])
-    verdict = house.reload()
+def test_an_unexpected_error_in_a_reload_ends_no_process(build: Build):
+    """This `load` raises FileNotFoundError: it is logged with its stack, and the next reload works."""
+    master = build("healthy").start()
+    before = master.pids()
+    master.file.unlink()
+    result = master.reload()
 
-    assert verdict["event"] == "reload rolled back"
-    assert "cannot listen on shop.invalid:0: a reload asks no name server" in verdict["reason"]
+    assert result["event"] == "reload refused"
+    assert "a fault of asgid itself: FileNotFoundError" in result["reason"]
+    assert "read_text" in master.logged("reload failed")["stack"]
+    assert master.pids() == before
+    assert master.metric("asgid_reloads_total", result="invalid_config") == 1
 
-    house.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}])
+    master.write_settings()
 
-    assert house.reload()["event"] == "reload committed"
+    assert master.reload()["event"] == "reload committed"
 
 
-def test_a_reload_opens_what_is_new_and_closes_what_nobody_uses_any_more(build: Build, tmp_path: Path):
-    """The listener that stays keeps its queue, and a socket file goes with its listener."""
+def test_a_reload_asks_no_name_server(build: Build):
+    """A host name that is not in /etc/hosts is refused at once, and the workers go on."""
+    master = build("healthy").start()
+    master.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}, {"bind": "shop.invalid:0"}])
+    result = master.reload()
+
+    assert result["event"] == "reload rolled back"
+    assert "cannot listen on shop.invalid:0: a reload asks no name server" in result["reason"]
+
+    master.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}])
+
+    assert master.reload()["event"] == "reload committed"
+
+
+def test_a_reload_opens_new_listeners_and_closes_unused_ones(build: Build, tmp_path: Path):
+    """A kept listener keeps its queue; a socket file is removed with its listener."""
     file = tmp_path / "shop.sock"
-    house = build("well").start()
-    host, port = house.address().split(":")
+    master = build("healthy").start()
+    host, port = master.address().split(":")
     with socket.create_connection((host, int(port)), 5):
-        house.configure(listen=[*DEFAULTS["listen"], {"bind": f"unix:{file}"}])
+        master.configure(listen=[*DEFAULTS["listen"], {"bind": f"unix:{file}"}])
 
-        assert house.reload()["event"] == "reload committed"
+        assert master.reload()["event"] == "reload committed"
         assert file.is_socket()
 
-        house.configure(**DEFAULTS)
+        master.configure(**DEFAULTS)
 
-        assert house.reload()["event"] == "reload committed"
+        assert master.reload()["event"] == "reload committed"
 
-        house.logged("listener closed", listener=f"unix:{file}")
+        master.logged("listener closed", listener=f"unix:{file}")
 
         assert not file.exists()
-        assert house.metric("asgid_listener_backlog_connections") == 1
+        assert master.metric("asgid_listener_backlog_connections") == 1
 
 
-def test_a_pause_keeps_the_sockets_and_a_reload_brings_the_workers_back(build: Build):
-    """Whoever connects meanwhile waits in the queue."""
-    house = build("well").start()
-    house.signal("WINCH")
-    eventually(lambda: house.status()["workers"] == [])
-    host, port = house.address().split(":")
+def test_a_pause_keeps_the_sockets_and_a_reload_starts_workers_again(build: Build):
+    """Clients that connect in between wait in the queue."""
+    master = build("healthy").start()
+    master.signal("WINCH")
+    eventually(lambda: master.status()["workers"] == [])
+    host, port = master.address().split(":")
     with socket.create_connection((host, int(port)), 5):
-        assert house.metric("asgid_listener_backlog_connections") == 1
+        assert master.metric("asgid_listener_backlog_connections") == 1
 
-    house.signal("HUP")
-    eventually(lambda: len(house.pids()) == 2)
+    master.signal("HUP")
+    eventually(lambda: len(master.pids()) == 2)
 
-    assert house.stop() == 0
-
-
-def test_one_more_and_one_fewer(build: Build):
-    """TTIN and TTOU."""
-    house = build("well").start()
-    house.signal("TTIN")
-    eventually(lambda: len(house.pids()) == 3)
-    house.signal("TTOU")
-    end = house.logged("worker exited")
-
-    assert (end["reason"], end["code"]) == ("scale", 0)
-    assert len(house.pids()) == 2
+    assert master.stop() == 0
 
 
-# The master and its processes
+def test_ttin_starts_a_worker_and_ttou_drains_one(build: Build):
+    """The reason of both is `scale`."""
+    master = build("healthy").start()
+    master.signal("TTIN")
+    eventually(lambda: len(master.pids()) == 3)
+    master.signal("TTOU")
+    exited = master.logged("worker exited")
+
+    assert (exited["reason"], exited["code"]) == ("scale", 0)
+    assert len(master.pids()) == 2
 
 
-# Another program in the master's place. What is tried here is a line of Python; the real ones are tried in tests/e2e.
+# Upgrade. The new program is a line of Python here; tests/e2e has real ones.
 
 
-def test_a_proven_program_that_cannot_be_executed_is_refused(build: Build, tmp_path: Path):
-    """Everything goes on as before: signals are heard, and a later worker holds nothing that was kept for it."""
-    house = build("shows_what_it_holds")
-    house.environment = {"NEXT_PROGRAM": "/no/such/python", "HELD": str(tmp_path / "held")}
-    house.start()
-    old = house.pids()
-    house.signal("USR2")
-    refused = house.logged("upgrade refused")
-    house.signal("TTIN")
-    eventually(lambda: len(house.pids()) == 3)
+def test_a_new_program_that_cannot_be_executed_after_its_trial_is_refused(build: Build, tmp_path: Path):
+    """The master still handles signals, and a later worker inherits no descriptor of the handover."""
+    master = build("lists_its_descriptors")
+    master.environment = {"NEXT_PROGRAM": "/no/such/python", "HELD": str(tmp_path / "held")}
+    master.start()
+    old = master.pids()
+    master.signal("USR2")
+    refused = master.logged("upgrade refused")
+    master.signal("TTIN")
+    eventually(lambda: len(master.pids()) == 3)
     held = loads((tmp_path / "held.2").read_text())
 
     assert refused["reason"] == "/no/such/python cannot be run: No such file or directory"
-    assert set(old) < set(house.pids())
+    assert set(old) < set(master.pids())
     assert not [name for name in held["held"].values() if "memfd:asgid-handover" in name or "memfd:asgid-board" in name]
-    assert house.stop() == 0
+    assert master.stop() == 0
 
 
-def test_the_same_workers_live_under_the_next_program(build: Build):
-    """Also those that do not drain: their heartbeats are seen, and what they owe is claimed."""
-    house = build("never_drains", workers={"count": 1}, timeouts=STUBBORN).start()
-    (old,) = house.pids()
-    house.signal("USR2")
-    house.logged("program replaced")
-    exited = house.logged("worker exited", pid=old)
+def test_the_new_program_adopts_the_workers(build: Build):
+    """Also those that do not drain: it reads their heartbeats, and ends them by their deadlines."""
+    master = build("never_drains", workers={"count": 1}, timeouts=STUBBORN).start()
+    (old,) = master.pids()
+    master.signal("USR2")
+    master.logged("program replaced")
+    exited = master.logged("worker exited", pid=old)
 
     assert (exited["reason"], exited["signal"]) == ("reload", "SIGKILL")
-    assert house.logged("reload committed")["generation"] == 2
-    assert house.log_events("stood still") == []
-    assert old not in house.pids()
+    assert master.logged("reload committed")["generation"] == 2
+    assert master.log_events("master was stalled") == []
+    assert old not in master.pids()
 
 
-def test_a_trial_that_will_not_end_ends_with_a_stop(build: Build):
-    """It is deaf to TERM; the stop does not wait for it longer than for a worker, and leaves nothing behind."""
-    house = build("well", workers={"count": 1}, timeouts=STUBBORN)
-    house.environment = {
-        "TRIAL": "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+def test_a_trial_that_ignores_term_is_killed_at_a_stop(build: Build):
+    """The stop waits for it no longer than for a worker, and leaves nothing behind."""
+    master = build("healthy", workers={"count": 1}, timeouts=STUBBORN)
+    master.environment = {
+        "TRIAL": "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ignored', flush=True);"
         "time.sleep(600)"
     }
-    house.start()
-    house.signal("USR2")
-    trial = house.logged("upgrade begun")["trial_pid"]
+    master.start()
+    master.signal("USR2")
+    trial = master.logged("upgrade started")["trial_pid"]
     eventually(lambda: "TERM" in signals_in("SigIgn", trial))
-    house.signal("TERM")
+    master.signal("TERM")
 
-    assert house.wait() == 0
+    assert master.wait() == 0
     assert not psutil.pid_exists(trial)
-    assert [line["signal"] for line in house.log_events("trial of new program signalled")] == ["SIGTERM", "SIGKILL"]
+    assert [line["signal"] for line in master.log_events("trial of new program signalled")] == ["SIGTERM", "SIGKILL"]
 
 
 def test_a_trial_that_closes_its_streams_does_not_keep_the_master_busy(build: Build, tmp_path: Path):
-    """A pipe at its end stays readable; the master waits for the end of the process, and not by turning."""
+    """A pipe at its end stays readable; the loop must not spin until the process exits."""
     gate = tmp_path / "gate"
-    house = build("well", workers={"count": 1})
-    house.environment = {
+    master = build("healthy", workers={"count": 1})
+    master.environment = {
         "TRIAL": "import os, sys, time\nos.close(1); os.close(2)\n"
         f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\nos._exit(1)"
     }
-    house.start()
-    house.signal("USR2")
-    trial = house.logged("upgrade begun")["trial_pid"]
+    master.start()
+    master.signal("USR2")
+    trial = master.logged("upgrade started")["trial_pid"]
     eventually(lambda: not os.path.exists(f"/proc/{trial}/fd/2"))
-    house.turn()
-    master = psutil.Process(house.pid)
-    before = sum(master.cpu_times()[:2])
-    time.sleep(1)  # this is what is measured
-    used = sum(master.cpu_times()[:2]) - before
+    master.turn()
+    process = psutil.Process(master.pid)
+    before = sum(process.cpu_times()[:2])
+    time.sleep(1)  # the measured time
+    used = sum(process.cpu_times()[:2]) - before
     gate.touch()
-    refused = house.logged("upgrade refused")
+    refused = master.logged("upgrade refused")
 
     assert used < 0.5
     assert refused["reason"] == "its trial exited with code 1"
 
 
-def test_what_a_trial_prints_is_told(build: Build):
-    """The gist in the reason, and all of it where it is more than a line."""
-    house = build("well", workers={"count": 1})
-    house.environment = {"TRIAL": "import sys; print('one'); print('two'); sys.exit('three')"}
-    house.start()
-    house.signal("USR2")
-    refused = house.logged("upgrade refused")
+def test_the_output_of_a_failed_trial_is_logged(build: Build):
+    """A summary in the reason, and all of it if it has several lines."""
+    master = build("healthy", workers={"count": 1})
+    master.environment = {"TRIAL": "import sys; print('one'); print('two'); sys.exit('three')"}
+    master.start()
+    master.signal("USR2")
+    refused = master.logged("upgrade refused")
 
     assert refused["reason"] == "its trial exited with code 1: three"
     assert refused["printed"] == "one\ntwo\nthree"
 
 
-def test_a_trial_that_ends_well_but_has_read_nothing_is_refused(build: Build):
-    """Any other program may lie where asgid lay, and exit code 0 is the answer of most: the same workers serve on."""
-    house = build("well", workers={"count": 1})
-    house.environment = {"TRIAL": "import os; os.write(3, b'ok'); print('done')"}
-    house.start()
-    old = house.pids()
-    house.signal("USR2")
-    refused = house.logged("upgrade refused")
-    house.turn()
+def test_a_trial_without_a_receipt_is_refused(build: Build):
+    """Exit code 0 is not enough: any other program may be on disk in the place of asgid."""
+    master = build("healthy", workers={"count": 1})
+    master.environment = {"TRIAL": "import os; os.write(3, b'ok'); print('done')"}
+    master.start()
+    old = master.pids()
+    master.signal("USR2")
+    refused = master.logged("upgrade refused")
+    master.turn()
 
     assert "wrote no receipt for the handover" in refused["reason"]
-    assert house.pids() == old
-    assert house.log_events("replacing the program") == []
+    assert master.pids() == old
+    assert master.log_events("replacing the program") == []
 
 
-def test_a_master_that_was_stopped_harms_no_healthy_worker(build: Build):
-    """Longer than the heartbeat timeout: beats on the board are current when it goes on."""
-    house = build("well", timeouts=IMPATIENT).start()
-    before = house.pids()
-    house.signal("STOP")
+def test_a_master_that_was_stopped_aborts_no_healthy_worker(build: Build):
+    """For longer than the heartbeat timeout: when it resumes, the heartbeats on the board are current."""
+    master = build("healthy", timeouts=IMPATIENT).start()
+    before = master.pids()
+    master.signal("STOP")
     until = time.monotonic() + 3.5
     eventually(lambda: time.monotonic() > until)
-    house.signal("CONT")
-    house.turn()
+    master.signal("CONT")
+    master.turn()
 
-    assert house.pids() == before
-    assert not house.log_events("worker signalled", "worker silent", "worker exited")
+    assert master.pids() == before
+    assert not master.log_events("worker signalled", "worker silent", "worker exited")
 
 
-def test_a_machine_that_stood_still_harms_no_healthy_worker(build: Build):
-    """All were stopped for longer than the heartbeat timeout, as in a paused container, the master goes on first."""
-    house = build("well", timeouts=IMPATIENT).start()
-    before = house.pids()
-    stopped = house.processes()
+def test_a_machine_that_was_suspended_costs_no_healthy_worker(build: Build):
+    """All processes stop for longer than the heartbeat timeout, and the master resumes first."""
+    master = build("healthy", timeouts=IMPATIENT).start()
+    before = master.pids()
+    stopped = master.processes()
     for process in stopped:
         process.suspend()
     until = time.monotonic() + 5
     eventually(lambda: time.monotonic() > until)
-    house.signal("CONT")
-    house.turn()
+    master.signal("CONT")
+    master.turn()
     for process in stopped:
         process.resume()
-    house.turn()
+    master.turn()
 
-    assert house.pids() == before
-    assert house.logged("stood still")["late_s"] > 1
-    assert not house.log_events("worker signalled", "worker exited")
+    assert master.pids() == before
+    assert master.logged("master was stalled")["late_s"] > 1
+    assert not master.log_events("worker signalled", "worker exited")
 
 
 def test_a_ready_that_waited_while_the_master_was_stopped_counts(build: Build, tmp_path: Path):
-    """The boot timeout passed, but not for the worker: what it said is read before the time is judged."""
-    house = build("boots_when_let", workers={"count": 1}, timeouts={"boot": "3s"})
-    house.environment["GATE"] = str(tmp_path / "gate")
-    house.launch()
-    house.logged("worker started")
-    house.signal("STOP")
+    """The boot timeout has passed, but messages are read before deadlines are checked."""
+    master = build("boots_at_a_gate", workers={"count": 1}, timeouts={"boot": "3s"})
+    master.environment["GATE"] = str(tmp_path / "gate")
+    master.launch()
+    master.logged("worker started")
+    master.signal("STOP")
     (tmp_path / "gate").touch()
     until = time.monotonic() + 3.5
     eventually(lambda: time.monotonic() > until)
-    house.signal("CONT")
+    master.signal("CONT")
 
-    assert house.logged("worker ready")["boot_s"] > 3.5
-    assert not house.log_events("worker signalled")
-    assert house.stop() == 0
-
-
-def test_a_killed_master_takes_every_worker_with_it(build: Build):
-    """Each reads the end of its lifeline; no sibling holds it open."""
-    house = build("well", workers={"count": 4}).start()
-
-    assert len(house.processes()) == 5
-
-    house.signal("KILL")
-
-    assert house.wait() == -signal.SIGKILL
-    eventually(lambda: not house.processes())
+    assert master.logged("worker ready")["boot_s"] > 3.5
+    assert not master.log_events("worker signalled")
+    assert master.stop() == 0
 
 
-def test_a_worker_ignores_what_is_meant_for_the_master_also_while_it_boots(build: Build, tmp_path: Path):
-    """A terminal's Ctrl-C and a `kill` of the whole group reach it too. TERM ends it: it has begun nothing."""
-    house = build("boots_when_let", workers={"count": 1})
-    house.environment["GATE"] = str(tmp_path / "gate")
-    house.launch()
-    pid = house.logged("worker started")["pid"]
+def test_every_worker_exits_after_the_master_is_killed(build: Build):
+    """Each reads the end of its lifeline, which no sibling holds open."""
+    master = build("healthy", workers={"count": 4}).start()
+
+    assert len(master.processes()) == 5
+
+    master.signal("KILL")
+
+    assert master.wait() == -signal.SIGKILL
+    eventually(lambda: not master.processes())
+
+
+def test_a_booting_worker_ignores_the_signals_for_the_master(build: Build, tmp_path: Path):
+    """Ctrl-C in a terminal and `kill` of the whole group reach it, too. Only TERM ends it."""
+    master = build("boots_at_a_gate", workers={"count": 1})
+    master.environment["GATE"] = str(tmp_path / "gate")
+    master.launch()
+    pid = master.logged("worker started")["pid"]
     eventually(lambda: set(IGNORED) <= signals_in("SigCgt", pid))
     for name in IGNORED:
         os.kill(pid, getattr(signal, f"SIG{name}"))
     (tmp_path / "gate").touch()
 
-    assert house.logged("worker ready")["pid"] == pid
+    assert master.logged("worker ready")["pid"] == pid
     assert "TERM" not in signals_in("SigCgt", pid)
     assert {signum.name.removeprefix("SIG") for signum in SIGNALS} == {*IGNORED, "TERM", "CHLD"}
 
 
-def test_a_worker_holds_nothing_of_the_masters(build: Build, tmp_path: Path):
-    """Its streams, its lifeline, its listeners and its last words: no sibling's lifeline, no epoll, no pid file."""
+def test_a_worker_has_no_descriptor_of_the_master(build: Build, tmp_path: Path):
+    """It has its streams, lifeline, listeners and stack dump: no epoll, no pid file, no sibling's lifeline."""
     settings = {"process": {"pid_file": str(tmp_path / "asgid.pid")}, "workers": {"count": 3}}
-    house = build("shows_what_it_holds", **settings)
-    house.environment["HELD"] = str(tmp_path / "held")
-    house.start()
-    house.reload()
+    master = build("lists_its_descriptors", **settings)
+    master.environment["HELD"] = str(tmp_path / "held")
+    master.start()
+    master.reload()
 
-    assert {line["slot"] for line in house.log_events("worker started")} > {0, 1, 2}
+    assert {line["slot"] for line in master.log_events("worker started")} > {0, 1, 2}
     for file in tmp_path.glob("held.*"):
         found = loads(file.read_text())
         memory = [fd for fd, target in found["held"].items() if "asgid-last-words" in target]
@@ -720,42 +715,42 @@ def test_a_worker_holds_nothing_of_the_masters(build: Build, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP"])
-def test_a_worker_that_is_gone_in_the_turn_of_a_signal_is_reaped_in_it(build: Build, name):
-    """No process is left behind as a zombie, whatever else happened at the same time."""
-    house = build("well", workers={"count": 3}).start()
-    master = psutil.Process(house.pid)
-    house.signal("STOP")
-    for pid in house.log_events("worker ready")[:2]:
+def test_workers_that_exit_in_the_turn_of_a_signal_are_reaped(build: Build, name):
+    """None of them stays a zombie, whatever else happened at the same time."""
+    master = build("healthy", workers={"count": 3}).start()
+    process = psutil.Process(master.pid)
+    master.signal("STOP")
+    for pid in master.log_events("worker ready")[:2]:
         os.kill(pid["pid"], signal.SIGKILL)
-    house.signal(name)
-    house.signal("CONT")
+    master.signal(name)
+    master.signal("CONT")
     if name == "TERM":
-        assert house.wait() == 0
+        assert master.wait() == 0
         return
-    eventually(lambda: house.log_events("reload committed"))
-    eventually(lambda: len(house.pids()) == 3)
-    eventually(lambda: len(master.children()) == 3)  # zombies are children too
+    eventually(lambda: master.log_events("reload committed"))
+    eventually(lambda: len(master.pids()) == 3)
+    eventually(lambda: len(process.children()) == 3)  # zombies are children, too
 
 
 def test_orphans_are_reaped_when_the_master_is_pid_1(build: Build):
-    """In a container without an init, every process whose parent is gone is ours."""
+    """In a container without an init the master adopts every orphan."""
     prefix = ("unshare", "--pid", "--fork", "--kill-child")
     probe = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if probe.returncode:
         pytest.skip(f"no PID namespace may be made here: {probe.stderr.strip()}")
-    house = build("leaves_an_orphan")
-    house.prefix = prefix
-    house.start()
-    (master,) = psutil.Process(house.pid).children()
-    orphan = eventually(lambda: [child for child in master.children() if child.cmdline()[:1] == ["orphan"]])[0]
+    master = build("leaves_an_orphan")
+    master.prefix = prefix
+    master.start()
+    (process,) = psutil.Process(master.pid).children()
+    orphan = eventually(lambda: [child for child in process.children() if child.cmdline()[:1] == ["orphan"]])[0]
 
-    assert house.log_events("running")[0]["pid"] == 1
+    assert master.log_events("running")[0]["pid"] == 1
 
     orphan.kill()
     eventually(lambda: not psutil.pid_exists(orphan.pid))
 
-    assert len(house.log_events("worker started")) == 2, "an orphan is no worker"
+    assert len(master.log_events("worker started")) == 2, "an orphan is not a worker"
 
-    master.terminate()
+    process.terminate()
 
-    assert house.wait() == 0
+    assert master.wait() == 0

@@ -1,4 +1,4 @@
-"""examples/miniature.py does what its text says: newcomers learn the house from it."""
+"""examples/miniature.py works as its text describes: newcomers learn the master from it."""
 
 import importlib.util
 import re
@@ -27,25 +27,25 @@ class Miniature:
         self.address = process.stdout.readline().strip().rpartition("http://")[2]
 
     def answering_pid(self) -> int:
-        """Return the pid of the worker that answers; a request that fails raises."""
+        """Return the pid of the worker that answers. Raises if the request fails."""
         found = re.fullmatch(rb"hello from pid (\d+)\n", get(self.address).body)
         assert found
         return int(found[1])
 
     def workers(self) -> set[int]:
-        """Return the pids of the master's children that live."""
+        """Return the pids of the master's running children."""
         children = psutil.Process(self.process.pid).children()
-        return {child.pid for child in children if is_alive(child.pid)}  # one may leave while we look
+        return {child.pid for child in children if is_alive(child.pid)}  # one may exit in between
 
-    def hear_from(self, pids: set[int]) -> None:
-        """Ask until each of `pids` has answered."""
-        silent = set(pids)
+    def wait_for_answers(self, pids: set[int]) -> None:
+        """Send requests until each of `pids` has answered."""
+        missing = set(pids)
 
-        def all_heard() -> bool:
-            silent.discard(self.answering_pid())
-            return not silent
+        def all_have_answered() -> bool:
+            missing.discard(self.answering_pid())
+            return not missing
 
-        eventually(all_heard)
+        eventually(all_have_answered)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def miniature() -> Iterator[Miniature]:
             eventually(lambda: len(running.workers()) == 2)
             yield running
         finally:
-            process.kill()  # its workers follow: their lifelines end
+            process.kill()  # its workers exit, too: their lifelines end
 
 
 @pytest.fixture(scope="module")
@@ -65,30 +65,30 @@ def module() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["miniature"] = module  # dataclasses look their module up
+    sys.modules["miniature"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 def test_every_worker_answers(miniature):
     """Two workers share one listener."""
-    miniature.hear_from(miniature.workers())
+    miniature.wait_for_answers(miniature.workers())
 
 
 def test_a_killed_worker_is_replaced(miniature):
-    """After SIGKILL another pid answers in its place, and the sibling stays."""
+    """After KILL another pid answers in its place, and the sibling stays."""
     victim, sibling = miniature.workers()
 
     psutil.Process(victim).kill()
     eventually(lambda: len(miniature.workers() - {victim}) == 2)
 
-    (successor,) = miniature.workers() - {sibling}
-    assert victim != successor
-    miniature.hear_from({sibling, successor})
+    (replacement,) = miniature.workers() - {sibling}
+    assert victim != replacement
+    miniature.wait_for_answers({sibling, replacement})
 
 
 def test_hup_replaces_all_workers_and_every_request_is_answered(miniature):
-    """A reload is a roll: new workers serve before old ones leave."""
+    """New workers serve before old ones drain."""
     old = miniature.workers()
 
     miniature.process.send_signal(signal.SIGHUP)
@@ -96,11 +96,11 @@ def test_hup_replaces_all_workers_and_every_request_is_answered(miniature):
         lambda: miniature.answering_pid() and miniature.workers().isdisjoint(old) and len(miniature.workers()) == 2
     )
 
-    miniature.hear_from(miniature.workers())
+    miniature.wait_for_answers(miniature.workers())
 
 
 def test_term_ends_the_master_with_0_and_leaves_no_child(miniature):
-    """Stop empties the house."""
+    """A stop drains and reaps every worker."""
     workers = miniature.workers()
 
     miniature.process.terminate()
@@ -109,8 +109,8 @@ def test_term_ends_the_master_with_0_and_leaves_no_child(miniature):
     assert not any(psutil.pid_exists(pid) for pid in workers)  # reaped, too
 
 
-def test_workers_leave_when_their_master_is_killed(miniature):
-    """The end of the lifeline is an order to drain, also when nobody is left to give it."""
+def test_workers_exit_when_their_master_is_killed(miniature):
+    """The end of the lifeline makes a worker drain, even if the master is dead."""
     workers = miniature.workers()
 
     miniature.process.kill()
@@ -118,8 +118,8 @@ def test_workers_leave_when_their_master_is_killed(miniature):
     eventually(lambda: not any(is_alive(pid) for pid in workers))
 
 
-def test_a_roll_never_serves_with_fewer_than_wanted(module):
-    """The supervisor alone, with made-up facts: one new worker ready, one old worker drained, and so on."""
+def test_in_a_roll_no_fewer_than_wanted_workers_serve(module):
+    """The supervisor alone, without processes: one new worker ready, one old worker drained, and so on."""
     supervisor = module.Supervisor(wanted=2)
     Step = module.Step  # noqa: N806 - a class
     assert [Step("spawn", 0), Step("spawn", 1)] == supervisor.reconcile(now=0.0)
@@ -132,13 +132,13 @@ def test_a_roll_never_serves_with_fewer_than_wanted(module):
     supervisor.ready(2, now=4.0)
     assert [Step("drain", 0)] == supervisor.reconcile(now=4.0)
     assert [Step("spawn", 3)] == supervisor.reconcile(now=4.0)
-    supervisor.gone(0)
+    supervisor.exited(0)
     supervisor.ready(3, now=5.0)
     assert [Step("drain", 1)] == supervisor.reconcile(now=5.0)
 
 
-def test_a_worker_that_will_not_drain_is_killed_at_its_deadline(module):
-    """Each state has one deadline; until it is reached there is nothing to do."""
+def test_a_worker_that_does_not_drain_is_killed_at_its_deadline(module):
+    """Before the deadline there is no step."""
     supervisor = module.Supervisor(wanted=1)
     supervisor.reconcile(now=0.0)
     supervisor.ready(0, now=0.0)

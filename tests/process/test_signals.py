@@ -1,4 +1,4 @@
-"""What the master hears of the signals that it is sent."""
+"""The signals that the master dispatches."""
 
 import selectors
 import signal
@@ -11,13 +11,13 @@ from asgid.master.workers.spawn import SIGNALS
 
 
 @pytest.fixture
-def acted() -> Iterator[Callable[[], list[str]]]:
-    """Let the loop come to the signals, and return the names of those that were acted on."""
+def dispatched() -> Iterator[Callable[[], list[str]]]:
+    """Turn the loop once, and return the names of the signals that were dispatched."""
     names: list[str] = []
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     with selectors.DefaultSelector() as selector:
 
-        def act() -> list[str]:
+        def turn() -> list[str]:
             for key, mask in selector.select(0):
                 key.data(mask)
             return names
@@ -25,26 +25,26 @@ def acted() -> Iterator[Callable[[], list[str]]]:
         wakeup_fd = signal.set_wakeup_fd(-1)
         Signals(selector, dict.fromkeys(SIGNALS, lambda signum: names.append(signum.name))).install()
         try:
-            yield act
+            yield turn
         finally:
             signal.set_wakeup_fd(wakeup_fd)
             for signum, handler in before.items():
                 signal.signal(signum, handler)
 
 
-def test_a_flood_of_one_signal_hides_no_other(acted: Callable[[], list[str]]) -> None:
-    """While the master is busy they pile up; whatever is among them is heard, and said often it is one wish."""
+def test_a_flood_of_one_signal_loses_no_other(dispatched: Callable[[], list[str]]) -> None:
+    """Signals queue up while the master is busy. Each is dispatched; equal ones count once."""
     for _ in range(10_000):
         signal.raise_signal(signal.SIGUSR1)
     signal.raise_signal(signal.SIGTERM)
 
-    assert ["SIGUSR1", "SIGTERM"] == acted()
-    assert ["SIGUSR1", "SIGTERM"] == acted()
+    assert ["SIGUSR1", "SIGTERM"] == dispatched()
+    assert ["SIGUSR1", "SIGTERM"] == dispatched()
 
 
-def test_workers_are_asked_for_one_by_one(acted: Callable[[], list[str]]) -> None:
-    """Three times TTIN is three workers more."""
+def test_ttin_and_ttou_count_each_time(dispatched: Callable[[], list[str]]) -> None:
+    """TTIN three times means three more workers."""
     for name in ("TTIN", "TTIN", "TTOU", "TTIN"):
         signal.raise_signal(getattr(signal, f"SIG{name}"))
 
-    assert ["SIGTTIN"] * 3 + ["SIGTTOU"] == acted()
+    assert ["SIGTTIN"] * 3 + ["SIGTTOU"] == dispatched()

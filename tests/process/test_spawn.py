@@ -1,6 +1,6 @@
-"""How a worker comes to life and leaves: what its process keeps, what it forgets, and how its end is told.
+"""The start and end of a worker: what its process keeps and resets, and how its exit is reported.
 
-The workers here are functions in this file, forked from the test itself.
+The workers here are functions of this file, forked from the test itself.
 """
 
 import atexit
@@ -23,8 +23,8 @@ import pytest
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import BYTES, HEARTBEAT_NS, STRIDE, Board
 from asgid.config import Config, parse
-from asgid.master.workers.board_memory import Memory
-from asgid.master.workers.spawn import SIGNALS, Child, Death, fork_worker, reap
+from asgid.master.workers.board_memory import BoardMemory
+from asgid.master.workers.spawn import SIGNALS, Child, ExitedProcess, fork_worker, reap
 from tests.daemon import eventually
 
 CONFIG: Config = parse('[app]\ntarget = "shop:application"', "asgid.toml")
@@ -32,30 +32,30 @@ CONFIG: Config = parse('[app]\ntarget = "shop:application"', "asgid.toml")
 Fork = Callable[..., Child]
 
 
-# Threads of the test tools stand still in the child, which runs nothing that waits for them.
+# Threads of the test tools do not run in the child, and nothing in the child waits for them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
 
 @pytest.fixture
-def memory() -> Iterator[Memory]:
-    memory = Memory.made()
+def memory() -> Iterator[BoardMemory]:
+    memory = BoardMemory.create()
     yield memory
     os.close(memory.fd)
 
 
 @pytest.fixture
-def board(memory: Memory) -> Board:
+def board(memory: BoardMemory) -> Board:
     return memory.board
 
 
 @pytest.fixture
 def fork(memory) -> Iterator[Fork]:
-    """Fork a worker into slot 0; it and what the master holds of it go with the test."""
+    """Return a function that forks a worker into slot 0. The end of the test ends the worker."""
     with ExitStack() as stack:
 
         def make(worker: Callable[[Assignment], int], *listeners: Listener) -> Child:
-            def assign(lifeline_fd: int, last_words_fd: int) -> Assignment:
-                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, last_words_fd, memory.board)
+            def assign(lifeline_fd: int, stack_dump_fd: int) -> Assignment:
+                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, stack_dump_fd, memory.board)
 
             child = fork_worker(0, 17.0, assign, worker, memory.confine)
             stack.callback(child.close)
@@ -66,32 +66,32 @@ def fork(memory) -> Iterator[Fork]:
 
 
 def _end(pid: int) -> None:
-    """End a child that a failed test has left behind; one that was reaped is gone."""
+    """Kill a child that a failed test has left behind."""
     with suppress(ProcessLookupError, ChildProcessError):
         if os.waitpid(pid, os.WNOHANG) == (0, 0):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
 
-def end_of(child: Child) -> Death:
-    """Wait until the child is reaped, and return how it ended."""
-    deaths: dict[int, Death] = {}
+def exit_of(child: Child) -> ExitedProcess:
+    """Wait until the child is reaped, and return its exit."""
+    reaped: dict[int, ExitedProcess] = {}
 
     def is_reaped() -> bool:
-        deaths.update({death.pid: death for death in reap()})
-        return child.pid in deaths
+        reaped.update({process.pid: process for process in reap()})
+        return child.pid in reaped
 
     eventually(is_reaped)
-    return deaths[child.pid]
+    return reaped[child.pid]
 
 
-def told_by(child: Child) -> Any:
-    """Return what the child wrote on its lifeline before it ended, read as JSON."""
+def sent_by(child: Child) -> Any:
+    """Return the JSON that the child sent on its lifeline before it exited."""
     child.lifeline.setblocking(True)
     return json.loads(b"".join(iter(lambda: child.lifeline.recv(65536), b"")))
 
 
-def tell(assignment: Assignment, value: object) -> int:
+def send(assignment: Assignment, value: object) -> int:
     with socket.socket(fileno=assignment.lifeline_fd) as lifeline:
         lifeline.sendall(json.dumps(value).encode())
     return 0
@@ -114,37 +114,37 @@ def waits(_: Assignment) -> int:
     return 0
 
 
-# The end
+# The exit
 
 
 @pytest.mark.parametrize("code", [0, 3, 70])
-def test_what_the_worker_returns_is_the_exit_code_of_its_process(fork, code):
-    """The master knows it by its pid."""
+def test_the_return_value_of_the_worker_is_the_exit_code_of_its_process(fork, code):
+    """The master finds it by its pid."""
     child = fork(lambda _: code)
-    death = end_of(child)
+    process = exit_of(child)
 
-    assert (death.pid, death.status) == (child.pid, code)
+    assert (process.pid, process.status) == (child.pid, code)
 
 
 @pytest.mark.parametrize(("worker", "word"), [(raises, "LookupError: no such thing"), (exits, "SystemExit")])
-def test_whatever_escapes_from_a_worker_is_shown_and_ends_its_process(fork, capfd, monkeypatch, worker, word):
-    """70, also for a SystemExit that says 0: a worker returns."""
-    # pytest's stand-in writes to a descriptor of its own, which a child does not keep.
+def test_an_exception_of_the_worker_is_printed_and_its_process_exits_with_70(fork, capfd, monkeypatch, worker, word):
+    """A SystemExit with code 0, too: a worker has to return."""
+    # pytest's stream writes to a descriptor of its own, which a child closes.
     monkeypatch.setattr(sys, "stderr", open(2, "w", closefd=False))  # noqa: SIM115 - it owns nothing
-    assert end_of(fork(worker)).status == 70
+    assert exit_of(fork(worker)).status == 70
     assert word in capfd.readouterr().err
 
 
-def test_a_signal_that_ends_a_worker_is_its_negative_status(fork):
-    """As subprocess tells it."""
+def test_the_status_of_a_worker_that_a_signal_ended_is_minus_the_signal(fork):
+    """As in subprocess."""
     child = fork(waits)
     os.kill(child.pid, signal.SIGKILL)
 
-    assert end_of(child).status == -signal.SIGKILL
+    assert exit_of(child).status == -signal.SIGKILL
 
 
-def test_the_processor_time_of_a_worker_comes_with_its_end(fork):
-    """The kernel's account, user and system; in ticks it would be five at least."""
+def test_a_reaped_worker_has_its_processor_time(fork):
+    """User and system time, finer than in ticks."""
 
     def works(_: Assignment) -> int:
         begun = time.process_time()
@@ -152,65 +152,65 @@ def test_the_processor_time_of_a_worker_comes_with_its_end(fork):
             pass
         return 0
 
-    assert 0.05 <= end_of(fork(works)).cpu_s < 4.0
+    assert 0.05 <= exit_of(fork(works)).cpu_s < 4.0
 
 
 def test_an_aborted_worker_leaves_its_stack(fork):
-    """Its last words are read after its end, from memory that both share."""
+    """The master reads it after the exit, from memory that both share."""
     child = fork(aborts)
 
-    assert end_of(child).status == -signal.SIGABRT
-    assert "Fatal Python error: Aborted" in child.read_last_words()
-    assert "in aborts" in child.read_last_words()
+    assert exit_of(child).status == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in child.read_stack_dump()
+    assert "in aborts" in child.read_stack_dump()
 
 
-def test_last_words_hold_nothing_of_the_master(fork):
-    """A worker is forked from within the master's loop, whose calls would be the longer half of every stack."""
+def test_a_stack_dump_has_no_frame_of_the_master(fork):
+    """A worker is forked inside the master's loop; its frames would be the longer half of every stack."""
     child = fork(aborts)
-    end_of(child)
-    calls = [line for line in child.read_last_words().splitlines() if line.startswith("  File ")]
+    exit_of(child)
+    calls = [line for line in child.read_stack_dump().splitlines() if line.startswith("  File ")]
 
     assert "in aborts" in calls[-1]
     assert not [call for call in calls if "fork_worker" in call]
 
 
-def test_a_worker_that_ends_well_has_no_last_words(fork):
+def test_a_worker_that_returns_leaves_no_stack(fork):
     """Then there is nothing to log."""
     child = fork(lambda _: 0)
-    end_of(child)
+    exit_of(child)
 
-    assert child.read_last_words() == ""
+    assert child.read_stack_dump() == ""
 
 
-def test_who_still_runs_is_not_reaped(fork):
-    """And where there is no child at all, nothing is waited for."""
+def test_a_running_worker_is_not_reaped(fork):
+    """Without any child, `reap` returns at once, too."""
     child = fork(waits)
 
     assert list(reap()) == []
 
     os.kill(child.pid, signal.SIGTERM)
 
-    assert end_of(child).status == -signal.SIGTERM, "while it boots, TERM ends it by default action"
+    assert exit_of(child).status == -signal.SIGTERM, "TERM has its default action while a worker boots"
     assert list(reap()) == []
 
 
-# The life
+# The start
 
 
-def test_a_worker_is_told_its_assignment_and_its_row_is_shared(fork, board):
-    """What it writes on the board, the master reads."""
+def test_a_worker_has_its_assignment_and_a_shared_row(fork, board):
+    """The master reads the numbers that it writes there."""
 
     def writes(assignment: Assignment) -> int:
         assignment.row[HEARTBEAT_NS] = 12345
-        return tell(assignment, [assignment.slot, assignment.generation])
+        return send(assignment, [assignment.slot, assignment.generation])
 
     child = fork(writes)
 
-    assert told_by(child) == [0, 3]
+    assert sent_by(child) == [0, 3]
     assert board.row(0)[HEARTBEAT_NS] == 12345
-    assert (child.slot, child.generation, child.born) == (0, 3, 17.0)
+    assert (child.slot, child.generation, child.started_at) == (0, 3, 17.0)
 
-    end_of(child)
+    exit_of(child)
 
 
 def _ignored_in_a_child() -> list[int]:
@@ -219,21 +219,21 @@ def _ignored_in_a_child() -> list[int]:
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]
 
 
-def test_what_an_application_registers_for_the_exit_is_called(fork):
-    """A WSGI application has no other hook at the end of its process."""
+def test_exit_handlers_of_the_application_are_called(fork):
+    """A WSGI application has no other hook for the end of its process."""
 
     def registers(assignment: Assignment) -> int:
-        atexit.register(tell, assignment, "called")
+        atexit.register(send, assignment, "called")
         return 0
 
     child = fork(registers)
 
-    assert told_by(child) == "called"
-    end_of(child)
+    assert sent_by(child) == "called"
+    exit_of(child)
 
 
-def test_what_was_registered_for_the_exit_before_the_fork_is_called(fork):
-    """Agents that start with the interpreter send there what they have collected in the worker."""
+def test_exit_handlers_from_before_the_fork_are_called_in_the_worker(fork):
+    """Agents that start with the interpreter use them to send their data."""
     marks, writer = os.pipe()
     master = os.getpid()
 
@@ -242,8 +242,8 @@ def test_what_was_registered_for_the_exit_before_the_fork_is_called(fork):
 
     atexit.register(note)
     try:
-        end_of(fork(lambda _: 0))
-        end_of(fork(raises))
+        exit_of(fork(lambda _: 0))
+        exit_of(fork(raises))
     finally:
         atexit.unregister(note)
         os.close(writer)
@@ -252,24 +252,24 @@ def test_what_was_registered_for_the_exit_before_the_fork_is_called(fork):
     os.close(marks)
 
 
-def test_what_waits_in_the_buffer_of_a_stream_is_written_once(fork, tmp_path, monkeypatch):
-    """Child and parent would each write their copy."""
+def test_buffered_text_is_written_once(fork, tmp_path, monkeypatch):
+    """Otherwise child and parent would each write their copy."""
     with (tmp_path / "stdout").open("w+") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        print("a line of the master's")
-        end_of(fork(lambda _: 0))
+        print("a line of the master")
+        exit_of(fork(lambda _: 0))
         stream.seek(0)
 
-        assert stream.read() == "a line of the master's\n"
+        assert stream.read() == "a line of the master\n"
 
 
 def test_a_worker_starts_with_clean_signals(fork):
-    """None blocked, the master's without effect but for TERM and CHLD, and no byte on the master's wake-up socket. For
-    what a worker starts none is ignored: else it could not be interrupted.
+    """None is blocked; those of the master have no effect, except TERM and CHLD; no byte reaches the master's wake-up
+    socket. A program that a worker starts inherits no ignored signal, so it can be interrupted.
     """
 
-    def looks(assignment: Assignment) -> int:
-        return tell(
+    def inspects(assignment: Assignment) -> int:
+        return send(
             assignment,
             {
                 "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
@@ -285,11 +285,11 @@ def test_a_worker_starts_with_clean_signals(fork):
         writing.setblocking(False)
         signal.set_wakeup_fd(writing.fileno())
         try:
-            child = fork(looks)
+            child = fork(inspects)
         finally:
             signal.set_wakeup_fd(-1)
-        found = told_by(child)
-    end_of(child)
+        found = sent_by(child)
+    exit_of(child)
 
     assert found["blocked"] == []
     assert {*SIGNALS, DUMP} - {signal.SIGTERM, signal.SIGCHLD} <= set(found["handled"])
@@ -298,32 +298,32 @@ def test_a_worker_starts_with_clean_signals(fork):
     assert found["wake-up"] == -1
 
 
-def test_a_worker_keeps_none_of_the_masters_descriptors_but_all_of_others(fork):
-    """Lifeline, listeners, last words; and what an agent has opened in the process, which goes on to use it."""
+def test_a_worker_closes_the_masters_descriptors_and_keeps_those_of_other_code(fork):
+    """It has lifeline, listeners, stack dump, and the descriptor that an agent has opened."""
 
-    def looks(assignment: Assignment) -> int:
+    def inspects(assignment: Assignment) -> int:
         listed = [int(fd) for fd in os.listdir("/proc/self/fd")]
-        held = [fd for fd in listed if os.path.exists(f"/proc/self/fd/{fd}")]  # without that of the listing
-        return tell(assignment, {"held": held, "lifeline": assignment.lifeline_fd})
+        held = [fd for fd in listed if os.path.exists(f"/proc/self/fd/{fd}")]  # without the one of the listing
+        return send(assignment, {"held": held, "lifeline": assignment.lifeline_fd})
 
     with socket.create_server(("127.0.0.1", 0)) as listener, open("/dev/null") as other:
         sibling = fork(waits)
-        child = fork(looks, Listener("web", listener.fileno(), 7))
-        found = told_by(child)
-        end_of(child)
+        child = fork(inspects, Listener("web", listener.fileno(), 7))
+        found = sent_by(child)
+        exit_of(child)
 
-        mine = {sibling.lifeline.fileno(), sibling.last_words, child.lifeline.fileno()}
-        expected = {0, 1, 2, listener.fileno(), found["lifeline"], child.last_words, other.fileno()}
+        masters = {sibling.lifeline.fileno(), sibling.stack_dump_fd, child.lifeline.fileno()}
+        expected = {0, 1, 2, listener.fileno(), found["lifeline"], child.stack_dump_fd, other.fileno()}
 
-        assert mine.isdisjoint(found["held"])
+        assert masters.isdisjoint(found["held"])
         assert expected <= set(found["held"])
 
     os.kill(sibling.pid, signal.SIGKILL)
-    end_of(sibling)
+    exit_of(sibling)
 
 
-def test_the_end_of_a_worker_is_the_end_of_its_lifeline(fork):
-    """Nobody else holds its end: not the master, not a sibling that was forked later."""
+def test_a_lifeline_ends_when_its_worker_exits(fork):
+    """Neither the master nor a sibling that was forked later holds the worker's end."""
     child = fork(waits)
     sibling = fork(waits)
     os.kill(child.pid, signal.SIGKILL)
@@ -332,7 +332,7 @@ def test_the_end_of_a_worker_is_the_end_of_its_lifeline(fork):
     assert child.lifeline.recv(1) == b""
 
     os.kill(sibling.pid, signal.SIGKILL)
-    end_of(sibling)
+    exit_of(sibling)
 
 
 # Failure
@@ -340,7 +340,7 @@ def test_the_end_of_a_worker_is_the_end_of_its_lifeline(fork):
 
 @pytest.mark.parametrize("missing", ["fork", "memfd_create"])
 def test_a_fork_that_fails_leaves_nothing_behind(fork, monkeypatch, missing):
-    """No descriptor, and no blocked signal: a master that stays deaf could not even be stopped."""
+    """No descriptor, and no blocked signal: otherwise the master could not be stopped."""
 
     def fails(*_: object) -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -356,8 +356,8 @@ def test_a_fork_that_fails_leaves_nothing_behind(fork, monkeypatch, missing):
     assert os.listdir("/proc/self/fd") == descriptors
 
 
-def test_the_masters_signals_are_as_they_were_after_a_fork(fork):
-    """Those that were blocked stay so, and no others."""
+def test_a_fork_restores_the_signal_mask_of_the_master(fork):
+    """The blocked signals stay blocked, and no others."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     try:
         child = fork(lambda _: 0)
@@ -365,14 +365,14 @@ def test_the_masters_signals_are_as_they_were_after_a_fork(fork):
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before | {signal.SIGUSR2}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    end_of(child)
+    exit_of(child)
 
 
 # The board
 
 
-def test_a_worker_can_write_in_its_own_row_and_in_no_other(fork, memory):
-    """Neither with the mapping that the master has, nor by mprotect(2), nor through a descriptor: nothing is left."""
+def test_a_worker_can_write_to_its_own_row_and_to_no_other(fork, memory):
+    """Neither through the master's mapping, nor by mprotect(2), nor through a descriptor."""
 
     board, file = memory.board, str(os.fstat(memory.fd).st_ino)
 
@@ -391,8 +391,8 @@ def test_a_worker_can_write_in_its_own_row_and_in_no_other(fork, memory):
             if "w" not in rights
         ]
         listed = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
-        links = [os.readlink(fd) for fd in listed if os.path.lexists(fd)]  # without that of the listing
-        return tell(
+        links = [os.readlink(fd) for fd in listed if os.path.lexists(fd)]  # without the one of the listing
+        return send(
             assignment,
             {
                 "writable": sum(size for (*_, rights), size in zip(ranges, sizes, strict=True) if "w" in rights),
@@ -404,24 +404,24 @@ def test_a_worker_can_write_in_its_own_row_and_in_no_other(fork, memory):
 
     board.row(1)[HEARTBEAT_NS] = 17
     child = fork(attacks)
-    told = told_by(child)
+    found = sent_by(child)
 
-    assert end_of(child).status == 0
-    assert told == {"writable": STRIDE * 8, "refused": [-1], "descriptors": [], "sibling": 17}
+    assert exit_of(child).status == 0
+    assert found == {"writable": STRIDE * 8, "refused": [-1], "descriptors": [], "sibling": 17}
     assert (board.row(0)[HEARTBEAT_NS], board.row(1)[HEARTBEAT_NS]) == (5, 17)
 
 
-def test_nobody_can_shorten_the_memory_of_the_board(memory):
-    """A read beyond the end of a file that is mapped ends the process that reads: that would be the master."""
+def test_the_memory_of_the_board_cannot_be_truncated(memory):
+    """A read beyond the end of a mapped file kills the reader, which would be the master."""
     with pytest.raises(PermissionError):
         os.ftruncate(memory.fd, 0)
 
 
-def test_memory_that_is_too_short_for_a_board_is_not_taken_over():
-    """A program before this one may have had another idea of it."""
+def test_memory_that_is_too_small_for_a_board_is_not_adopted():
+    """The previous program may have had another layout."""
     fd = os.memfd_create("short")
     try:
         with pytest.raises(OSError, match=f"a board has {BYTES}"):
-            Memory(fd)
+            BoardMemory(fd)
     finally:
         os.close(fd)

@@ -1,4 +1,4 @@
-"""A trial says of an application whether it boots and leaves, and why not; nothing of it is left behind."""
+"""A trial returns whether an application boots and shuts down, and the reason if not; it leaves nothing behind."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from asgid.master.workers.trial import boot_once
 from tests.process import fakes
 from tests.process.fakes import Fake
 
-# Threads of the test tools stand still in the child, which runs nothing that waits for them.
+# Threads of the test tools do not run in the child, and nothing in the child waits for them.
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 
 SETTINGS = """
@@ -33,18 +33,18 @@ output = "asgid.log"
 output = "access.log"
 """
 PATIENT, IMPATIENT = "60s", "2s"
-#: Those that do not leave by themselves; all others have the time to.
+#: The workers that do not drain; all others have enough time for it.
 STUBBORN = (fakes.hangs, fakes.never_drains)
 
 
 def trial(worker: WorkerMain, boot: str = PATIENT) -> str:
-    """Return what the application of `worker` speaks; raises BootError."""
+    """Return the interface of the application of `worker`. Raises BootError."""
     graceful = "200ms" if worker in STUBBORN else PATIENT
     return boot_once(parse(SETTINGS.format(boot=boot, graceful=graceful), "asgid.toml"), worker)
 
 
-def fault(worker: WorkerMain, boot: str = PATIENT) -> str:
-    """Return what the trial says is wrong, and what led there."""
+def failure_of(worker: WorkerMain, boot: str = PATIENT) -> str:
+    """Return the reason of a failed trial, and the stack with it."""
     with pytest.raises(BootError) as caught:
         trial(worker, boot)
     return f"{caught.value}\n{caught.value.story}".strip()
@@ -52,26 +52,26 @@ def fault(worker: WorkerMain, boot: str = PATIENT) -> str:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """Each trial ends its worker and reaps it, and gives back every signal and descriptor."""
+    """Each trial reaps its worker, and restores every signal and descriptor."""
 
-    def held() -> tuple[object, ...]:
+    def state() -> tuple[object, ...]:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         handlers = [signal.getsignal(signum) for signum in sorted(signal.valid_signals())]
         return psutil.Process().children(), mask, handlers, sorted(os.listdir("/proc/self/fd"))
 
-    before = held()
+    before = state()
     yield
-    assert before == held()
+    assert before == state()
 
 
-# What workers do here, beside the fakes
+# Workers, beside the fakes
 
 
 def aborts(_: Assignment) -> int:
     os.abort()
 
 
-def never_ready_and_deaf(assignment: Assignment) -> int:
+def never_ready_and_ignores_abrt(assignment: Assignment) -> int:
     signal.signal(signal.SIGABRT, signal.SIG_IGN)
     return fakes.never_ready(assignment)
 
@@ -83,82 +83,82 @@ def closes_its_lifeline(assignment: Assignment) -> int:
 
 
 def writes_garbage(assignment: Assignment) -> int:
-    Fake(assignment).say(b"hello\n")
+    Fake(assignment).send(b"hello\n")
     return 0
 
 
-def says_what_only_a_master_says(assignment: Assignment) -> int:
-    Fake(assignment).say(wire.encode(wire.Reopen()))
+def sends_a_message_of_the_master(assignment: Assignment) -> int:
+    Fake(assignment).send(wire.encode(wire.Reopen()))
     return 0
 
 
-def says_it_piece_by_piece(assignment: Assignment) -> int:
+def sends_a_message_byte_by_byte(assignment: Assignment) -> int:
     fake = Fake(assignment)
     for byte in wire.encode(wire.Failed("no database")):
-        fake.say(bytes((byte,)))
+        fake.send(bytes((byte,)))
     return int(ExitCode.NO_WORKER)
 
 
-# A good one
+# Success
 
 
-def test_a_worker_that_gets_ready_and_leaves_is_all_that_is_asked():
-    """Its lifeline ends, it drains, it exits 0: what it speaks is all there is to say."""
-    assert trial(fakes.well) == "asgi3"
+def test_a_worker_that_becomes_ready_and_drains_passes_its_trial():
+    """The trial returns the interface of its application."""
+    assert trial(fakes.healthy) == "asgi3"
 
 
-def test_what_it_is_given_leaves_no_trace():
-    """It has no listener and no log file to open: it writes to standard error, for a person."""
+def test_a_trial_has_no_listener_and_logs_to_standard_error():
+    """As text, because a person reads it; it opens no log file."""
 
-    def tells_its_assignment(assignment: Assignment) -> int:
+    def sends_its_assignment(assignment: Assignment) -> int:
         log = assignment.config.log
-        said = f"{assignment.listeners} {log.output} {log.format} {log.access.enabled}"
-        Fake(assignment).say(wire.encode(wire.Failed(said)))
+        reason = f"{assignment.listeners} {log.output} {log.format} {log.access.enabled}"
+        Fake(assignment).send(wire.encode(wire.Failed(reason)))
         return int(ExitCode.NO_WORKER)
 
-    assert fault(tells_its_assignment) == "() stderr text False"
+    assert failure_of(sends_its_assignment) == "() stderr text False"
 
 
-# The others, each with the words that must be in what is said
+# Failures, each with the words that its reason must have
 
 
 @pytest.mark.parametrize(
     ("worker", "words"),
     [
-        (fakes.says_why_it_cannot_boot, ["no module named shop"]),
-        (says_it_piece_by_piece, ["no database"]),
+        (fakes.reports_a_failed_boot, ["no module named shop"]),
+        (sends_a_message_byte_by_byte, ["no database"]),
         (fakes.crashes_at_boot, ["ended while it booted", "with code 1"]),
         (fakes.raises_at_boot, ["ended while it booted", "with code 70"]),
         (aborts, ["ended while it booted", "by SIGABRT", "in aborts"]),
         (closes_its_lifeline, ["closed its lifeline"]),
         (writes_garbage, ["no such message", "hello"]),
-        (says_what_only_a_master_says, ["no such message", "reopen"]),
-        (fakes.crashes_after_ready, ["it boots", "with code 1"]),
-        (fakes.hangs, ["it boots", "timeouts.graceful", "in _sleeps_in_here"]),
-        (fakes.never_drains, ["it boots", "timeouts.graceful"]),
+        (sends_a_message_of_the_master, ["no such message", "reopen"]),
+        (fakes.crashes_after_ready, ["its shutdown ended with code 1"]),
+        (fakes.hangs, ["the worker started", "timeouts.graceful", "in _sleeps_in_here"]),
+        (fakes.never_drains, ["the worker started", "timeouts.graceful"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_what_is_wrong_is_said(worker: WorkerMain, words: list[str]):
-    """A reason that the worker gave, or how it ended, or where it stands."""
-    said = fault(worker)
+def test_a_failed_trial_has_a_reason(worker: WorkerMain, words: list[str]):
+    """The reason that the worker sent, its exit status, or its stack."""
+    reason = failure_of(worker)
 
-    assert [word for word in words if word not in said] == []
-
-
-@pytest.mark.parametrize("worker", [fakes.never_ready, never_ready_and_deaf])
-def test_one_that_is_never_ready_is_ended_at_its_deadline(worker: WorkerMain):
-    """After timeouts.boot, also where it does not mind ABRT; where it does, its stack is shown."""
-    began = time.monotonic()
-    said = fault(worker, IMPATIENT)
-
-    assert time.monotonic() - began >= 2
-    assert "timeouts.boot" in said
-    assert ("in hear" in said) == (worker is fakes.never_ready)
+    assert [word for word in words if word not in reason] == []
 
 
-def test_a_program_that_holds_the_lifeline_open_holds_nothing_up(tmp_path: Path):
-    """The end of the worker is seen, whoever else has its descriptors."""
+@pytest.mark.parametrize("worker", [fakes.never_ready, never_ready_and_ignores_abrt])
+def test_a_worker_that_is_not_ready_in_time_is_aborted(worker: WorkerMain):
+    """If it does not ignore ABRT, the reason includes its stack."""
+    started = time.monotonic()
+    reason = failure_of(worker, IMPATIENT)
+
+    assert time.monotonic() - started >= 2
+    assert "timeouts.boot" in reason
+    assert ("in messages" in reason) == (worker is fakes.never_ready)
+
+
+def test_a_child_that_holds_the_lifeline_open_delays_nothing(tmp_path: Path):
+    """The trial notices the exit of the worker itself."""
 
     def leaves_a_child(_: Assignment) -> int:
         child = os.fork()
@@ -168,13 +168,13 @@ def test_a_program_that_holds_the_lifeline_open_holds_nothing_up(tmp_path: Path)
         return 1
 
     try:
-        assert "with code 1" in fault(leaves_a_child)
+        assert "with code 1" in failure_of(leaves_a_child)
     finally:
         os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
 
-def test_where_nothing_can_be_forked_signals_work_on(monkeypatch: pytest.MonkeyPatch):
-    """The fault is the machine's and goes to the caller."""
+def test_a_fork_that_fails_raises_and_restores_the_signals(monkeypatch: pytest.MonkeyPatch):
+    """OSError goes to the caller."""
 
     def fails() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -182,4 +182,4 @@ def test_where_nothing_can_be_forked_signals_work_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "fork", fails)
 
     with pytest.raises(BlockingIOError):
-        trial(fakes.well)
+        trial(fakes.healthy)

@@ -13,35 +13,10 @@ from typing import Any
 from asgid import __version__, board
 from asgid.master.net.listener_state import ListenerState
 from asgid.master.status.history import StatusHistory
-from asgid.master.supervision.backoff import Backoff
-from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, Worker
+from asgid.master.supervision.state import SupervisorState
+from asgid.master.workers.process_state import ProcessState
 
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The supervisor's part: who lives, and how many are wanted. Nothing is under way when a program gives way."""
-
-    committed: Plan
-    workers: tuple[Worker, ...]
-    backoff: Backoff
-    owed: tuple[StartReason, ...]
-    starts: Mapping[StartReason, int]
-    exits: Mapping[ExitReason, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ChildPart:
-    """A worker's process, as its master holds it."""
-
-    slot: int
-    generation: int
-    pid: int
-    born: float
-    lifeline_fd: int
-    last_words_fd: int
-    half_read: str  #: the beginning of a message that has not come whole yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +25,8 @@ class Handover:
 
     config: str  #: the settings in force, as a complete file
     generation: int  #: the highest number in use
-    standing: Standing
-    children: tuple[ChildPart, ...]
+    supervisor: SupervisorState
+    children: tuple[ProcessState, ...]
     listeners: tuple[ListenerState, ...]
     history: StatusHistory
     board_fd: int
@@ -67,14 +42,14 @@ class Handover:
     def descriptors(self) -> list[int]:
         """Every descriptor that must stay open."""
         fixed = [self.board_fd, self.endpoint_fd, self.pid_file_fd]
-        children = [fd for child in self.children for fd in (child.lifeline_fd, child.last_words_fd)]
+        children = [fd for child in self.children for fd in (child.lifeline_fd, child.stack_dump_fd)]
         sockets = [listener.fd for listener in self.listeners] + [fd for fds in self.inherited.values() for fd in fds]
         return [fd for fd in fixed if fd is not None] + children + sockets
 
 
 def receipt(left: Handover) -> str:
     """Return the receipt of a trial: its version and a part of the handover, as proof that it was read."""
-    workers = [worker.slot for worker in left.standing.workers]
+    workers = [worker.slot for worker in left.supervisor.workers]
     read = {"generation": left.generation, "workers": workers, "descriptors": left.descriptors}
     return json.dumps({"version": __version__, "read": read})
 

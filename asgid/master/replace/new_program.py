@@ -19,9 +19,9 @@ from asgid.errors import ExitCode, UnavailableError
 from asgid.log import Log
 from asgid.master.replace import handover
 from asgid.master.replace.handover import Handover
-from asgid.master.supervision.steps import EndTrial, UpgradeRefused
-from asgid.master.workers.spawn import SIGNALS, Death
-from asgid.master.workers.trial import VERDICT
+from asgid.master.supervision.steps import SignalTrial, UpgradeRefused
+from asgid.master.workers.spawn import SIGNALS, ExitedProcess
+from asgid.master.workers.trial import FAILURE_PREFIX
 
 #: The environment variable with the descriptor of the handover, for the executed program.
 HANDOVER_VARIABLE = "ASGID_HANDOVER"
@@ -93,19 +93,19 @@ class NewProgram:
         self._received = b""
         os.set_blocking(self._reader, False)
         self._selector.register(self._reader, selectors.EVENT_READ, self._read)
-        self._log.info("upgrade begun", trial_pid=self._pid, command=" ".join(self._command.trial_argv))
+        self._log.info("upgrade started", trial_pid=self._pid, command=" ".join(self._command.trial_argv))
 
-    def signal_trial(self, step: EndTrial) -> None:
+    def signal_trial(self, step: SignalTrial) -> None:
         """Send a signal to the trial, unless it has been reaped."""
         if self._pid is not None:
             self._log.warning(
-                "trial of new program signalled", trial_pid=self._pid, signal=step.signum.name, reason=step.why
+                "trial of new program signalled", trial_pid=self._pid, signal=step.signum.name, reason=step.reason
             )
             os.kill(self._pid, step.signum)
 
-    def trial_ended(self, death: Death) -> str | None:
+    def trial_ended(self, process: ExitedProcess) -> str | None:
         """Return the reason to refuse the program, "" after a good trial; None if another process has ended."""
-        if death.pid != self._pid:
+        if process.pid != self._pid:
             return None
         self._read(selectors.EVENT_READ)  # the last output; one read empties the pipe
         with suppress(KeyError):
@@ -113,18 +113,18 @@ class NewProgram:
         os.close(self._reader)
         self._pid = None
         has_receipt = self._collect_receipt()
-        if not death.status and has_receipt:
+        if not process.status and has_receipt:
             return ""
-        if not death.status:
+        if not process.status:
             self._output = self._received.decode(errors="replace").strip()
             return f"{self.name} wrote no receipt for the handover in its trial: it is not an asgid that can take over"
-        how = f"exited with code {death.status}" if death.status > 0 else f"was ended by signal {-death.status}"
+        how = f"exited with code {process.status}" if process.status > 0 else f"was ended by signal {-process.status}"
         # An error in the settings is in the first lines, a failed boot is in the line of the verdict, any other error
         # is in the last line.
         self._output = self._received.decode(errors="replace").strip()
         lines = self._output.splitlines()
-        verdict = [line for line in lines if VERDICT in line] if death.status == ExitCode.NO_WORKER else []
-        summary = verdict or (lines[:2] if death.status == ExitCode.CONFIG else lines[-1:])
+        verdict = [line for line in lines if FAILURE_PREFIX in line] if process.status == ExitCode.NO_WORKER else []
+        summary = verdict or (lines[:2] if process.status == ExitCode.CONFIG else lines[-1:])
         return ": ".join([f"its trial {how}", *map(str.strip, summary)])
 
     def log_refusal(self, step: UpgradeRefused) -> None:

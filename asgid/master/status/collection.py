@@ -13,7 +13,7 @@ from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, Snapshot
 from asgid.master.supervision.lifecycle import State
 from asgid.master.supervision.supervisor import Supervisor
 from asgid.master.workers.spawn import Child
-from asgid.master.workers.usage import look
+from asgid.master.workers.usage import process_usage
 
 _STATES = {State.BOOTING: "booting", State.SERVING: "ready"}  # a worker in any other state is draining
 
@@ -27,14 +27,14 @@ def collect(
 ) -> Snapshot:
     """Return the state at `now`. It asks the kernel about each worker."""
     rollout = supervisor.rollout
-    processes = {slot: usage for slot, child in children.items() if (usage := look(child.pid))}
+    processes = {slot: usage for slot, child in children.items() if (usage := process_usage(child.pid))}
     return Snapshot(
         now_ns=time.monotonic_ns(),
         started_at=history.started_at,
         uptime_s=now - history.started_monotonic,
         generation=_generation(supervisor),
         desired=supervisor.wanted,
-        backing_off=0 if supervisor.backoff.may_start(now) else supervisor.missing(),
+        backing_off=0 if supervisor.backoff.is_over(now) else supervisor.missing(),
         is_ready=not supervisor.unready,
         stopping=supervisor.is_stopping,
         reloading=rollout.committed is not None and rollout.target is not None,
@@ -44,7 +44,7 @@ def collect(
                 pid=children[slot].pid,
                 generation=worker.plan.generation,
                 state=_STATES.get(worker.state, "draining"),
-                age_s=now - worker.born,
+                age_s=now - worker.started_at,
             )
             for slot, worker in sorted(supervisor.workers.items())
         ],
@@ -57,7 +57,7 @@ def collect(
         last_success=history.last_success,
         boots=tuple(history.boots),
         boots_sum_s=history.boots_sum_s,
-        master=look(os.getpid()),
+        master=process_usage(os.getpid()),
         max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         processes=processes,
         cpu_s=_cpu_s(history, processes),

@@ -1,1 +1,1 @@
-"""Which workers there should be: decisions as values, without a process or a clock."""
+"""Which workers should run: decisions as values, without a process and without a clock."""

@@ -1,52 +1,51 @@
-"""How soon to start a worker again after one failed: doubling from 0.1 s to 30 s, forgotten after a minute of health.
+"""The delay before a failed worker is started again: it doubles from 0.1 s to 30 s, and resets after a healthy minute.
 
-Failures that come while a delay is already running are one failure: sixteen workers killed in the same instant are one
-event, not sixteen. While failures are remembered, one start at a time is a *trial*; the others follow when it has
-served for a while.
+Failures during a running delay count as one: sixteen workers that are killed in one instant are one event. While a
+failure is recent, one worker starts at a time, as a *trial*; the others follow when the trial has settled.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from asgid.master.supervision.lifecycle import Worker
+from asgid.master.supervision.lifecycle import WorkerRecord
 
-FIRST_S = 0.1
-LONGEST_S = 30.0
-FORGOTTEN_AFTER_S = 60.0
+MIN_DELAY_S = 0.1
+MAX_DELAY_S = 30.0
+RESET_AFTER_S = 60.0
 
 
 @dataclass(slots=True)
 class Backoff:
-    """Failures in a row, and when the next start may come. Times are seconds of one monotonic clock."""
+    """Consecutive failures, and the end of the delay. Times are seconds of one monotonic clock."""
 
     failures: int = 0
-    last: float = float("-inf")  #: the last failure that counted
-    until: float = float("-inf")  #: no start before
+    last_failure: float = float("-inf")  #: the last one that counted
+    until: float = float("-inf")  #: no worker starts before
 
     def failed(self, now: float) -> bool:
-        """Take note of a failure; return whether it began a new delay."""
+        """Count a failure. Return whether it started a new delay."""
         if now < self.until:
             return False
-        if now - self.last > FORGOTTEN_AFTER_S:
+        if now - self.last_failure > RESET_AFTER_S:
             self.failures = 0
         self.failures += 1
-        self.last = now
-        self.until = now + min(FIRST_S * 2.0 ** min(self.failures - 1, 9), LONGEST_S)
+        self.last_failure = now
+        self.until = now + min(MIN_DELAY_S * 2.0 ** min(self.failures - 1, 9), MAX_DELAY_S)
         return True
 
-    def may_start(self, now: float) -> bool:
-        """Whether the delay is over."""
+    def is_over(self, now: float) -> bool:
+        """Return whether the delay has passed."""
         return now >= self.until
 
-    def lets_start(self, others: Iterable[Worker], now: float) -> bool:
-        """Whether one more may start beside `others`: after a failure only a trial, until that has settled."""
+    def allows_start(self, others: Iterable[WorkerRecord], now: float) -> bool:
+        """Return whether one more worker may start beside `others`: during a recent failure, one trial at a time."""
         if not self.is_failing(now):
             return True
-        if not self.may_start(now):
+        if not self.is_over(now):
             return False
-        trials = [worker for worker in others if worker.born >= self.last]
+        trials = [worker for worker in others if worker.started_at >= self.last_failure]
         return not trials or any(worker.has_settled(now) for worker in trials)
 
     def is_failing(self, now: float) -> bool:
-        """Whether the last failure is recent enough to be careful."""
-        return now - self.last <= FORGOTTEN_AFTER_S
+        """Return whether the last failure is recent."""
+        return now - self.last_failure <= RESET_AFTER_S

@@ -1,9 +1,9 @@
-"""One worker's life: its states, the table of what happens when it outlives one, and one deadline a state.
+"""The life of one worker: its states, one deadline for each state, and a table of what follows a missed deadline.
 
-    BOOTING ──ready──▶ SERVING ──drain──▶ DRAINING ──▶ gone
-       └──────overdue──────┴──────overdue─────┴──▶ ABORTED ──overdue──▶ KILLED ──overdue──▶ KILLED
+    BOOTING ──ready──▶ SERVING ──drain──▶ DRAINING ──▶ exited
+       └─────deadline──────┴─────deadline─────┴──▶ ABORTED ──deadline──▶ KILLED ──deadline──▶ KILLED
 
-Gone is not a state: a worker that was reaped is not in the supervisor's dictionary. Nothing here reads a clock.
+"Exited" is not a state: the supervisor removes the record of a worker that was reaped. Nothing here reads a clock.
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,20 @@ from asgid import wire
 
 class State(StrEnum):
     BOOTING = "booting"  #: forked; imports the application and runs its startup
-    SERVING = "serving"  #: said `ready`; accepts connections
-    DRAINING = "draining"  #: told to leave; finishes what it has begun
-    ABORTED = "aborted"  #: outlived a deadline; was sent ABRT, so that faulthandler writes its stacks
-    KILLED = "killed"  #: outlived that too
+    SERVING = "serving"  #: has sent `ready`; accepts connections
+    DRAINING = "draining"  #: was told to exit; finishes its requests
+    ABORTED = "aborted"  #: missed a deadline; was sent ABRT, so that faulthandler writes its stacks
+    KILLED = "killed"  #: missed the deadline after ABRT, too
 
 
-#: What becomes of a worker that outlives its state, the signal that tells it, and what an operator is told.
-OVERDUE = {
+#: What follows a missed deadline: the next state, the signal, and the reason that is logged.
+ON_DEADLINE = {
     State.BOOTING: (State.ABORTED, SIGABRT, "not ready within timeouts.boot"),
-    State.SERVING: (State.ABORTED, SIGABRT, "silent for timeouts.heartbeat: its event loop stands still"),
-    State.DRAINING: (State.ABORTED, SIGABRT, "not gone within timeouts.graceful"),
-    State.ABORTED: (State.KILLED, SIGKILL, "not gone after ABRT"),
-    # It sleeps in the kernel, beyond any signal: say so again, never give up.
-    State.KILLED: (State.KILLED, SIGKILL, "not gone after KILL"),
+    State.SERVING: (State.ABORTED, SIGABRT, "without a heartbeat for timeouts.heartbeat: its event loop is blocked"),
+    State.DRAINING: (State.ABORTED, SIGABRT, "still running after timeouts.graceful"),
+    State.ABORTED: (State.KILLED, SIGKILL, "still running after ABRT"),
+    # It sleeps in the kernel, where no signal reaches it: send KILL again and again.
+    State.KILLED: (State.KILLED, SIGKILL, "still running after KILL"),
 }
 LIVE = frozenset({State.BOOTING, State.SERVING})
 
@@ -46,7 +46,7 @@ class StartReason(StrEnum):
 
 
 class ExitReason(StrEnum):
-    """Why a worker is no more: the `reason` of asgid_worker_exits_total."""
+    """Why a worker exited: the `reason` of asgid_worker_exits_total."""
 
     RELOAD = "reload"
     RECYCLE = "recycle"
@@ -59,15 +59,15 @@ class ExitReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-#: Why a worker that nobody told to leave was found overdue.
-OVERDUE_REASON = {State.BOOTING: ExitReason.BOOT_TIMEOUT, State.SERVING: ExitReason.BLOCKED}
-#: When a worker that nobody told to leave came to its end.
-LOST = {State.BOOTING: "while it booted", State.SERVING: "while it served"}
+#: The exit reason of a worker that missed a deadline before it was told to exit.
+TIMEOUT_EXIT_REASON = {State.BOOTING: ExitReason.BOOT_TIMEOUT, State.SERVING: ExitReason.BLOCKED}
+#: When an unexpected exit happened.
+UNEXPECTED_EXIT_TEXT = {State.BOOTING: "while it booted", State.SERVING: "while it served"}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the supervisor needs to know of one configuration. Durations are seconds; `inf` is never."""
+    """The settings of one generation that the supervisor uses. Durations are seconds; `inf` is never."""
 
     generation: int
     wanted: int
@@ -81,100 +81,100 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Worker:
-    """The master's view of one worker. `leaving` is set once, by whoever first decides that it must go."""
+class WorkerRecord:
+    """One worker as the master sees it. The first decision that it must exit sets `exit_reason`."""
 
     slot: int
     plan: Plan
-    born: float
-    why: StartReason
+    started_at: float
+    start_reason: StartReason
     state: State = State.BOOTING
     deadline: float = 0.0
-    beat: float = 0.0  #: when its event loop last turned
+    last_heartbeat: float = 0.0  #: when its event loop last turned
     ready_at: float = float("inf")
-    is_retiring: bool = False
-    is_dumped: bool = False  #: its stack was asked for in this silence
-    leaving: ExitReason | None = None
-    failure: str = ""  #: what it said before it went
+    is_retiring: bool = False  #: it serves until its replacement does
+    is_blocked: bool = False  #: its last heartbeat is older than `timeouts.blocked`; its stack was requested
+    exit_reason: ExitReason | None = None
+    failure: str = ""  #: the reason that the worker itself sent
 
     @classmethod
-    def forked(cls, slot: int, plan: Plan, now: float, why: StartReason) -> Self:
-        """Return a worker that begins to boot."""
-        return cls(slot, plan, now, why, deadline=now + plan.boot)
+    def forked(cls, slot: int, plan: Plan, now: float, reason: StartReason) -> Self:
+        """Return the record of a worker that begins to boot."""
+        return cls(slot, plan, now, reason, deadline=now + plan.boot)
 
     @property
     def is_live(self) -> bool:
         return self.state in LIVE
 
     def is_fresh(self, plan: Plan) -> bool:
-        """Whether it is live, of this plan's generation, and to stay."""
+        """Return whether it is live, of the generation of `plan`, and not retiring."""
         return self.is_live and self.plan.generation == plan.generation and not self.is_retiring
 
-    def serve(self, now: float) -> None:
+    def start_serving(self, now: float) -> None:
         self.state, self.ready_at = State.SERVING, now
-        self.heard(now)
+        self.on_heartbeat(now)
 
-    def heard(self, beat: float) -> None:
-        """Move the deadline on to the last heartbeat plus the timeout."""
-        self.beat = max(self.beat, beat)
-        self.deadline = self.beat + self.plan.heartbeat
+    def on_heartbeat(self, at: float) -> None:
+        """Move the deadline to `timeouts.heartbeat` after the last heartbeat."""
+        self.last_heartbeat = max(self.last_heartbeat, at)
+        self.deadline = self.last_heartbeat + self.plan.heartbeat
 
-    def forgive(self, now: float, late_s: float) -> None:
-        """Give it as much time again as was lost to all; whether it turns shows only now."""
+    def extend_after_stall(self, now: float, late_s: float) -> None:
+        """Extend the deadline by the time in which no process ran; a heartbeat is expected from now on."""
         if self.state is State.SERVING:
-            self.heard(now)
+            self.on_heartbeat(now)
         self.deadline = max(self.deadline, now + late_s)
 
-    def drain(self, now: float, why: ExitReason) -> None:
-        """Give it the drain budget and half of the kill timeout to put its house in order (lifespan shutdown)."""
-        self.state, self.leaving = State.DRAINING, self.leaving or why
+    def drain(self, now: float, reason: ExitReason) -> None:
+        """Allow the drain `timeouts.graceful`, and the lifespan shutdown half of `timeouts.kill`."""
+        self.state, self.exit_reason = State.DRAINING, self.exit_reason or reason
         self.deadline = now + self.plan.graceful + self.plan.kill / 2
 
-    def abort(self, now: float, why: ExitReason) -> Signals:
-        """Give it up in any state; return the signal to send. From there to KILL it has half of the kill timeout."""
-        self.state, self.leaving = State.ABORTED, why
+    def abort(self, now: float, reason: ExitReason) -> Signals:
+        """Give the worker up in any state. Return the signal to send; KILL follows after half of `timeouts.kill`."""
+        self.state, self.exit_reason = State.ABORTED, self.exit_reason or reason
         self.deadline = now + self.plan.kill / 2
         return SIGABRT
 
-    def outlive(self, now: float) -> tuple[Signals, str]:
-        """Move an overdue worker on; return the signal to send, and why.
+    def escalate(self, now: float) -> tuple[Signals, str]:
+        """Move on after a missed deadline. Return the signal to send, and the reason.
 
-        From ABRT to KILL is the other half of the kill timeout.
+        The time between ABRT and KILL is the other half of `timeouts.kill`.
         """
-        self.leaving = self.leaving or OVERDUE_REASON.get(self.state)
-        self.state, signum, why = OVERDUE[self.state]
+        self.exit_reason = self.exit_reason or TIMEOUT_EXIT_REASON.get(self.state)
+        self.state, signum, reason = ON_DEADLINE[self.state]
         self.deadline = now + self.plan.kill / 2
-        return signum, why
+        return signum, reason
 
-    def falls_silent(self, now: float) -> bool:
-        """Whether its event loop has been silent for longer than `blocked`: true once in each silence."""
-        was_dumped, self.is_dumped = self.is_dumped, now - self.beat >= self.plan.blocked
-        return self.is_dumped and not was_dumped
+    def is_newly_blocked(self, now: float) -> bool:
+        """Return whether the last heartbeat has just become older than `timeouts.blocked`."""
+        was_blocked, self.is_blocked = self.is_blocked, now - self.last_heartbeat >= self.plan.blocked
+        return self.is_blocked and not was_blocked
 
     def has_settled(self, now: float) -> bool:
-        """Whether it has served for the settle time."""
+        """Return whether it has served for `reload.settle`."""
         return self.state is State.SERVING and now >= self.ready_at + self.plan.settle
 
-    def changes(self, judged: float) -> Iterator[float]:
-        """Yield when it may be judged otherwise than at `judged`, unless something is heard of it."""
+    def next_changes(self, last_tick: float) -> Iterator[float]:
+        """Yield the times when a check may find more than at `last_tick`, even if no message or heartbeat arrives."""
         yield self.deadline
         if self.state is State.SERVING:
-            # Whoever was asked for its stack is looked at again: it may have gone on, and stand still anew.
-            yield (judged if self.is_dumped else self.beat) + self.plan.blocked
+            # A blocked worker is checked again: its loop may turn, and then block a second time.
+            yield (last_tick if self.is_blocked else self.last_heartbeat) + self.plan.blocked
             yield self.ready_at + self.plan.settle
 
-    def exit_reason(self, status: int) -> ExitReason:
-        """Return why it is no more: `status` is its exit code, or minus the signal that ended it."""
-        if self.leaving:
-            return self.leaving
+    def classify_exit(self, status: int) -> ExitReason:
+        """Return why it exited. `status` is its exit code, or minus the signal that ended it."""
+        if self.exit_reason:
+            return self.exit_reason
         if self.state is State.BOOTING:
             return ExitReason.BOOT_FAILED
         return ExitReason.SIGNAL if status < 0 else ExitReason.CRASH
 
-    def problem(self, status: int) -> str:
-        """Return what an operator is told of an end that nobody asked for: in its own words, where it said any."""
+    def describe_exit(self, status: int) -> str:
+        """Return the message about an unexpected exit: the reason that the worker sent, or else its exit status."""
         if status == wire.CUT_OFF and not self.failure:
             why = "the application closed it, as os.closerange() does; its error is on standard error"
-            return f"worker {self.slot} lost its line to the master {LOST[self.state]}: {why}"
+            return f"worker {self.slot} lost its lifeline {UNEXPECTED_EXIT_TEXT[self.state]}: {why}"
         how = f"was ended by signal {-status}" if status < 0 else f"exited with code {status}"
-        return self.failure or f"worker {self.slot} {how} {LOST[self.state]}"
+        return self.failure or f"worker {self.slot} {how} {UNEXPECTED_EXIT_TEXT[self.state]}"

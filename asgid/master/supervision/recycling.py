@@ -1,7 +1,7 @@
-"""When a worker has served its time: so many requests, so much memory, so long a life.
+"""When a worker is due for recycling: after so many requests, above so much memory, after so long a life.
 
-Only says so; the supervisor replaces it first and lets it go then, one at a time. Chance is an argument, like time: all
-workers start in the same second, and without it they would all be replaced in the same second.
+This module only reports it; the supervisor starts the replacement, and drains one worker at a time. Randomness is an
+argument, as time is: without it, workers that start in one second would all be replaced in one second.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,70 +11,74 @@ from math import inf
 from asgid.config import Workers
 from asgid.config.value_types import UNLIMITED
 
-#: How often to look, in seconds.
+#: Seconds between two checks.
 INTERVAL_S = 1.0
-#: So many looks in a row must find a worker too large: a peak that the next collection ends is no leak.
+#: So many checks in a row must find too much memory: a peak that the next garbage collection ends is not a leak.
 SAMPLES = 3
-#: Of a lifetime, how much longer it may be by chance.
+#: The largest random extension of a lifetime, as a part of it.
 LIFETIME_JITTER = 0.1
 
 
 @dataclass(slots=True)
-class _Term:
-    """One worker's term of office."""
+class _Budget:
+    """The limits of one worker."""
 
-    requests: float  #: on the board of its slot, when it has served enough
-    ends: float
+    requests: float  #: the request counter of its slot at which it is due
+    ends_at: float
     memory: int
-    heavy_looks: int = 0
+    samples_over: int = 0  #: checks in a row that found more memory
 
 
 class Recycling:
-    """The terms of the workers that serve, by slot."""
+    """The budgets of the workers that serve, by slot."""
 
     def __init__(self) -> None:
-        self._terms: dict[int, _Term] = {}
-        self._next_look = inf
+        self._budgets: dict[int, _Budget] = {}
+        self._next_check = inf
 
     def next_deadline(self) -> float:
-        """Return when `spent` is next worth calling; `inf` is never."""
-        return self._next_look
+        """Return the time of the next check; `inf` is never."""
+        return self._next_check
 
-    def serves(self, slot: int, settings: Workers, requests: int, now: float, chance: float) -> None:
-        """Begin the term of a worker that got ready in `slot`, whose row counts `requests` of its predecessors.
+    def on_ready(self, slot: int, settings: Workers, requests: int, now: float, chance: float) -> None:
+        """Start the budget of a worker that became ready.
 
-        `chance` is a number from 0 to 1, drawn anew for each worker.
+        `requests` is the request counter of its slot, which includes earlier workers. `chance` is a random number from
+        0 to 1.
         """
-        most = settings.max_requests + round(settings.max_requests_jitter * chance) if settings.max_requests else inf
-        term = _Term(requests + most, now + settings.max_lifetime * (1 + LIFETIME_JITTER * chance), settings.max_memory)
-        if (term.requests, term.ends, term.memory) != (inf, inf, UNLIMITED):
-            self._terms[slot] = term
-            self._next_look = min(self._next_look, now + INTERVAL_S)
+        own = settings.max_requests + round(settings.max_requests_jitter * chance) if settings.max_requests else inf
+        ends_at = now + settings.max_lifetime * (1 + LIFETIME_JITTER * chance)
+        budget = _Budget(requests + own, ends_at, settings.max_memory)
+        if (budget.requests, budget.ends_at, budget.memory) != (inf, inf, UNLIMITED):
+            self._budgets[slot] = budget
+            self._next_check = min(self._next_check, now + INTERVAL_S)
 
-    def left(self, slot: int) -> None:
-        self._terms.pop(slot, None)
+    def on_exit(self, slot: int) -> None:
+        self._budgets.pop(slot, None)
 
-    def spent(
+    def first_expired(
         self, now: float, slots: Iterable[int], requests: Callable[[int], int], memory: Callable[[int], int]
     ) -> tuple[int, str] | None:
-        """Return a slot of `slots` whose worker has served its time, and why; None if there is none.
+        """Return the first of `slots` with a worker that is due, and the setting that decided; None if all may go on.
 
-        `requests` tells what a slot's row counts, `memory` the resident bytes of its worker.
+        `requests` returns the request counter of a slot, `memory` the resident bytes of its worker.
         """
-        self._next_look = now + INTERVAL_S if self._terms else inf
-        found = [(slot, why) for slot in slots if (why := self._why(slot, now, requests, memory))]
-        return found[0] if found else None
+        self._next_check = now + INTERVAL_S if self._budgets else inf
+        expired = [(slot, limit) for slot in slots if (limit := self._exceeded_limit(slot, now, requests, memory))]
+        return expired[0] if expired else None
 
-    def _why(self, slot: int, now: float, requests: Callable[[int], int], memory: Callable[[int], int]) -> str:
-        term = self._terms.get(slot)
-        if term is None:
+    def _exceeded_limit(
+        self, slot: int, now: float, requests: Callable[[int], int], memory: Callable[[int], int]
+    ) -> str:
+        budget = self._budgets.get(slot)
+        if budget is None:
             return ""
-        if now >= term.ends:
+        if now >= budget.ends_at:
             return "workers.max_lifetime"
-        if term.requests < inf and requests(slot) >= term.requests:
+        if budget.requests < inf and requests(slot) >= budget.requests:
             return "workers.max_requests"
-        if term.memory < UNLIMITED:
-            term.heavy_looks = term.heavy_looks + 1 if memory(slot) > term.memory else 0
-            if term.heavy_looks >= SAMPLES:
+        if budget.memory < UNLIMITED:
+            budget.samples_over = budget.samples_over + 1 if memory(slot) > budget.memory else 0
+            if budget.samples_over >= SAMPLES:
                 return "workers.max_memory"
         return ""

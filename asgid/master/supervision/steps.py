@@ -1,4 +1,4 @@
-"""What the supervisor answers to a fact: steps for the loop to carry out, reports for it to log. Only values."""
+"""The supervisor's answers to a fact, as values: steps for the loop to carry out, and reports for it to log."""
 
 from dataclasses import dataclass
 from signal import Signals
@@ -12,16 +12,16 @@ from asgid.master.supervision.lifecycle import ExitReason, StartReason
 class Spawn:
     slot: int
     generation: int
-    why: StartReason
+    reason: StartReason
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
     slot: int
     generation: int
-    why: ExitReason
+    reason: ExitReason
     grace_s: float
-    is_booting: bool  #: it cannot read the wire yet: TERM tells it
+    is_booting: bool  #: it does not read its lifeline yet, so it is sent TERM
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class Signal:
     slot: int
     generation: int
     signum: Signals
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """Ask a silent worker for its stack; nothing is ended."""
+    """Ask a blocked worker for its stack. The worker goes on."""
 
     slot: int
     generation: int
@@ -42,35 +42,35 @@ class Dump:
 
 
 @dataclass(frozen=True, slots=True)
-class TrySuccessor:
-    """Run the program that is on disk now beside this one, to see whether it would do."""
+class StartTrial:
+    """Run the program that is on disk now beside this one, and see whether it starts."""
 
 
 @dataclass(frozen=True, slots=True)
-class EndTrial:
-    """Signal the trial of the new program: nobody waits for its outcome any more."""
+class SignalTrial:
+    """Send a signal to the trial of the new program: its result is not wanted any more."""
 
     signum: Signals
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class GiveWay:
-    """Execute the new program in this one's place.
+class ExecNewProgram:
+    """Execute the new program in this process.
 
-    Repeated at every comparison while it holds: a fact that arrives before it is carried out may withdraw it.
+    Repeated at every comparison while it holds: a fact that arrives before the step is carried out may withdraw it.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """Every worker is gone and none is wanted."""
+    """Every worker has exited, and none is wanted."""
 
     code: ExitCode
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class WorkerReady:
     """Report: a worker became ready."""
 
     slot: int
@@ -79,42 +79,42 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """Report: a worker is gone. `status` is its exit code, or minus the signal that ended it."""
+class WorkerExited:
+    """Report: a worker has exited. `status` is its exit code, or minus the signal that ended it."""
 
     slot: int
     generation: int
-    why: ExitReason
+    reason: ExitReason
     status: int
     failure: str
-    has_verdict: bool = False  #: it decided a start or a reload: that report shows what led to the failure
+    is_decisive: bool = False  #: it made a start or a reload fail; the report of that failure shows its stack
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Report: starts fail; the next comes after `delay_s`."""
+class BackingOff:
+    """Report: starts fail; the next one follows after `delay_s`."""
 
     delay_s: float
     failures: int
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
-    """Report: the transition to this generation has begun."""
+class ReloadStarted:
+    """Report: the change to this generation has started."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Report: this generation is the one that serves, and the only one."""
+    """Report: this generation serves, and no other does."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    """Report: this generation failed; the one before it serves on."""
+    """Report: this generation failed; the one before it goes on."""
 
     generation: int
     reason: str
@@ -122,14 +122,14 @@ class RolledBack:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Report: a newer configuration took this generation's place before it served."""
+    """Report: a newer configuration replaced this generation before it served."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRefused:
-    """Report: this program goes on."""
+    """Report: the running program goes on."""
 
     reason: str
 
@@ -139,14 +139,14 @@ Step: TypeAlias = (
     | Drain
     | Signal
     | Dump
-    | TrySuccessor
-    | EndTrial
-    | GiveWay
+    | StartTrial
+    | SignalTrial
+    | ExecNewProgram
     | Quit
-    | Served
-    | Left
-    | Waiting
-    | Began
+    | WorkerReady
+    | WorkerExited
+    | BackingOff
+    | ReloadStarted
     | Committed
     | RolledBack
     | Superseded

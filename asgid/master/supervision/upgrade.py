@@ -1,12 +1,12 @@
-"""The program that is to take this one's place: first it is tried, then it waits until nothing else is under way.
+"""The upgrade to a new program: its trial runs first, and the exec follows when no reload is in progress.
 
-    IDLE ──asked──▶ ASKED ──quiet──▶ TRYING ──well──▶ PROVEN ──quiet──▶ this program gives way
-     ▲                                │  │ overdue, a stop   │
-     ├──────────── failed ────────────┘  └──▶ ENDING         │ it cannot be executed
-     └───────────────── gone ───────────────────┴────────────┘
+    IDLE ──USR2──▶ REQUESTED ──idle──▶ TRIAL ──success──▶ READY ──idle──▶ exec of the new program
+     ▲                                 │  │ deadline, stop  │
+     ├──────────── failure ────────────┘  └──▶ ABORTING     │ exec failed
+     └────────────────── exited ────────────────┴───────────┘
 
-Quiet is a server with one generation: no reload, no stop is under way. A trial is a process of its own, with one
-deadline a stage as a worker has. Nothing here reads a clock or signals.
+A server is idle when it has one generation, and neither a reload nor a stop is in progress. A trial is a process with
+one deadline for each stage, as a worker is. Nothing here reads a clock or sends a signal.
 """
 
 from collections.abc import Iterator
@@ -16,78 +16,78 @@ from math import inf
 from signal import SIGKILL, SIGTERM, Signals
 
 from asgid.master.supervision.lifecycle import Plan
-from asgid.master.supervision.steps import EndTrial, GiveWay, TrySuccessor, UpgradeRefused
+from asgid.master.supervision.steps import ExecNewProgram, SignalTrial, StartTrial, UpgradeRefused
 
-#: How long the new program may take to start, beside what its worker gets to boot and to leave; the trial has limits
-#: of its own, too.
-STARTING_S = 60.0
+#: The time for the new program to start Python, in addition to the boot and the exit of its worker. The trial has
+#: limits of its own, too.
+START_MARGIN_S = 60.0
 
 
 class Stage(Enum):
-    IDLE = auto()  #: nobody has asked
-    ASKED = auto()  #: waits until a reload has its verdict
-    TRYING = auto()  #: the new program runs beside this one, and boots the application once
-    ENDING = auto()  #: it was told to end before it was done
-    PROVEN = auto()  #: it has done well, and may take over
+    IDLE = auto()  #: no upgrade was requested
+    REQUESTED = auto()  #: waits for the result of a reload
+    TRIAL = auto()  #: the new program runs beside this one, and boots the application once
+    ABORTING = auto()  #: the trial was sent TERM before it had a result
+    READY = auto()  #: the trial succeeded; the new program can be executed
 
 
-#: What becomes of a trial that outlives its stage, and the signal that tells it.
-OVERDUE: dict[Stage, tuple[Stage, Signals]] = {
-    Stage.TRYING: (Stage.ENDING, SIGTERM),
-    Stage.ENDING: (Stage.ENDING, SIGKILL),
+#: What follows when a trial misses the deadline of its stage: the next stage, and the signal.
+ON_DEADLINE: dict[Stage, tuple[Stage, Signals]] = {
+    Stage.TRIAL: (Stage.ABORTING, SIGTERM),
+    Stage.ABORTING: (Stage.ABORTING, SIGKILL),
 }
 
 
 @dataclass(slots=True)
-class Succession:
-    """One upgrade at a time. Every method takes the fact and the time, and returns steps."""
+class Upgrade:
+    """One upgrade at a time. Every method takes a fact and the time, and returns steps."""
 
     stage: Stage = Stage.IDLE
     deadline: float = inf
-    why: str = ""  #: why the trial was told to end
+    abort_reason: str = ""
 
     @property
     def has_process(self) -> bool:
-        """Whether a trial runs, or is not reaped yet."""
-        return self.stage in OVERDUE
+        """Return whether a trial runs, or is not reaped yet."""
+        return self.stage in ON_DEADLINE
 
-    def ask(self) -> Iterator[UpgradeRefused]:
-        """The operator wants the program replaced."""
+    def request(self) -> Iterator[UpgradeRefused]:
+        """The operator has requested an upgrade (USR2)."""
         if self.stage is Stage.IDLE:
-            self.stage, self.why = Stage.ASKED, ""
+            self.stage, self.abort_reason = Stage.REQUESTED, ""
         else:
-            yield UpgradeRefused("an upgrade is under way already")
+            yield UpgradeRefused("an upgrade is already in progress")
 
-    def quiet(self, now: float, plan: Plan) -> Iterator[TrySuccessor | GiveWay]:
-        """Nothing else is under way, and `plan` is in force."""
-        if self.stage is Stage.ASKED:
-            self.stage = Stage.TRYING
-            self.deadline = now + plan.boot + plan.graceful + plan.kill + STARTING_S
-            yield TrySuccessor()
-        elif self.stage is Stage.PROVEN:
-            yield GiveWay()
+    def when_idle(self, now: float, plan: Plan) -> Iterator[StartTrial | ExecNewProgram]:
+        """The server is idle, and `plan` is committed."""
+        if self.stage is Stage.REQUESTED:
+            self.stage = Stage.TRIAL
+            self.deadline = now + plan.boot + plan.graceful + plan.kill + START_MARGIN_S
+            yield StartTrial()
+        elif self.stage is Stage.READY:
+            yield ExecNewProgram()
 
-    def ended(self, problem: str) -> Iterator[UpgradeRefused]:
-        """The trial is gone, or the proven program could not be executed; `problem` is "" where all was well."""
-        problem = self.why or problem
-        self.stage, self.deadline = (Stage.IDLE if problem else Stage.PROVEN), inf
+    def trial_ended(self, problem: str) -> Iterator[UpgradeRefused]:
+        """The trial has exited, or the exec failed. `problem` is "" after a trial that succeeded."""
+        problem = self.abort_reason or problem
+        self.stage, self.deadline = (Stage.IDLE if problem else Stage.READY), inf
         if problem:
             yield UpgradeRefused(problem)
 
-    def stop(self, now: float, plan: Plan) -> Iterator[EndTrial]:
-        """Nobody will take over: the server ends."""
-        if self.stage is Stage.TRYING:
-            yield from self._end(now, plan, "a stop came first")
+    def stop(self, now: float, plan: Plan) -> Iterator[SignalTrial]:
+        """The server stops, so the upgrade is dropped."""
+        if self.stage is Stage.TRIAL:
+            yield from self._abort(now, plan, "a stop came first")
         elif not self.has_process:
             self.stage = Stage.IDLE
 
-    def tick(self, now: float, plan: Plan) -> Iterator[EndTrial]:
+    def tick(self, now: float, plan: Plan) -> Iterator[SignalTrial]:
         """Time has passed."""
         if now >= self.deadline:
-            yield from self._end(now, plan, "its trial did not come to an end")
+            yield from self._abort(now, plan, "its trial did not end in time")
 
-    def _end(self, now: float, plan: Plan, why: str) -> Iterator[EndTrial]:
-        self.why = self.why or why
-        self.stage, signum = OVERDUE[self.stage]
+    def _abort(self, now: float, plan: Plan, reason: str) -> Iterator[SignalTrial]:
+        self.abort_reason = self.abort_reason or reason
+        self.stage, signum = ON_DEADLINE[self.stage]
         self.deadline = now + plan.kill / 2
-        yield EndTrial(signum, self.why)
+        yield SignalTrial(signum, self.abort_reason)

@@ -1,1 +1,1 @@
-"""Processes of workers: fork, messages, exits, and the memory that they share with the master."""
+"""The worker processes: fork, messages, exits, and the memory that they share with the master."""

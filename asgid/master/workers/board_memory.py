@@ -1,9 +1,9 @@
-"""The memory of the board: made at a start, taken over from the program before, confined to one row in a worker.
+"""The shared memory under the board: created at a start, adopted by a new program, confined to one row in a worker.
 
-The master maps all of it writable. A worker keeps a writable mapping of its own row, and reads the others through a
-descriptor that was opened for reading, so that mprotect(2) cannot make them writable either. The size is sealed: if
-somebody could shorten the file, the next read of the master would end it (SIGBUS, mmap(2)). The mappings are made by
-mmap(2) itself, because Python's `mmap` keeps a duplicate of the descriptor, which a worker would inherit.
+The master maps all rows for writing. A worker maps its own row for writing, and the others through a descriptor that is
+open for reading only, so that mprotect(2) cannot make them writable. The size is sealed: if a worker could truncate the
+file, the next read would kill the master (SIGBUS, mmap(2)). The module calls mmap(2) itself, because Python's `mmap`
+keeps a duplicate of the descriptor, which a worker would inherit.
 """
 
 import ctypes
@@ -25,19 +25,19 @@ _mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, 
 _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
-class Memory:
-    """A memory file of BYTES bytes, and the board over it. Raises OSError if there is no memory for it."""
+class BoardMemory:
+    """A memory file of BYTES bytes, and the board over it. Raises OSError if the kernel has no memory for it."""
 
     def __init__(self, fd: int) -> None:
-        """`fd` is the file, which the program before this one may have made."""
+        """`fd` is the file, which the previous program may have created."""
         if os.fstat(fd).st_size < BYTES:
             raise OSError(f"descriptor {fd} holds {os.fstat(fd).st_size} bytes, a board has {BYTES}")
         self.fd = descriptors.own(fd)
-        self._start = _mapped(self.fd, BYTES, PROT_READ | PROT_WRITE)
+        self._start = _map(self.fd, BYTES, PROT_READ | PROT_WRITE)
         self.board = Board(_bytes_at(self._start, BYTES))
 
     @classmethod
-    def made(cls) -> "Memory":
+    def create(cls) -> "BoardMemory":
         """Return new memory, all zero."""
         fd = os.memfd_create("asgid-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, BYTES)
@@ -45,30 +45,30 @@ class Memory:
         return cls(fd)
 
     def confine(self, slot: int) -> Board:
-        """Return the board of a worker, where only the row of `slot` can be written; for the child of a fork to call.
+        """Return the board of a worker, which can write to the row of `slot` only. Call it in the child of a fork.
 
-        What the child inherited is given up: the mapping that could write everywhere, and the descriptor that could
-        make another one. The board of the master may not be touched any more.
+        It unmaps the memory and closes the descriptor that the child inherited. The child must not use the board of
+        the master after this call.
         """
-        own = _mapped(self.fd, _ROW_BYTES, PROT_READ | PROT_WRITE, slot * _ROW_BYTES)
+        own = _map(self.fd, _ROW_BYTES, PROT_READ | PROT_WRITE, slot * _ROW_BYTES)
         others = self._others()
         _munmap(self._start, BYTES)
         os.close(self.fd)
         return Board(others, {slot: _bytes_at(own, _ROW_BYTES).cast("Q")[:CELLS]})
 
     def _others(self) -> "memoryview | bytes":
-        """Return all rows for reading; without /proc nothing but zeros, as if this worker were alone."""
+        """Return all rows for reading. Without /proc return zeros, as if this worker had no sibling."""
         try:
             reader = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return bytes(BYTES)
         try:
-            return _bytes_at(_mapped(reader, BYTES, PROT_READ), BYTES).toreadonly()
+            return _bytes_at(_map(reader, BYTES, PROT_READ), BYTES).toreadonly()
         finally:
             os.close(reader)
 
 
-def _mapped(fd: int, size: int, protection: int, offset: int = 0) -> int:
+def _map(fd: int, size: int, protection: int, offset: int = 0) -> int:
     """Return the address of a part of the file."""
     address: int = _mmap(None, size, protection, MAP_SHARED, fd, offset)
     if address == _FAILED:

@@ -1,8 +1,8 @@
-"""How a worker comes to life and leaves: fork, what a child must forget, and reaping. The only file that forks.
+"""The start and end of a worker process: fork, the reset of inherited state, and reaping. The only module that forks.
 
-A child keeps its end of the lifeline, the listening sockets and the descriptor for its last words, and closes every
-other descriptor of asgid's. Above all the master's ends of the siblings' lifelines: a sibling that held one open would
-keep a worker waiting for a master that is dead. What other code has opened in this process stays open.
+The child keeps its end of the lifeline, the listening sockets and the file for its stacks. It closes every other
+descriptor of asgid, above all the master's ends of its siblings' lifelines: a worker notices that the master is dead
+only when no process holds that end open. Descriptors that other code has opened in this process stay open.
 """
 
 import atexit
@@ -26,50 +26,54 @@ from asgid.errors import ExitCode
 from asgid.master.system import terminal
 from asgid.wire import Decoder, FromWorker, from_worker
 
-#: The signals that mean something to the master; a worker ignores all but TERM.
+#: The signals that the master handles; a worker ignores all but TERM.
 SIGNALS = (*COMMANDS, signal.SIGCHLD)
 _WORKER_IGNORES = (*(signum for signum in COMMANDS if signum != signal.SIGTERM), DUMP)
 _JOB_CONTROL = (signal.SIGTTIN, signal.SIGTTOU)
-#: In a stack of faulthandler's, innermost call first: the way to the fork, which is the master's and no worker's.
-_BENEATH = re.compile(rf'  File "{re.escape(__file__)}", line \d+ in _live\n(?:  File .*\n)*')
+#: The frames below the fork in a stack of faulthandler, innermost first. They belong to the master, not to the worker.
+_FORK_FRAMES = re.compile(rf'  File "{re.escape(__file__)}", line \d+ in _run_child\n(?:  File .*\n)*')
 
-#: Begins what faulthandler writes at ABRT.
-_DUMP = "Fatal Python error: Aborted"
-#: In the stack of a thread that waits for work.
-_IDLE = re.compile(r'\(most recent call first\):\n  File ".*/concurrent/futures/thread\.py", line \d+ in _worker')
+#: The first line that faulthandler writes at ABRT.
+_ABORT_HEADER = "Fatal Python error: Aborted"
+#: Matches the stack of a pool thread that waits for work.
+_IDLE_THREAD = re.compile(
+    r'\(most recent call first\):\n  File ".*/concurrent/futures/thread\.py", line \d+ in _worker'
+)
 
 
 @dataclass(slots=True)
 class Child:
-    """What the master holds of one worker's process."""
+    """A worker process and the master's descriptors for it."""
 
     slot: int
     generation: int
     pid: int
-    born: float
+    started_at: float
     lifeline: socket.socket
-    last_words: int  #: a memory file that faulthandler writes to
+    stack_dump_fd: int  #: a memory file that faulthandler writes to
     decoder: Decoder[FromWorker] = field(default_factory=from_worker)
-    interface: str = ""  #: what its application speaks; known once it is ready
-    is_garbled: bool = False  #: something came on the lifeline that no worker sends
+    interface: str = ""  #: of its application; known once it is ready
+    has_sent_invalid_message: bool = False
 
-    def read_last_words(self) -> str:
-        """Return the stacks that the worker wrote when a signal ended it; "" where it wrote none."""
-        words = _BENEATH.sub("", os.pread(self.last_words, 65536, 0).decode(errors="replace"))
-        if words.startswith(WAITS):  # then the thread of the event loop shows only that this waits
-            where, _, dump = words.partition(_DUMP)
-            threads = [part for part in dump.split("\n\n") if part.startswith("Thread ") and not _IDLE.search(part)]
-            words = "\n\n".join([where.strip(), *threads])
-        return words.strip()
+    def read_stack_dump(self) -> str:
+        """Return the stacks that the worker wrote when a signal ended it; "" if it wrote none."""
+        dump = _FORK_FRAMES.sub("", os.pread(self.stack_dump_fd, 65536, 0).decode(errors="replace"))
+        if dump.startswith(WAITS):  # the event loop's own thread adds nothing: it only waits for the startup
+            where, _, stacks = dump.partition(_ABORT_HEADER)
+            threads = [
+                part for part in stacks.split("\n\n") if part.startswith("Thread ") and not _IDLE_THREAD.search(part)
+            ]
+            dump = "\n\n".join([where.strip(), *threads])
+        return dump.strip()
 
     def close(self) -> None:
         self.lifeline.close()
-        os.close(self.last_words)
+        os.close(self.stack_dump_fd)
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """A reaped process: its exit code or minus its signal, and the CPU seconds it used."""
+class ExitedProcess:
+    """A reaped process: its exit code or minus its signal, and the CPU seconds that it used."""
 
     pid: int
     status: int
@@ -78,47 +82,46 @@ class Death:
 
 def fork_worker(
     slot: int,
-    born: float,
+    started_at: float,
     assign: Callable[[int, int], Assignment],
     worker: WorkerMain,
     confine: Callable[[int], Board] | None = None,
 ) -> Child:
-    """Fork a worker for the assignment that `assign` makes of the descriptors of its lifeline and its last words.
+    """Fork a worker, and return it; the child never returns.
 
-    `confine` is called in the child, and returns the board that it may write to; None if it has one of its own.
-    Returns in the master only. Raises OSError where the system has no process or descriptor left; then nothing is left
-    open.
+    `assign` is called with the descriptors of the lifeline and the stack dump, and returns the assignment. `confine` is
+    called in the child with the slot, and returns the board that the child may write to; None leaves the assigned one.
+    Raises OSError if the system has no process or descriptor left; nothing stays open then.
     """
     with ExitStack() as undo:
         ours, theirs = (undo.enter_context(descriptors.own_socket(end)) for end in socket.socketpair())
-        last_words = descriptors.own(os.memfd_create("asgid-last-words"))
-        undo.callback(os.close, last_words)
-        assignment = assign(theirs.fileno(), last_words)
-        _flush_streams()  # or parent and child would each write what is in the buffers
-        # A signal between the fork and the child's own handlers must neither be lost nor run the master's handlers in
-        # the child.
+        stack_dump_fd = descriptors.own(os.memfd_create("asgid-last-words"))
+        undo.callback(os.close, stack_dump_fd)
+        assignment = assign(theirs.fileno(), stack_dump_fd)
+        _flush_streams()  # otherwise parent and child would each write the buffered text
+        # A signal between the fork and the child's own handlers may neither be lost nor run the master's handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                _live(assignment, worker, confine)
-        finally:  # where the fork failed, too: a master that stays deaf cannot be stopped
+                _run_child(assignment, worker, confine)
+        finally:  # also after a fork that failed: a master with blocked signals could not be stopped
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         undo.pop_all()
     theirs.close()
     ours.setblocking(False)
-    return Child(slot, assignment.generation, pid, born, ours, last_words)
+    return Child(slot, assignment.generation, pid, started_at, ours, stack_dump_fd)
 
 
-def is_any_dead() -> bool:
-    """Return whether a child has ended that is not reaped yet."""
+def has_exited_child() -> bool:
+    """Return whether a child has exited that is not reaped yet."""
     with suppress(ChildProcessError):
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     return False
 
 
-def reap() -> Iterator[Death]:
-    """Yield every process that has ended, also those that are not ours: as PID 1 we are handed orphans."""
+def reap() -> Iterator[ExitedProcess]:
+    """Yield every process that has exited. As PID 1 the master also reaps orphans, which it did not start."""
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -126,60 +129,60 @@ def reap() -> Iterator[Death]:
             return
         if pid == 0:
             return
-        yield Death(pid, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
+        yield ExitedProcess(pid, os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime)
 
 
-def _live(assignment: Assignment, worker: WorkerMain, confine: Callable[[int], Board] | None) -> NoReturn:
-    """Be the worker, from the fork to the exit. Nothing that the master had on its stack is ever returned to."""
+def _run_child(assignment: Assignment, worker: WorkerMain, confine: Callable[[int], Board] | None) -> NoReturn:
+    """Run the worker from the fork to the exit. No frame of the master below this one is ever resumed."""
     code = int(ExitCode.INTERNAL)
     try:
         if confine:
             assignment = replace(assignment, board=confine(assignment.slot))
-        _forget(assignment)
+        _reset_inherited(assignment)
         faults.enable(assignment.last_words_fd)
         try:
             code = worker(assignment)
         finally:
-            # Those of the application, and those of agents that were in the process before asgid. The master runs its
-            # copy of the latter at its own end.
+            # The exit handlers of the application, and those of agents that were loaded before asgid. The master runs
+            # its copy of the latter at its own exit.
             atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
-    except BaseException:  # noqa: BLE001 - the border of the process: what comes here is told, and ends here
+    except BaseException:  # noqa: BLE001 - the border of the process: the error is printed, and goes no further
         traceback.print_exc()
     finally:
         try:
             _flush_streams()
-        finally:  # also where nobody reads these streams any more: a child that went on would be a second master
-            # No destructors: what they would close and flush is the master's.
+        finally:  # whatever happens above: a child that went on would be a second master
+            # No destructors: they would close and flush objects of the master.
             os._exit(code)
 
 
 def _ignore(_signum: int, _frame: object) -> None:
-    """Nothing: it was meant for the master."""
+    """Do nothing: the signal was meant for the master."""
 
 
 def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # nobody reads it, it was closed, or it is an object of the application's
+        with suppress(Exception):  # its reader is gone, it is closed, or the application has replaced it
             stream.flush()
 
 
-def _forget(assignment: Assignment) -> None:
+def _reset_inherited(assignment: Assignment) -> None:
+    """Drop the state of the master that a fork copies: signal handlers, descriptors, children, garbage."""
     signal.set_wakeup_fd(-1)
     has_terminal = terminal.has_terminal()
     for signum in _WORKER_IGNORES:
-        # Not SIG_IGN: that would pass to every program that the application starts, which then cannot be interrupted.
-        # Except for what a terminal sends to a background group that reads, or writes under `stty tostop`: with a
-        # handler the kernel begins the call again and sends the signal again, forever (tcsetattr(3), setpgid(2)).
+        # Not SIG_IGN: every program that the application starts would inherit it, and could not be interrupted.
+        # Except for the signals that a terminal sends to a background group that reads, or writes under `stty tostop`:
+        # with a handler the kernel restarts the call and sends the signal again, forever (tcsetattr(3), setpgid(2)).
         signal.signal(signum, signal.SIG_IGN if has_terminal and signum in _JOB_CONTROL else _ignore)
         signal.siginterrupt(signum, False)
-    # While it boots, TERM ends a worker at once: it has accepted nothing that could be lost.
+    # While a worker boots, TERM ends it at once: it has accepted no connection yet.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     listeners = (one.fd for one in assignment.listeners)
     descriptors.close_all_but((assignment.lifeline_fd, assignment.last_words_fd, *listeners))
-    if "multiprocessing.process" in sys.modules:  # an agent's: its exit handler would end the master's children
+    if "multiprocessing.process" in sys.modules:  # an agent's: its exit handler would end children of the master
         sys.modules["multiprocessing.process"]._children.clear()  # noqa: SLF001 - as multiprocessing does
-    # The master's objects stay where they are, unused: collecting them would close descriptors that are somebody else's
-    # by now.
+    # Keep the master's objects, unused: collecting them would close descriptor numbers that now belong to other files.
     gc.freeze()

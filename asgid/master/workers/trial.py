@@ -1,8 +1,8 @@
-"""Boot an application once, in a worker that is thrown away: `asgid check --boot` asks before a deployment does.
+"""Boots an application once, in a worker that is thrown away: `asgid check --boot` tries a deployment in advance.
 
-The worker is a real one, with the user, import, environment and lifespan of the settings, but without a listening
-socket, and what it logs goes to standard error: a check leaves no log file behind that belongs to whoever checked.
-What ends the check ends the worker with it.
+The worker is a real one, with the user, import, environment and lifespan of the settings. It has no listening socket,
+and logs to standard error: the check creates no log file that its user would own. A signal that ends the check ends the
+worker, too.
 """
 
 import os
@@ -20,30 +20,32 @@ from asgid.config import Config
 from asgid.errors import BootError
 from asgid.master.workers.spawn import Child, fork_worker
 
-#: What ends a tool in a terminal, a build or a shell. A worker ignores most of it, and one that is stuck all of it.
-_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-#: Begins the reason in the line that `asgid check --boot` prints.
-VERDICT = "failed its trial:"
-_LEAVING_S = 1.0  # for a worker that has failed, or was sent ABRT, to write what it has to say
+#: The signals that end a tool in a terminal, a build or a shell. A worker ignores most of them; a blocked one, all.
+_TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+#: The line of `asgid check --boot` that has the reason begins with this.
+FAILURE_PREFIX = "failed its trial:"
+_EXIT_S = 1.0  # for a worker that has failed or was sent ABRT: to write its stacks and exit
 
 
 def boot_once(config: Config, worker: WorkerMain) -> str:
-    """Return what the application speaks; raises BootError that says why it cannot boot, or cannot leave again.
+    """Return the interface of the application. Raises BootError with the reason if the worker cannot boot, or not exit.
 
-    Takes at most `timeouts.boot`, `graceful` and `kill`, and two seconds. Raises OSError where nothing can be forked.
+    Takes at most `timeouts.boot`, `graceful` and `kill`, and two seconds. Raises OSError if the fork fails.
     """
-    born = time.monotonic()
+    started_at = time.monotonic()
     own = _with_log_on_stderr(config)
     board = Board(bytearray(BYTES))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # until there is a worker to end
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)  # until there is a worker to end
     try:
-        child = fork_worker(0, born, lambda line, words: Assignment(0, 0, own, (), line, words, board), worker)
+        child = fork_worker(
+            0, started_at, lambda lifeline, dump: Assignment(0, 0, own, (), lifeline, dump, board), worker
+        )
         trial = _Trial(child)
         try:
-            with _ended_together(child.pid, mask):
+            with _killed_with_us(child.pid, mask):
                 timeouts = config.timeouts
-                interface = trial.boot(born + timeouts.boot)
-                trial.leave(timeouts.graceful + timeouts.kill)
+                interface = trial.boot(started_at + timeouts.boot)
+                trial.drain(timeouts.graceful + timeouts.kill)
                 return interface
         finally:
             trial.end()
@@ -58,91 +60,91 @@ def _with_log_on_stderr(config: Config) -> Config:
 
 
 @contextmanager
-def _ended_together(pid: int, mask: Iterable[int]) -> Iterator[None]:
-    """Have signals end the worker `pid` and then, by their default action, us. `mask` holds inside."""
+def _killed_with_us(pid: int, mask: Iterable[int]) -> Iterator[None]:
+    """Have a terminating signal kill the worker `pid`, and then this process. Inside, the signal mask is `mask`."""
 
     def end(signum: int, _frame: FrameType | None) -> None:
-        os.kill(pid, signal.SIGKILL)  # nobody else's: it is reaped when this handler is gone
+        os.kill(pid, signal.SIGKILL)  # the pid is still the worker's: it is reaped after this handler is removed
         signal.signal(signum, signal.SIG_DFL)
         os.kill(os.getpid(), signum)
 
-    before = {signum: signal.signal(signum, end) for signum in _ENDS}
+    before = {signum: signal.signal(signum, end) for signum in _TERMINATING}
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)
         for signum, handler in before.items():
             signal.signal(signum, handler)
 
 
 class _Trial:
-    """One worker, from its boot to its end."""
+    """One worker, from its boot to its exit."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
-        self._process = os.pidfd_open(child.pid)  # readable when it has ended
+        self._process = os.pidfd_open(child.pid)  # readable after its exit
 
     def boot(self, deadline: float) -> str:
-        """Wait until the worker is ready; return what its application speaks. Raises BootError with what it says."""
+        """Wait until the worker is ready, and return its interface. Raises BootError with the reason if it fails."""
         lifeline = self._child.lifeline.fileno()
         while True:
-            # Of the process too: a program that the application has started may hold the lifeline open.
-            patience_s = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([lifeline, self._process], [], [], patience_s)
+            # The process is watched too: a program that the application has started may hold the lifeline open.
+            timeout_s = max(0.0, deadline - time.monotonic())
+            readable, _, _ = select.select([lifeline, self._process], [], [], timeout_s)
             if not readable:
                 raise BootError("it is not ready within timeouts.boot; it is here:", self._abort())
             data = os.read(lifeline, 65536) if lifeline in readable else b""
             if not data:
                 raise BootError(
-                    f"the worker ended while it booted, {self._how_it_ended()}", self._child.read_last_words()
+                    f"the worker ended while it booted, {self._describe_exit()}", self._child.read_stack_dump()
                 )
             try:
                 messages = self._child.decoder.feed(data)
-            except ValueError as error:  # an application has got hold of the descriptor
+            except ValueError as error:  # the application writes to the descriptor of the lifeline
                 raise BootError(str(error)) from error
             for message in messages:
                 match message:
                     case wire.Ready(interface=interface):
                         return interface
                     case wire.Failed(reason):
-                        self._has_ended(_LEAVING_S)  # what led there are its last words
-                        raise BootError(reason, self._child.read_last_words())
+                        self._has_exited(_EXIT_S)  # it writes the stack at its exit
+                        raise BootError(reason, self._child.read_stack_dump())
 
-    def leave(self, within_s: float) -> None:
-        """Have the worker drain, its application shut down; raises BootError with what was wrong with that."""
+    def drain(self, within_s: float) -> None:
+        """Have the worker drain and the application shut down. Raises BootError if either fails or takes too long."""
         self._child.lifeline.close()
-        if not self._has_ended(within_s):
+        if not self._has_exited(within_s):
             raise BootError(
-                "it boots, but does not leave within timeouts.graceful and kill; it is here:", self._abort()
+                "the worker started, but did not exit within timeouts.graceful and kill; it is here:", self._abort()
             )
-        how = self._how_it_ended()
+        how = self._describe_exit()
         if how != "with code 0":
-            raise BootError(f"it boots, but leaves {how}", self._child.read_last_words())
+            raise BootError(f"the worker started, but its shutdown ended {how}", self._child.read_stack_dump())
 
     def end(self) -> None:
-        """Reap the worker, which may take a moment to leave by itself."""
-        if not self._has_ended(_LEAVING_S):
+        """Reap the worker. It is killed if it does not exit by itself within a second."""
+        if not self._has_exited(_EXIT_S):
             os.kill(self._child.pid, signal.SIGKILL)
         os.waitpid(self._child.pid, 0)
         os.close(self._process)
         self._child.close()
 
     def _abort(self) -> str:
-        """Return the stacks of a worker that is late."""
+        """Abort a worker that is late, and return its stacks."""
         os.kill(self._child.pid, signal.SIGABRT)
-        self._has_ended(_LEAVING_S)
-        return self._child.read_last_words() or "(it does not say where)"
+        self._has_exited(_EXIT_S)
+        return self._child.read_stack_dump() or "(it wrote no stack)"
 
-    def _has_ended(self, within_s: float) -> bool:
+    def _has_exited(self, within_s: float) -> bool:
         return bool(select.select([self._process], [], [], within_s)[0])
 
-    def _how_it_ended(self) -> str:
-        if not self._has_ended(_LEAVING_S):
+    def _describe_exit(self) -> str:
+        if not self._has_exited(_EXIT_S):
             return "or closed its lifeline"
         end = os.waitid(os.P_PIDFD, self._process, os.WEXITED | os.WNOWAIT)
         if end and end.si_code == os.CLD_EXITED and end.si_status == wire.CUT_OFF:
-            return "because the application closed its line to the master, as os.closerange() does"
+            return "because the application closed its lifeline, as os.closerange() does"
         if end is None or end.si_code == os.CLD_EXITED:
             return f"with code {end.si_status if end else 'unknown'}"
         return f"by {signal.Signals(end.si_status).name}"

@@ -8,7 +8,7 @@ from asgid import config
 from asgid.log import Log
 from asgid.master.main import _warn_at_start
 
-WARNING = "any client can say who it is: other machines can connect, and proxy.trusted holds everybody"
+WARNING = "any client can forge its address: other machines can connect, and proxy.trusted accepts them all"
 
 
 class _Recorder:

@@ -11,9 +11,7 @@ from asgid.board import LAYOUT
 from asgid.master.net.listener_state import ListenerState
 from asgid.master.replace.handover import (
     FORMAT,
-    ChildPart,
     Handover,
-    Standing,
     decode,
     encode,
     is_receipt_for,
@@ -22,22 +20,24 @@ from asgid.master.replace.handover import (
 from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import ReloadResult
 from asgid.master.supervision.backoff import Backoff
-from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State, Worker
+from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State, WorkerRecord
+from asgid.master.supervision.state import SupervisorState
+from asgid.master.workers.process_state import ProcessState
 
 PLAN = Plan(7, 2, heartbeat=inf)
-DRAINING = Worker(3, Plan(6, 4), 1.5, StartReason.CRASH, State.DRAINING, 50.25, leaving=ExitReason.RELOAD)
+DRAINING = WorkerRecord(3, Plan(6, 4), 1.5, StartReason.CRASH, State.DRAINING, 50.25, exit_reason=ExitReason.RELOAD)
 HANDOVER = Handover(
     config='[app]\ntarget = "shop:application"\n',
     generation=9,
-    standing=Standing(
+    supervisor=SupervisorState(
         committed=PLAN,
-        workers=(Worker.forked(0, PLAN, 17.0, StartReason.RECYCLE), DRAINING),
+        workers=(WorkerRecord.forked(0, PLAN, 17.0, StartReason.RECYCLE), DRAINING),
         backoff=Backoff(3, 12.5, 13.0),
-        owed=(StartReason.CRASH,),
+        pending_starts=(StartReason.CRASH,),
         starts={StartReason.INITIAL: 4},
         exits={ExitReason.BLOCKED: 1},
     ),
-    children=(ChildPart(0, 7, 811, 17.0, 8, 9, '{"is": "rea'), ChildPart(3, 6, 812, 1.5, 10, 11, "")),
+    children=(ProcessState(0, 7, 811, 17.0, 8, 9, '{"is": "rea'), ProcessState(3, 6, 812, 1.5, 10, 11, "")),
     listeners=(
         ListenerState("127.0.0.1:0", "web", 2048, None, 5),
         ListenerState("unix:/run/a", "unix:/run/a", 1, 42, 6, 65),
@@ -69,8 +69,8 @@ def test_a_handover_survives_json_unchanged():
     found = decode(encode(HANDOVER))
 
     assert found == HANDOVER
-    assert found.standing.workers[1].state is State.DRAINING
-    assert found.standing.committed.heartbeat == inf
+    assert found.supervisor.workers[1].state is State.DRAINING
+    assert found.supervisor.committed.heartbeat == inf
 
 
 def test_descriptors_lists_every_descriptor():
@@ -98,7 +98,7 @@ def test_a_later_version_may_add_a_field():
         (changed(format=FORMAT + 1), f"the handover has format {FORMAT + 1}, this version reads {FORMAT}"),
         (changed(layout={**LAYOUT, "stride": 7}), "the board has another layout: stride"),
         (changed(board_fd="four"), "board_fd: Input should be a valid integer"),
-        (changed(standing=None), "standing: Input should be"),
+        (changed(supervisor=None), "supervisor: Input should be"),
         ("{}", "this is not a handover: KeyError('format')"),
         ("[]", "this is not a handover: TypeError"),
         ("", "Expecting value"),

@@ -1,4 +1,4 @@
-"""What the master believes of a row into which a worker may have written anything."""
+"""The numbers that the master accepts from a row into which a worker may have written anything."""
 
 from array import array
 
@@ -10,22 +10,22 @@ from asgid import board
 from asgid.board import BYTES, Board, observe
 from asgid.master.workers.ledger import Ledger
 
-_NOW_NS = 10**15
-_BUFFER = bytearray(BYTES)  # all tests use the first four rows of one board: to make 8 MB takes its time
+NOW_NS = 10**15
+BUFFER = bytearray(BYTES)  # shared by all tests, in its first four rows: 8 MB take long to make
 
 
 class Books:
     """A board, its ledger, and what the ledger has reported."""
 
     def __init__(self) -> None:
-        self.board = Board(_BUFFER)
-        _BUFFER[: 4 * board.STRIDE * 8] = bytes(4 * board.STRIDE * 8)
+        self.board = Board(BUFFER)
+        BUFFER[: 4 * board.STRIDE * 8] = bytes(4 * board.STRIDE * 8)
         self.corrections: dict[int, dict[int, int]] = {}
         self.reports: list[tuple[int, str, int]] = []
-        self.now_ns = _NOW_NS
-        self.ledger = self.anew()
+        self.now_ns = NOW_NS
+        self.ledger = self.new_ledger()
 
-    def anew(self) -> Ledger:
+    def new_ledger(self) -> Ledger:
         return Ledger(self.board, self.corrections, lambda: self.now_ns, lambda *report: self.reports.append(report))
 
 
@@ -34,11 +34,11 @@ def books() -> Books:
     return Books()
 
 
-def test_an_honest_row_is_read_as_it_stands(books):
-    """Nothing is reported of it, whenever it is looked at."""
+def test_a_valid_row_is_read_unchanged(books):
+    """Nothing is reported, however often it is read."""
     row = books.board.row(2)
     books.ledger.open(2)
-    row[board.HEARTBEAT_NS], row[board.CONNECTIONS], row[board.ACCEPTING] = _NOW_NS, 5, 1
+    row[board.HEARTBEAT_NS], row[board.CONNECTIONS], row[board.ACCEPTING] = NOW_NS, 5, 1
     for _ in range(3):
         row[board.ACCEPTED] += 7
         observe(row, board.DURATION, 0.5)
@@ -48,30 +48,30 @@ def test_an_honest_row_is_read_as_it_stands(books):
     assert books.reports == []
 
 
-def test_a_heartbeat_of_the_future_is_no_heartbeat(books):
-    """The worker is as silent as it was: it is found overdue, and the master waits until no year of the far future."""
+def test_a_heartbeat_in_the_future_is_ignored(books):
+    """The last heartbeat stays, so the worker misses its deadline in time."""
     row = books.board.row(0)
-    row[board.HEARTBEAT_NS] = _NOW_NS - 10
-    books.ledger.beats([0])
+    row[board.HEARTBEAT_NS] = NOW_NS - 10
+    books.ledger.heartbeats([0])
     row[board.HEARTBEAT_NS] = 2**64 - 1
 
-    assert books.ledger.beats([0]) == {0: (_NOW_NS - 10) / 1e9}
-    assert books.ledger.row(0)[board.HEARTBEAT_NS] == _NOW_NS - 10
+    assert books.ledger.heartbeats([0]) == {0: (NOW_NS - 10) / 1e9}
+    assert books.ledger.row(0)[board.HEARTBEAT_NS] == NOW_NS - 10
     assert books.reports == [(0, "HEARTBEAT_NS", 2**64 - 1)]
 
 
-def test_a_heartbeat_does_not_fall(books):
-    """A clock that is monotonic does not, either."""
+def test_an_earlier_heartbeat_is_ignored(books):
+    """The monotonic clock does not go back."""
     books.board.row(0)[board.HEARTBEAT_NS] = 10**10
-    books.ledger.beats([0])
+    books.ledger.heartbeats([0])
     books.board.row(0)[board.HEARTBEAT_NS] = 5
 
-    assert books.ledger.beats([0]) == {0: 10.0}
+    assert books.ledger.heartbeats([0]) == {0: 10.0}
 
 
 @pytest.mark.parametrize("gauge", [board.CONNECTIONS, board.QUEUED, board.WEBSOCKETS, board.LAG_NS])
-def test_a_gauge_beyond_all_that_is_possible_reads_as_nothing(books, gauge):
-    """No process holds so many descriptors, and no loop was late for longer than the machine runs."""
+def test_a_gauge_above_its_maximum_is_read_as_zero(books, gauge):
+    """No process has so many descriptors, and no loop is late by more than the machine's uptime."""
     books.board.row(1)[gauge] = 2**64 - 5
 
     assert books.ledger.row(1)[gauge] == 0
@@ -79,8 +79,8 @@ def test_a_gauge_beyond_all_that_is_possible_reads_as_nothing(books, gauge):
 
 
 @pytest.mark.parametrize("content", [0, 99, 100 + 2**44, 2**63, 2**64 - 1])
-def test_a_counter_neither_falls_nor_leaps(books, content):
-    """The last number that was possible stays, and what is counted from there on counts."""
+def test_a_counter_that_falls_or_leaps_keeps_its_last_valid_number(books, content):
+    """Later increments are added to that number."""
     row = books.board.row(1)
     books.ledger.open(1)
     row[board.ACCEPTED] = 100
@@ -96,8 +96,8 @@ def test_a_counter_neither_falls_nor_leaps(books, content):
     assert books.reports == [(1, "ACCEPTED", content)]
 
 
-def test_a_cell_that_ran_over_goes_on(books):
-    """The sum of many long requests needs more than 64 bits some day."""
+def test_a_cell_that_wraps_around_goes_on_counting(books):
+    """The sum of many long requests may need more than 64 bits."""
     row, cell = books.board.row(0), board.DURATION + board.SUM
     row[cell] = 2**64 - 10
     books.ledger.open(0)
@@ -109,7 +109,7 @@ def test_a_cell_that_ran_over_goes_on(books):
 
 
 def test_a_slot_is_reported_once_for_each_of_its_workers(books):
-    """A worker that writes on does not fill the log."""
+    """A worker that writes more invalid numbers does not fill the log."""
     for _ in range(2):
         for content in (2**40, 2**41):
             books.board.row(0)[board.CONNECTIONS] = books.board.row(0)[board.QUEUED] = content
@@ -120,8 +120,8 @@ def test_a_slot_is_reported_once_for_each_of_its_workers(books):
     assert books.reports == [(0, "CONNECTIONS", 2**40)] * 2
 
 
-def test_retiring_a_slot_ends_its_gauges_and_keeps_its_counts(books):
-    """What was in flight when a worker died has ended with it; nothing it had counted is lost."""
+def test_retiring_a_slot_clears_its_gauges_and_keeps_its_counters(books):
+    """Requests in flight ended with the worker, and no count is lost."""
     row = books.board.row(2)
     for gauge in range(board.FIRST_COUNTER):
         row[gauge] = 7
@@ -140,11 +140,11 @@ def test_retiring_a_slot_ends_its_gauges_and_keeps_its_counts(books):
 
 
 @given(st.dictionaries(st.integers(0, board.CELLS - 1), st.integers(0, 2**64 - 1) | st.just(2**64 - 1)))
-@example({board.STARTED: board.MAX_OPEN + 94})  # more in flight than in_flight tells
-@example({board.DURATION: 2**40})  # more ended than begun
+@example({board.STARTED: board.MAX_OPEN + 94})  # more in flight than in_flight returns
+@example({board.DURATION: 2**40})  # more ends than starts
 @example({board.DURATION: 2**64 - 1, board.STARTED: 2**43})
-def test_the_next_worker_of_a_slot_finds_a_row_that_it_can_count_in(garbage):
-    """A row that the last one has filled with anything costs the next one no request, and no reload is needed."""
+def test_after_any_garbage_the_next_worker_of_a_slot_can_count_in_its_row(garbage):
+    """Garbage of the last worker costs the next one no request, and needs no reload."""
     books = Books()
     row = books.board.row(0)
     row[:] = memoryview(array("Q", [3] * board.CELLS))
@@ -163,15 +163,15 @@ def test_the_next_worker_of_a_slot_finds_a_row_that_it_can_count_in(garbage):
     assert board.in_flight(books.ledger.row(0)) == 1
 
 
-def test_a_program_that_takes_over_believes_the_same_numbers(books):
-    """What is corrected is handed over with the board, for the cells still hold what they held."""
+def test_a_new_program_reads_the_same_numbers(books):
+    """The corrections are handed over with the board, because the cells still have their content."""
     row = books.board.row(0)
     books.ledger.open(0)
     row[board.ACCEPTED] = 100
     books.ledger.row(0)
     row[board.ACCEPTED] = 2**63
-    believed = books.ledger.row(0)
+    accepted = books.ledger.row(0)
     row[board.ACCEPTED] += 1
 
-    assert believed[board.ACCEPTED] == 100
-    assert books.anew().row(0)[board.ACCEPTED] == 101
+    assert accepted[board.ACCEPTED] == 100
+    assert books.new_ledger().row(0)[board.ACCEPTED] == 101
