@@ -190,7 +190,6 @@ class Supervisor:
             # A worker that drains for a reload keeps idle connections open for longer than at a stop: send Drain again.
             if worker.state is State.DRAINING:
                 worker.deadline = min(worker.deadline, now + worker.plan.graceful + worker.plan.kill / 2)
-                worker.exit_reason = ExitReason.SHUTDOWN
                 steps.append(self._drain_step(worker, is_booting=False))
         return steps + self.reconcile(now)
 
@@ -343,7 +342,7 @@ class Supervisor:
         return sorted(stale, key=lambda worker: worker.started_at) + surplus
 
     def _drain_step(self, worker: WorkerRecord, *, is_booting: bool) -> Drain:
-        reason = worker.exit_reason
+        reason = ExitReason.SHUTDOWN if self.is_stopping else worker.exit_reason
         if reason is None:
             raise AssertionError(f"worker {worker.slot} drains in state {worker.state} without a reason")
         return Drain(worker.slot, worker.plan.generation, reason, worker.plan.graceful, is_booting)

@@ -732,7 +732,7 @@ def test_a_stop_beside_a_canary_supersedes_the_reload():
 
 
 def test_a_stop_during_the_roll_tells_draining_workers_again():
-    """A stop allows idle connections less time than a reload."""
+    """A stop allows idle connections less time than a reload. The first exit reason stays."""
     supervisor = serving(plan(1))
     supervisor.reload(plan(2), 10.0)
     supervisor.ready(2, 10.0)
@@ -749,6 +749,7 @@ def test_a_stop_during_the_roll_tells_draining_workers_again():
         drain(3, 2, ExitReason.SHUTDOWN, is_booting=True),
     ]
     assert supervisor.workers[0].deadline == 11.0 + 30.0 + 2.5, "a second Drain does not extend the deadline"
+    assert supervisor.workers[0].exit_reason is ExitReason.RELOAD
 
 
 def test_a_second_stop_kills_every_worker():
