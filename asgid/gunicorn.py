@@ -23,10 +23,10 @@ from asgid.board import BYTES, STARTED, Board, Row
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
 from asgid.worker import main
-from asgid.worker.app.interface import adapted
+from asgid.worker.app.interface import adapt
 from asgid.worker.process import ending
 from asgid.worker.process.lifeline import Lifeline
-from asgid.worker.process.malloc import keep_memory
+from asgid.worker.process.malloc import raise_trim_threshold
 
 Cfg: TypeAlias = Any  # gunicorn has no types
 
@@ -155,7 +155,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         """Serve until a signal of the arbiter, or `max_requests`. Raises BootError, which the arbiter reports."""
         if not self.alive:  # a signal arrived while the application was imported
             return
-        keep_memory()
+        raise_trim_threshold()
         self._settings = settings_of(self.cfg)
         self._master_end, worker_end = socket.socketpair()
         self._decoder = wire.from_worker()
@@ -181,7 +181,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     def _serve(self, assignment: Assignment) -> None:
         settings = self._settings
         log = Log(settings.log.level, settings.log.format, settings.log.output).bind(pid=self.pid)
-        load = partial(adapted, self.wsgi, settings.app.target, settings)
+        load = partial(adapt, self.wsgi, settings.app.target, settings)
         worker = main.Worker(assignment, Lifeline(assignment.lifeline_fd), log, load)
         runner = asyncio.Runner(loop_factory=main.loop_factory())
         try:

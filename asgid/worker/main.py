@@ -30,16 +30,16 @@ from asgid.worker.http.admission import Admission, Places
 from asgid.worker.http.context import Service
 from asgid.worker.http1.connection import Connection
 from asgid.worker.net.acceptor import Doors
-from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.process import ending, forked, privileges
 from asgid.worker.process.drain import Drain
-from asgid.worker.process.forked import Forks
+from asgid.worker.process.forked import ForkHooks
 from asgid.worker.process.lifeline import Lifeline
-from asgid.worker.process.malloc import keep_memory
+from asgid.worker.process.malloc import raise_trim_threshold
 from asgid.worker.process.ticker import Pulse
 
 if TYPE_CHECKING:
-    from asgid.worker.app.interface import Loaded
+    from asgid.worker.app.interface import LoadedApp
     from asgid.worker.http.exchange import Exchange
     from asgid.worker.http1.request_syntax import Field
 
@@ -59,7 +59,7 @@ def main(assignment: Assignment) -> int:
     from asgid.worker.app.loader import load  # noqa: PLC0415 - see Worker.boot
 
     entitle(assignment, "booting")  # first of all: until here the process bears the title of the master
-    keep_memory()
+    raise_trim_threshold()
     lifeline = Lifeline(assignment.lifeline_fd)
     settings = assignment.config.log
     try:
@@ -76,19 +76,20 @@ def main(assignment: Assignment) -> int:
             runner.run(worker.live())
         finally:
             ending.end(runner.get_loop(), worker.grace_ends(), log)
-        ending.bound_exit(worker.grace_ends(), log, forked.leave)
+        ending.bound_exit(worker.grace_ends(), log, forked.exit_immediately)
     except BootError as error:
-        forked.end_if_child(error)
+        forked.exit_if_child(error)
         cause = error.__cause__
-        story = tracebacks.story_of(cause, tracebacks.Home.of(assignment.config.app.target)) if cause else ""
+        files = tracebacks.AppFiles.from_target(assignment.config.app.target)
+        story = tracebacks.format_causes(cause, files) if cause else ""
         return _tell(assignment, lifeline, str(error), story or error.story, ExitCode.NO_WORKER)
     except BaseException as error:  # noqa: BLE001 - the border of the process
-        forked.end_if_child(error)
+        forked.exit_if_child(error)
         patched = next(
             (f"; {name} has patched what asgid uses: serve without it" for name in _PATCHERS if name in sys.modules), ""
         )
-        reason, stack = f"the worker failed: {tracebacks.said(error)}{patched}", tracebacks.stack_of(error)
-        return _tell(assignment, lifeline, reason, tracebacks.shortened(stack), ExitCode.INTERNAL)
+        reason, stack = f"the worker failed: {tracebacks.one_line(error)}{patched}", tracebacks.format_traceback(error)
+        return _tell(assignment, lifeline, reason, tracebacks.cut_middle(stack), ExitCode.INTERNAL)
     return int(ExitCode.OK)
 
 
@@ -98,7 +99,7 @@ def _tell(assignment: Assignment, lifeline: Lifeline, reason: str, story: str, c
         print(f"{reason}\n{story}", file=sys.stderr)  # noqa: T201 - nothing else is left
         return wire.CUT_OFF
     half = wire.REASON_CHARACTERS // 2 - 50
-    lifeline.send(wire.Failed(tracebacks.shortened(reason, half, half, around=" ")))
+    lifeline.send(wire.Failed(tracebacks.cut_middle(reason, half, half, around=" ")))
     with suppress(OSError):  # the application may have closed it, or have the number for a file of its own
         if os.readlink(f"/proc/self/fd/{assignment.last_words_fd}").startswith("/memfd:asgid-"):
             os.ftruncate(assignment.last_words_fd, 0)
@@ -109,7 +110,7 @@ def _tell(assignment: Assignment, lifeline: Lifeline, reason: str, story: str, c
 class Worker:
     """The parts of one worker, and the order in which they come and go."""
 
-    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], "Loaded"]) -> None:
+    def __init__(self, assignment: Assignment, lifeline: Lifeline, log: Log, load: Callable[[], "LoadedApp"]) -> None:
         self._assignment, self._lifeline, self._log, self._load = assignment, lifeline, log, load
         self._config = assignment.config
         self._last_words = descriptors.identity(assignment.last_words_fd)
@@ -118,8 +119,8 @@ class Worker:
         self._access: AccessLog | None
         self._converse: Callable[[Exchange, Iterable[Field]], None]
         self._stack_of: Callable[[asyncio.Task[None]], str]
-        self._forks: Forks
-        self._loaded: Loaded
+        self._forks: ForkHooks
+        self._loaded: LoadedApp
         self._doors: Doors | None = None
 
     def grace_ends(self) -> float:
@@ -134,15 +135,15 @@ class Worker:
         """
         # Not before the fork: the master needs none of it. Not later: the user may have no access to the Python that
         # root runs, and a module of the application, on sys.path, may have the name of one that is imported here.
-        from asgid.worker.app.wsgi import stack_of  # noqa: PLC0415
+        from asgid.worker.app.wsgi import thread_stack  # noqa: PLC0415
         from asgid.worker.websocket.session import converse  # noqa: PLC0415
 
-        self._converse, self._stack_of, self._forks = converse, stack_of, Forks(loop)
+        self._converse, self._stack_of, self._forks = converse, thread_stack, ForkHooks(loop)
         timeouts = self._config.timeouts
         self._access = self._open_access(loop)  # before the user changes: a directory of root's may be closed to him
         privileges.drop(self._config.process)
         self._lifeline.end_with_master(timeouts.graceful + timeouts.kill)
-        self._forks.watch()
+        self._forks.install()
         loop.set_exception_handler(self._on_loop_error)
         asyncio.set_event_loop(loop)
         self._loaded = self._load()
@@ -169,7 +170,7 @@ class Worker:
         def connection(listener: Listener) -> asyncio.Protocol:
             if listener.proxy_protocol == "off":
                 return Connection(service)
-            return Preamble(service, listener.name, listener.proxy_protocol)
+            return ProxyProtocol(service, listener.name, listener.proxy_protocol)
 
         doors = self._doors = Doors(
             loop,
@@ -214,7 +215,7 @@ class Worker:
         except OSError as error:
             raise BootError(f"log.access.output: {settings.output!r} cannot be opened: {error.strerror}") from error
 
-    def _service(self, loaded: "Loaded", lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
+    def _service(self, loaded: "LoadedApp", lifespan: Lifespan, access: AccessLog | None, doors: Doors) -> Service:
         limits, loop = self._config.limits, asyncio.get_running_loop()
         threads = self._config.workers.threads if loaded.interface == "wsgi" else None
         service = Service(
@@ -309,7 +310,7 @@ class Worker:
             "event loop blocked",
             task=task.get_name() if task else "none",
             requests=", ".join(requests[:20]) or "none",
-            stack=tracebacks.stack_inside(frame) if frame else "",
+            stack=tracebacks.format_thread_stack(frame) if frame else "",
         )
         self._clear_last_words()
 
@@ -330,7 +331,7 @@ class Worker:
         if self._doors and isinstance(error, OSError) and context.get("message") == _NO_DESCRIPTOR:
             self._doors.tell_of_pause(error)
             return
-        stack = tracebacks.stack_of(error) if isinstance(error, BaseException) else ""
+        stack = tracebacks.format_traceback(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(context.get("message")), stack=stack)
         _tell_python(loop, context)
 

@@ -43,7 +43,7 @@ _BEHIND: Mapping[str, type] = {
 _TASK_GROUPS = os.path.join(os.path.dirname(asyncio.__file__), "")
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error in one line."""
     try:
         text = " ".join(str(error).split())
@@ -54,7 +54,7 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def stack_of(error: BaseException, ours: int = 0) -> str:
+def format_traceback(error: BaseException, ours: int = 0) -> str:
     """Return an error's traceback but for its `ours` outermost frames, which say nothing about the fault."""
     trace = error.__traceback__
     for _ in range(ours):
@@ -67,14 +67,14 @@ def stack_of(error: BaseException, ours: int = 0) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class AppFiles:
     """Where the files of an application are: below a directory, or in a package that may be installed as a library."""
 
     directory: str
     package: str = ""
 
     @classmethod
-    def of(cls, target: str) -> "Home":
+    def from_target(cls, target: str) -> "AppFiles":
         """Return the home of the application "module:attribute" in the working directory."""
         try:
             directory = os.getcwd()
@@ -82,7 +82,7 @@ class Home:
             directory = ""
         return cls(directory, target.partition(":")[0].partition(".")[0])
 
-    def holds(self, file: str) -> bool:
+    def contains(self, file: str) -> bool:
         """Whether a file is in the directory, and not in an environment there, or in the package."""
         is_here = bool(self.directory) and file.startswith(os.path.join(self.directory, ""))
         return self._has_in_package(file) or (is_here and not is_library(file))
@@ -102,23 +102,23 @@ def is_library(file: str) -> bool:
     return is_installed or file.startswith(("<", _STANDARD_LIBRARY))
 
 
-def frames_of(error: BaseException) -> list[traceback.FrameSummary]:
+def relevant_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the frames of an error's traceback without those of asgid and of Python's import."""
     frames = traceback.extract_tb(error.__traceback__)
     return [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
 
 
-def place_of(error: BaseException, home: Home) -> traceback.FrameSummary | None:
+def fault_frame(error: BaseException, home: AppFiles) -> traceback.FrameSummary | None:
     """Return the last call of the application's own that led to the error, which a library may have raised: (1) in its
     directory, (2) in what is not a library, (3) in anything.
     """
-    frames = frames_of(error)
+    frames = relevant_frames(error)
     own = [frame for frame in frames if home.owns(frame.filename)]
-    here = [frame for frame in own if home.holds(frame.filename)]
+    here = [frame for frame in own if home.contains(frame.filename)]
     return next(reversed(here or own or frames), None)
 
 
-def story_of(error: BaseException, home: Home) -> str:
+def format_causes(error: BaseException, home: AppFiles) -> str:
     """Return an error with all its causes: of each the application's own calls, and the last calls of libraries.
 
     Returns "" if there is nothing beyond the error's own words. A long text is cut in its middle.
@@ -129,12 +129,12 @@ def story_of(error: BaseException, home: Home) -> str:
         for part in parts:
             part.stack = _Shortened.of(part.stack, home)
         is_known = not any(part.stack for part in parts) and len(parts) == 1 and not isinstance(error, SyntaxError)
-        return "" if is_known else shortened("".join(story.format()).rstrip())
+        return "" if is_known else cut_middle("".join(story.format()).rstrip())
     except BaseException:  # noqa: BLE001 - as in stack_of, which shows what can be shown
-        return shortened(stack_of(error))
+        return cut_middle(format_traceback(error))
 
 
-def shortened(text: str, first: int = _FIRST_CHARACTERS, last: int = _LAST_CHARACTERS, around: str = "\n") -> str:
+def cut_middle(text: str, first: int = _FIRST_CHARACTERS, last: int = _LAST_CHARACTERS, around: str = "\n") -> str:
     """Return the first and the last characters of a text, and how many are left out between them."""
     over = len(text) - first - last
     return text if over <= 0 else f"{text[:first]}{around}... {over} characters are left out ...{around}{text[-last:]}"
@@ -153,7 +153,7 @@ class _Shortened(traceback.StackSummary):
     """The frames of one error that are shown, each run of others as one line."""
 
     @classmethod
-    def of(cls, frames: traceback.StackSummary, home: Home) -> "_Shortened":
+    def of(cls, frames: traceback.StackSummary, home: AppFiles) -> "_Shortened":
         told = [frame for frame in frames if not frame.filename.startswith(_MACHINERY)]
         last_own = max((index for index, frame in enumerate(told) if home.owns(frame.filename)), default=-1)
         shown = cls()
@@ -174,7 +174,7 @@ class _Shortened(traceback.StackSummary):
         return super().format_frame_summary(frame_summary, **options)
 
 
-def stack_inside(frame: FrameType) -> str:
+def format_thread_stack(frame: FrameType) -> str:
     """Return where a thread stands, from our last call inwards; where that is ourselves, with all that led there.
 
     What calls an application is the same for all of them: twenty-six of the twenty-seven frames of a handler that
@@ -185,7 +185,7 @@ def stack_inside(frame: FrameType) -> str:
     return "".join(traceback.StackSummary.extract(reversed(theirs or frames)).format()).rstrip()
 
 
-def stack_within(call: object) -> str:
+def format_await_chain(call: object) -> str:
     """Return where a coroutine waits, from what it awaits inwards, also in the tasks that it waits for."""
     lines: list[str] = []
     try:
@@ -249,7 +249,7 @@ def is_in_debugger(frame: "FrameType | None") -> bool:
     return False
 
 
-def is_from_outside(error: BaseException) -> bool:
+def is_task_cancelled(error: BaseException) -> bool:
     """Whether the task at hand is cancelled or closed; an application may raise what looks like that by itself."""
     if not isinstance(error, CancelledError | GeneratorExit):
         return False
@@ -257,7 +257,7 @@ def is_from_outside(error: BaseException) -> bool:
     return task is None or task.cancelling() > 0
 
 
-def stems_from_disconnect(error: BaseException | None, above: frozenset[int] = frozenset()) -> bool:
+def is_caused_by_disconnect(error: BaseException | None, above: frozenset[int] = frozenset()) -> bool:
     """Whether an error is what became of ours: frameworks raise their own in its place, and task groups wrap it.
 
     `above` are those that have led to it.
@@ -269,6 +269,6 @@ def stems_from_disconnect(error: BaseException | None, above: frozenset[int] = f
         # this must end all the same.
         above |= {id(error)}
         if isinstance(error, BaseExceptionGroup):
-            return all(stems_from_disconnect(part, above) for part in error.exceptions)
+            return all(is_caused_by_disconnect(part, above) for part in error.exceptions)
         error = error.__context__ if error.__cause__ is None else error.__cause__
     return False

@@ -109,11 +109,11 @@ def test_a_proxy_header_does_not_depend_on_the_cuts(data):
 
     def outcome(size: int) -> object:
         try:
-            return proxy_header.read(data[:size], "any")
+            return proxy_header.parse_header(data[:size], "any")
         except ClientError:
             return ClientError
 
     outcomes = [found for found in map(outcome, range(1, len(data) + 1)) if found is not None]
 
     assert len(set(outcomes)) <= 1
-    assert all(found.size <= len(data) for found in outcomes if isinstance(found, proxy_header.Header))
+    assert all(found.size <= len(data) for found in outcomes if isinstance(found, proxy_header.ProxyHeader))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asgid import config
 from asgid.errors import ClientError
-from asgid.worker.http1.parser import EnoughError, Reader
+from asgid.worker.http1.parser import RequestParser, StopParsing
 
 _EXAMPLES = 20_000 if os.environ.get("ASGID_HYPOTHESIS") == "fuzz" else 500
 LIMITS = config.parse('app.target = "a:b"\nlimits.header_size = "1KiB"\nlimits.request_line = "1KiB"', "f.toml").limits
@@ -85,12 +85,12 @@ class Heard:
         self.requests[-1] += (b"".join(self.body),)
         self.is_deaf = not self.requests[-1][4]  # it is not kept
         if self.is_deaf:
-            raise EnoughError
+            raise StopParsing
 
 
 def heard(pieces: list[bytes]) -> Heard:
     hearer = Heard()
-    reader = Reader(hearer, LIMITS)
+    reader = RequestParser(hearer, LIMITS)
     try:
         for piece in pieces:
             if not hearer.is_deaf:

@@ -32,7 +32,7 @@ from asgid.worker.http.context import Application, Event, Receive, Send, Service
 from asgid.worker.http.exchange import Exchange
 from asgid.worker.http1.connection import Connection
 from asgid.worker.net.acceptor import Doors
-from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.process.drain import Drain
 from asgid.worker.process.ticker import Pulse
 from asgid.worker.websocket.protocol import OPEN, WebSocket
@@ -432,7 +432,7 @@ class Worker:
         ours, theirs = _loopback() if tcp else socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        await self.service.loop.connect_accepted_socket(lambda: Preamble(self.service, "web", versions), theirs)
+        await self.service.loop.connect_accepted_socket(lambda: ProxyProtocol(self.service, "web", versions), theirs)
         client = Client(ours, _Connection(self.service))  # a placeholder: the worker makes another one
         self._clients.append(client)
         return client
@@ -443,7 +443,7 @@ class Worker:
         def protocol() -> asyncio.Protocol:
             if versions == "off":
                 return _Connection(self.service)
-            return Preamble(self.service, "web", versions)
+            return ProxyProtocol(self.service, "web", versions)
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             with socket.create_connection(listener.getsockname()) as ours:

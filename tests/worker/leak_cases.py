@@ -25,7 +25,7 @@ from asgid.worker.http.context import Application
 from asgid.worker.http.exchange import Exchange
 from asgid.worker.http1.connection import Connection
 from asgid.worker.net.lingering_close import Farewell
-from asgid.worker.net.proxy_protocol import Preamble
+from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.net.writer import Writer
 from asgid.worker.websocket.protocol import WebSocket
 from asgid.worker.websocket.session import Conversation
@@ -763,7 +763,7 @@ def expects(number: int) -> bytes:
 
 
 _CONN, _SOCKET = (Connection, "__init__"), (WebSocket, "__init__")
-_CALL, _ANSWER = (wsgi._Call, "__init__"), (asgi1._Answer, "__init__")
+_CALL, _ANSWER = (wsgi._Call, "__init__"), (asgi1._ReplyStream, "__init__")
 _FAREWELL, _NEWS = (Farewell, "__init__"), (Exchange, "news")
 _LIMITS = {"limits": {"body": 500}}
 _V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
@@ -830,9 +830,9 @@ CASES: dict[str, Case] = {
     "503, waited too long": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_too_long))),
     "close in the queue": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_in_the_queue))),
     # before the request
-    "a PROXY header": Case(responds, behind(_V1, asked, reads_answer), (Preamble, "__init__")),
-    "no PROXY header": Case(responds, behind(b"", asked, reads_all), (Preamble, "__init__")),
-    "half a PROXY header": Case(responds, behind(_V1[:9], nothing, waits_for_connection), (Preamble, "__init__")),
+    "a PROXY header": Case(responds, behind(_V1, asked, reads_answer), (ProxyProtocol, "__init__")),
+    "no PROXY header": Case(responds, behind(b"", asked, reads_all), (ProxyProtocol, "__init__")),
+    "half a PROXY header": Case(responds, behind(_V1[:9], nothing, waits_for_connection), (ProxyProtocol, "__init__")),
     # WebSockets
     "messages": Case(echoes, messages(lambda number: frame(TEXT, told(number))), (Conversation, "feed")),
     "compressed messages": Case(

@@ -11,7 +11,7 @@ import pytest
 
 from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker.app import asgi1
-from asgid.worker.app.asgi1 import MOST_UNSENT_BYTES, MOST_WHOLE_BYTES, adapt
+from asgid.worker.app.asgi1 import MAX_UNSENT_BYTES, MAX_WHOLE_BODY_BYTES, adapt
 from tests.worker.harness import Worker, on_a_loop, request, until
 
 Message = dict[str, Any]
@@ -92,7 +92,7 @@ async def test_cookie_fields_are_joined_by_semicolons():
     assert [[b"host", b"test.invalid"], [b"accept", b"x"], [b"cookie", b"a=1; b=2; c=3"]] == message["headers"]
 
 
-@pytest.mark.parametrize("size", [0, 1, 70_000, MOST_WHOLE_BYTES])
+@pytest.mark.parametrize("size", [0, 1, 70_000, MAX_WHOLE_BODY_BYTES])
 @on_a_loop
 async def test_a_body_up_to_the_limit_comes_whole(size):
     """A body of exactly the limit comes in one message too."""
@@ -123,7 +123,7 @@ async def tell_size(message: Message) -> None:
 @on_a_loop
 async def test_a_large_body_comes_in_parts():
     """The first part is in the message; the body channel brings the others."""
-    size = 3 * MOST_WHOLE_BYTES
+    size = 3 * MAX_WHOLE_BODY_BYTES
 
     assert (200, b"1 %d" % size) == await exchange_one(tell_size, request("POST", "/", body=b"x" * size))
 
@@ -131,7 +131,7 @@ async def test_a_large_body_comes_in_parts():
 @on_a_loop
 async def test_a_plain_consumer_reads_a_large_body_in_a_task():
     """The consumer has returned long before the body ends."""
-    size = 2 * MOST_WHOLE_BYTES
+    size = 2 * MAX_WHOLE_BODY_BYTES
 
     def plain(message: Message) -> None:
         message["channel_layer"].loop.create_task(tell_size(message))
@@ -151,7 +151,9 @@ async def test_a_body_channel_reports_a_disconnect():
 
     async with Worker(adapt(read)) as worker:
         client = await worker.connect()
-        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n" + b"x" * MOST_WHOLE_BYTES)
+        await client.send(
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n" + b"x" * MAX_WHOLE_BODY_BYTES
+        )
         await client.send(b"yz")
         await until(lambda: parts)
         client.close()
@@ -168,9 +170,9 @@ async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
     async with Worker(adapt(tell_size)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
-        await client.send(b"%x\r\n" % MOST_WHOLE_BYTES + b"x" * MOST_WHOLE_BYTES + b"\r\n", b"0\r\n\r\n")
+        await client.send(b"%x\r\n" % MAX_WHOLE_BODY_BYTES + b"x" * MAX_WHOLE_BODY_BYTES + b"\r\n", b"0\r\n\r\n")
 
-        assert b"0 %d" % MOST_WHOLE_BYTES == (await client.response()).body
+        assert b"0 %d" % MAX_WHOLE_BODY_BYTES == (await client.response()).body
 
 
 @on_a_loop
@@ -654,7 +656,7 @@ async def test_a_half_closed_client_gets_its_response():
 @on_a_loop
 async def test_an_awaited_send_waits_for_the_client(monkeypatch):
     """Unsent data stays bounded, and the stream goes on when the client reads."""
-    monkeypatch.setattr(asgi1, "MOST_UNSENT_BYTES", 300_000)
+    monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
     part = {"content": b"x" * 65536, "more_content": True}
     count = 0
 
@@ -732,7 +734,7 @@ async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_
     """After one refused part all later parts are refused, so none is missing in the middle. If nothing had left, the
     client gets a 500.
     """
-    monkeypatch.setattr(asgi1, "MOST_UNSENT_BYTES", 300_000)
+    monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
 
     async with Worker(adapt(flooding)) as worker:
         client = await worker.connect(send_buffer=4096)
@@ -749,4 +751,4 @@ async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_
 
 def test_a_whole_body_and_unsent_replies_are_bounded():
     """docs/ states both bounds."""
-    assert (1024**2, 16 * 1024**2) == (MOST_WHOLE_BYTES, MOST_UNSENT_BYTES)
+    assert (1024**2, 16 * 1024**2) == (MAX_WHOLE_BODY_BYTES, MAX_UNSENT_BYTES)

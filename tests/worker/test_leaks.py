@@ -17,7 +17,7 @@ from tests.worker.harness import Worker, on_a_loop, turns
 from tests.worker.leak_cases import CASES, Case
 
 #: Caches of many requests; their bounds are tested elsewhere.
-CACHES = (response_head.HEADS, response_head._LINES, request_syntax.GOOD_HOSTS)
+CACHES = (response_head.HEADS, response_head._LINES, request_syntax.VALID_HOSTS)
 #: Cases with reference cycles. The traceback of a cancelled call leads to its task, a failing lifespan to its
 #: exception, and an unused connection of the harness to its parser.
 COLLECTED = {name for name in CASES if "request timeout" in name or "PROXY" in name}

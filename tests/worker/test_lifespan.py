@@ -264,7 +264,7 @@ async def test_the_stack_of_a_startup_ends_where_it_waits(wait):
 @on_a_loop
 async def test_a_slow_startup_is_logged_once_and_leaves_its_stack(monkeypatch):
     """The log shows where it waits. The file of last words has the same stack until the startup goes on."""
-    monkeypatch.setattr(startup_watch, "TELLS_AFTER_S", 0.02)
+    monkeypatch.setattr(startup_watch, "LOG_AFTER_S", 0.02)
     log = Recorder()
     words = os.memfd_create("asgid-last-words")
     stacks = [f'  File "app.py", line {number}, in app\n' for number in range(1, 6)]

@@ -10,8 +10,8 @@ from wsgiref.validate import validator
 import pytest
 
 from asgid.errors import BootError, ClientDisconnectedError
-from asgid.worker.app.wsgi import adapt, stack_of
-from asgid.worker.http.scope import request_scope, template
+from asgid.worker.app.wsgi import adapt, thread_stack
+from asgid.worker.http.scope import request_scope, scope_template
 from tests.worker.harness import Worker, on_a_loop, request, until
 
 PIECE = bytes(65536)
@@ -154,7 +154,7 @@ async def test_the_server_name_is_a_host_on_a_unix_socket():
     async def send(message):
         said.append(message)
 
-    scope = template(client=None, server=("/run/asgid.sock", None), root_path="", scheme="http")
+    scope = scope_template(client=None, server=("/run/asgid.sock", None), root_path="", scheme="http")
     scope = request_scope(scope, None, "GET", b"/", 1, [])
     await adapt(of("SERVER_NAME", "SERVER_PORT"), 1)(scope, receive, send)
 
@@ -705,7 +705,7 @@ async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
         return [b"done"]
 
     async with worker(dawdle) as serving:
-        serving.look_in_threads(stack_of)
+        serving.look_in_threads(thread_stack)
         client = await serving.connect()
         await client.send(request("GET", "/slow"))
         await until(begun.is_set)

@@ -23,10 +23,10 @@ Consumer: TypeAlias = Callable[[dict[str, Any]], object]
 
 #: Request bodies up to this come in the message, larger ones through a body channel: the drafts promised that a channel
 #: takes messages of 1 MB.
-MOST_WHOLE_BYTES = 1 << 20
+MAX_WHOLE_BODY_BYTES = 1 << 20
 #: What a consumer may have sent beyond what its client has taken. It cannot be made to wait, so at some point it has to
 #: be told; the drafts raised ChannelFull.
-MOST_UNSENT_BYTES = 16 << 20
+MAX_UNSENT_BYTES = 16 << 20
 
 
 def adapt(consumer: Consumer) -> Application:
@@ -36,7 +36,7 @@ def adapt(consumer: Consumer) -> Application:
         message = await _request(scope, receive)
         if message is None:  # the client left before it had said everything
             return
-        answer = _Answer(send, is_head=scope["method"] == "HEAD")
+        answer = _ReplyStream(send, is_head=scope["method"] == "HEAD")
         message["reply_channel"] = ReplyChannel(answer)
         delivery: asyncio.Task[None] | None = None
         try:
@@ -78,7 +78,7 @@ class ReplyChannel:
 
     __slots__ = ("_answer",)
 
-    def __init__(self, answer: "_Answer") -> None:
+    def __init__(self, answer: "_ReplyStream") -> None:
         self._answer = answer
 
     def send(self, message: Mapping[str, Any]) -> Self:
@@ -114,7 +114,7 @@ class BodyChannel:
         return {"content": event["body"], "closed": False, "more_content": event["more_body"]}
 
 
-class _Answer:
+class _ReplyStream:
     """One answer on its way from a consumer, in whatever thread, to the client."""
 
     def __init__(self, send: Send, *, is_head: bool) -> None:
@@ -143,7 +143,7 @@ class _Answer:
                 if self.raises_when_over:
                     raise ClientDisconnectedError("the client has disconnected")
                 return
-            if self._unsent_bytes >= MOST_UNSENT_BYTES:
+            if self._unsent_bytes >= MAX_UNSENT_BYTES:
                 self.failure = AppError(
                     f"the client has yet to take {self._unsent_bytes} bytes of a response that is {self._state}; "
                     "await reply_channel.send(...) to keep its pace"
@@ -248,7 +248,7 @@ class _Answer:
 async def _request(scope: Event, receive: Receive) -> dict[str, Any] | None:
     """Return the request as a message of ASGI 1, without its reply channel; None where the client left meanwhile."""
     parts, size, more = list[bytes](), 0, True
-    while more and size <= MOST_WHOLE_BYTES:
+    while more and size <= MAX_WHOLE_BODY_BYTES:
         event = await receive()
         if event["type"] == "http.disconnect":
             return None

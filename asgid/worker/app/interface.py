@@ -19,7 +19,7 @@ Interface: TypeAlias = Literal["asgi3", "asgi2", "consumer", "wsgi"]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedApp:
     """An application, ready to be served: `app` is ASGI 3 whatever it was made of, `interface` is what it speaks."""
 
     app: Application
@@ -49,7 +49,7 @@ ADAPTERS: Mapping[Interface, Callable[[Any, Config], Application]] = {
     "wsgi": lambda app, config: wsgi.adapt(app, config.workers.threads),
 }
 
-_TAKES: Mapping[Interface, str] = {
+_SIGNATURES: Mapping[Interface, str] = {
     "asgi3": "scope, receive, send",
     "asgi2": "scope, for what takes receive, send",
     "consumer": "message",
@@ -65,12 +65,12 @@ _NAMED: Mapping[str, tuple[Interface, ...]] = {
 #: A name of either in the call of a class's objects: they speak WSGI, and the class is none of an ASGI 2 application.
 _OF_WSGI = frozenset({"environ", "start_response"})
 #: How a hint names the setting, in a file and on the command line.
-FACTORY = "factory = true in [app] (--set app.factory=true)"
+FACTORY_SETTING = "factory = true in [app] (--set app.factory=true)"
 #: How many arguments a message shows: a framework's class takes dozens.
 _SHOWN = 5
 
 
-class _Shape:
+class _CallableShape:
     """What can be seen of a callable without calling it."""
 
     def __init__(self, found: Callable[..., object], signature: inspect.Signature) -> None:
@@ -170,69 +170,73 @@ def is_application(found: object, module: str) -> bool:
         signature = _signature(found)
         if signature is None or (getattr(found, "__module__", module) != module and inspect.isroutine(found)):
             return False
-        shape = _Shape(found, signature)
+        shape = _CallableShape(found, signature)
         fits = [each for each in shape.fits if each in _NAMED.get(shape.first, ("asgi3",) if shape.is_async else ())]
     except BaseException:  # noqa: BLE001 - the object is the application's, and may fail at anything
         return False
     return bool(fits)
 
 
-def named(target: str, config: Config) -> str:
+def describe(target: str, config: Config) -> str:
     """Return what messages call that which is to be served."""
     return f'what the factory "{target}" returned' if config.app.factory else f'"{target}"'
 
 
-def adapted(found: Callable[..., object], target: str, config: Config) -> Loaded:
+def adapt(found: Callable[..., object], target: str, config: Config) -> LoadedApp:
     """Return the application that `found` is, or what `app.interface` says that it is; raises BootError."""
     wanted = config.app.interface
-    name = named(target, config)
+    name = describe(target, config)
     signature = _signature(found)
     if signature is None:  # of C code, mostly: what cannot be looked into is believed
         interface: Interface = "asgi3" if wanted == "auto" else wanted
     else:
-        shape = _Shape(found, signature)
+        shape = _CallableShape(found, signature)
         is_made = config.app.factory
-        interface = _spoken(shape, name, is_made) if wanted == "auto" else _believed(wanted, shape, name, is_made)
-    loaded = Loaded(ADAPTERS[interface](found, config), interface)
+        interface = (
+            _detect(shape, name, is_made) if wanted == "auto" else _check_configured(wanted, shape, name, is_made)
+        )
+    loaded = LoadedApp(ADAPTERS[interface](found, config), interface)
     if loaded.is_http_only and config.app.lifespan == "on":
         raise BootError(f"app.lifespan: {name} speaks {interface}, which has no lifespan; leave app.lifespan out")
     return loaded
 
 
-def _spoken(shape: _Shape, name: str, is_made: bool) -> Interface:
+def _detect(shape: _CallableShape, name: str, is_made: bool) -> Interface:
     """Find the interface: (1) by the name of the first argument, (2) by three arguments, which only one takes, (3) by
     what is left where a consumer is not. One argument of any other name could be anything, and what needs none may be a
     factory.
     """
-    fits = [each for each in shape.fits if each in _NAMED.get(shape.first, _TAKES)]
+    fits = [each for each in shape.fits if each in _NAMED.get(shape.first, _SIGNATURES)]
     if not fits:
-        takes = "; ".join(f"{each} takes {what}" for each, what in _TAKES.items())
+        takes = "; ".join(f"{each} takes {what}" for each, what in _SIGNATURES.items())
         raise BootError(f"app.target: {name} {shape}: it is no application ({takes}){_hint(shape, is_made)}")
     is_three = fits[0] == "asgi3" and not shape.has_settings
     if shape.first in _NAMED or is_three or "consumer" not in fits:
         return fits[0]
-    choices = [(f'interface = "{each}"', f"interface={each}", f"takes {_TAKES[each]}") for each in fits]
+    choices = [(f'interface = "{each}"', f"interface={each}", f"takes {_SIGNATURES[each]}") for each in fits]
     if shape.takes(0) and not shape.is_async and not is_made:
         choices.append(("factory = true", "factory=true", "makes the application"))
     ways = ", or ".join(f"{line} (--set app.{option}) if it {means}" for line, option, means in choices)
     raise BootError(f"app.target: {name} {shape}, which could mean anything: write in [app] {ways}")
 
 
-def _believed(wanted: Interface, shape: _Shape, name: str, is_made: bool) -> Interface:
+def _check_configured(wanted: Interface, shape: _CallableShape, name: str, is_made: bool) -> Interface:
     if wanted not in shape.fits:
-        raise BootError(f"app.interface: {wanted} takes {_TAKES[wanted]}, and {name} {shape}{_hint(shape, is_made)}")
+        raise BootError(
+            f"app.interface: {wanted} takes {_SIGNATURES[wanted]}, and {name} {shape}{_hint(shape, is_made)}"
+        )
     return wanted
 
 
-def _hint(shape: _Shape, is_made: bool) -> str:
+def _hint(shape: _CallableShape, is_made: bool) -> str:
     if shape.first == "self":
         return "; it is a method without its object: name an instance's"
     if is_made:
         return "; let the factory return an object of it" if shape.is_class else ""
     if shape.is_class:
-        made = f", or write {FACTORY} to have one made" if shape.takes(0) else ", or a factory"
+        made = f", or write {FACTORY_SETTING} to have one made" if shape.takes(0) else ", or a factory"
         return f"; name an object of it{made}"
-    return f"; is it a factory? then write {FACTORY}" if shape.takes(0) else ""
+    return f"; is it a factory? then write {FACTORY_SETTING}" if shape.takes(0) else ""
 
 
 def _signature(found: Callable[..., object]) -> inspect.Signature | None:

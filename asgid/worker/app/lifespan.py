@@ -60,14 +60,14 @@ class Lifespan:
             await asyncio.wait([self._task], timeout=_RAISES_WITHIN_S)
             # Starlette gives a whole traceback as its reason, whose last line names the fault.
             *above, reason = str(self._failure).strip().splitlines() or [""]
-            story = tracebacks.shortened(str(self._failure)) if above else ""
+            story = tracebacks.cut_middle(str(self._failure)) if above else ""
             raise BootError(f"lifespan startup failed: {reason.strip()}", story) from self._error
 
     def stack(self) -> str:
         """Return where the application waits, "" if it was not called or has ended."""
         if self._task is None or self._task.done():
             return ""
-        return tracebacks.stack_within(self._task.get_coro())
+        return tracebacks.format_await_chain(self._task.get_coro())
 
     def watch(self, on_loss: Callable[[str], None]) -> None:
         """Call `on_loss` with the reason if the task fails before its shutdown: what it holds for requests is gone.
@@ -101,8 +101,8 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except BaseException as error:  # the border to the application
-            forked.end_if_child(error)
-            is_from_outside = tracebacks.is_from_outside(error)
+            forked.exit_if_child(error)
+            is_from_outside = tracebacks.is_task_cancelled(error)
             if self._is_serving() and (self._on_loss or not is_from_outside):
                 self._lose(error)
             elif is_from_outside:
@@ -127,8 +127,8 @@ class Lifespan:
 
     def _lose(self, error: BaseException) -> None:
         """Log an end while the worker serves, which may come from a task that cancels all others."""
-        self._log.error("application failed in its lifespan", stack=tracebacks.stack_of(error, ours=1))
-        self._loss = f"the application's lifespan ended while it served: {tracebacks.said(error)}"
+        self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, ours=1))
+        self._loss = f"the application's lifespan ended while it served: {tracebacks.one_line(error)}"
         if self._on_loss:
             self._on_loss(self._loss)
 
@@ -138,7 +138,7 @@ class Lifespan:
             self._error = error
         if self._failure is not None:  # it has said so already, and then raised it again
             return
-        said = tracebacks.said(error)
+        said = tracebacks.one_line(error)
         if self._phase is _Phase.SILENT and self._mode == "auto":
             self._unsupported(said)
             return
@@ -147,13 +147,13 @@ class Lifespan:
             self._log.warning(
                 "application raised in its lifespan startup; it is served without a lifespan",
                 hint='app.lifespan = "on" makes this a failed start, "off" silences it',
-                stack=tracebacks.stack_of(error, ours=1),
+                stack=tracebacks.format_traceback(error, ours=1),
             )
             return
         if self._phase is not _Phase.STOPPED:
             self._failure = said
         if not is_starting:
-            self._log.error("application failed in its lifespan", stack=tracebacks.stack_of(error, ours=1))
+            self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, ours=1))
 
     def _unsupported(self, why: str) -> None:
         self._is_supported, self.state = False, None

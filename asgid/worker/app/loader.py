@@ -20,11 +20,11 @@ from types import ModuleType
 from asgid.app_finder import FoundApp, find_application, is_factory_name, source_file
 from asgid.config import Config
 from asgid.errors import BootError
-from asgid.worker.app.interface import FACTORY, Loaded, adapted, is_application, named
-from asgid.worker.tracebacks import Home, frames_of, place_of, said
+from asgid.worker.app.interface import FACTORY_SETTING, LoadedApp, adapt, describe, is_application
+from asgid.worker.tracebacks import AppFiles, fault_frame, one_line, relevant_frames
 
 
-def load(config: Config) -> Loaded:
+def load(config: Config) -> LoadedApp:
     """Import the target, call it if it is a factory, and make ASGI 3 of it. Raises BootError with one clear message.
 
     Before that, `env` is added to the environment, and the directory becomes the working directory and the first entry
@@ -37,21 +37,23 @@ def load(config: Config) -> Loaded:
         sys.path.insert(0, os.getcwd())  # "." may be a directory that was removed since the start, and has no name
     except OSError as error:
         raise BootError(f"app.directory: {settings.directory!r}: {error.strerror}") from error
-    home = Home.of(settings.target)
+    home = AppFiles.from_target(settings.target)
     module_name, _, path = settings.target.partition(":")
     found = _attribute(_module(module_name, path, home), path, home)
     if settings.factory:
-        found = _made(found, settings.target, home)
+        found = _call_factory(found, settings.target, home)
     if not callable(found):
-        name = named(settings.target, config)
-        raise BootError(f"app.target: {name} is {_kind(found)}, which cannot be called{_inside(found)}")
-    return adapted(found, settings.target, config)
+        name = describe(settings.target, config)
+        raise BootError(
+            f"app.target: {name} is {_describe_type(found)}, which cannot be called{_suggest_attribute(found)}"
+        )
+    return adapt(found, settings.target, config)
 
 
 # The module
 
 
-def _module(name: str, path: str, home: Home) -> ModuleType:
+def _module(name: str, path: str, home: AppFiles) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -65,9 +67,9 @@ def _module(name: str, path: str, home: Home) -> ModuleType:
         raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
 
 
-def _failed(name: str, path: str, error: BaseException, home: Home) -> str:
+def _failed(name: str, path: str, error: BaseException, home: AppFiles) -> str:
     place = _where(error, home, f'in "{_unfinished(name)}"')
-    return f'importing "{name}" failed: {said(error)} ({place}){_package(name, path, error)}'
+    return f'importing "{name}" failed: {one_line(error)} ({place}){_package(name, path, error)}'
 
 
 def _missing(error: ModuleNotFoundError) -> str:
@@ -78,12 +80,12 @@ def _missing(error: ModuleNotFoundError) -> str:
     return ""
 
 
-def _needs(name: str, missing: str, error: ModuleNotFoundError, home: Home) -> str:
+def _needs(name: str, missing: str, error: ModuleNotFoundError, home: AppFiles) -> str:
     """Describe a module that is imported by the application, or by a library: the name may be in its settings then."""
     is_own = name.partition(".")[0] == missing.partition(".")[0]
     fault = "does not exist" if is_own else "is not installed"
-    hint = _unread(missing)
-    importer, place = next(reversed(frames_of(error)), None), place_of(error, home)
+    hint = _unreadable_note(missing)
+    importer, place = next(reversed(relevant_frames(error)), None), fault_frame(error, home)
     if importer is None or place is None or (importer.filename, importer.lineno) == (place.filename, place.lineno):
         return f'imports "{missing}", which {fault} ({_where(error, home)}){_near_module(missing) or hint}'
     if naming := _naming(missing, error, home):
@@ -92,12 +94,12 @@ def _needs(name: str, missing: str, error: ModuleNotFoundError, home: Home) -> s
     return f'needs "{missing}", which {fault} ({way}){hint}'
 
 
-def _naming(missing: str, error: BaseException, home: Home) -> str:
+def _naming(missing: str, error: BaseException, home: AppFiles) -> str:
     """Return the place that gives a library the name to import: a line of the application, or the environment."""
-    files = [frame.filename for frame in frames_of(error)]
+    files = [frame.filename for frame in relevant_frames(error)]
     files += [file for module in [*sys.modules.values()] if isinstance(file := _file(module), str)]
     quoted = re.compile(rf"""["']{re.escape(missing)}(?:[.:][\w.:]*)?["']""")
-    for file in dict.fromkeys(filter(home.holds, files)):
+    for file in dict.fromkeys(filter(home.contains, files)):
         with suppress(OSError, UnicodeDecodeError):
             for number, line in enumerate(Path(file).read_text().splitlines(), 1):
                 if quoted.search(line):
@@ -116,21 +118,21 @@ def _unfinished(name: str) -> str:
     return next((each for each in parts if each not in sys.modules), name)
 
 
-def _no_module(name: str, whole: str, path: str, error: ModuleNotFoundError, home: Home) -> str:
+def _no_module(name: str, whole: str, path: str, error: ModuleNotFoundError, home: AppFiles) -> str:
     """Describe where it was looked for; a module that is not a package has nothing in it. `whole` is the module of the
     target, and `path` what the target names in it.
     """
     inner = whole.removeprefix(name)
     parent = name.rpartition(".")[0]
     if not parent:
-        hint = _near_module(name, inner, path) or _unread(name)
+        hint = _near_module(name, inner, path) or _unreadable_note(name)
         return f'there is no module "{name}" in {os.getcwd()} or on sys.path{hint}'
     package = sys.modules.get(parent)
     if package is None:  # it was the package itself that asked for it, and failed with it
         return f'there is no module "{name}" ({_where(error, home)})'
     if not hasattr(package, "__path__"):
         return f'there is no module "{name}": "{parent}" is {_place(package)}, not a package'
-    hint = _near_module(name, inner, path) or _unread(name)
+    hint = _near_module(name, inner, path) or _unreadable_note(name)
     return f'there is no module "{name}" in {", ".join(package.__path__)}{hint}'
 
 
@@ -148,16 +150,16 @@ def _near_module(name: str, inner: str = "", path: str = "") -> str:
     return f'; did you mean "{f"{whole}:{path}" if path else whole}"?'
 
 
-def _unread(name: str) -> str:
+def _unreadable_note(name: str) -> str:
     """Name the directories that kept this user from looking for a module: Python passes over them in silence, as over
     an environment below /root once the worker has become `process.user`.
     """
     package = sys.modules.get(name.rpartition(".")[0])
-    closed = dict.fromkeys(filter(None, map(_barrier, getattr(package, "__path__", sys.path))))
+    closed = dict.fromkeys(filter(None, map(_first_unreadable, getattr(package, "__path__", sys.path))))
     return f"; uid {os.geteuid()} may not look into {', '.join(closed)}" if closed else ""
 
 
-def _barrier(place: str) -> str:
+def _first_unreadable(place: str) -> str:
     """Return what on the way to `place` is closed to this user, "" where nothing is, or where there is no such way."""
     way = Path(place).absolute()
     for each in (*reversed(way.parents), way):
@@ -170,7 +172,7 @@ def _barrier(place: str) -> str:
 
 def _package(name: str, path: str, error: BaseException) -> str:
     """Return a hint where a module was taken out of its package: then its relative imports lead nowhere."""
-    if not (isinstance(error, ImportError) and "no known parent package" in said(error)):
+    if not (isinstance(error, ImportError) and "no known parent package" in one_line(error)):
         return ""
     above, package = os.path.split(os.getcwd())
     return f'; it is part of a package: write target = "{package}.{name}:{path}" and directory = "{above}" in [app]'
@@ -179,7 +181,7 @@ def _package(name: str, path: str, error: BaseException) -> str:
 # The attribute
 
 
-def _attribute(module: ModuleType, path: str, home: Home) -> object:
+def _attribute(module: ModuleType, path: str, home: AppFiles) -> object:
     found, known = module, module.__name__
     for number, name in enumerate(path.split(".")):
         try:
@@ -188,7 +190,9 @@ def _attribute(module: ModuleType, path: str, home: Home) -> object:
             rest = ".".join(path.split(".")[number + 1 :])
             raise BootError(f"app.target: {_no_attribute(found, known, name, rest)}") from error
         except BaseException as error:  # a property, or a module's own __getattr__, may do anything
-            raise BootError(f'app.target: reading "{name}" failed: {said(error)} ({_where(error, home)})') from error
+            raise BootError(
+                f'app.target: reading "{name}" failed: {one_line(error)} ({_where(error, home)})'
+            ) from error
         known += f"{'.' if number else ':'}{name}"
     return found
 
@@ -225,7 +229,7 @@ def _written(module: str, file: Path | None, attribute: str = "") -> str:
     guess = FoundApp(attribute) if attribute else find_application(file) if file else None
     if guess is None:
         return f'name what is in it, after "{module}:"'
-    return f'write "{module}:{guess.attribute}"' + (f" and {FACTORY}" if guess.is_factory else "")
+    return f'write "{module}:{guess.attribute}"' + (f" and {FACTORY_SETTING}" if guess.is_factory else "")
 
 
 def _other(module: ModuleType, name: str) -> str:
@@ -238,12 +242,12 @@ def _other(module: ModuleType, name: str) -> str:
     if meant := _near(name, served) or (served[0] if len(served) == 1 else ""):
         return f'; did you mean "{module.__name__}:{meant}"?'
     if not served and len(made) == 1:
-        return f'; did you mean "{module.__name__}:{made[0]}" and {FACTORY}?'
+        return f'; did you mean "{module.__name__}:{made[0]}" and {FACTORY_SETTING}?'
     near = _near(name, (key for key, value in there.items() if callable(value)))
     return f'; did you mean "{module.__name__}:{near}"?' if near else ""
 
 
-def _inside(found: object) -> str:
+def _suggest_attribute(found: object) -> str:
     if not isinstance(found, ModuleType):
         return ""
     file = _file(found)
@@ -254,17 +258,19 @@ def _inside(found: object) -> str:
 # The factory
 
 
-def _made(factory: object, target: str, home: Home) -> object:
+def _call_factory(factory: object, target: str, home: AppFiles) -> object:
     if not callable(factory):
         raise BootError(
-            f'app.target: "{target}" is {_kind(factory)}, which cannot be called, '
+            f'app.target: "{target}" is {_describe_type(factory)}, which cannot be called, '
             "and app.factory says that it makes the application"
         )
     _check_factory(factory, target)
     try:
         return factory()
     except BaseException as error:
-        raise BootError(f'app.target: the factory "{target}" failed: {said(error)} ({_where(error, home)})') from error
+        raise BootError(
+            f'app.target: the factory "{target}" failed: {one_line(error)} ({_where(error, home)})'
+        ) from error
 
 
 def _check_factory(factory: Callable[..., object], target: str) -> None:
@@ -291,7 +297,7 @@ def _place(module: ModuleType) -> str:
     return getattr(module, "__file__", None) or "a module of Python itself"
 
 
-def _kind(found: object) -> str:
+def _describe_type(found: object) -> str:
     return "None" if found is None else f"of type {type(found).__name__}"
 
 
@@ -304,11 +310,11 @@ def _near(name: str, there: Iterable[str], likeness: float = 0.6) -> str:
     return next(iter(get_close_matches(name, there, 1, likeness)), "")
 
 
-def _where(error: BaseException, home: Home, unknown: str = "no place known") -> str:
+def _where(error: BaseException, home: AppFiles, unknown: str = "no place known") -> str:
     """Return the last line of the application's own that led to the error, or the line that is not Python."""
     if isinstance(error, SyntaxError) and isinstance(file := error.filename, str) and file and file[0] != "<":
         return f"{file}:{error.lineno}"
-    place = place_of(error, home)
+    place = fault_frame(error, home)
     return _at(place) if place else unknown
 
 

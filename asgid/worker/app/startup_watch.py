@@ -13,7 +13,7 @@ from asgid.assignment import WAITS
 from asgid.log import Log
 
 #: A startup that takes longer is logged: most take less than a second.
-TELLS_AFTER_S = 5.0
+LOG_AFTER_S = 5.0
 #: So often the last words are written anew, at most.
 _PERIOD_S = 1.0
 
@@ -28,7 +28,7 @@ async def watch(stack: Callable[[], str], log: Log, last_words_fd: int, boot_s: 
             waited_s += period_s
             where = stack()
             _write(last_words_fd, f"{WAITS}\n{where}\n" if where else "")
-            if waited_s >= TELLS_AFTER_S and where and not is_told:
+            if waited_s >= LOG_AFTER_S and where and not is_told:
                 is_told = True
                 log.warning("startup waits", waited_s=round(waited_s, 1), boot_s=boot_s, stack=where)
     finally:

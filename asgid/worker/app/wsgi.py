@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from asgid.errors import AppError, BootError, ClientDisconnectedError
 from asgid.worker.http.context import Application, Event, Receive, Send
-from asgid.worker.http.scope import path_below
+from asgid.worker.http.scope import strip_root_path
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +36,7 @@ _CALL = "asgid.call"
 _CALLS: dict["asyncio.Task[Any]", "_Call"] = {}
 
 
-def stack_of(task: "asyncio.Task[Any]") -> str:
+def thread_stack(task: "asyncio.Task[Any]") -> str:
     """Return the application's stack in the thread of a request; "" if the request has no thread now."""
     call = _CALLS.get(task)
     frame = sys._current_frames().get(call.thread) if call and call.thread else None  # noqa: SLF001 - it is documented
@@ -238,7 +238,7 @@ def _environ(environ: "WSGIEnvironment", scope: Event, read: Callable[[], bytes]
     """Return a2wsgi's environment with what it would have got wrong, or not at all."""
     root_path = scope["root_path"].encode()
     # Not from scope["path"]: PEP 3333 keeps the octets that are not UTF-8.
-    path = path_below(root_path, unquote_to_bytes(scope["raw_path"]))
+    path = strip_root_path(root_path, unquote_to_bytes(scope["raw_path"]))
     cookies = [value for name, value in scope["headers"] if name == b"cookie"]
     if cookies:
         environ["HTTP_COOKIE"] = b"; ".join(cookies).decode("latin-1")

@@ -14,8 +14,8 @@ from asgid.board import ACCEPTED, ACCEPTING, CONNECTIONS, LIMIT_REACHED, QUEUED,
 from asgid.config import Config
 from asgid.log import Log
 from asgid.worker.http.access_log import AccessLog
-from asgid.worker.http.forwarded import Forwarding, Trust
-from asgid.worker.http.rejection_log import Refusals
+from asgid.worker.http.forwarded import ForwardedFields, TrustedProxies
+from asgid.worker.http.rejection_log import RejectionLog
 from asgid.worker.http.scope import EXTENSIONS, FILES, Scope
 from asgid.worker.net.turns import Turns
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from asgid.worker.http1.connection import Connection
     from asgid.worker.http1.request_syntax import Field
     from asgid.worker.net.lingering_close import Farewell
-    from asgid.worker.net.proxy_protocol import Preamble
+    from asgid.worker.net.proxy_protocol import ProxyProtocol
     from asgid.worker.websocket.protocol import WebSocket
 
 Event: TypeAlias = MutableMapping[str, Any]
@@ -75,20 +75,20 @@ class Service:
         self.log = log
         self.access = access
         self.admission = admission
-        self.refusals = Refusals(log, row)
+        self.refusals = RejectionLog(log, row)
         self.places = places  #: None where requests have no cap
         #: What the scopes of all connections announce.
         self.extensions: Scope = {**EXTENSIONS, **FILES} if config.http.sendfile else {**EXTENSIONS}
         self.drops_s = _DROPS_S  #: from the first part that was dropped; 0 for an interface that only send() can tell
         self.state: Mapping[str, Any] | None = None  #: what lifespan startup left, copied for each request
         self.common_lines = b""  #: Date and Server, rebuilt once a second
-        self.trust = Trust(config.proxy.trusted)
-        self.forwarding = Forwarding(config.proxy, self.trust)
+        self.trust = TrustedProxies(config.proxy.trusted)
+        self.forwarding = ForwardedFields(config.proxy, self.trust)
         #: Makes a request one of a WebSocket; None where the application has none, and the offer is ignored.
         self.converse: Callable[[Exchange, Iterable[Field]], None] | None = None
         #: Where the work of a task stands that goes on outside the loop.
         self.elsewhere: Callable[[asyncio.Task[None]], str] = _nowhere
-        self.connections: set[Connection | Preamble | WebSocket | Farewell] = set()
+        self.connections: set[Connection | ProxyProtocol | WebSocket | Farewell] = set()
         self.websockets: set[WebSocket] = set()  #: those of them
         self.unread: set[Connection | WebSocket] = set()  #: those on which reading is paused
         self.running: set[Exchange] = set()  #: whose application's call has not returned
@@ -110,7 +110,7 @@ class Service:
                 "the kernel was to send. If so, set http.sendfile = false",
             )
 
-    def entered(self, connection: "Connection | Preamble") -> None:
+    def entered(self, connection: "Connection | ProxyProtocol") -> None:
         """A connection was accepted."""
         self.connections.add(connection)
         cells = self.cells
@@ -138,7 +138,7 @@ class Service:
             self.unread.add(connection)
             connection.transport.pause_reading()
 
-    def left(self, connection: "Connection | Preamble | WebSocket | Farewell") -> None:
+    def left(self, connection: "Connection | ProxyProtocol | WebSocket | Farewell") -> None:
         """It is closed, and nothing of it is in hand any more."""
         self.connections.discard(connection)
         self.unread.discard(connection)

@@ -438,11 +438,11 @@ class Exchange:
             else:
                 self._leave()
         except BaseException as error:  # the border: nothing an application does ends a worker
-            forked.end_if_child(error)
-            if tracebacks.is_from_outside(error):
+            forked.exit_if_child(error)
+            if tracebacks.is_task_cancelled(error):
                 self._fail_for_cancelled()
                 raise
-            if self._has_lost_client and tracebacks.stems_from_disconnect(error):
+            if self._has_lost_client and tracebacks.is_caused_by_disconnect(error):
                 return  # we said so ourselves, and the application let it through: nothing is wrong
             self._tell_of(error)
             self._fail(500, "Internal Server Error")
@@ -454,7 +454,7 @@ class Exchange:
             method=self.method,
             path=self.path,
             response=self.response.state.name.lower(),
-            stack=tracebacks.stack_of(error, ours=1),
+            stack=tracebacks.format_traceback(error, ours=1),
         )
 
     @property
@@ -505,4 +505,4 @@ class Exchange:
         """Return where the application's task waits, from its call inwards, and where its thread stands."""
         if self.task is None:
             return ""
-        return tracebacks.stack_within(self.task.get_coro()) + self._service.elsewhere(self.task)
+        return tracebacks.format_await_chain(self.task.get_coro()) + self._service.elsewhere(self.task)

@@ -13,10 +13,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeAlias
 
 from asgid.config import Proxy
-from asgid.worker.http.scope import Scope, full_path, path_below
+from asgid.worker.http.scope import Scope, full_path, strip_root_path
 
 #: What `proxy.trusted` calls whoever comes over a unix socket, and everybody.
-UNIX, EVERYBODY = "unix", "*"
+UNIX, ANY_PEER = "unix", "*"
 _X_FORWARDED = {
     b"x-forwarded-for": b"for",
     b"x-forwarded-proto": b"proto",
@@ -24,7 +24,7 @@ _X_FORWARDED = {
     b"x-forwarded-prefix": b"prefix",
 }
 #: Every header that may say something; a request without any of them costs no look at its headers.
-FORWARDING = frozenset((*_X_FORWARDED, b"forwarded"))
+FORWARDING_FIELDS = frozenset((*_X_FORWARDED, b"forwarded"))
 
 #: Clients of which a worker remembers what their addresses mean: to read one takes longer than all else here.
 _REMEMBERED = 1024
@@ -50,13 +50,13 @@ _Said: TypeAlias = Mapping[bytes, Sequence[bytes]]  # what each hop says, from t
 _Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
-class Trust:
+class TrustedProxies:
     """The peers whose word is taken: `peer in trust`, where a peer is an address in its shortest form, or UNIX."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         names = set(trusted)
-        self._is_blind = EVERYBODY in names
-        networks = [_plain_network(ip_network(name)) for name in names - {UNIX, EVERYBODY}]
+        self._is_blind = ANY_PEER in names
+        networks = [_plain_network(ip_network(name)) for name in names - {UNIX, ANY_PEER}]
         # Most are single addresses, and are found without being read as one: that takes as long as all the rest.
         self._names = {str(network.network_address) for network in networks if network.num_addresses == 1}
         self._names |= names & {UNIX}
@@ -79,10 +79,10 @@ def _is_nowhere(_name: str) -> bool:
     return False
 
 
-class Forwarding:
+class ForwardedFields:
     """What `[proxy]` has a request's headers mean."""
 
-    def __init__(self, settings: Proxy, trust: Trust) -> None:
+    def __init__(self, settings: Proxy, trust: TrustedProxies) -> None:
         self._trust = trust
         self._read = {"none": _nothing, "x-forwarded": _x_forwarded, "forwarded": _forwarded}[settings.headers]
         self._takes_host, self._takes_prefix = settings.host, settings.prefix
@@ -91,19 +91,19 @@ class Forwarding:
         """Change `scope` to what the proxies say of it, if `peer`, who sent it, is trusted."""
         if peer not in self._trust or not (said := self._read(scope["headers"])):
             return
-        hop, client = self._farthest(said.get(b"for", ()))
+        hop, client = self._client_hop(said.get(b"for", ()))
         if client:
             scope["client"] = client
-        if scheme := _SCHEMES.get(_of(said, b"proto", hop).lower()):
+        if scheme := _SCHEMES.get(_value_at_hop(said, b"proto", hop).lower()):
             scope["scheme"] = scheme
-        if self._takes_host and _HOST.fullmatch(host := _of(said, b"host", hop)):
+        if self._takes_host and _HOST.fullmatch(host := _value_at_hop(said, b"host", hop)):
             scope["headers"] = _with_host(scope["headers"], host)
-        if self._takes_prefix and _PREFIX.fullmatch(prefix := _of(said, b"prefix", hop).rstrip(b"/")):
-            path = path_below(scope["root_path"], scope["path"])
+        if self._takes_prefix and _PREFIX.fullmatch(prefix := _value_at_hop(said, b"prefix", hop).rstrip(b"/")):
+            path = strip_root_path(scope["root_path"], scope["path"])
             scope["root_path"] = prefix.decode("ascii")
             scope["path"] = full_path(scope["root_path"], path)
 
-    def _farthest(self, nodes: Iterable[bytes]) -> tuple[int, Node | None]:
+    def _client_hop(self, nodes: Iterable[bytes]) -> tuple[int, Node | None]:
         """Return the hop at which what is known ends, and who is the farthest to be known.
 
         (1) That is the first who is not trusted. (2) What is no address, be it garbage, `unknown` or a name that a
@@ -120,7 +120,7 @@ class Forwarding:
         return hop, client
 
 
-def plain(address: IPv4Address | IPv6Address) -> str:
+def address_text(address: IPv4Address | IPv6Address) -> str:
     """Return an address as text, one of IPv4 that is written as IPv6 as what it is."""
     return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
 
@@ -160,7 +160,7 @@ def _items(lines: Sequence[bytes]) -> list[bytes]:
     return [item for piece in reversed(pieces) if (item := piece.strip(b" \t"))]
 
 
-def _of(said: _Said, name: bytes, hop: int) -> bytes:
+def _value_at_hop(said: _Said, name: bytes, hop: int) -> bytes:
     """Return what is said of one hop.
 
     Who appends to the addresses may append here too, so the values are counted from the same end. Most proxies set one
@@ -191,7 +191,7 @@ def _node(text: bytes) -> Node | None:
     except ValueError:
         return None
     number = int(port or 0)
-    return (plain(address), number) if number <= 65535 else None
+    return (address_text(address), number) if number <= 65535 else None
 
 
 def _with_host(headers: list[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:

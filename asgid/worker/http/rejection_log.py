@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 QUIET_S = 1.0
 
 
-class Refusals:
+class RejectionLog:
     """What was said last of each kind, and how many have come since."""
 
     def __init__(self, log: Log, row: Row) -> None:
@@ -25,10 +25,10 @@ class Refusals:
         self._quiet_until: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
 
-    def tell_of_request(self, error: ClientError, client: str | None, exchange: "Exchange | None") -> None:
+    def log_request(self, error: ClientError, client: str | None, exchange: "Exchange | None") -> None:
         """Tell of a request that was answered by us; `exchange` is None where its head is not whole."""
         kind = error.kind or "timeout"
-        unsaid = self.unsaid_before(kind, monotonic())
+        unsaid = self.suppressed_since_last(kind, monotonic())
         if unsaid is not None:
             self._log.warning(
                 "request refused",
@@ -41,9 +41,9 @@ class Refusals:
                 suppressed=unsaid,
             )
 
-    def tell_of_header(self, error: ClientError, listener: str, peer: str) -> None:
+    def log_proxy_header(self, error: ClientError, listener: str, peer: str) -> None:
         """Tell of a connection that was closed for its PROXY header."""
-        unsaid = self.unsaid_before(error.kind, monotonic())
+        unsaid = self.suppressed_since_last(error.kind, monotonic())
         if unsaid is not None:
             self._log.warning(
                 "connection refused for its PROXY header",
@@ -53,7 +53,7 @@ class Refusals:
                 suppressed=unsaid,
             )
 
-    def unsaid_before(self, kind: str, now: float) -> int | None:
+    def suppressed_since_last(self, kind: str, now: float) -> int | None:
         """Count a refusal; return how many of its kind went unlogged before it, None if it is to go unlogged, too."""
         if kind in PROTOCOL_CELL:  # else it is a deadline's, and counted there
             self._row[PROTOCOL_CELL[kind]] += 1

@@ -22,7 +22,9 @@ SPEC_VERSION = "2.3"
 _PERCENT = ord("%")  # looking for a number in bytes takes 15 ns, looking for bytes 270
 
 
-def template(client: Address, server: Address, scheme: str, *, root_path: str, extensions: Scope = EXTENSIONS) -> Scope:
+def scope_template(
+    client: Address, server: Address, scheme: str, *, root_path: str, extensions: Scope = EXTENSIONS
+) -> Scope:
     """Return what the scopes of one connection have in common. `extensions` may lose some while it is open."""
     return {
         "type": "http",
@@ -82,10 +84,10 @@ def full_path(root_path: str, path: str) -> str:
 
     Some proxies take the prefix away and others leave it, so a path that has it gets no second one. `*` is not a path.
     """
-    return root_path + path_below(root_path, path) if path.startswith("/") else path
+    return root_path + strip_root_path(root_path, path) if path.startswith("/") else path
 
 
-def path_below(root_path: AnyStr, path: AnyStr) -> AnyStr:
+def strip_root_path(root_path: AnyStr, path: AnyStr) -> AnyStr:
     """Return `path` without `root_path`, if it begins with these segments."""
     rest = path[len(root_path) :]
     return rest if path.startswith(root_path) and rest[:1] in ("", "/", b"", b"/") else path

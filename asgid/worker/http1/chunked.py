@@ -4,8 +4,8 @@ import re
 
 from asgid.config import Limits
 from asgid.errors import ClientError
-from asgid.worker.http1.framing import LONGEST_BODY
-from asgid.worker.http1.request_syntax import CONTROL, over_body, over_header_size
+from asgid.worker.http1.framing import MAX_BODY_BYTES
+from asgid.worker.http1.request_syntax import CONTROL_CHARACTER, body_too_large, headers_too_large
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
@@ -20,7 +20,7 @@ _FREE_BYTES, _FREE_BYTES_EACH = 16, 2
 _FREE_BYTES_OF_LINE = _FREE_BYTES - len(b"\r\n")
 
 
-class ChunkSizes:
+class ChunkedSizes:
     """Lines in, sizes out, held to the limits: all data together to `body`, and what the lines say beyond what the data
     accounts for to `header_size`, which it would otherwise be a way around.
     """
@@ -31,33 +31,33 @@ class ChunkSizes:
         self._limits = limits
         self._body_bytes = self._excess = 0
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Forget the last body."""
         self._body_bytes = self._excess = 0
 
-    def size(self, line: bytes) -> int:
+    def parse(self, line: bytes) -> int:
         """Return the size of the chunk that follows its `line`; raises ClientError."""
         limits, excess = self._limits, self._excess
         if len(line) > limits.header_size - excess:
-            self.check_unfinished(line, 0)
+            self.check_partial(line, 0)
         parts = _parts_of(line)
-        size = int(parts[1], 16) if parts else LONGEST_BODY + 1
-        if size > LONGEST_BODY:
+        size = int(parts[1], 16) if parts else MAX_BODY_BYTES + 1
+        if size > MAX_BODY_BYTES:
             raise _bad()
         self._body_bytes += size
         if self._body_bytes > limits.body:
-            raise over_body(limits.body)
+            raise body_too_large(limits.body)
         excess += len(line) - _FREE_BYTES_OF_LINE - _FREE_BYTES_EACH * size
         self._excess = excess if excess > 0 else 0  # noqa: FURB136 - max() takes 40 ns more
         return size
 
-    def check_unfinished(self, text: bytes, judged: int) -> None:
+    def check_partial(self, text: bytes, judged: int) -> None:
         """Hold as much of a line as is here to the limits; but by what is wrong first. `judged` of it has been seen."""
         room = self._limits.header_size - self._excess
-        if (text and not _is_beginning(text)) or CONTROL.search(text, judged, room):
+        if (text and not _is_beginning(text)) or CONTROL_CHARACTER.search(text, judged, room):
             raise _bad()
         if len(text) > room:
-            raise over_header_size(self._limits.header_size)
+            raise headers_too_large(self._limits.header_size)
 
 
 def _bad() -> ClientError:

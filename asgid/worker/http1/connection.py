@@ -16,12 +16,12 @@ from asgid.errors import ClientError
 from asgid.worker.http.admission import Entry, Places
 from asgid.worker.http.context import Service
 from asgid.worker.http.exchange import Exchange
-from asgid.worker.http.scope import request_scope, template
-from asgid.worker.http1.parser import SLICE, EnoughError, Reader
+from asgid.worker.http.scope import request_scope, scope_template
+from asgid.worker.http1.parser import SLICE, RequestParser, StopParsing
 from asgid.worker.http1.request_syntax import Field
 from asgid.worker.http1.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.net import addresses
-from asgid.worker.net.addresses import Ends
+from asgid.worker.net.addresses import Addresses
 from asgid.worker.net.lingering_close import Farewell
 from asgid.worker.net.writer import Writer
 
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None  # the one whose turn it is to answer
         self.deadline = inf
         self.is_deaf = False
-        self._reader = Reader(self, service.limits)
+        self._reader = RequestParser(self, service.limits)
         self._phase = ""
         self._receiving: Exchange | None = None  # the one whose message is arriving
         self._unstarted: Exchange | None = None
@@ -78,15 +78,15 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.service.entered(self)
-        self.begin_on(transport, addresses.of(transport), monotonic() + self.service.timeouts.header)
+        self.begin_on(transport, addresses.from_transport(transport), monotonic() + self.service.timeouts.header)
 
-    def begin_on(self, transport: asyncio.BaseTransport, known: Ends, header_by: float) -> None:
+    def begin_on(self, transport: asyncio.BaseTransport, known: Addresses, header_by: float) -> None:
         """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
         self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
         service = self.service
         self.writer = Writer(self.transport, service)
         self._ends = known
-        self._common = template(*known, root_path=service.config.app.root_path, extensions=service.extensions)
+        self._common = scope_template(*known, root_path=service.config.app.root_path, extensions=service.extensions)
         self._phase, self.deadline = "header", header_by
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._has_begun = False
         try:
             reader.feed(data)
-            while reader.is_cut and not (self._is_turn_spent or self.service.turns.is_spent(monotonic())):
+            while reader.can_continue and not (self._is_turn_spent or self.service.turns.is_spent(monotonic())):
                 reader.feed(b"")
         except ClientError as error:
             self._fail(error)
@@ -187,7 +187,7 @@ class Connection(asyncio.Protocol):
         self._has_said_last = not keep_alive
         scope = request_scope(self._common, self.service.state, method, target, minor, headers)
         if self._reader.is_forwarded:
-            self.service.forwarding.apply(scope, addresses.peer(self._ends, self.transport))
+            self.service.forwarding.apply(scope, addresses.peer_name(self._ends, self.transport))
         response = Response(method == "HEAD", minor, keep_alive)
         self._receiving = exchange = Exchange(self, scope, response, expects_continue)
         if self._reader.is_handshake and self.service.converse:
@@ -198,19 +198,19 @@ class Connection(asyncio.Protocol):
         self.service.row[REQUEST_BYTES] += len(chunk)
         exchange = self._receiving
         if exchange is None:  # given up meanwhile
-            raise EnoughError
+            raise StopParsing
         if exchange.response.state is COMPLETE:
             self._discarded += len(chunk)
             if self._discarded > _DISCARDED:
                 self.finish()
-                raise EnoughError
+                raise StopParsing
         elif exchange.feed(chunk):
             self.service.pause_reading(self)
 
     def request_ended(self) -> None:
         exchange, self._receiving = self._receiving, None
         if exchange is None:
-            raise EnoughError
+            raise StopParsing
         if self._unstarted is exchange:
             exchange.is_body_complete, exchange.expects_continue = True, False  # and nothing waits for the body yet
             if not exchange.conversation:  # the bytes at hand may be the WebSocket's already: it is started after them
@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
             elif self._phase == "body":
                 self._await_answer(exchange)
         if self.is_deaf:  # its answer is here, and the last
-            raise EnoughError
+            raise StopParsing
         if self.exchange is not None or self._is_turn_spent:
             self._reader.is_stopped = True
 
@@ -337,9 +337,9 @@ class Connection(asyncio.Protocol):
         self.is_deaf = True
         self._unstarted = None
         exchange = self.exchange
-        self.service.refusals.tell_of_request(error, addresses.shown(self._ends.client), exchange)
+        self.service.refusals.log_request(error, addresses.format_client(self._ends.client), exchange)
         if exchange is None:
-            size = self.write_error(error.status, str(error), is_head=self._reader.is_head_asked, lines=error.lines)
+            size = self.write_error(error.status, str(error), is_head=self._reader.is_head_request, lines=error.lines)
             self.service.row[RESPONSE_BYTES] += size
         elif exchange.response.state <= HELD:
             exchange.give_up(error)

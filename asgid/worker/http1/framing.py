@@ -9,24 +9,24 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from asgid.errors import ClientError
-from asgid.worker.http1.request_syntax import GOOD_HOSTS, is_authority, malformed
+from asgid.worker.http1.request_syntax import VALID_HOSTS, bad_request, is_authority
 
 #: Whether the connection is kept, whether the client waits for 100, the length of the body, whether it is in chunks,
 #: whether the client asks for a WebSocket.
-Meaning: TypeAlias = tuple[bool, bool, int, bool, bool]
+MessageInfo: TypeAlias = tuple[bool, bool, int, bool, bool]
 
 #: Longer than any body: what others keep in 63 bits must not wrap around there.
-LONGEST_BODY = (1 << 63) - 1
-_LENGTH_DIGITS = len(str(LONGEST_BODY))
+MAX_BODY_BYTES = (1 << 63) - 1
+_LENGTH_DIGITS = len(str(MAX_BODY_BYTES))
 _CODING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
-def meaning_of(told: Mapping[bytes, bytes], minor: int) -> Meaning:
+def interpret(told: Mapping[bytes, bytes], minor: int) -> MessageInfo:
     """Return what `told` says, values by name, of several lines one list; `minor` is that of the HTTP version.
 
     Raises ClientError for what may not be said, or is not met here.
     """
-    if told.get(b"host") not in GOOD_HOSTS:
+    if told.get(b"host") not in VALID_HOSTS:
         _check_host(told, minor)
     length, is_chunked, expects_continue = 0, False, False
     if b"transfer-encoding" in told:
@@ -53,9 +53,9 @@ def _check_host(told: Mapping[bytes, bytes], minor: int) -> None:
     host = told.get(b"host")
     if host is None:
         if minor:
-            raise malformed("there is no host header (RFC 9112 section 3.2)")
+            raise bad_request("there is no host header (RFC 9112 section 3.2)")
     elif not is_authority(host):
-        raise malformed("the host header is not a host with or without a port (RFC 9112 section 3.2)")
+        raise bad_request("the host header is not a host with or without a port (RFC 9112 section 3.2)")
 
 
 def _is_kept(connection: bytes, minor: int) -> bool:
@@ -95,7 +95,7 @@ def _check_codings(told: Mapping[bytes, bytes], minor: int) -> None:
 def _length(value: bytes) -> int:
     digits = value.lstrip(b"0") or b"0"
     # int() of thousands of digits is slow, and raises from 4300 on.
-    if not value.isdigit() or len(digits) > _LENGTH_DIGITS or int(digits) > LONGEST_BODY:
+    if not value.isdigit() or len(digits) > _LENGTH_DIGITS or int(digits) > MAX_BODY_BYTES:
         raise _bad_length()
     return int(digits)
 

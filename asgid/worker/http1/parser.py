@@ -15,25 +15,25 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgid.config import Limits
 from asgid.errors import ClientError
-from asgid.worker.http.forwarded import FORWARDING
-from asgid.worker.http1.chunked import ChunkSizes
-from asgid.worker.http1.framing import Meaning, meaning_of
+from asgid.worker.http.forwarded import FORWARDING_FIELDS
+from asgid.worker.http1.chunked import ChunkedSizes
+from asgid.worker.http1.framing import MessageInfo, interpret
 from asgid.worker.http1.request_syntax import (
-    CONTROL,
+    CONTROL_CHARACTER,
     Field,
-    Start,
-    check_start_length,
-    check_unfinished_start,
-    field,
-    malformed,
-    over_body,
-    over_header_size,
-    start,
+    RequestLine,
+    bad_request,
+    body_too_large,
+    check_partial_request_line,
+    check_request_line_length,
+    headers_too_large,
+    parse_field_line,
+    parse_request_line,
 )
 
 #: What means something here; `proxy-connection` only to the parser.
 _TELLING = frozenset(
-    (*b"connection content-length expect host proxy-connection transfer-encoding upgrade".split(), *FORWARDING)
+    (*b"connection content-length expect host proxy-connection transfer-encoding upgrade".split(), *FORWARDING_FIELDS)
 )
 _SPACE = 0x20
 #: So much of a read is looked at before the loop's time is: lines and chunks of a few bytes take 0.3 to 1.5 us each, so
@@ -44,12 +44,12 @@ _LONGEST_MEMO = 4096
 _NEVER = b"\0"  # no head has it
 
 
-class EnoughError(Exception):
+class StopParsing(Exception):  # noqa: N818 - as StopIteration, it reports no error
     """Raised by who hears: what follows on this connection is not looked at."""
 
 
-class Hearer(Protocol):
-    """Who is told what was read, until it raises EnoughError."""
+class ParserCallbacks(Protocol):
+    """Who is told what was read, until it raises StopParsing."""
 
     def request_began(
         self,
@@ -81,17 +81,17 @@ class _Expected(IntEnum):
 _START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER = _Expected
 
 
-_NO_START: Start = ("", b"", 0, b"")
+_NO_START: RequestLine = ("", b"", 0, b"")
 _NO_HEADERS: list[Field] = []  # shared by all that have read none; never changed
 _NO_LINES: list[bytes] = []
 
 
-class Reader:
+class RequestParser:
     """Bytes in, calls out.
 
-    `is_in_head` says that a head has begun that is not complete, `is_handshake` that the last one asks for a WebSocket.
-    Where `is_stopped` is set no request is begun: what follows the last one waits as bytes. `is_cut` says that more can
-    be read of what waits, which is then `feed(b"")`.
+    `is_in_head`: a head has begun and is not complete. `is_handshake`: the last head asks for a WebSocket.
+    `is_stopped`: no request is started; the bytes that follow the last one wait. `can_continue`: `feed(b"")` reads
+    more of the bytes that wait.
     """
 
     __slots__ = (
@@ -118,15 +118,15 @@ class Reader:
         "_sizes",
         "_start",
         "_told",
+        "can_continue",
         "has_rest",
-        "is_cut",
         "is_forwarded",
         "is_handshake",
         "is_in_head",
         "is_stopped",
     )
 
-    def __init__(self, hearer: Hearer, limits: Limits) -> None:
+    def __init__(self, hearer: ParserCallbacks, limits: Limits) -> None:
         self._hearer = hearer
         self._limits = limits
         self._longest_start = limits.request_line
@@ -134,7 +134,7 @@ class Reader:
         self.is_forwarded = False  # whether a request so far has told of a client behind a proxy
         self.is_handshake = False
         self.is_stopped = False
-        self.has_rest = self.is_cut = False
+        self.has_rest = self.can_continue = False
         self._rest = b""  # what came while it was stopped, from there on
         self._rest_at = 0
         self._expected = _START
@@ -150,11 +150,11 @@ class Reader:
         self._lines = _NO_LINES  # of fields, where a head came in parts, or of trailers
         self._section_bytes = 0  # of these
         self._left = 0  # of the body, or of its chunk
-        self._sizes = ChunkSizes(limits)
+        self._sizes = ChunkedSizes(limits)
         # The last header section with its line break before and its empty line after, and what it was read as.
         self._memo_section = _NEVER
         self._memo_headers = _NO_HEADERS
-        self._memo: Meaning = (True, False, 0, False, False)
+        self._memo: MessageInfo = (True, False, 0, False, False)
 
     def feed(self, data: bytes) -> None:
         """Take what was received, after what is left; raises ClientError for what is no request, or is over a limit."""
@@ -164,17 +164,17 @@ class Reader:
             data, self._held = self._held + data, b""
         elif self.has_rest:
             data, at = self._rest + data, self._rest_at
-            self._rest, self.has_rest, self.is_cut = b"", False, False
+            self._rest, self.has_rest, self.can_continue = b"", False, False
         size = len(data)
         end = size if size <= SLICE else min(size, at + SLICE)
         try:
             while at < end:
                 at = self._STEPS[self._expected](self, data, at)
-        except EnoughError:
+        except StopParsing:
             return
         if at < size:
             self._rest, self._rest_at = data, at
-            self.has_rest = self.is_cut = True
+            self.has_rest = self.can_continue = True
 
     def keep(self, data: bytes) -> None:
         """Take what was received, to be read later."""
@@ -183,7 +183,7 @@ class Reader:
         elif self.has_rest:
             data = self.rest + data
         self._rest, self._rest_at = data, 0
-        self.has_rest = self.is_cut = True
+        self.has_rest = self.can_continue = True
 
     @property
     def rest(self) -> bytes:
@@ -191,7 +191,7 @@ class Reader:
         return self._rest[self._rest_at :]
 
     @property
-    def is_head_asked(self) -> bool:
+    def is_head_request(self) -> bool:
         """Whether the head that has begun is that of a HEAD request, as far as it was read."""
         return self._expected is _FIELD and self._start[0] == "HEAD"
 
@@ -202,7 +202,7 @@ class Reader:
         if hasattr(self, "_hearer"):  # else it was done before
             del self._hearer, self._parser
         self._held, self._lines, self._headers, self._told = b"", _NO_LINES, _NO_HEADERS, {}
-        self._rest, self.has_rest, self.is_cut = b"", False, False
+        self._rest, self.has_rest, self.can_continue = b"", False, False
 
     # The head
 
@@ -215,8 +215,8 @@ class Reader:
         line = data[at:end]
         if line != self._line:
             if end - at > self._longest_start:
-                check_start_length(line, self._longest_start)
-            self._start = start(line)
+                check_request_line_length(line, self._longest_start)
+            self._start = parse_request_line(line)
             self._line = line
         if data.startswith(self._memo_section, end) and self._start[2]:
             self._begin(self._memo_headers.copy(), self._memo)
@@ -265,7 +265,7 @@ class Reader:
             value = value.rstrip(b" \t")
         self._headers.append((name, value))
         if name in _TELLING:
-            if name in FORWARDING:
+            if name in FORWARDING_FIELDS:
                 self.is_forwarded = True
             # Of several lines one list is made (RFC 9110 section 5.3): as a host, or as a length, it is none.
             told = self._told
@@ -275,14 +275,14 @@ class Reader:
         """Read over an empty line before a request (RFC 9112 section 2.2): it begins none, and renews no deadline."""
         self._blank_bytes += 2
         if self._blank_bytes > self._limits.request_line:
-            raise malformed("there are only empty lines instead of a request")
+            raise bad_request("there are only empty lines instead of a request")
         return at + 2
 
     def _hold_start(self, data: bytes, at: int) -> int:
         part = data[at:]
         if part != b"\r":  # else perhaps an empty line
             self.is_in_head = True
-            check_unfinished_start(part.removesuffix(b"\r"), self._limits.request_line)
+            check_partial_request_line(part.removesuffix(b"\r"), self._limits.request_line)
         self._held = part
         return len(data)
 
@@ -307,7 +307,7 @@ class Reader:
 
     def _take_field(self, line: bytes) -> None:
         self._check_room(line, 0)
-        self._lines.append(field(line))
+        self._lines.append(parse_field_line(line))
         self._section_bytes += len(line) + 2
 
     def _hold_field(self, data: bytes, at: int) -> int:
@@ -323,12 +323,12 @@ class Reader:
         if len(self._lines) >= limits.header_count:
             raise ClientError(431, "header_count", f"there are more than {limits.header_count} headers")
         room = max(0, limits.header_size - self._section_bytes - 2)
-        if CONTROL.search(text, judged, room):
-            raise malformed("there is a control character in a header, or a line that does not end with CR LF")
+        if CONTROL_CHARACTER.search(text, judged, room):
+            raise bad_request("there is a control character in a header, or a line that does not end with CR LF")
         if len(text) > room:
-            raise over_header_size(limits.header_size)
+            raise headers_too_large(limits.header_size)
 
-    def _begin(self, headers: list[Field], meaning: Meaning) -> None:
+    def _begin(self, headers: list[Field], meaning: MessageInfo) -> None:
         method, target, minor, authority = self._start
         if authority:
             if method == "CONNECT":  # a 2xx would promise a tunnel (RFC 9110 section 9.3.6)
@@ -343,11 +343,11 @@ class Reader:
         self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
         if length:
             if length > self._limits.body:
-                raise over_body(self._limits.body)
+                raise body_too_large(self._limits.body)
             self._left = length
             self._expected = _BODY
         elif is_chunked:
-            self._sizes.begin()
+            self._sizes.reset()
             self._expected = _CHUNK_SIZE
         else:
             self._expected = _START
@@ -362,11 +362,11 @@ class Reader:
             name, _, value = line.partition(b": ")
             self.on_header(name, value)
         self._meaning()
-        return malformed("the request is not HTTP/1.1")
+        return bad_request("the request is not HTTP/1.1")
 
-    def _meaning(self) -> Meaning:
+    def _meaning(self) -> MessageInfo:
         minor, told = self._start[2], self._told
-        meaning = keep_alive, _, length, is_chunked, _ = meaning_of(told, minor)
+        meaning = keep_alive, _, length, is_chunked, _ = interpret(told, minor)
         # After such a head the parser waits for a body, which we do not give it, or refuses what follows, because it
         # takes this request for the last. To it `proxy-connection: close` says that; to us nothing (RFC 9112 C.2.2).
         if length or is_chunked or not (minor and keep_alive) or b"proxy-connection" in told:
@@ -392,7 +392,7 @@ class Reader:
         end = data.find(b"\r\n", at)
         if end < 0:
             return self._hold_size(data, at)
-        size = self._sizes.size(data[at:end])
+        size = self._sizes.parse(data[at:end])
         begin, after = end + 2, end + 2 + size
         if not size:
             self._lines, self._section_bytes = [], 0
@@ -407,7 +407,7 @@ class Reader:
 
     def _hold_size(self, data: bytes, at: int) -> int:
         part = data[at:]
-        self._sizes.check_unfinished(part.removesuffix(b"\r"), 0 if at else self._judged)
+        self._sizes.check_partial(part.removesuffix(b"\r"), 0 if at else self._judged)
         self._held = part
         return len(data)
 
@@ -431,7 +431,7 @@ class Reader:
         self._hearer.request_ended()
 
     #: By what is expected: the step that takes it, from `at`, and returns where the next one begins.
-    _STEPS: ClassVar[tuple[Callable[["Reader", bytes, int], int], ...]] = (
+    _STEPS: ClassVar[tuple[Callable[["RequestParser", bytes, int], int], ...]] = (
         _read_start,
         _read_field,
         _read_body,

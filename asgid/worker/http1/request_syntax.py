@@ -12,7 +12,7 @@ from typing import TypeAlias
 from asgid.errors import ClientError
 
 #: Method, target, minor version, and whom the target itself names: b"" unless it does.
-Start: TypeAlias = tuple[str, bytes, int, bytes]
+RequestLine: TypeAlias = tuple[str, bytes, int, bytes]
 Field: TypeAlias = tuple[bytes, bytes]
 
 #: The methods that clients use; of every other token a text is made when it comes (RFC 9110 section 9.1).
@@ -26,7 +26,7 @@ METHODS = {
     )
 }
 #: Everything but the tab that a text on the wire may not hold, line breaks above all (RFC 9110 section 5.5).
-CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 _TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")  # a fragment is the client's own (RFC 9110 section 7.1)
 _VISIBLE = bytes(range(0x20, 0x7F))
@@ -45,23 +45,23 @@ _ABSOLUTE = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 _MOST_PORTS = 65535
 
 #: Hosts that were found good. The bounds keep those that never come again from filling the memory.
-GOOD_HOSTS: set[bytes] = set()
-_MOST, _LONGEST = 1024, 256
+VALID_HOSTS: set[bytes] = set()
+_MAX_HOSTS, _MAX_HOST_BYTES = 1024, 256
 
 
-def malformed(what: str) -> ClientError:
+def bad_request(what: str) -> ClientError:
     return ClientError(400, "malformed", what)
 
 
-def over_header_size(most_bytes: int) -> ClientError:
+def headers_too_large(most_bytes: int) -> ClientError:
     return ClientError(431, "header_size", f"the header section is longer than {most_bytes} bytes")
 
 
-def over_body(most_bytes: int) -> ClientError:
+def body_too_large(most_bytes: int) -> ClientError:
     return ClientError(413, "body_size", f"the body is longer than {most_bytes} bytes")
 
 
-def start(line: bytes) -> Start:
+def parse_request_line(line: bytes) -> RequestLine:
     """Return what a request line says (RFC 9112 section 3); ClientError for what is none, or is not spoken here."""
     try:
         token, target, version = line.split(b" ")
@@ -70,7 +70,7 @@ def start(line: bytes) -> Start:
         raise _no_start(line) from None
     method = METHODS.get(token) or _method(token, line)
     if target.translate(None, _TARGET):
-        raise malformed("the target holds what no URI does: controls, other than ASCII, or a fragment")
+        raise bad_request("the target holds what no URI does: controls, other than ASCII, or a fragment")
     if target[:1] == b"/" and method != "CONNECT":
         return method, target, minor, b""
     return method, target, minor, _authority_of(method, target)
@@ -99,7 +99,7 @@ def _no_start(line: bytes) -> ClientError:
 
 
 def _no_http(part: bytes, what: str) -> ClientError:
-    return malformed("this is TLS, and HTTP is spoken here: https:// should be http://" if part[:2] == _TLS else what)
+    return bad_request("this is TLS, and HTTP is spoken here: https:// should be http://" if part[:2] == _TLS else what)
 
 
 def _unspoken(version: str) -> ClientError:
@@ -112,27 +112,27 @@ def _authority_of(method: str, target: bytes) -> bytes:
     """
     if method == "CONNECT":  # 1, and no other with it
         if not is_authority(target) or not target.rpartition(b":")[2].isdigit():
-            raise malformed("the target of CONNECT is a host and a port (RFC 9112 section 3.2.3)")
+            raise bad_request("the target of CONNECT is a host and a port (RFC 9112 section 3.2.3)")
         return target
     if target == b"*" and method == "OPTIONS":  # 2
         return b""
     absolute = _ABSOLUTE.match(target)  # 3
     if absolute is None or not is_authority(absolute[1]):
-        raise malformed("the target is neither a path nor a URI of http or https (RFC 9112 section 3.2)")
+        raise bad_request("the target is neither a path nor a URI of http or https (RFC 9112 section 3.2)")
     return absolute[1]
 
 
-def check_unfinished_start(part: bytes, most_bytes: int) -> None:
+def check_partial_request_line(part: bytes, most_bytes: int) -> None:
     """Refuse the beginning of a request line that nothing can make good; `most_bytes` is how long a target may be."""
-    check_start_length(part, most_bytes)
+    check_request_line_length(part, most_bytes)
     words = part.split(b" ")
     if part.translate(None, _VISIBLE) or not all(words[:-1]) or not _TOKEN.fullmatch(words[0]):
         raise _no_http(part, "this is not the beginning of a request line")
     if len(words) > 3 or (len(words) == 3 and len(words[2]) > _VERSION_BYTES):
-        raise malformed("the request line does not end with a version")
+        raise bad_request("the request line does not end with a version")
 
 
-def check_start_length(line: bytes, most_bytes: int) -> None:
+def check_request_line_length(line: bytes, most_bytes: int) -> None:
     """Refuse a target, or a method, that is too long. What is wrong before that is not this function's to say."""
     token, _, rest = line.partition(b" ")
     if len(token) > most_bytes:
@@ -144,18 +144,18 @@ def check_start_length(line: bytes, most_bytes: int) -> None:
         raise ClientError(414, "request_line", f"the request target is longer than {most_bytes} bytes")
 
 
-def field(line: bytes) -> bytes:
+def parse_field_line(line: bytes) -> bytes:
     """Return a field line, in which is no control character, without the white space around its value."""
     name, colon, value = line.partition(b":")
     # Folded lines (section 5.2) and a space before the colon (section 5.1) end here, too.
     if not colon or not _TOKEN.fullmatch(name):
-        raise malformed("a header line is not a name that is a token, a colon and a value (RFC 9112 section 5)")
+        raise bad_request("a header line is not a name that is a token, a colon and a value (RFC 9112 section 5)")
     return b"%s: %s" % (name, value.strip(b" \t"))
 
 
 def is_authority(value: bytes) -> bool:
     """Return whether this is a host with or without a port (RFC 9110 section 7.2), as URIs of http have it."""
-    if value in GOOD_HOSTS:
+    if value in VALID_HOSTS:
         return True
     parts = _AUTHORITY.fullmatch(value)
     if parts is None or not _is_host(parts[1]):
@@ -163,10 +163,10 @@ def is_authority(value: bytes) -> bool:
     port = (parts[2] or b"").lstrip(b"0")
     if len(port) > 5 or int(port or b"0") > _MOST_PORTS:
         return False
-    if len(value) <= _LONGEST:
-        if len(GOOD_HOSTS) >= _MOST:
-            GOOD_HOSTS.clear()
-        GOOD_HOSTS.add(value)
+    if len(value) <= _MAX_HOST_BYTES:
+        if len(VALID_HOSTS) >= _MAX_HOSTS:
+            VALID_HOSTS.clear()
+        VALID_HOSTS.add(value)
     return True
 
 

@@ -9,7 +9,7 @@ from asgid.worker.http.forwarded import UNIX
 from asgid.worker.http.scope import Address
 
 
-class Ends(NamedTuple):
+class Addresses(NamedTuple):
     """What the scopes of one connection say of it."""
 
     client: tuple[str, int] | None
@@ -17,12 +17,14 @@ class Ends(NamedTuple):
     scheme: str = "http"
 
 
-def of(transport: asyncio.BaseTransport) -> Ends:
+def from_transport(transport: asyncio.BaseTransport) -> Addresses:
     """Return what the kernel says."""
-    return Ends(_host_and_port(transport.get_extra_info("peername")), _address(transport.get_extra_info("sockname")))
+    return Addresses(
+        _host_and_port(transport.get_extra_info("peername")), _address(transport.get_extra_info("sockname"))
+    )
 
 
-def shown(client: tuple[str, int] | None) -> str | None:
+def format_client(client: tuple[str, int] | None) -> str | None:
     """Return a client as logs name it; None where nobody knows."""
     if client is None:
         return None
@@ -30,7 +32,7 @@ def shown(client: tuple[str, int] | None) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def peer(ends: Ends, transport: asyncio.BaseTransport) -> str:
+def peer_name(ends: Addresses, transport: asyncio.BaseTransport) -> str:
     """Return the client as `proxy.trusted` writes it: an address, UNIX, or "" where nobody knows.
 
     Whoever resets a TCP connection before it is accepted has no address any more, and its request is read all the same:

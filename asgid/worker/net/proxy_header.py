@@ -10,7 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from asgid.errors import ClientError
-from asgid.worker.http.forwarded import Node, plain
+from asgid.worker.http.forwarded import Node, address_text
 from asgid.worker.net.crc32c import crc32c
 
 _V1_START = b"PROXY "
@@ -29,7 +29,7 @@ _CRC_BYTES = 4
 _SSL_BYTES = 5  # the bits of what the client did, and the verdict on its certificate; then more TLVs
 
 
-class Header(NamedTuple):
+class ProxyHeader(NamedTuple):
     """What the first `size` bytes say; an end that they do not tell is None: the real one counts."""
 
     size: int
@@ -38,7 +38,7 @@ class Header(NamedTuple):
     is_tls: bool = False
 
 
-def read(data: bytes, versions: str) -> Header | None:
+def parse_header(data: bytes, versions: str) -> ProxyHeader | None:
     """Return the header that `data` begins with, None where more of it is to come; `versions` is v1, v2 or any.
 
     Raises ClientError for what is none.
@@ -51,7 +51,7 @@ def read(data: bytes, versions: str) -> Header | None:
     raise _refused(f"the connection does not begin with a PROXY header ({versions})")
 
 
-def _read_v1(data: bytes) -> Header | None:
+def _read_v1(data: bytes) -> ProxyHeader | None:
     line, found, _ = data[:_V1_MOST].partition(b"\n")
     if not found and len(data) < _V1_MOST:
         return None
@@ -60,18 +60,18 @@ def _read_v1(data: bytes) -> Header | None:
     size = len(line) + 1
     match line[:-1].split(b" "):
         case [_, b"UNKNOWN", *_]:
-            return Header(size)
+            return ProxyHeader(size)
         case [_, (b"TCP4" | b"TCP6") as family, source, destination, source_port, destination_port]:
             kind = IPv4Address if family == b"TCP4" else IPv6Address
             client = _address(kind, source), _port(source_port)
-            return Header(size, client, (_address(kind, destination), _port(destination_port)))
+            return ProxyHeader(size, client, (_address(kind, destination), _port(destination_port)))
     raise _refused("the PROXY line is malformed")
 
 
 def _address(kind: type[IPv4Address] | type[IPv6Address], text: bytes) -> str:
     try:
         if b"%" not in text:  # a zone, which means something to nobody but the proxy
-            return plain(kind(text.decode("latin-1")))
+            return address_text(kind(text.decode("latin-1")))
     except ValueError:
         pass
     raise _refused("an address in the PROXY line is malformed")
@@ -83,7 +83,7 @@ def _port(text: bytes) -> int:
     return int(text)
 
 
-def _read_v2(data: bytes) -> Header | None:
+def _read_v2(data: bytes) -> ProxyHeader | None:
     if len(data) < _V2_HEAD.size:
         return None
     command, family, length = _V2_HEAD.unpack_from(data)
@@ -95,23 +95,23 @@ def _read_v2(data: bytes) -> Header | None:
     if len(data) < size:
         return None
     if command == _LOCAL:  # the proxy itself, such as for its health check: nothing else counts (section 2.2)
-        return Header(size)
+        return ProxyHeader(size)
     if family not in _FAMILIES or length < _FAMILIES[family]:
         raise _refused(f"the PROXY header has no addresses of family {family:#04x}")
     if family == _UNSPEC:
-        return Header(size)
+        return ProxyHeader(size)
     block = data[_V2_HEAD.size : size]
     is_tls = _judged(data[:size], _V2_HEAD.size + _FAMILIES[family])
     match family:
         case 0x11:
-            return Header(size, *_ends(IPv4Address, block, 4), is_tls)
+            return ProxyHeader(size, *_ends(IPv4Address, block, 4), is_tls)
         case 0x21:
-            return Header(size, *_ends(IPv6Address, block, 16), is_tls)
-    return Header(size, is_tls=is_tls)  # datagrams and unix sockets: no address that an application could use
+            return ProxyHeader(size, *_ends(IPv6Address, block, 16), is_tls)
+    return ProxyHeader(size, is_tls=is_tls)  # datagrams and unix sockets: no address that an application could use
 
 
 def _ends(kind: type[IPv4Address] | type[IPv6Address], block: bytes, width: int) -> tuple[Node, Node]:
-    source, destination = plain(kind(block[:width])), plain(kind(block[width : 2 * width]))
+    source, destination = address_text(kind(block[:width])), address_text(kind(block[width : 2 * width]))
     ports = block[2 * width : 2 * width + 4]
     return (source, int.from_bytes(ports[:2])), (destination, int.from_bytes(ports[2:]))
 
@@ -158,7 +158,7 @@ def _refused(message: str) -> ClientError:
     return ClientError(400, "proxy", message)
 
 
-_Form = tuple[bytes, Callable[[bytes], Header | None]]
+_Form = tuple[bytes, Callable[[bytes], ProxyHeader | None]]
 _V1: _Form = (_V1_START, _read_v1)
 _V2: _Form = (_V2_START, _read_v2)
 _VERSIONS: dict[str, tuple[_Form, ...]] = {"v1": (_V1,), "v2": (_V2,), "any": (_V1, _V2)}

@@ -14,11 +14,11 @@ from asgid.errors import ClientError
 from asgid.worker.http.context import Service
 from asgid.worker.http1.connection import Connection
 from asgid.worker.net import addresses, proxy_header
-from asgid.worker.net.addresses import Ends
-from asgid.worker.net.proxy_header import Header
+from asgid.worker.net.addresses import Addresses
+from asgid.worker.net.proxy_header import ProxyHeader
 
 
-class Preamble(asyncio.Protocol):
+class ProxyProtocol(asyncio.Protocol):
     """One connection, until its PROXY header is whole."""
 
     __slots__ = ("_ends", "_listener", "_received", "_service", "_transport", "_versions", "deadline")
@@ -34,7 +34,7 @@ class Preamble(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
-        self._ends = addresses.of(transport)
+        self._ends = addresses.from_transport(transport)
         self.deadline = monotonic() + self._service.timeouts.header
         self._service.entered(self)
 
@@ -65,29 +65,29 @@ class Preamble(asyncio.Protocol):
 
     # The header
 
-    def _read(self) -> Header | None:
+    def _read(self) -> ProxyHeader | None:
         if self._peer not in self._service.trust:
             raise ClientError(400, "proxy", "the peer is not in proxy.trusted")
-        return proxy_header.read(self._received, self._versions)
+        return proxy_header.parse_header(self._received, self._versions)
 
     @property
     def _peer(self) -> str:
-        return addresses.peer(self._ends, self._transport)
+        return addresses.peer_name(self._ends, self._transport)
 
-    def _pass_on(self, header: Header) -> None:
+    def _pass_on(self, header: ProxyHeader) -> None:
         """Become a connection; its first request head still has to be here by our deadline."""
         connection = Connection(self._service)
         self._service.connections.remove(self)
         self._service.connections.add(connection)
         self._transport.set_protocol(connection)
         client, server, _ = self._ends
-        told = Ends(header.client or client, header.server or server, "https" if header.is_tls else "http")
+        told = Addresses(header.client or client, header.server or server, "https" if header.is_tls else "http")
         connection.begin_on(self._transport, told, self.deadline)
         if rest := self._received[header.size :]:
             connection.data_received(rest)
 
     def _refuse(self, error: ClientError) -> None:
-        self._service.refusals.tell_of_header(error, self._listener, self._peer)
+        self._service.refusals.log_proxy_header(error, self._listener, self._peer)
         self.abort()
 
     # What a service asks of whoever holds a connection

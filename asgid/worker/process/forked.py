@@ -33,15 +33,15 @@ class _Mask(local):
     before: "set[int | signal.Signals] | None" = None
 
 
-class Forks:
-    """The worker, as far as a child has to let go of it. One for each process; `watch` cannot be taken back."""
+class ForkHooks:
+    """The worker, as far as a child has to let go of it. One for each process; `install` cannot be taken back."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._mask = loop, _Mask()
         self.transports: Callable[[], Iterable[asyncio.BaseTransport | None]] = list  #: of the clients
         self.on_child: Callable[[], None] = _nothing  #: called last, in the child
 
-    def watch(self) -> None:
+    def install(self) -> None:
         """Have the children of this process let go."""
         os.register_at_fork(
             before=self._hold_signals, after_in_parent=self._release_signals, after_in_child=self._let_go
@@ -109,7 +109,7 @@ class Forks:
 _is_child = False
 
 
-def end_if_child(error: BaseException) -> None:
+def exit_if_child(error: BaseException) -> None:
     """End the process, if it is a child that raised out of the application: as Python ends one that raises."""
     if not _is_child:
         return
@@ -121,7 +121,7 @@ def end_if_child(error: BaseException) -> None:
     _end(code=code)
 
 
-def leave() -> NoReturn:
+def exit_immediately() -> NoReturn:
     """End the process with 0, whatever still runs in it."""
     _end()
 

@@ -18,7 +18,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
 
 
-def keep_memory(environment: Mapping[str, str] = os.environ) -> bool:
+def raise_trim_threshold(environment: Mapping[str, str] = os.environ) -> bool:
     """Keep freed memory of up to 16 MiB; return whether that was done: by glibc, and where nobody has tuned it."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is None or any(name in environment for name in _VARIABLES):

@@ -30,7 +30,7 @@ from asgid.worker.websocket.frames import (
 from asgid.worker.websocket.mask import unmask
 
 #: An opcode with a whole message, of which a text is a str, or with the payload of a control frame.
-Event: TypeAlias = tuple[int, str | bytes]
+DecoderEvent: TypeAlias = tuple[int, str | bytes]
 
 #: So much is inflated in one step, in a fraction of a millisecond.
 STEP_BYTES = 65536
@@ -82,7 +82,7 @@ class Decoder:
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at, self.has_rest = 0, True
 
-    def step(self) -> Event | None:
+    def step(self) -> DecoderEvent | None:
         """Read on, to the end of a frame at most; return what has become whole. Raises FrameError."""
         if self._left != _NO_FRAME:
             return self._control() if self._first & IS_CONTROL else self._part()
@@ -118,12 +118,12 @@ class Decoder:
         )
         return FrameError(PROTOCOL_ERROR, fault)
 
-    def _wait(self) -> Event | None:
+    def _wait(self) -> DecoderEvent | None:
         """More bytes are needed."""
         self.has_rest = False
         return None
 
-    def _begin(self, first: int, mask: bytes, size: int) -> Event | None:
+    def _begin(self, first: int, mask: bytes, size: int) -> DecoderEvent | None:
         """Read the payload of a frame, as far as it is here."""
         self._first, self._mask, self._left = first, mask, size
         if first & IS_CONTROL:
@@ -149,7 +149,7 @@ class Decoder:
         self._read_to(at + size)
         return unmask(masked, mask)
 
-    def _control(self) -> Event | None:
+    def _control(self) -> DecoderEvent | None:
         """Return the payload of a control frame, if it is here."""
         if len(self._data) - self._at < self._left:
             return self._wait()
@@ -157,7 +157,7 @@ class Decoder:
         self._left = _NO_FRAME
         return self._first & OPCODE, payload
 
-    def _part(self) -> Event | None:
+    def _part(self) -> DecoderEvent | None:
         """Take what is here of a message, or a step of it if it is compressed; return it if that was the end."""
         inflater = self._inflater if self._is_compressed else None
         is_fin = self._first & FIN != 0
@@ -178,7 +178,7 @@ class Decoder:
         except (UnicodeDecodeError, zlib.error):
             raise FrameError(INVALID_PAYLOAD, _INVALID) from None
 
-    def _add(self, content: bytes, *, is_last: bool) -> Event | None:
+    def _add(self, content: bytes, *, is_last: bool) -> DecoderEvent | None:
         """Take a part of the content of the message; return the message if that was the last one."""
         opcode, fragments = self._opcode, self._fragments
         whole: str | bytes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 #: Compression of a message below this saves no packet, and it may go without (RFC 7692 section 6).
-WORTH_BYTES = 256
+MIN_DEFLATED_BYTES = 256
 # A window of 4 KiB instead of 32 costs a tenth of the gain and a ninth of the memory; zlib's level 1, a third of the
 # time of its default 6.
 _BITS, _MAX_BITS, _LEVEL, _MEMORY_LEVEL = 12, 15, 1, 5
@@ -31,7 +31,7 @@ _LAWFUL: Mapping[str, Callable[[str | None], object]] = {
 TAIL = b"\0\0\xff\xff"
 
 
-class Agreed(NamedTuple):
+class DeflateParameters(NamedTuple):
     """The outcome of the negotiation; `answer` is the value of Sec-WebSocket-Extensions."""
 
     answer: bytes
@@ -41,7 +41,7 @@ class Agreed(NamedTuple):
     server_forgets: bool
 
 
-def agree(offers: str) -> Agreed | None:
+def negotiate(offers: str) -> DeflateParameters | None:
     """Return the agreement on `offers`, the value of Sec-WebSocket-Extensions; None if there is none.
 
     An offer that cannot be met, or read, is declined (RFC 7692 section 5): the WebSocket then does without.
@@ -53,7 +53,7 @@ def agree(offers: str) -> Agreed | None:
     return None
 
 
-def _agree(parameters: list[str]) -> Agreed | None:
+def _agree(parameters: list[str]) -> DeflateParameters | None:
     offered: dict[str, str | None] = {}
     for parameter in parameters:
         name, equals, value = (part.strip(" \t") for part in parameter.partition("="))
@@ -72,7 +72,7 @@ def _agree(parameters: list[str]) -> Agreed | None:
         client_bits = min(_BITS, int(offered["client_max_window_bits"] or _MAX_BITS))
         answer.append(f"client_max_window_bits={client_bits}")
     server_forgets, client_forgets = (name in offered for name in _FORGETTING)
-    return Agreed("; ".join(answer).encode(), client_bits, server_bits, client_forgets, server_forgets)
+    return DeflateParameters("; ".join(answer).encode(), client_bits, server_bits, client_forgets, server_forgets)
 
 
 _FORGETTING = ("server_no_context_takeover", "client_no_context_takeover")
@@ -87,7 +87,7 @@ class Inflater:
 
     __slots__ = ("_bits", "_forgets", "_is_fresh", "_rest", "_zlib", "is_dry")
 
-    def __init__(self, agreed: Agreed) -> None:
+    def __init__(self, agreed: DeflateParameters) -> None:
         self._bits = -max(agreed.client_bits, _MIN_BITS)
         self._forgets = agreed.client_forgets
         self._zlib: zlib._Decompress | None = None
@@ -132,7 +132,7 @@ class Deflater:
 
     __slots__ = ("_bits", "_forgets", "_zlib")
 
-    def __init__(self, agreed: Agreed) -> None:
+    def __init__(self, agreed: DeflateParameters) -> None:
         self._bits = -agreed.server_bits
         self._forgets = agreed.server_forgets
         self._zlib: zlib._Compress | None = None

@@ -22,7 +22,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
-class Offer(NamedTuple):
+class HandshakeRequest(NamedTuple):
     """What a client asks for."""
 
     key: bytes
@@ -30,7 +30,7 @@ class Offer(NamedTuple):
     extensions: str
 
 
-def read(headers: Iterable[Field]) -> Offer:
+def parse_handshake(headers: Iterable[Field]) -> HandshakeRequest:
     """Return what the request offers; raises ClientError where it is no handshake of RFC 6455.
 
     That it is a GET which asks for the upgrade to a WebSocket is known already.
@@ -48,7 +48,7 @@ def read(headers: Iterable[Field]) -> Offer:
     protocols = _listed(told.get(b"sec-websocket-protocol", b""))
     if not all(map(_TOKEN.fullmatch, protocols)):
         raise ClientError(400, "websocket", "a sec-websocket-protocol is not a token (RFC 6455 section 4.1)")
-    return Offer(key, protocols, told.get(b"sec-websocket-extensions", b"").decode("latin-1"))
+    return HandshakeRequest(key, protocols, told.get(b"sec-websocket-extensions", b"").decode("latin-1"))
 
 
 def _listed(value: bytes) -> tuple[str, ...]:
@@ -58,7 +58,7 @@ def _listed(value: bytes) -> tuple[str, ...]:
 
 
 def accept(
-    offer: Offer,
+    offer: HandshakeRequest,
     subprotocol: object,
     headers: Iterable[tuple[bytes, bytes]],
     extensions: bytes,
@@ -93,7 +93,7 @@ _SCHEMES = {"http": "ws", "https": "wss"}
 SPEC_VERSION = "2.5"
 
 
-def websocket_scope(scope: Scope, offer: Offer) -> None:
+def websocket_scope(scope: Scope, offer: HandshakeRequest) -> None:
     """Make the scope of a request that of a WebSocket (ASGI specification, "WebSocket Connection Scope")."""
     del scope["method"]
     scope["type"] = "websocket"

@@ -15,7 +15,7 @@ from asgid.worker.http.context import Event, Service
 from asgid.worker.net.lingering_close import Farewell
 from asgid.worker.net.writer import Writer
 from asgid.worker.websocket.decoder import Decoder
-from asgid.worker.websocket.deflate import WORTH_BYTES, Agreed, Deflater, Inflater
+from asgid.worker.websocket.deflate import MIN_DEFLATED_BYTES, DeflateParameters, Deflater, Inflater
 from asgid.worker.websocket.frames import (
     ABNORMAL,
     BINARY,
@@ -77,13 +77,13 @@ class WebSocket(asyncio.Protocol):
     )
 
     def __init__(
-        self, service: Service, exchange: "Exchange", conversation: "Conversation", agreed: Agreed | None
+        self, service: Service, exchange: "Exchange", conversation: "Conversation", agreed: DeflateParameters | None
     ) -> None:
         self.service, self.exchange, self._conversation = service, exchange, conversation
         self._row = service.row
         self._decoder = Decoder(service.config.websocket.max_message, Inflater(agreed) if agreed else None)
         self._deflater = Deflater(agreed) if agreed else None
-        self._deflated_from: float = WORTH_BYTES if agreed else inf  # bytes
+        self._deflated_from: float = MIN_DEFLATED_BYTES if agreed else inf  # bytes
         self.transport: asyncio.Transport
         self.writer: Writer
         self.deadline = inf

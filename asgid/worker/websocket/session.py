@@ -26,7 +26,7 @@ from asgid.worker.websocket.frames import (
     WHOLE_BINARY,
     WHOLE_TEXT,
 )
-from asgid.worker.websocket.handshake import Offer
+from asgid.worker.websocket.handshake import HandshakeRequest
 from asgid.worker.websocket.protocol import WebSocket
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ CONNECTING, DENYING, OPEN, CLOSED = State
 
 def converse(exchange: "Exchange", headers: Iterable[Field]) -> None:
     """Make the exchange one of a WebSocket; raises ClientError where its request is no handshake of RFC 6455."""
-    offer = handshake.read(headers)
+    offer = handshake.parse_handshake(headers)
     handshake.websocket_scope(exchange.scope, offer)
     exchange.response.keep_alive = False  # where it is denied, the connection ends with that
     exchange.conversation = Conversation(exchange, offer)
@@ -72,7 +72,7 @@ class Conversation:
         "is_accepted",
     )
 
-    def __init__(self, exchange: "Exchange", offer: Offer) -> None:
+    def __init__(self, exchange: "Exchange", offer: HandshakeRequest) -> None:
         self._exchange, self._offer = exchange, offer
         self._most = exchange.connection.service.config.websocket.queue
         self._state = CONNECTING
@@ -221,7 +221,7 @@ class Conversation:
             connection.abort()
         if exchange.is_disconnected or connection.transport.is_closing():
             raise ClientDisconnectedError("the client has disconnected")
-        agreed = deflate.agree(self._offer.extensions) if service.config.websocket.compression else None
+        agreed = deflate.negotiate(self._offer.extensions) if service.config.websocket.compression else None
         head = handshake.accept(
             self._offer,
             message.get("subprotocol"),

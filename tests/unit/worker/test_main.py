@@ -20,7 +20,7 @@ def test_it_bears_its_own_title_before_anything_else(monkeypatch: pytest.MonkeyP
         raise _Begins
 
     monkeypatch.setattr(main, "setproctitle", titles.append)
-    monkeypatch.setattr(main, "keep_memory", begins)
+    monkeypatch.setattr(main, "raise_trim_threshold", begins)
     assignment = Assignment(3, 7, read(""), (), -1, -1, Board(bytearray(BYTES)))
     with pytest.raises(_Begins):
         main.main(assignment)

@@ -7,14 +7,14 @@ import pytest
 
 from asgid import address
 from asgid.worker.tracebacks import (
-    Home,
-    said,
-    shortened,
-    stack_inside,
-    stack_of,
-    stack_within,
-    stems_from_disconnect,
-    story_of,
+    AppFiles,
+    cut_middle,
+    format_await_chain,
+    format_causes,
+    format_thread_stack,
+    format_traceback,
+    is_caused_by_disconnect,
+    one_line,
 )
 
 #: Of a SyntaxError: traceback computes with the column, which is no number here.
@@ -48,16 +48,16 @@ SAID = {
 @pytest.mark.parametrize(("error", "expected"), SAID.values(), ids=SAID.keys())
 def test_an_error_is_said_in_one_line(error, expected):
     """Whatever it says of itself."""
-    assert expected == said(error)
+    assert expected == one_line(error)
 
 
 def test_a_stack_begins_where_the_fault_may_be():
     """The frames around the application's are left out."""
     error = raised(ValueError("no database"))
 
-    assert "in raised\n" in stack_of(error)
-    assert "ValueError: no database" == stack_of(error, ours=1)
-    assert "ValueError: no database" == stack_of(error, ours=5)
+    assert "in raised\n" in format_traceback(error)
+    assert "ValueError: no database" == format_traceback(error, ours=1)
+    assert "ValueError: no database" == format_traceback(error, ours=5)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_stack_begins_where_the_fault_may_be():
 )
 def test_of_what_cannot_be_shown_there_is_the_way_that_led_to_it(error, name, why):
     """And why the rest is missing."""
-    stack = stack_of(raised(error))
+    stack = format_traceback(raised(error))
 
     assert "in raised\n" in stack
     assert stack.endswith(f"{name}, which cannot be shown: {why}")
@@ -134,7 +134,7 @@ def test_it_is_told_where_a_call_waits(awaited, is_cut_short):
     """As far as what it waits for lets itself be asked."""
     call = outer(awaited)
     call.send(None)
-    stack = stack_within(call)
+    stack = format_await_chain(call)
     call.close()
 
     assert "in inner\n    await awaited\n" in stack
@@ -147,10 +147,10 @@ def test_where_a_thread_stands_is_told_from_the_application_inwards():
 
     class StandsStillError(Exception):
         def __str__(self) -> str:
-            stacks.append(stack_inside(sys._getframe()))
+            stacks.append(format_thread_stack(sys._getframe()))
             return ""
 
-    said(StandsStillError())
+    one_line(StandsStillError())
     first, *others = [line for line in stacks[0].splitlines() if line.startswith("  File ")]
 
     assert first.endswith("in __str__")
@@ -162,7 +162,7 @@ def test_where_we_stand_ourselves_is_told_too():
     with pytest.raises(ValueError, match="no port") as caught:
         address.parse("")
 
-    assert "in _tcp" in stack_inside(caught.traceback[-1].frame.raw)
+    assert "in _tcp" in format_thread_stack(caught.traceback[-1].frame.raw)
 
 
 def around(*parts: BaseException) -> BaseExceptionGroup[BaseException]:
@@ -199,7 +199,7 @@ STEMS = {
 @pytest.mark.parametrize(("error", "stems"), STEMS.values(), ids=STEMS.keys())
 def test_what_became_of_a_disconnect_is_known(error, stems):
     """However it was wrapped, and also where errors lead to each other."""
-    assert stems is stems_from_disconnect(error)
+    assert stems is is_caused_by_disconnect(error)
 
 
 # The story of an error
@@ -274,21 +274,21 @@ STORIES = {
 
 
 @pytest.fixture(scope="module")
-def application(tmp_path_factory) -> tuple[Home, dict[str, Any]]:
+def application(tmp_path_factory) -> tuple[AppFiles, dict[str, Any]]:
     """The functions of a module of the application's, and its home."""
     directory = tmp_path_factory.mktemp("shop")
     (directory / "shop.py").write_text(APPLICATION)
     functions: dict[str, Any] = {"__name__": "shop"}
     exec(compile(APPLICATION, str(directory / "shop.py"), "exec"), functions)
-    return Home(str(directory)), functions
+    return AppFiles(str(directory)), functions
 
 
-def story(home: Home, call: Any) -> str:
+def story(home: AppFiles, call: Any) -> str:
     try:
         call()
     except BaseException as error:  # noqa: BLE001 - it is one of the application's
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        return story_of(error, home)
+        return format_causes(error, home)
     raise AssertionError("it did not fail")
 
 
@@ -333,7 +333,7 @@ def test_an_application_that_is_installed_is_not_a_library():
     source = "def call(depth):\n    if depth: call(depth - 1)\n    else: raise KeyError('missing')\n"
     own: dict[str, Any] = {}
     exec(compile(source, "/opt/venv/lib/site-packages/shop/models.py", "exec"), own)
-    told = story(Home("/srv", "shop"), lambda: own["call"](5))
+    told = story(AppFiles("/srv", "shop"), lambda: own["call"](5))
 
     assert 4 == told.count('/site-packages/shop/models.py", line ')
     assert "[Previous line repeated 2 more times]" in told  # Python shows three of the same calls
@@ -342,15 +342,15 @@ def test_an_application_that_is_installed_is_not_a_library():
 
 def test_there_is_no_story_where_the_words_are_all():
     """A module that is not there has no calls of the application's."""
-    assert "" == story_of(ModuleNotFoundError("No module named 'shop'"), Home("/srv"))
+    assert "" == format_causes(ModuleNotFoundError("No module named 'shop'"), AppFiles("/srv"))
 
 
 def test_a_story_that_cannot_be_written_is_the_way_that_led_to_the_error():
     """As of a SyntaxError whose column is not a number."""
-    assert "in raised\n" in story_of(raised(SyntaxError(*NO_COLUMN)), Home("/srv"))
+    assert "in raised\n" in format_causes(raised(SyntaxError(*NO_COLUMN)), AppFiles("/srv"))
 
 
 def test_a_text_that_is_too_long_keeps_both_ends():
     """And tells how much it has lost."""
-    assert "ab\n... 22 characters are left out ...\nyz" == shortened("abcdefghijklmnopqrstuvwxyz", 2, 2)
-    assert "abcd" == shortened("abcd", 2, 2)
+    assert "ab\n... 22 characters are left out ...\nyz" == cut_middle("abcdefghijklmnopqrstuvwxyz", 2, 2)
+    assert "abcd" == cut_middle("abcd", 2, 2)

@@ -8,7 +8,7 @@ import pytest
 
 from asgid import config
 from asgid.errors import BootError
-from asgid.worker.app.interface import ADAPTERS, Interface, Loaded, adapted
+from asgid.worker.app.interface import ADAPTERS, Interface, LoadedApp, adapt
 
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
@@ -142,9 +142,9 @@ def every_adapter(monkeypatch):
     monkeypatch.setattr("asgid.worker.app.interface.ADAPTERS", dict.fromkeys(ADAPTERS, lambda app, _: app))
 
 
-def spoken(found: Any, interface: str = "auto", **settings: object) -> Loaded:
+def spoken(found: Any, interface: str = "auto", **settings: object) -> LoadedApp:
     app = {"target": "site:app", "interface": interface, **settings}
-    return adapted(found, "site:app", config.Config.model_validate({"app": app}))
+    return adapt(found, "site:app", config.Config.model_validate({"app": app}))
 
 
 @pytest.mark.parametrize(

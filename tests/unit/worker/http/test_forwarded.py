@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from asgid.config import Proxy
-from asgid.worker.http.forwarded import UNIX, Forwarding, Trust
-from asgid.worker.http.scope import Scope, request_scope, template
+from asgid.worker.http.forwarded import UNIX, ForwardedFields, TrustedProxies
+from asgid.worker.http.scope import Scope, request_scope, scope_template
 
 NEAR, FAR = "10.0.0.1", "10.0.0.2"  # two proxies in a row, both trusted; NEAR is the peer
 TRUSTED = ("127.0.0.1", "::1", UNIX, "10.0.0.0/8", "2001:db8:1::/48")
@@ -18,10 +18,10 @@ PEER = ("10.0.0.1", 5000)
 def told(*headers: tuple[str, str], peer: str = NEAR, root_path: str = "", **settings: Any) -> Scope:
     """Return the scope of a request for /a with these headers, from `peer`."""
     proxy = Proxy(**{"trusted": TRUSTED, **settings})
-    common = template(client=PEER, server=None, root_path=root_path, scheme="http")
+    common = scope_template(client=PEER, server=None, root_path=root_path, scheme="http")
     lines = [HOST, *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)]
     scope = request_scope(common, {}, "GET", b"/a", 1, lines)
-    Forwarding(proxy, Trust(proxy.trusted)).apply(scope, peer)
+    ForwardedFields(proxy, TrustedProxies(proxy.trusted)).apply(scope, peer)
     return scope
 
 
@@ -65,7 +65,7 @@ TRUSTS = [
 @pytest.mark.parametrize(("trusted", "peer", "is_trusted"), TRUSTS)
 def test_a_peer_is_trusted_by_address_network_or_kind(trusted, peer, is_trusted):
     """An IPv4 peer of a socket that takes both families is what it is; one of whom nothing is known is nobody."""
-    assert is_trusted == (peer in Trust(trusted))
+    assert is_trusted == (peer in TrustedProxies(trusted))
 
 
 # -- X-Forwarded-For ---------------------------------------------------------------------------------------------------
@@ -285,9 +285,9 @@ def test_host_and_prefix_are_left_alone_unless_asked_for(headers):
 
 def test_a_request_without_a_host_is_given_one():
     """HTTP/1.0 needs none."""
-    common = template(client=PEER, server=None, root_path="", scheme="http")
+    common = scope_template(client=PEER, server=None, root_path="", scheme="http")
     scope = request_scope(common, {}, "GET", b"/", 0, [(b"x-forwarded-host", b"a.example")])
-    Forwarding(Proxy(host=True), Trust([NEAR])).apply(scope, NEAR)
+    ForwardedFields(Proxy(host=True), TrustedProxies([NEAR])).apply(scope, NEAR)
 
     assert (b"host", b"a.example") == scope["headers"][0]
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from asgid.worker.http.scope import EXTENSIONS, FILES, Scope, request_scope, template
+from asgid.worker.http.scope import EXTENSIONS, FILES, Scope, request_scope, scope_template
 
 
 def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state: Any) -> Scope:
-    common = template(client=("192.0.2.1", 5000), server=("192.0.2.2", 80), root_path=root_path, scheme="http")
+    common = scope_template(client=("192.0.2.1", 5000), server=("192.0.2.2", 80), root_path=root_path, scheme="http")
     return request_scope(common, state, method, target, 1, [(b"host", b"a")])
 
 
@@ -98,14 +98,14 @@ def test_the_raw_path_is_as_it_was_sent():
 
 def test_without_a_lifespan_there_is_no_state():
     """By the key's absence an application knows that nothing is kept for it."""
-    common = template(client=None, server=None, root_path="", scheme="http")
+    common = scope_template(client=None, server=None, root_path="", scheme="http")
 
     assert "state" not in request_scope(common, None, "GET", b"/", 1, [])
 
 
 def test_a_client_of_1_0_is_promised_no_trailers_and_no_hints():
     """It has neither chunks nor informational answers."""
-    common = template(client=None, server=None, root_path="", scheme="http", extensions={**EXTENSIONS, **FILES})
+    common = scope_template(client=None, server=None, root_path="", scheme="http", extensions={**EXTENSIONS, **FILES})
 
     assert FILES == request_scope(common, None, "GET", b"/", 0, [])["extensions"]
     assert {**EXTENSIONS, **FILES} == request_scope(common, None, "GET", b"/", 1, [])["extensions"]
@@ -113,7 +113,7 @@ def test_a_client_of_1_0_is_promised_no_trailers_and_no_hints():
 
 def test_what_an_application_writes_stays_with_its_request():
     """Neither the template, nor the worker's state, nor the next request sees it."""
-    common = template(client=None, server=None, root_path="", scheme="http")
+    common = scope_template(client=None, server=None, root_path="", scheme="http")
     state = {"pool": 7}
     first = request_scope(common, state, "GET", b"/", 1, [])
     first["asgi"]["version"] = "4"

@@ -7,16 +7,16 @@ import pytest
 
 from asgid.config import Limits
 from asgid.errors import ClientError
-from asgid.worker.http1.chunked import ChunkSizes
+from asgid.worker.http1.chunked import ChunkedSizes
 
 
-def sizes(header_size: int = 100, body: int = 1000) -> ChunkSizes:
-    return ChunkSizes(Limits(header_size=header_size, body=body))
+def sizes(header_size: int = 100, body: int = 1000) -> ChunkedSizes:
+    return ChunkedSizes(Limits(header_size=header_size, body=body))
 
 
-def refusal(found: ChunkSizes, line: bytes) -> tuple[int, str]:
+def refusal(found: ChunkedSizes, line: bytes) -> tuple[int, str]:
     with pytest.raises(ClientError) as caught:
-        found.size(line)
+        found.parse(line)
     return caught.value.status, caught.value.kind
 
 
@@ -26,7 +26,7 @@ def refusal(found: ChunkSizes, line: bytes) -> tuple[int, str]:
 )
 def test_a_size_is_hexadecimal_and_extensions_say_nothing(line, size):
     """RFC 9112 sections 7.1 and 7.1.1."""
-    assert size == sizes().size(line)
+    assert size == sizes().parse(line)
 
 
 @pytest.mark.parametrize("line", [b"", b"0x5", b"5_0", b"+5", b"5 ", b"5;", b"00000000000000005", b"8" + b"0" * 15])
@@ -39,39 +39,39 @@ def test_the_chunks_of_one_body_share_its_limit():
     """The next body has its own."""
     found = sizes(body=100)
     for _ in range(10):
-        found.size(b"a")
+        found.parse(b"a")
     assert (413, "body_size") == refusal(found, b"1")
 
-    found.begin()
-    assert 100 == found.size(b"64")
+    found.reset()
+    assert 100 == found.parse(b"64")
 
 
 def test_lines_may_say_what_their_data_account_for():
     """16 bytes for each chunk, and two for each byte of it."""
     found = sizes(header_size=50, body=100_000)
     for _ in range(1000):
-        found.size(b"a;" + b"x" * 32)
+        found.parse(b"a;" + b"x" * 32)
 
 
 @pytest.mark.parametrize(("line", "number"), [(b"1;" + b"x" * 20, 5), (b"a;" + b"x" * 44, 1)])
 def test_beyond_that_all_lines_of_a_body_together_are_a_header_section(line, number):
     """Else it could be as long as one likes; data that come later make good for it, and none do so in advance."""
     found = sizes(header_size=50, body=10_000)
-    found.size(b"3e8")
+    found.parse(b"3e8")
     for _ in range(number):
-        found.size(line)
+        found.parse(line)
     assert (431, "header_size") == refusal(found, line)
 
     again = sizes(header_size=50)
     for _ in range(10):
-        again.size(line)
-        again.size(b"14")
+        again.parse(line)
+        again.parse(b"14")
 
 
 @pytest.mark.parametrize("part", [b"", b"5", b"5;", b'5;a="b', b"0" * 16])
 def test_the_beginning_of_a_size_is_waited_for(part):
     """As long as the rest can make a line of it."""
-    sizes().check_unfinished(part, 0)
+    sizes().check_partial(part, 0)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ def test_the_beginning_of_a_size_is_waited_for(part):
 def test_the_beginning_of_no_size_is_refused_at_once(part, refused):
     """By the first byte that makes it so."""
     with pytest.raises(ClientError) as caught:
-        sizes().check_unfinished(part, 0)
+        sizes().check_partial(part, 0)
 
     assert refused == (caught.value.status, caught.value.kind)

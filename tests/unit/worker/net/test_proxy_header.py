@@ -7,7 +7,7 @@ import pytest
 
 from asgid.errors import ClientError
 from asgid.worker.net.crc32c import crc32c
-from asgid.worker.net.proxy_header import Header, read
+from asgid.worker.net.proxy_header import ProxyHeader, parse_header
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21
@@ -85,14 +85,14 @@ def test_a_header_is_read_to_its_end_and_no_further(data, ends, is_tls):
     last = ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535)
     client, server = ends or (last, last)
 
-    assert Header(len(data), client, server, is_tls) == read(data, "any")
-    assert Header(len(data), client, server, is_tls) == read(data + b"GET / HTTP/1.1\r\n", "any")
+    assert ProxyHeader(len(data), client, server, is_tls) == parse_header(data, "any")
+    assert ProxyHeader(len(data), client, server, is_tls) == parse_header(data + b"GET / HTTP/1.1\r\n", "any")
 
 
 @pytest.mark.parametrize(("data", "ends", "is_tls"), WHOLE)
 def test_a_header_that_is_not_whole_is_waited_for(data, ends, is_tls):
     """At every byte."""
-    assert {None} == {read(data[:size], "any") for size in range(1, len(data))}
+    assert {None} == {parse_header(data[:size], "any") for size in range(1, len(data))}
 
 
 REFUSED = {
@@ -180,7 +180,7 @@ REFUSED = {
 def test_what_is_malformed_is_refused(why, data):
     """As soon as it is known to be, and never guessed at."""
     with pytest.raises(ClientError) as caught:
-        read(data, "any")
+        parse_header(data, "any")
 
     assert "proxy" == caught.value.kind
     assert why.replace("not begun with", "does not begin with a PROXY header") in str(caught.value)
@@ -192,10 +192,10 @@ def test_what_is_malformed_is_refused(why, data):
 def test_a_version_that_is_not_expected_is_none(versions, data):
     """From its first byte on."""
     with pytest.raises(ClientError, match=rf"does not begin with a PROXY header \({versions}\)"):
-        read(data, versions)
+        parse_header(data, versions)
 
 
 @pytest.mark.parametrize(("versions", "data"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", v2())])
 def test_the_version_that_is_expected_is_read(versions, data):
     """Alone."""
-    assert read(data, "any") == read(data, versions)
+    assert parse_header(data, "any") == parse_header(data, versions)

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from asgid.worker.process.malloc import keep_memory
+from asgid.worker.process.malloc import raise_trim_threshold
 
 _PROGRAM = """
 import resource, sys
-from asgid.worker.process.malloc import keep_memory
+from asgid.worker.process.malloc import raise_trim_threshold
 if sys.argv[1] == "kept":
-    assert keep_memory({})
+    assert raise_trim_threshold({})
 for _ in range(100):
     blocks = [bytes(bytearray(200_000)) for _ in range(8)]
     blocks.clear()
@@ -31,4 +31,4 @@ def test_what_is_freed_is_not_given_back_and_asked_for_again():
 @pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_"])
 def test_what_the_operator_has_tuned_is_left_alone(name):
     """The environment is theirs."""
-    assert not keep_memory({name: "1"})
+    assert not raise_trim_threshold({name: "1"})

@@ -9,16 +9,16 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from asgid.worker.websocket import decoder, deflate
-from asgid.worker.websocket.decoder import Decoder, Event
-from asgid.worker.websocket.deflate import Agreed, Inflater
+from asgid.worker.websocket.decoder import Decoder, DecoderEvent
+from asgid.worker.websocket.deflate import DeflateParameters, Inflater
 from asgid.worker.websocket.frames import RSV1, FrameError
 
 MAX_MESSAGE = 1000
 CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
 
 
-def agreed_on(offer: str) -> Agreed:
-    agreed = deflate.agree(offer)
+def agreed_on(offer: str) -> DeflateParameters:
+    agreed = deflate.negotiate(offer)
     assert agreed
     return agreed
 
@@ -32,10 +32,12 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv1: bool = F
     return bytes([written[0] | RSV1]) + written[1:] if rsv1 else written
 
 
-def read(pieces: Sequence[bytes], agreed: Agreed | None = None, max_message: int = MAX_MESSAGE) -> list[Event]:
+def read(
+    pieces: Sequence[bytes], agreed: DeflateParameters | None = None, max_message: int = MAX_MESSAGE
+) -> list[DecoderEvent]:
     """Return the events; the last one is a pair of close code and reason if the frames break the protocol."""
     reader = Decoder(max_message, Inflater(agreed) if agreed else None)
-    events: list[Event] = []
+    events: list[DecoderEvent] = []
     for piece in pieces:
         reader.feed(piece)
         while reader.has_rest:
@@ -48,7 +50,9 @@ def read(pieces: Sequence[bytes], agreed: Agreed | None = None, max_message: int
     return events
 
 
-def in_every_cut(stream: bytes, agreed: Agreed | None = None, max_message: int = MAX_MESSAGE) -> list[Event]:
+def in_every_cut(
+    stream: bytes, agreed: DeflateParameters | None = None, max_message: int = MAX_MESSAGE
+) -> list[DecoderEvent]:
     """Return the events of a stream, which are the same in whatever pieces it comes."""
     whole = read([stream], agreed, max_message)
     assert whole == read([stream[at : at + 1] for at in range(len(stream))], agreed, max_message)

@@ -9,7 +9,7 @@ from wsproto.extensions import PerMessageDeflate as Wsproto
 from wsproto.frame_protocol import FrameProtocol
 
 from asgid.worker.websocket import deflate
-from asgid.worker.websocket.deflate import Agreed, Deflater, Inflater
+from asgid.worker.websocket.deflate import DeflateParameters, Deflater, Inflater
 from asgid.worker.websocket.frames import RSV1, WHOLE_BINARY, frame_head
 
 _NAME = "permessage-deflate"
@@ -32,7 +32,7 @@ _NAME = "permessage-deflate"
 )
 def test_the_first_offer_that_can_be_met_is_answered(offers, answer):
     """With what it asks for, and with a bounded window."""
-    agreed = deflate.agree(offers)
+    agreed = deflate.negotiate(offers)
 
     assert agreed
     assert f"{_NAME}; {answer}" == agreed.answer.decode()
@@ -63,11 +63,11 @@ def test_the_first_offer_that_can_be_met_is_answered(offers, answer):
 )
 def test_an_offer_that_cannot_be_met_or_read_is_declined(offers):
     """RFC 7692 section 5.1. A window of 256 bytes is one of them: zlib does not deflate with it."""
-    assert deflate.agree(offers) is None
+    assert deflate.negotiate(offers) is None
 
 
-def _agreed(offer: str) -> Agreed:
-    agreed = deflate.agree(offer)
+def _agreed(offer: str) -> DeflateParameters:
+    agreed = deflate.negotiate(offer)
     assert agreed
     return agreed
 

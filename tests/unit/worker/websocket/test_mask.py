@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from asgid.worker.websocket import decoder, mask
-from asgid.worker.websocket.mask import fastest, in_python
+from asgid.worker.websocket.mask import fastest_unmask, unmask_in_python
 
 SUFFIX = EXTENSION_SUFFIXES[0]
 ANOTHER = Path(str(find_spec("httptools.parser.parser").origin)).read_bytes()  # type: ignore[union-attr] # installed
 
 
-@pytest.mark.parametrize("function", [in_python, fastest()], ids=["in Python", "compiled"])
+@pytest.mark.parametrize("function", [unmask_in_python, fastest_unmask()], ids=["in Python", "compiled"])
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 15, 16, 17, 125, 4095, 4096, 4097, 8192, 65_537])
 @pytest.mark.parametrize("key", [b"\0\0\0\0", b"\x01\x02\x03\x04", b"\xff\0\xa5\x5a"])
 def test_a_mask_is_taken_off_byte_by_byte(function, size, key):
@@ -52,7 +52,7 @@ def test_without_an_extension_that_loads_the_function_in_python_serves(tmp_path,
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
 
-    assert in_python is fastest([str(tmp_path)])
+    assert unmask_in_python is fastest_unmask([str(tmp_path)])
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_without_an_extension_that_loads_the_function_in_python_serves(tmp_path,
         SimpleNamespace(apply_mask=None),
         SimpleNamespace(apply_mask=lambda data: data),
         SimpleNamespace(apply_mask=lambda data, _: data),
-        SimpleNamespace(apply_mask=lambda data, key: bytearray(in_python(data, key))),
-        SimpleNamespace(apply_mask=lambda data, key: in_python(data[:64], key)),
+        SimpleNamespace(apply_mask=lambda data, key: bytearray(unmask_in_python(data, key))),
+        SimpleNamespace(apply_mask=lambda data, key: unmask_in_python(data[:64], key)),
     ],
     ids=["no function", "None", "one argument", "wrong", "a bytearray", "wrong from 65 bytes on"],
 )
@@ -71,7 +71,7 @@ def test_an_extension_with_another_function_is_not_used(monkeypatch, module):
     """It is tried once, on a few samples, before it is given the bytes of a client."""
     monkeypatch.setattr(mask, "_extension", lambda _: module)
 
-    assert in_python is fastest()
+    assert unmask_in_python is fastest_unmask()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ assert "websockets" in "{first}" or not [name for name in sys.modules if name.st
 import {second}
 from asgid.worker.websocket import mask
 from websockets import frames, speedups
-assert mask.unmask is not mask.in_python and mask.unmask.__name__ == "apply_mask"
+assert mask.unmask is not mask.unmask_in_python and mask.unmask.__name__ == "apply_mask"
 assert frames.apply_mask is speedups.apply_mask
 assert speedups.apply_mask(b"abc", b"1234") == mask.unmask(b"abc", b"1234")
 """
@@ -98,5 +98,5 @@ def test_a_module_of_the_application_is_not_taken_for_the_package(tmp_path):
     """`websockets.py` beside the application has no extension, and is not imported by the search."""
     (tmp_path / "websockets.py").write_text("raise SystemExit(3)")
 
-    assert in_python is fastest([str(tmp_path), *sys.path])
+    assert unmask_in_python is fastest_unmask([str(tmp_path), *sys.path])
     assert PathFinder.find_spec("websockets", [str(tmp_path)])
