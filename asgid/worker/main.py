@@ -41,7 +41,7 @@ from asgid.worker.process.ticker import Pulse
 if TYPE_CHECKING:
     from asgid.worker.app.interface import LoadedApp
     from asgid.worker.http.exchange import Exchange
-    from asgid.worker.http1.request_syntax import Field
+    from asgid.worker.http.fields import Field
 
 #: What asyncio's own loop says when it accepts nobody for a second, and uvloop does not: it sends them away.
 _NO_DESCRIPTOR = "socket.accept() out of system resource"

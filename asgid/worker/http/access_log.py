@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from asgid.config import Access
 from asgid.log import Log, Output, rfc3339
+from asgid.worker.http.fields import TOKEN_CHARACTERS
 
 #: How long a line may wait. 20 ms of 10,000 answers a second are 200 lines, which hold the loop for 0.7 ms.
 FLUSH_S = 0.02
@@ -84,7 +85,7 @@ _NUMBERS: dict[str, Callable[[_Entry], str]] = {
 }
 _TIMES = ("time", "clf_time")
 _BATCH = (*_TIMES, "worker", "pid")  # the same for all lines of one batch
-_HEADER = re.compile(r"header\[([!#$%&'*+.^_`|~0-9A-Za-z-]+)\]")  # RFC 9110 section 5.6.2: a token
+_HEADER = re.compile(rf"header\[([{TOKEN_CHARACTERS.decode()}]+)\]")
 
 
 def check_template(text: str) -> None:

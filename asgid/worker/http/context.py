@@ -22,8 +22,8 @@ from asgid.worker.net.turns import Turns
 if TYPE_CHECKING:
     from asgid.worker.http.admission import Admission, Places
     from asgid.worker.http.exchange import Exchange
+    from asgid.worker.http.fields import Field
     from asgid.worker.http1.connection import Connection
-    from asgid.worker.http1.request_syntax import Field
     from asgid.worker.net.lingering_close import Farewell
     from asgid.worker.net.proxy_protocol import ProxyProtocol
     from asgid.worker.websocket.protocol import WebSocket

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeAlias
 
 from asgid.config import Proxy
+from asgid.worker.http.fields import TOKEN_CHARACTERS
 from asgid.worker.http.scope import Scope, full_path, strip_root_path
 
 #: What `proxy.trusted` calls whoever comes over a unix socket, and everybody.
@@ -42,7 +43,7 @@ _NODE = re.compile(
     rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:(\d{1,5})|_[0-9A-Za-z._-]+))?|([0-9A-Fa-f:.]{2,45})"
 )
 # RFC 7239 section 4, except that ":", "[" and "]" may stand without quotes, as proxies write addresses and ports.
-_PAIR = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([!#$%&'*+.^_`|~0-9A-Za-z:\[\]-]+))")
+_PAIR = re.compile(rb"([%b]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([%b:\[\]]+))" % (TOKEN_CHARACTERS, TOKEN_CHARACTERS))
 _ELEMENT = re.compile(rb"%(pair)b(?:[ \t]*;[ \t]*%(pair)b)*+;?" % {b"pair": _PAIR.pattern})
 
 Node: TypeAlias = tuple[str, int]

@@ -4,10 +4,11 @@ import re
 
 from asgid.config import Limits
 from asgid.errors import ClientError
+from asgid.worker.http.fields import CONTROL_CHARACTER, TOKEN
 from asgid.worker.http1.framing import MAX_BODY_BYTES
-from asgid.worker.http1.request_syntax import CONTROL_CHARACTER, body_too_large, headers_too_large
+from asgid.worker.http1.request_syntax import body_too_large, headers_too_large
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = TOKEN.pattern
 _QUOTED = rb"\t !#-\[\]-~\x80-\xff"  # but quotes and backslashes
 _parts_of = re.compile(  # no space before the semicolon: there others have read on, or not
     rb"([0-9A-Fa-f]{1,16})(?:;[ \t]*%s(?:[ \t]*=[ \t]*(?:%s|\"(?:[%s]|\\[%s\"\\])*\"))?[ \t]*)*"

@@ -16,9 +16,9 @@ from asgid.errors import ClientError
 from asgid.worker.http.admission import Entry, Places
 from asgid.worker.http.context import Service
 from asgid.worker.http.exchange import Exchange
+from asgid.worker.http.fields import Field
 from asgid.worker.http.scope import request_scope, scope_template
 from asgid.worker.http1.parser import SLICE, RequestParser, StopParsing
-from asgid.worker.http1.request_syntax import Field
 from asgid.worker.http1.response import COMPLETE, HELD, Response, error_response
 from asgid.worker.net import addresses
 from asgid.worker.net.addresses import Addresses

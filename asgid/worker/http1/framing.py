@@ -4,11 +4,11 @@ Where a body ends must not be a matter of opinion, for that is how a request is 
 one (RFC 9112 section 11.2): what two readers could understand differently is refused. It does not know the lines.
 """
 
-import re
 from collections.abc import Mapping
 from typing import TypeAlias
 
 from asgid.errors import ClientError
+from asgid.worker.http.fields import TOKEN, list_elements
 from asgid.worker.http1.request_syntax import VALID_HOSTS, bad_request, is_authority
 
 #: Whether the connection is kept, whether the client waits for 100, the length of the body, whether it is in chunks,
@@ -18,7 +18,6 @@ MessageInfo: TypeAlias = tuple[bool, bool, int, bool, bool]
 #: Longer than any body: what others keep in 63 bits must not wrap around there.
 MAX_BODY_BYTES = (1 << 63) - 1
 _LENGTH_DIGITS = len(str(MAX_BODY_BYTES))
-_CODING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def interpret(told: Mapping[bytes, bytes], minor: int) -> MessageInfo:
@@ -43,8 +42,8 @@ def interpret(told: Mapping[bytes, bytes], minor: int) -> MessageInfo:
 
 def _expects_continue(value: bytes) -> bool:
     """Return whether 100-continue is in a list of expectations, which may be empty (RFC 9110 section 10.1.1)."""
-    expectations = {expectation for each in value.split(b",") if (expectation := each.strip(b" \t").lower())}
-    if expectations - {b"100-continue"}:
+    expectations = list_elements(value.lower())
+    if any(expectation != b"100-continue" for expectation in expectations):
         raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
     return bool(expectations)
 
@@ -65,14 +64,14 @@ def _is_kept(connection: bytes, minor: int) -> bool:
         return False
     if minor and value.find(b"close") < 0:
         return True
-    options = {option.strip(b" \t") for option in value.split(b",")}
+    options = list_elements(value)
     return b"close" not in options and (bool(minor) or b"keep-alive" in options)
 
 
 def _asks_for_websocket(told: Mapping[bytes, bytes], minor: int) -> bool:
     """Whether a WebSocket is among the protocols to change to; 1.0 knows no upgrade (RFC 9110 section 7.8)."""
-    offered = {protocol.strip(b" \t") for protocol in told[b"upgrade"].lower().split(b",")}
-    options = {option.strip(b" \t") for option in told.get(b"connection", b"").lower().split(b",")}
+    offered = list_elements(told[b"upgrade"].lower())
+    options = list_elements(told.get(b"connection", b"").lower())
     return bool(minor) and b"websocket" in offered and b"upgrade" in options
 
 
@@ -86,7 +85,7 @@ def _check_codings(told: Mapping[bytes, bytes], minor: int) -> None:
     if b"content-length" in told:
         raise ClientError(400, "framing", "there are a content-length and a transfer-encoding (RFC 9112 section 6.3)")
     *others, last = [coding.strip(b" \t").lower() for coding in told[b"transfer-encoding"].split(b",")]
-    if last != b"chunked" or b"chunked" in others or not all(_CODING.fullmatch(coding) for coding in others):
+    if last != b"chunked" or b"chunked" in others or not all(TOKEN.fullmatch(coding) for coding in others):
         raise ClientError(400, "framing", "the transfer-encoding does not end with chunked, said once")
     if others:
         raise ClientError(501, "framing", "the only transfer-encoding spoken here is chunked")

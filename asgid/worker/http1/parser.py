@@ -15,12 +15,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from asgid.config import Limits
 from asgid.errors import ClientError
+from asgid.worker.http.fields import CONTROL_CHARACTER, Field
 from asgid.worker.http.forwarded import FORWARDING_FIELDS
 from asgid.worker.http1.chunked import ChunkedSizes
 from asgid.worker.http1.framing import MessageInfo, interpret
 from asgid.worker.http1.request_syntax import (
-    CONTROL_CHARACTER,
-    Field,
     RequestLine,
     bad_request,
     body_too_large,

@@ -10,10 +10,10 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import TypeAlias
 
 from asgid.errors import ClientError
+from asgid.worker.http.fields import TOKEN
 
 #: Method, target, minor version, and whom the target itself names: b"" unless it does.
 RequestLine: TypeAlias = tuple[str, bytes, int, bytes]
-Field: TypeAlias = tuple[bytes, bytes]
 
 #: The methods that clients use; of every other token a text is made when it comes (RFC 9110 section 9.1).
 METHODS = {
@@ -25,12 +25,8 @@ METHODS = {
         *("M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE"),
     )
 }
-#: Everything but the tab that a text on the wire may not hold, line breaks above all (RFC 9110 section 5.5).
-CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
 _TARGET = bytes(range(0x21, 0x7F)).replace(b"#", b"")  # a fragment is the client's own (RFC 9110 section 7.1)
 _VISIBLE = bytes(range(0x20, 0x7F))
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _VERSION = re.compile(rb"HTTP/\d\.\d")
 _VERSION_BYTES = len("HTTP/1.1")
 #: Of the versions that are served; to a higher minor one the highest is answered that we know (RFC 9110 section 2.5).
@@ -80,7 +76,7 @@ def _method(token: bytes, line: bytes) -> str:
     """Return a method that is in none of our tables. Methods are case-sensitive, but ASGI has them in capital letters:
     to an application `get` would be GET, which it is not.
     """
-    if not _TOKEN.fullmatch(token):
+    if not TOKEN.fullmatch(token):
         raise _no_start(line)
     if token != token.upper():
         raise ClientError(501, "malformed", "no method with small letters is implemented here (RFC 9110 section 9.1)")
@@ -90,7 +86,7 @@ def _method(token: bytes, line: bytes) -> str:
 def _no_start(line: bytes) -> ClientError:
     """Return why this line is refused: because it is not HTTP, or because of its version."""
     words = line.split(b" ")
-    is_text = not line.translate(None, _VISIBLE) and all(words) and _TOKEN.fullmatch(words[0])
+    is_text = not line.translate(None, _VISIBLE) and all(words) and TOKEN.fullmatch(words[0])
     if is_text and len(words) == 2 and words[0] in METHODS and words[1][:1] == b"/":
         return _unspoken("HTTP/0.9")
     if not is_text or len(words) != 3 or not _VERSION.fullmatch(words[2]):
@@ -126,7 +122,7 @@ def check_partial_request_line(part: bytes, most_bytes: int) -> None:
     """Refuse the beginning of a request line that nothing can make good; `most_bytes` is how long a target may be."""
     check_request_line_length(part, most_bytes)
     words = part.split(b" ")
-    if part.translate(None, _VISIBLE) or not all(words[:-1]) or not _TOKEN.fullmatch(words[0]):
+    if part.translate(None, _VISIBLE) or not all(words[:-1]) or not TOKEN.fullmatch(words[0]):
         raise _no_http(part, "this is not the beginning of a request line")
     if len(words) > 3 or (len(words) == 3 and len(words[2]) > _VERSION_BYTES):
         raise bad_request("the request line does not end with a version")
@@ -136,11 +132,11 @@ def check_request_line_length(line: bytes, most_bytes: int) -> None:
     """Refuse a target, or a method, that is too long. What is wrong before that is not this function's to say."""
     token, _, rest = line.partition(b" ")
     if len(token) > most_bytes:
-        if _TOKEN.fullmatch(token, 0, most_bytes + 1):
+        if TOKEN.fullmatch(token, 0, most_bytes + 1):
             raise ClientError(501, "malformed", "no method is as long as this")
         return
     target = rest.partition(b" ")[0]
-    if len(target) > most_bytes and _TOKEN.fullmatch(token) and not target[:most_bytes].translate(None, _VISIBLE):
+    if len(target) > most_bytes and TOKEN.fullmatch(token) and not target[:most_bytes].translate(None, _VISIBLE):
         raise ClientError(414, "request_line", f"the request target is longer than {most_bytes} bytes")
 
 
@@ -148,7 +144,7 @@ def parse_field_line(line: bytes) -> bytes:
     """Return a field line, in which is no control character, without the white space around its value."""
     name, colon, value = line.partition(b":")
     # Folded lines (section 5.2) and a space before the colon (section 5.1) end here, too.
-    if not colon or not _TOKEN.fullmatch(name):
+    if not colon or not TOKEN.fullmatch(name):
         raise bad_request("a header line is not a name that is a token, a colon and a value (RFC 9112 section 5)")
     return b"%s: %s" % (name, value.strip(b" \t"))
 

@@ -12,12 +12,11 @@ from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
 from asgid.errors import AppError
+from asgid.worker.http.fields import FIELD_VALUE, TOKEN
 
 #: What a head is made of; a key of HEADS. The pairs must be tuples: lists are no keys.
 Parts: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
 
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
-_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")  # RFC 9110 section 5.5: no control but the tab
 _DIGITS = re.compile(rb"[ \t]*[0-9]{1,19}[ \t]*")  # no length is longer; int() has an error of its own for thousands
 #: As RFC 9110 has them; before 3.13 Python had those of its predecessors.
 _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
@@ -180,9 +179,9 @@ def _status_line(status: object) -> bytes:
 
 def _line(name: bytes, value: bytes) -> tuple[bytes, _Role]:
     """Return a header's line and its role. What would let an application's data become our framing is refused."""
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise AppError(f"header name {name!r} is not a token (RFC 9110 section 5.1)")
-    if not _VALUE.fullmatch(value):
+    if not FIELD_VALUE.fullmatch(value):
         raise AppError(f"header {name!r} has a control character in its value {value!r}")
     role = _ROLES.get(name.lower(), _Role.PLAIN)
     if role is _Role.LENGTH and not _DIGITS.fullmatch(value):

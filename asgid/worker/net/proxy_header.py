@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from asgid.errors import ClientError
 from asgid.worker.http.forwarded import Node, address_text
-from asgid.worker.net.crc32c import crc32c
 
 _V1_START = b"PROXY "
 _V1_MOST = 107  # section 2.1: with its CRLF
@@ -156,6 +155,28 @@ def _is_tls(value: bytes) -> bool:
 
 def _refused(message: str) -> ClientError:
     return ClientError(400, "proxy", message)
+
+
+# CRC32c (RFC 3720 section 12.1, RFC 4960 appendix B): a table and a loop, 0.1 us a byte. Headers are
+# short, and few have a checksum.
+_POLYNOMIAL = 0x82F63B78  # 0x1EDC6F41 with its bits reversed, as they are sent
+
+
+def _crc32c_of_byte(remainder: int) -> int:
+    for _ in range(8):
+        remainder = remainder >> 1 ^ (_POLYNOMIAL if remainder & 1 else 0)
+    return remainder
+
+
+_CRC32C_TABLE = tuple(_crc32c_of_byte(byte) for byte in range(256))
+
+
+def crc32c(data: bytes) -> int:
+    """Return the CRC32c checksum of `data`."""
+    remainder = 0xFFFFFFFF
+    for byte in data:
+        remainder = _CRC32C_TABLE[(remainder ^ byte) & 0xFF] ^ remainder >> 8
+    return remainder ^ 0xFFFFFFFF
 
 
 _Form = tuple[bytes, Callable[[bytes], ProxyHeader | None]]

@@ -10,15 +10,14 @@ from hashlib import sha1
 from typing import NamedTuple
 
 from asgid.errors import AppError, ClientError
+from asgid.worker.http.fields import TOKEN, Field, list_elements
 from asgid.worker.http.scope import Scope
-from asgid.worker.http1.request_syntax import Field
 from asgid.worker.http1.response_head import accept_lines
 
 _VERSION = b"13"  # the one of RFC 6455; others were drafts
 #: What is answered to another version (RFC 6455 section 4.4, RFC 9110 section 15.5.22).
 _VERSIONS = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: %s\r\n" % _VERSION
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
@@ -45,16 +44,11 @@ def parse_handshake(headers: Iterable[Field]) -> HandshakeRequest:
     key = told.get(b"sec-websocket-key", b"")
     if not _KEY.fullmatch(key):
         raise ClientError(400, "websocket", "the sec-websocket-key is not 16 bytes in base64 (RFC 6455 section 4.1)")
-    protocols = _listed(told.get(b"sec-websocket-protocol", b""))
-    if not all(map(_TOKEN.fullmatch, protocols)):
+    protocols = list_elements(told.get(b"sec-websocket-protocol", b""))
+    if not all(map(TOKEN.fullmatch, protocols)):
         raise ClientError(400, "websocket", "a sec-websocket-protocol is not a token (RFC 6455 section 4.1)")
-    return HandshakeRequest(key, protocols, told.get(b"sec-websocket-extensions", b"").decode("latin-1"))
-
-
-def _listed(value: bytes) -> tuple[str, ...]:
-    """Return the elements of a list; empty ones are none (RFC 9110 section 5.6.1.2)."""
-    elements = (element.strip(" \t") for element in value.decode("latin-1").split(","))
-    return tuple(element for element in elements if element)
+    extensions = told.get(b"sec-websocket-extensions", b"").decode("latin-1")
+    return HandshakeRequest(key, tuple(protocol.decode() for protocol in protocols), extensions)
 
 
 def accept(

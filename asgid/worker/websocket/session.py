@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker.http.context import HIGH_WATER, Application
-from asgid.worker.http1.request_syntax import Field
+from asgid.worker.http.fields import Field
 from asgid.worker.http1.response import COMPLETE, Message
 from asgid.worker.websocket import deflate, handshake
 from asgid.worker.websocket.frames import (

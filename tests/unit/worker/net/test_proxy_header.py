@@ -6,8 +6,7 @@ from struct import pack
 import pytest
 
 from asgid.errors import ClientError
-from asgid.worker.net.crc32c import crc32c
-from asgid.worker.net.proxy_header import ProxyHeader, parse_header
+from asgid.worker.net.proxy_header import ProxyHeader, crc32c, parse_header
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21
@@ -199,3 +198,21 @@ def test_a_version_that_is_not_expected_is_none(versions, data):
 def test_the_version_that_is_expected_is_read(versions, data):
     """Alone."""
     assert parse_header(data, "any") == parse_header(data, versions)
+
+
+#: RFC 3720 appendix B.4, its bytes in the order of the text.
+_ISCSI_READ = "01c00000" + "00000000" * 3 + "14000000" + "00000400" + "00000014" + "00000018" + "28000000" + "00000000"
+CHECKSUMS = {
+    "no byte": (b"", "00000000"),
+    "zeros": (bytes(32), "aa36918a"),
+    "ones": (b"\xff" * 32, "43aba862"),
+    "counting up": (bytes(range(32)), "4e79dd46"),
+    "counting down": (bytes(reversed(range(32))), "5cdb3f11"),
+    "an iSCSI command": (bytes.fromhex(_ISCSI_READ + "02000000" + "00000000"), "563a96d9"),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), CHECKSUMS.values(), ids=CHECKSUMS)
+def test_crc32c_returns_the_checksums_of_the_standard(data, expected):
+    """The examples of RFC 3720, which writes the last byte of the number first."""
+    assert bytes.fromhex(expected) == crc32c(data).to_bytes(4, "little")
