@@ -171,7 +171,7 @@ async def test_rejections_are_logged_once_a_second():
 
         assert ("warning", "request refused", 0) == (first.level, first.event, first.fields["suppressed"])
         assert ("malformed", 400) == (first.fields["kind"], first.fields["status"])
-        assert "there is no host header (RFC 9112 section 3.2)" == first.fields["reason"]
+        assert "the host header is missing (RFC 9112 section 3.2)" == first.fields["reason"]
         assert (2, address) == (second.fields["suppressed"], second.fields["client"])
 
 

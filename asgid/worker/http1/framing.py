@@ -1,66 +1,79 @@
-"""What the fields of a request head mean together: its framing, whether the connection is kept, what is expected.
+"""Interprets the fields of a request head together: the framing of its body, keep-alive, `Expect` and `Upgrade`.
 
-Where a body ends must not be a matter of opinion, for that is how a request is smuggled past whoever looked at the last
-one (RFC 9112 section 11.2): what two readers could understand differently is refused. It does not know the lines.
+Two servers that disagree about the end of a body allow request smuggling, so an ambiguous head is rejected (RFC 9112
+section 11.2). This module does not see the lines.
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from asgid.errors import ClientError
 from asgid.worker.http.fields import TOKEN, list_elements
 from asgid.worker.http1.request_syntax import VALID_HOSTS, bad_request, is_authority
 
-#: Whether the connection is kept, whether the client waits for 100, the length of the body, whether it is in chunks,
-#: whether the client asks for a WebSocket.
-MessageInfo: TypeAlias = tuple[bool, bool, int, bool, bool]
-
-#: Longer than any body: what others keep in 63 bits must not wrap around there.
+#: The max content-length and size of a chunk: other servers keep it in 63 bits, and a larger number wraps around there.
 MAX_BODY_BYTES = (1 << 63) - 1
-_LENGTH_DIGITS = len(str(MAX_BODY_BYTES))
+_MAX_DIGITS = len(str(MAX_BODY_BYTES))
 
 
-def interpret(told: Mapping[bytes, bytes], minor: int) -> MessageInfo:
-    """Return what `told` says, values by name, of several lines one list; `minor` is that of the HTTP version.
+@dataclass(slots=True)
+class MessageInfo:
+    """The meaning of a request head for the connection. Instances are shared: they never change."""
 
-    Raises ClientError for what may not be said, or is not met here.
+    keep_alive: bool  #: another request may follow on this connection
+    expects_continue: bool  #: the client waits for 100 Continue before it sends the body
+    body_bytes: int  #: content-length, 0 without one
+    is_chunked: bool
+    wants_websocket: bool
+
+
+#: By keep_alive: the infos of nearly all requests without a body. One more object each would cost 2 % of a head.
+WITHOUT_BODY = (MessageInfo(False, False, 0, False, False), MessageInfo(True, False, 0, False, False))
+
+
+def interpret(fields: Mapping[bytes, bytes], minor: int) -> MessageInfo:
+    """Return the meaning of `fields` in a request of HTTP/1.`minor`.
+
+    `fields` maps names to values; the values of repeated lines are joined with commas. Raises ClientError.
     """
-    if told.get(b"host") not in VALID_HOSTS:
-        _check_host(told, minor)
-    length, is_chunked, expects_continue = 0, False, False
-    if b"transfer-encoding" in told:
-        _check_codings(told, minor)
+    if fields.get(b"host") not in VALID_HOSTS:
+        _check_host(fields, minor)
+    body_bytes, is_chunked, expects_continue = 0, False, False
+    if b"transfer-encoding" in fields:
+        _check_codings(fields, minor)
         is_chunked = True
-    elif b"content-length" in told:
-        length = _length(told[b"content-length"])
-    if b"expect" in told and minor:  # 1.0 knows nothing of it (RFC 9110 section 10.1.1)
-        expects_continue = _expects_continue(told[b"expect"])
-    keep_alive = _is_kept(told[b"connection"], minor) if b"connection" in told else bool(minor)
-    asks_for_websocket = b"upgrade" in told and _asks_for_websocket(told, minor)
-    return keep_alive, expects_continue, length, is_chunked, asks_for_websocket
+    elif b"content-length" in fields:
+        body_bytes = _parse_length(fields[b"content-length"])
+    if b"expect" in fields and minor:  # HTTP/1.0 does not have it (RFC 9110 section 10.1.1)
+        expects_continue = _expects_continue(fields[b"expect"])
+    keep_alive = _keeps_alive(fields[b"connection"], minor) if b"connection" in fields else bool(minor)
+    wants_websocket = b"upgrade" in fields and _wants_websocket(fields, minor)
+    if not (body_bytes or is_chunked or expects_continue or wants_websocket):
+        return WITHOUT_BODY[keep_alive]
+    return MessageInfo(keep_alive, expects_continue, body_bytes, is_chunked, wants_websocket)
 
 
 def _expects_continue(value: bytes) -> bool:
-    """Return whether 100-continue is in a list of expectations, which may be empty (RFC 9110 section 10.1.1)."""
+    """Return whether the list of expectations, which may be empty, has 100-continue (RFC 9110 section 10.1.1)."""
     expectations = list_elements(value.lower())
     if any(expectation != b"100-continue" for expectation in expectations):
-        raise ClientError(417, "expect", "the only expectation that is met here is 100-continue")
+        raise ClientError(417, "expect", "the only supported expectation is 100-continue")
     return bool(expectations)
 
 
-def _check_host(told: Mapping[bytes, bytes], minor: int) -> None:
-    host = told.get(b"host")
+def _check_host(fields: Mapping[bytes, bytes], minor: int) -> None:
+    host = fields.get(b"host")
     if host is None:
         if minor:
-            raise bad_request("there is no host header (RFC 9112 section 3.2)")
+            raise bad_request("the host header is missing (RFC 9112 section 3.2)")
     elif not is_authority(host):
-        raise bad_request("the host header is not a host with or without a port (RFC 9112 section 3.2)")
+        raise bad_request("the host header is not a host with an optional port (RFC 9112 section 3.2)")
 
 
-def _is_kept(connection: bytes, minor: int) -> bool:
+def _keeps_alive(connection: bytes, minor: int) -> bool:
     """Return whether another request may follow (RFC 9112 section 9.3)."""
     value = connection.lower()
-    if value == b"close":  # the one option that anybody sends to HTTP/1.1
+    if value == b"close":  # nearly the only option that clients of HTTP/1.1 send
         return False
     if minor and value.find(b"close") < 0:
         return True
@@ -68,36 +81,35 @@ def _is_kept(connection: bytes, minor: int) -> bool:
     return b"close" not in options and (bool(minor) or b"keep-alive" in options)
 
 
-def _asks_for_websocket(told: Mapping[bytes, bytes], minor: int) -> bool:
-    """Whether a WebSocket is among the protocols to change to; 1.0 knows no upgrade (RFC 9110 section 7.8)."""
-    offered = list_elements(told[b"upgrade"].lower())
-    options = list_elements(told.get(b"connection", b"").lower())
-    return bool(minor) and b"websocket" in offered and b"upgrade" in options
+def _wants_websocket(fields: Mapping[bytes, bytes], minor: int) -> bool:
+    """Return whether the client asks for an upgrade to a WebSocket, which HTTP/1.0 cannot (RFC 9110 section 7.8)."""
+    protocols = list_elements(fields[b"upgrade"].lower())
+    options = list_elements(fields.get(b"connection", b"").lower())
+    return bool(minor) and b"websocket" in protocols and b"upgrade" in options
 
 
-def _check_codings(told: Mapping[bytes, bytes], minor: int) -> None:
-    """Refuse every transfer coding but chunked alone: where a body ends must not be a matter of opinion.
+def _check_codings(fields: Mapping[bytes, bytes], minor: int) -> None:
+    """Raise ClientError unless chunked is the only transfer coding.
 
-    A list that could be right elsewhere is answered 501 (RFC 9112 section 6.1), the rest 400 (section 6.3).
+    The status is 501 for a list that another server could support (RFC 9112 section 6.1), else 400 (section 6.3).
     """
     if not minor:
         raise ClientError(400, "framing", "HTTP/1.0 has no transfer-encoding (RFC 9112 section 6.1)")
-    if b"content-length" in told:
-        raise ClientError(400, "framing", "there are a content-length and a transfer-encoding (RFC 9112 section 6.3)")
-    *others, last = [coding.strip(b" \t").lower() for coding in told[b"transfer-encoding"].split(b",")]
+    if b"content-length" in fields:
+        raise ClientError(
+            400, "framing", "the request has a content-length and a transfer-encoding (RFC 9112 section 6.3)"
+        )
+    # Empty elements count here: they are malformed.
+    *others, last = [coding.strip(b" \t").lower() for coding in fields[b"transfer-encoding"].split(b",")]
     if last != b"chunked" or b"chunked" in others or not all(TOKEN.fullmatch(coding) for coding in others):
-        raise ClientError(400, "framing", "the transfer-encoding does not end with chunked, said once")
+        raise ClientError(400, "framing", "the transfer-encoding must end with chunked, and have it once")
     if others:
-        raise ClientError(501, "framing", "the only transfer-encoding spoken here is chunked")
+        raise ClientError(501, "framing", "the only supported transfer-encoding is chunked")
 
 
-def _length(value: bytes) -> int:
+def _parse_length(value: bytes) -> int:
     digits = value.lstrip(b"0") or b"0"
-    # int() of thousands of digits is slow, and raises from 4300 on.
-    if not value.isdigit() or len(digits) > _LENGTH_DIGITS or int(digits) > MAX_BODY_BYTES:
-        raise _bad_length()
+    # int() is slow with thousands of digits, and raises an error above 4300.
+    if not value.isdigit() or len(digits) > _MAX_DIGITS or int(digits) > MAX_BODY_BYTES:
+        raise ClientError(400, "framing", "the content-length is not one number of bytes (RFC 9112 section 6.3)")
     return int(digits)
-
-
-def _bad_length() -> ClientError:
-    return ClientError(400, "framing", "the content-length is not one number of bytes (RFC 9112 section 6.3)")

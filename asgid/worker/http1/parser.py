@@ -1,15 +1,15 @@
-"""One connection's bytes -> request heads and bodies, the same however they were cut up; with the limits counted here.
+"""Parses the bytes of one connection into request heads and bodies, and enforces the limits on them.
 
-A step takes what it can use and says where the next one begins; only an unfinished line is held back. httptools is
-given whole heads and nothing else; what it leaves out is judged in request_head.py, line by line, and in meaning.py;
-the sizes of chunks in chunks.py. What is complete is told to the connection, in the order of the bytes. What is wrong
-is raised out of `feed` as a ClientError with the status to answer, by the first byte that makes it so: nothing depends
-on what came with it in one read. This file does not know what an answer is.
+The result does not depend on how the bytes were cut into reads. The parser passes each part to `ParserCallbacks` in the
+order of the bytes. The first byte that makes a request invalid raises ClientError, with the status of the response.
+
+httptools gets complete heads only, and splits them into fields. The rules that it does not check are in
+request_syntax.py (single lines), framing.py (fields together) and chunked.py (sizes of chunks). The parser does not
+know responses.
 """
 
 from collections.abc import Callable
-from enum import IntEnum
-from typing import ClassVar, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -18,7 +18,7 @@ from asgid.errors import ClientError
 from asgid.worker.http.fields import CONTROL_CHARACTER, Field
 from asgid.worker.http.forwarded import FORWARDING_FIELDS
 from asgid.worker.http1.chunked import ChunkedSizes
-from asgid.worker.http1.framing import MessageInfo, interpret
+from asgid.worker.http1.framing import WITHOUT_BODY, MessageInfo, interpret
 from asgid.worker.http1.request_syntax import (
     RequestLine,
     bad_request,
@@ -30,25 +30,26 @@ from asgid.worker.http1.request_syntax import (
     parse_request_line,
 )
 
-#: What means something here; `proxy-connection` only to the parser.
-_TELLING = frozenset(
+#: The fields that are interpreted here; `proxy-connection` has a meaning for httptools only.
+_INTERPRETED = frozenset(
     (*b"connection content-length expect host proxy-connection transfer-encoding upgrade".split(), *FORWARDING_FIELDS)
 )
 _SPACE = 0x20
-#: So much of a read is looked at before the loop's time is: lines and chunks of a few bytes take 0.3 to 1.5 us each, so
-#: 256 KiB of them, one read, would take 50 ms. What is longer than a slice, a body above all, is still taken whole.
+#: `feed` parses this much of a read before it returns to the caller, which checks the time. Lines and chunks of a few
+#: bytes take 0.3 to 1.5 us each, so a whole read of 256 KiB would take 50 ms. A longer part, above all a body, is
+#: taken whole.
 SLICE = 4096
-#: A header section is remembered up to here: a client says the same of itself in each request.
-_LONGEST_MEMO = 4096
-_NEVER = b"\0"  # no head has it
+#: A header section up to this size is cached: a client sends the same section with each request.
+_MAX_CACHED_SECTION = 4096
+_NO_SECTION = b"\0"  # equal to no header section
 
 
 class StopParsing(Exception):  # noqa: N818 - as StopIteration, it reports no error
-    """Raised by who hears: what follows on this connection is not looked at."""
+    """Raised by a callback: the parser drops the rest of the bytes."""
 
 
 class ParserCallbacks(Protocol):
-    """Who is told what was read, until it raises StopParsing."""
+    """The receiver of the parsed parts. Any method may raise StopParsing."""
 
     def request_began(
         self,
@@ -65,58 +66,44 @@ class ParserCallbacks(Protocol):
     def request_ended(self) -> None: ...
 
 
-class _Expected(IntEnum):
-    """What the next bytes are."""
-
-    START = 0  # an empty line, or a request line
-    FIELD = 1
-    BODY = 2  # of a known length
-    CHUNK = 3  # its size
-    DATA = 4
-    DATA_END = 5
-    TRAILER = 6
-
-
-_START, _FIELD, _BODY, _CHUNK_SIZE, _DATA, _DATA_END, _TRAILER = _Expected
-
-
-_NO_START: RequestLine = ("", b"", 0, b"")
-_NO_HEADERS: list[Field] = []  # shared by all that have read none; never changed
+_NO_REQUEST_LINE: RequestLine = ("", b"", 0, b"")
+_NO_HEADERS: list[Field] = []  # shared by all parsers without headers; never changed
 _NO_LINES: list[bytes] = []
 
 
 class RequestParser:
-    """Bytes in, calls out.
+    """The parser of one connection.
 
-    `is_in_head`: a head has begun and is not complete. `is_handshake`: the last head asks for a WebSocket.
-    `is_stopped`: no request is started; the bytes that follow the last one wait. `can_continue`: `feed(b"")` reads
-    more of the bytes that wait.
+    `is_in_head`: a request head has begun and is not complete. `is_forwarded`: a request of this connection had a
+    forwarding header. `is_handshake`: the last head asks for a WebSocket. `is_stopped`: the parser begins no request,
+    and keeps the bytes that follow the last one. `has_rest`: it keeps such bytes. `can_continue`: `feed(b"")` can parse
+    more of them.
     """
 
     __slots__ = (
         "_blank_bytes",
-        "_expected",
+        "_body_left",
+        "_cached_headers",
+        "_cached_info",
+        "_cached_section",
+        "_callbacks",
+        "_checked",
+        "_chunks",
+        "_fields",
+        "_had_head",
         "_headers",
-        "_hearer",
-        "_held",
-        "_is_parser_used_up",
-        "_is_second",
-        "_judged",
-        "_left",
         "_limits",
         "_line",
         "_lines",
-        "_longest_start",
-        "_memo",
-        "_memo_headers",
-        "_memo_section",
-        "_parser",
+        "_max_line",
+        "_needs_new_splitter",
+        "_partial",
+        "_request_line",
         "_rest",
         "_rest_at",
         "_section_bytes",
-        "_sizes",
-        "_start",
-        "_told",
+        "_splitter",
+        "_step",
         "can_continue",
         "has_rest",
         "is_forwarded",
@@ -125,42 +112,42 @@ class RequestParser:
         "is_stopped",
     )
 
-    def __init__(self, hearer: ParserCallbacks, limits: Limits) -> None:
-        self._hearer = hearer
+    def __init__(self, callbacks: ParserCallbacks, limits: Limits) -> None:
+        self._callbacks = callbacks
         self._limits = limits
-        self._longest_start = limits.request_line
+        self._max_line = limits.request_line
         self.is_in_head = False
-        self.is_forwarded = False  # whether a request so far has told of a client behind a proxy
+        self.is_forwarded = False
         self.is_handshake = False
         self.is_stopped = False
         self.has_rest = self.can_continue = False
-        self._rest = b""  # what came while it was stopped, from there on
+        self._rest = b""  # bytes that are not parsed yet, from _rest_at on
         self._rest_at = 0
-        self._expected = _START
-        self._held = b""  # of an unfinished line
-        self._judged = 0  # bytes of that: one that comes in single bytes is not looked at again for each of them
+        self._step: _Step = _REQUEST_LINE
+        self._partial = b""  # an unfinished line
+        self._checked = 0  # bytes of it that were checked: a line that comes byte by byte is checked once
         self._blank_bytes = 0  # of empty lines before this head
-        self._line, self._start = b"", _NO_START  # the last request line, and what it says
-        self._parser = HttpRequestParser(self)
-        self._is_parser_used_up = False
-        self._is_second = False  # a head came before, on this connection
-        self._headers = _NO_HEADERS  # of the head that the parser was given; of them, by name, what means something
-        self._told: dict[bytes, bytes] = {}
-        self._lines = _NO_LINES  # of fields, where a head came in parts, or of trailers
-        self._section_bytes = 0  # of these
-        self._left = 0  # of the body, or of its chunk
-        self._sizes = ChunkedSizes(limits)
-        # The last header section with its line break before and its empty line after, and what it was read as.
-        self._memo_section = _NEVER
-        self._memo_headers = _NO_HEADERS
-        self._memo: MessageInfo = (True, False, 0, False, False)
+        self._line, self._request_line = b"", _NO_REQUEST_LINE  # the last request line, as bytes and parsed
+        self._splitter = HttpRequestParser(self)
+        self._needs_new_splitter = False
+        self._had_head = False  # this connection had a head before
+        self._headers = _NO_HEADERS  # of the head that the splitter got; the interpreted ones also by name
+        self._fields: dict[bytes, bytes] = {}
+        self._lines = _NO_LINES  # field lines of a head that comes in parts, or trailers
+        self._section_bytes = 0  # of these lines
+        self._body_left = 0  # bytes of the body, or of its chunk
+        self._chunks = ChunkedSizes(limits)
+        # The last header section, with the line break before it and the empty line after it, and its meaning.
+        self._cached_section = _NO_SECTION
+        self._cached_headers = _NO_HEADERS
+        self._cached_info = WITHOUT_BODY[True]
 
     def feed(self, data: bytes) -> None:
-        """Take what was received, after what is left; raises ClientError for what is no request, or is over a limit."""
-        at = self._judged = 0
-        if self._held:
-            self._judged = len(self._held) - 1  # a CR at the end is not, before it is known what follows
-            data, self._held = self._held + data, b""
+        """Parse the bytes that wait, and then `data`. Raises ClientError for an invalid request or one over a limit."""
+        at = self._checked = 0
+        if self._partial:
+            self._checked = len(self._partial) - 1  # the last byte may be a CR, which is not checked before its LF
+            data, self._partial = self._partial + data, b""
         elif self.has_rest:
             data, at = self._rest + data, self._rest_at
             self._rest, self.has_rest, self.can_continue = b"", False, False
@@ -168,7 +155,7 @@ class RequestParser:
         end = size if size <= SLICE else min(size, at + SLICE)
         try:
             while at < end:
-                at = self._STEPS[self._expected](self, data, at)
+                at = self._step(self, data, at)
         except StopParsing:
             return
         if at < size:
@@ -176,9 +163,9 @@ class RequestParser:
             self.has_rest = self.can_continue = True
 
     def keep(self, data: bytes) -> None:
-        """Take what was received, to be read later."""
-        if self._held:
-            data, self._held = self._held + data, b""
+        """Keep `data` for a later `feed`."""
+        if self._partial:
+            data, self._partial = self._partial + data, b""
         elif self.has_rest:
             data = self.rest + data
         self._rest, self._rest_at = data, 0
@@ -186,256 +173,269 @@ class RequestParser:
 
     @property
     def rest(self) -> bytes:
-        """What came after the request at which it was stopped."""
+        """The bytes that are not parsed yet."""
         return self._rest[self._rest_at :]
 
     @property
     def is_head_request(self) -> bool:
         """Whether the head that has begun is that of a HEAD request, as far as it was read."""
-        return self._expected is _FIELD and self._start[0] == "HEAD"
+        return self._step is _FIELD and self._request_line[0] == "HEAD"
 
     def close(self) -> None:
-        """Let go of who holds us, without which a closed connection would wait for the collector, and of what is held:
-        one read may have brought thousands of headers before it was refused. Nothing is fed any more.
+        """Release the callbacks and all data; `feed` must not be called again.
+
+        The callbacks refer back to the parser, so a closed connection would wait for the garbage collector. One read
+        may have brought thousands of headers before it was rejected.
         """
-        if hasattr(self, "_hearer"):  # else it was done before
-            del self._hearer, self._parser
-        self._held, self._lines, self._headers, self._told = b"", _NO_LINES, _NO_HEADERS, {}
+        if hasattr(self, "_callbacks"):  # else it was closed before
+            del self._callbacks, self._splitter
+        self._partial, self._lines, self._headers, self._fields = b"", _NO_LINES, _NO_HEADERS, {}
         self._rest, self.has_rest, self.can_continue = b"", False, False
 
     # The head
 
-    def _read_start(self, data: bytes, at: int) -> int:
+    def _read_request_line(self, data: bytes, at: int) -> int:
         if self.is_stopped:
             return self._keep_rest(data, at)
         end = data.find(b"\r\n", at)
         if end <= at:
-            return self._read_blank(data, at) if end == at else self._hold_start(data, at)
+            return self._skip_blank_line(data, at) if end == at else self._keep_partial_request_line(data, at)
         line = data[at:end]
         if line != self._line:
-            if end - at > self._longest_start:
-                check_request_line_length(line, self._longest_start)
-            self._start = parse_request_line(line)
+            if end - at > self._max_line:
+                check_request_line_length(line, self._max_line)
+            self._request_line = parse_request_line(line)
             self._line = line
-        if data.startswith(self._memo_section, end) and self._start[2]:
-            self._begin(self._memo_headers.copy(), self._memo)
-            return end + len(self._memo_section)
+        if data.startswith(self._cached_section, end) and self._request_line[2]:
+            self._emit_request(self._cached_headers.copy(), self._cached_info)
+            return end + len(self._cached_section)
         self.is_in_head = True
         self._lines, self._section_bytes = [], 0
-        self._expected = _FIELD
+        self._step = _FIELD
         after = data.find(b"\r\n\r\n", end) + 4
-        # Whole, within the limits, and nothing that the parser does not take: read at once. Else line by line.
+        # A complete head within the limits that the splitter accepts is parsed at once, any other line by line.
         if after < 4 or after - end - 4 > self._limits.header_size:
             return end + 2
-        headers = self._parsed(data[at:after])
+        headers = self._split(data[at:after])
         if headers is None or len(headers) > self._limits.header_count:
             return end + 2
-        meaning = self._meaning()
-        if self._is_second and after - end <= _LONGEST_MEMO and self._start[2]:  # who comes once is not remembered
-            self._memo_section, self._memo_headers, self._memo = data[end:after], headers.copy(), meaning
-        self._is_second = True
-        self._begin(headers, meaning)
+        info = self._interpret()
+        # The first head of a connection is not cached: many connections have only one request.
+        if self._had_head and after - end <= _MAX_CACHED_SECTION and self._request_line[2]:
+            self._cached_section, self._cached_headers, self._cached_info = data[end:after], headers.copy(), info
+        self._had_head = True
+        self._emit_request(headers, info)
         return after
 
     def _keep_rest(self, data: bytes, at: int) -> int:
-        # Not cut off: in one read are many, and each leaves all those behind it.
+        # Without a copy: one read may have many requests, and each leaves all that follow it.
         self._rest, self._rest_at, self.has_rest = data, at, True
         return len(data)
 
-    def _parsed(self, head: bytes) -> list[Field] | None:
-        """Return the fields of a whole head; None where the parser refuses it."""
-        if self._is_parser_used_up:
-            self._parser, self._is_parser_used_up = HttpRequestParser(self), False
-        self._headers, self._told = [], {}
+    def _split(self, head: bytes) -> list[Field] | None:
+        """Return the fields of a complete head, or None if httptools rejects it."""
+        if self._needs_new_splitter:
+            self._splitter, self._needs_new_splitter = HttpRequestParser(self), False
+        self._headers, self._fields = [], {}
         try:
-            self._parser.feed_data(head)
+            self._splitter.feed_data(head)
         except HttpParserUpgrade:
-            pass  # an offer; what becomes of it is not the parser's to say
+            pass  # the connection decides about an upgrade
         except HttpParserError:
-            self._is_parser_used_up = True
+            self._needs_new_splitter = True
             return None
-        headers, self._headers = self._headers, _NO_HEADERS  # the application's from here on
+        headers, self._headers = self._headers, _NO_HEADERS  # the list belongs to the application from here on
         return headers
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field from the parser."""
+        """Add a field; called by httptools."""
         name = name.lower()
-        if value and value[-1] <= _SPACE:  # it takes away only the white space before a value
+        if value and value[-1] <= _SPACE:  # httptools strips only the white space before a value
             value = value.rstrip(b" \t")
         self._headers.append((name, value))
-        if name in _TELLING:
+        if name in _INTERPRETED:
             if name in FORWARDING_FIELDS:
                 self.is_forwarded = True
-            # Of several lines one list is made (RFC 9110 section 5.3): as a host, or as a length, it is none.
-            told = self._told
-            told[name] = told[name] + b"," + value if name in told else value
+            # Repeated lines are joined to a list (RFC 9110 section 5.3), which is not a valid host or length.
+            fields = self._fields
+            fields[name] = fields[name] + b"," + value if name in fields else value
 
-    def _read_blank(self, _data: bytes, at: int) -> int:
-        """Read over an empty line before a request (RFC 9112 section 2.2): it begins none, and renews no deadline."""
+    def _skip_blank_line(self, _data: bytes, at: int) -> int:
+        """Skip an empty line before a request (RFC 9112 section 2.2); it extends no deadline."""
         self._blank_bytes += 2
         if self._blank_bytes > self._limits.request_line:
-            raise bad_request("there are only empty lines instead of a request")
+            raise bad_request("the client sends empty lines instead of a request")
         return at + 2
 
-    def _hold_start(self, data: bytes, at: int) -> int:
+    def _keep_partial_request_line(self, data: bytes, at: int) -> int:
         part = data[at:]
         if part != b"\r":  # else perhaps an empty line
             self.is_in_head = True
             check_partial_request_line(part.removesuffix(b"\r"), self._limits.request_line)
-        self._held = part
+        self._partial = part
         return len(data)
 
     def _read_field(self, data: bytes, at: int) -> int:
         end = data.find(b"\r\n", at)
         if end < 0:
-            return self._hold_field(data, at)
+            return self._keep_partial_field(data, at)
         if end > at:
-            self._take_field(data[at:end])
+            self._add_field(data[at:end])
             return end + 2
         lines, self._lines = self._lines, _NO_LINES
-        if self._expected is _TRAILER:  # they are not the headers that an application trusts (RFC 9110 section 6.5.1)
-            self._end()
-            return end + 2
-        # The request line is judged already, and the parser knows fewer methods and versions than there are.
-        stand_in = b"GET / HTTP/1.%d" % self._start[2]
-        headers = self._parsed(b"\r\n".join((stand_in, *lines, b"", b"")))
+        # The request line was checked above, and httptools has fewer methods and versions, so it gets another one.
+        stand_in = b"GET / HTTP/1.%d" % self._request_line[2]
+        headers = self._split(b"\r\n".join((stand_in, *lines, b"", b"")))
         if headers is None:
-            raise self._refusal(lines)
-        self._begin(headers, self._meaning())
+            raise self._rejection(lines)
+        self._emit_request(headers, self._interpret())
         return end + 2
 
-    def _take_field(self, line: bytes) -> None:
-        self._check_room(line, 0)
+    def _read_trailer(self, data: bytes, at: int) -> int:
+        """Check a trailer and drop it: an application trusts headers, not trailers (RFC 9110 section 6.5.1)."""
+        end = data.find(b"\r\n", at)
+        if end < 0:
+            return self._keep_partial_field(data, at)
+        if end > at:
+            self._add_field(data[at:end])
+        else:
+            self._lines = _NO_LINES
+            self._end_request()
+        return end + 2
+
+    def _add_field(self, line: bytes) -> None:
+        self._check_limits(line, 0)
         self._lines.append(parse_field_line(line))
         self._section_bytes += len(line) + 2
 
-    def _hold_field(self, data: bytes, at: int) -> int:
+    def _keep_partial_field(self, data: bytes, at: int) -> int:
         part = data[at:]
         if part != b"\r":  # else perhaps the end of the section
-            self._check_room(part.removesuffix(b"\r"), 0 if at else self._judged)
-        self._held = part
+            self._check_limits(part.removesuffix(b"\r"), 0 if at else self._checked)
+        self._partial = part
         return len(data)
 
-    def _check_room(self, text: bytes, judged: int) -> None:
-        """Hold a field line, or as much of it as is here, to the limits; but by what is wrong first."""
+    def _check_limits(self, text: bytes, checked: int) -> None:
+        """Raise ClientError if a field line, or its beginning, is over a limit or has a control character before it.
+
+        The first `checked` bytes of `text` have been checked before.
+        """
         limits = self._limits
         if len(self._lines) >= limits.header_count:
-            raise ClientError(431, "header_count", f"there are more than {limits.header_count} headers")
+            raise ClientError(431, "header_count", f"the request has more than {limits.header_count} headers")
         room = max(0, limits.header_size - self._section_bytes - 2)
-        if CONTROL_CHARACTER.search(text, judged, room):
-            raise bad_request("there is a control character in a header, or a line that does not end with CR LF")
+        if CONTROL_CHARACTER.search(text, checked, room):
+            raise bad_request("a header line has a control character, or does not end with CR LF")
         if len(text) > room:
             raise headers_too_large(limits.header_size)
 
-    def _begin(self, headers: list[Field], meaning: MessageInfo) -> None:
-        method, target, minor, authority = self._start
+    def _emit_request(self, headers: list[Field], info: MessageInfo) -> None:
+        method, target, minor, authority = self._request_line
         if authority:
-            if method == "CONNECT":  # a 2xx would promise a tunnel (RFC 9110 section 9.3.6)
-                raise ClientError(501, "malformed", "CONNECT is for proxies, and this is none")
-            # Whom the target names counts, whatever Host says (RFC 9112 section 3.2.2).
+            if method == "CONNECT":  # a 2xx response would promise a tunnel (RFC 9110 section 9.3.6)
+                raise ClientError(501, "malformed", "CONNECT is not supported: this server is not a proxy")
+            # The authority in the target replaces the Host field (RFC 9112 section 3.2.2).
             headers = [(b"host", authority), *(header for header in headers if header[0] != b"host")]
         self.is_in_head = False
         self._blank_bytes = 0
-        keep_alive, expects_continue, length, is_chunked, asks_for_websocket = meaning
-        # Elsewhere it is an offer that may be ignored (RFC 9110 section 7.8).
-        self.is_handshake = asks_for_websocket and method == "GET" and not (length or is_chunked)
-        self._hearer.request_began(method, target, minor, headers, keep_alive, expects_continue)
-        if length:
-            if length > self._limits.body:
+        body_bytes, is_chunked = info.body_bytes, info.is_chunked
+        # In another request the server may ignore the upgrade (RFC 9110 section 7.8).
+        self.is_handshake = info.wants_websocket and method == "GET" and not (body_bytes or is_chunked)
+        self._callbacks.request_began(method, target, minor, headers, info.keep_alive, info.expects_continue)
+        if body_bytes:
+            if body_bytes > self._limits.body:
                 raise body_too_large(self._limits.body)
-            self._left = length
-            self._expected = _BODY
+            self._body_left = body_bytes
+            self._step = _BODY
         elif is_chunked:
-            self._sizes.reset()
-            self._expected = _CHUNK_SIZE
+            self._chunks.reset()
+            self._step = _CHUNK_SIZE
         else:
-            self._expected = _START
-            self._hearer.request_ended()
+            self._step = _REQUEST_LINE
+            self._callbacks.request_ended()
 
-    # What the fields mean together
-
-    def _refusal(self, lines: list[bytes]) -> ClientError:
-        """Return why the parser refuses these fields; each by itself is well formed."""
-        self._headers, self._told = [], {}
+    def _rejection(self, lines: list[bytes]) -> ClientError:
+        """Return the reason for which httptools rejects these fields; each line by itself is well formed."""
+        self._headers, self._fields = [], {}
         for line in lines:
             name, _, value = line.partition(b": ")
             self.on_header(name, value)
-        self._meaning()
+        self._interpret()  # raises the reason, if it is in the framing
         return bad_request("the request is not HTTP/1.1")
 
-    def _meaning(self) -> MessageInfo:
-        minor, told = self._start[2], self._told
-        meaning = keep_alive, _, length, is_chunked, _ = interpret(told, minor)
-        # After such a head the parser waits for a body, which we do not give it, or refuses what follows, because it
-        # takes this request for the last. To it `proxy-connection: close` says that; to us nothing (RFC 9112 C.2.2).
-        if length or is_chunked or not (minor and keep_alive) or b"proxy-connection" in told:
-            self._is_parser_used_up = True
-        return meaning
+    def _interpret(self) -> MessageInfo:
+        minor, fields = self._request_line[2], self._fields
+        info = interpret(fields, minor)
+        # After such a head httptools waits for a body, which it does not get, or rejects the next request, because it
+        # takes this one for the last. It reads `proxy-connection: close` that way, we ignore it (RFC 9112 C.2.2).
+        if info.body_bytes or info.is_chunked or not (minor and info.keep_alive) or b"proxy-connection" in fields:
+            self._needs_new_splitter = True
+        return info
 
     # The body
 
     def _read_body(self, data: bytes, at: int) -> int:
-        at = self._take(data, at)
-        if not self._left:
-            self._end()
+        at = self._emit_body(data, at)
+        if not self._body_left:
+            self._end_request()
         return at
 
-    def _take(self, data: bytes, at: int) -> int:
-        end = at + self._left
-        chunk = data[at:end]  # the same object where it is all of it
-        self._left -= len(chunk)
-        self._hearer.body_came(chunk)
+    def _emit_body(self, data: bytes, at: int) -> int:
+        end = at + self._body_left
+        chunk = data[at:end]  # no copy if it is all of `data`
+        self._body_left -= len(chunk)
+        self._callbacks.body_came(chunk)
         return at + len(chunk)
 
-    def _read_size(self, data: bytes, at: int) -> int:
+    def _read_chunk_size(self, data: bytes, at: int) -> int:
         end = data.find(b"\r\n", at)
         if end < 0:
-            return self._hold_size(data, at)
-        size = self._sizes.parse(data[at:end])
+            return self._keep_partial_chunk_size(data, at)
+        size = self._chunks.parse(data[at:end])
         begin, after = end + 2, end + 2 + size
         if not size:
             self._lines, self._section_bytes = [], 0
-            self._expected = _TRAILER
-        elif data.startswith(b"\r\n", after):  # it is here whole
-            self._hearer.body_came(data[begin:after])
+            self._step = _TRAILER
+        elif data.startswith(b"\r\n", after):  # the chunk is complete
+            self._callbacks.body_came(data[begin:after])
             return after + 2
         else:
-            self._left = size
-            self._expected = _DATA
+            self._body_left = size
+            self._step = _CHUNK_DATA
         return begin
 
-    def _hold_size(self, data: bytes, at: int) -> int:
+    def _keep_partial_chunk_size(self, data: bytes, at: int) -> int:
         part = data[at:]
-        self._sizes.check_partial(part.removesuffix(b"\r"), 0 if at else self._judged)
-        self._held = part
+        self._chunks.check_partial(part.removesuffix(b"\r"), 0 if at else self._checked)
+        self._partial = part
         return len(data)
 
-    def _read_data(self, data: bytes, at: int) -> int:
-        at = self._take(data, at)
-        if not self._left:
-            self._expected = _DATA_END
+    def _read_chunk_data(self, data: bytes, at: int) -> int:
+        at = self._emit_body(data, at)
+        if not self._body_left:
+            self._step = _CHUNK_END
         return at
 
-    def _read_data_end(self, data: bytes, at: int) -> int:
+    def _read_chunk_end(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):
-            self._expected = _CHUNK_SIZE
+            self._step = _CHUNK_SIZE
             return at + 2
         if data[at:] != b"\r":
-            raise ClientError(400, "framing", "a chunk does not end where its size says")
-        self._held = b"\r"
+            raise ClientError(400, "framing", "a chunk does not end with CR LF after the bytes of its size")
+        self._partial = b"\r"
         return len(data)
 
-    def _end(self) -> None:
-        self._expected = _START
-        self._hearer.request_ended()
+    def _end_request(self) -> None:
+        self._step = _REQUEST_LINE
+        self._callbacks.request_ended()
 
-    #: By what is expected: the step that takes it, from `at`, and returns where the next one begins.
-    _STEPS: ClassVar[tuple[Callable[["RequestParser", bytes, int], int], ...]] = (
-        _read_start,
-        _read_field,
-        _read_body,
-        _read_size,
-        _read_data,
-        _read_data_end,
-        _read_field,
-    )
+
+#: A state of the parser is the function that reads the next part: from an offset in the data to the one it returns.
+_Step: TypeAlias = Callable[[RequestParser, bytes, int], int]
+_REQUEST_LINE: Final = RequestParser._read_request_line  # noqa: SLF001 - or an empty line before it
+_FIELD: Final = RequestParser._read_field  # noqa: SLF001 - of a head that was not complete
+_BODY: Final = RequestParser._read_body  # noqa: SLF001 - of a known length
+_CHUNK_SIZE: Final = RequestParser._read_chunk_size  # noqa: SLF001
+_CHUNK_DATA: Final = RequestParser._read_chunk_data  # noqa: SLF001 - of a chunk that was not complete
+_CHUNK_END: Final = RequestParser._read_chunk_end  # noqa: SLF001
+_TRAILER: Final = RequestParser._read_trailer  # noqa: SLF001
