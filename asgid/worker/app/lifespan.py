@@ -127,7 +127,7 @@ class Lifespan:
 
     def _lose(self, error: BaseException) -> None:
         """Log an end while the worker serves, which may come from a task that cancels all others."""
-        self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, ours=1))
+        self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, skip=1))
         self._loss = f"the application's lifespan ended while it served: {tracebacks.one_line(error)}"
         if self._on_loss:
             self._on_loss(self._loss)
@@ -147,13 +147,13 @@ class Lifespan:
             self._log.warning(
                 "application raised in its lifespan startup; it is served without a lifespan",
                 hint='app.lifespan = "on" makes this a failed start, "off" silences it',
-                stack=tracebacks.format_traceback(error, ours=1),
+                stack=tracebacks.format_traceback(error, skip=1),
             )
             return
         if self._phase is not _Phase.STOPPED:
             self._failure = said
         if not is_starting:
-            self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, ours=1))
+            self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, skip=1))
 
     def _unsupported(self, why: str) -> None:
         self._is_supported, self.state = False, None

@@ -454,7 +454,7 @@ class Exchange:
             method=self.method,
             path=self.path,
             response=self.response.state.name.lower(),
-            stack=tracebacks.format_traceback(error, ours=1),
+            stack=tracebacks.format_traceback(error, skip=1),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""What is told of an application that failed, or hangs; and that nothing of the application's keeps us from telling."""
+"""Errors and stacks of an application as text, also if its objects raise when they are shown."""
 
 import sys
 from typing import Any
@@ -17,12 +17,12 @@ from asgid.worker.tracebacks import (
     one_line,
 )
 
-#: Of a SyntaxError: traceback computes with the column, which is no number here.
+#: Arguments of a SyntaxError whose column is not a number: the module traceback computes with it.
 NO_COLUMN: Any = ("no", ("page.html", 1, "x", "x"))
 
 
 class MuteError(Exception):
-    """One that cannot be shown."""
+    """An error that cannot be shown."""
 
     def __str__(self) -> str:
         raise SystemExit
@@ -32,60 +32,60 @@ def raised(error: BaseException, cause: BaseException | None = None) -> BaseExce
     """Return `error` with the traceback of a raise."""
     try:
         raise error from cause  # noqa: TRY301 - only for its traceback
-    except BaseException as caught:  # noqa: BLE001 - it is one of ours
+    except BaseException as caught:  # noqa: BLE001 - any error of a test
         return caught
 
 
-SAID = {
-    "its type and its words": (ValueError("no database"), "ValueError: no database"),
-    "without words": (ValueError(), "ValueError"),
-    "in one line": (ValueError("no\n  database\n"), "ValueError: no database"),
-    "as much as one reads": (ValueError("x" * 301), f"ValueError: {'x' * 300}..."),
-    "what cannot be shown": (MuteError(), "MuteError: it cannot be shown: SystemExit"),
+ONE_LINE = {
+    "type and message": (ValueError("no database"), "ValueError: no database"),
+    "without a message": (ValueError(), "ValueError"),
+    "a message of two lines": (ValueError("no\n  database\n"), "ValueError: no database"),
+    "a long message": (ValueError("x" * 301), f"ValueError: {'x' * 300}..."),
+    "a message that cannot be shown": (MuteError(), "MuteError: it cannot be shown: SystemExit"),
 }
 
 
-@pytest.mark.parametrize(("error", "expected"), SAID.values(), ids=SAID.keys())
-def test_an_error_is_said_in_one_line(error, expected):
-    """Whatever it says of itself."""
+@pytest.mark.parametrize(("error", "expected"), ONE_LINE.values(), ids=ONE_LINE.keys())
+def test_one_line_returns_type_and_message(error, expected):
+    """The line is cut if the message is long."""
     assert expected == one_line(error)
 
 
-def test_a_stack_begins_where_the_fault_may_be():
-    """The frames around the application's are left out."""
+def test_format_traceback_skips_the_outermost_frames():
+    """The error itself stays if all frames are skipped."""
     error = raised(ValueError("no database"))
 
     assert "in raised\n" in format_traceback(error)
-    assert "ValueError: no database" == format_traceback(error, ours=1)
-    assert "ValueError: no database" == format_traceback(error, ours=5)
+    assert "ValueError: no database" == format_traceback(error, skip=1)
+    assert "ValueError: no database" == format_traceback(error, skip=5)
 
 
 @pytest.mark.parametrize(
-    ("error", "name", "why"),
+    ("error", "name", "reason"),
     [
         (SyntaxError(*NO_COLUMN), "SyntaxError", "TypeError"),
-        # What it was raised from is shown with it; this one cannot be compared with those that were.
+        # The cause is shown with the error; to read this one raises.
         (type("OddError", (Exception,), {"__cause__": property(lambda _: 1 / 0)})(), "OddError", "ZeroDivisionError"),
     ],
-    ids=["a column that is no number", "a cause that raises"],
+    ids=["a column that is not a number", "a cause that raises"],
 )
-def test_of_what_cannot_be_shown_there_is_the_way_that_led_to_it(error, name, why):
-    """And why the rest is missing."""
+def test_an_error_that_cannot_be_shown_keeps_its_frames(error, name, reason):
+    """The last line names the error that showing it raised."""
     stack = format_traceback(raised(error))
 
     assert "in raised\n" in stack
-    assert stack.endswith(f"{name}, which cannot be shown: {why}")
+    assert stack.endswith(f"{name}, which cannot be shown: {reason}")
 
 
 class FalseError(Exception):
-    """One that is nothing, by its length."""
+    """An error that is false, by its length."""
 
     def __len__(self) -> int:
         return 0
 
 
 class Awaited:
-    """An awaitable of the application's own, that has what the test gives it."""
+    """An awaitable of the application, with the attributes that the test gives it."""
 
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
@@ -122,27 +122,27 @@ async def inner(awaited: Any) -> None:
 
 
 WAITS = {
-    "for what has no stack": (Awaited(), False),
-    "for what cannot be shown": (Raises(), True),
-    "for what has no end": (Endless(), False),
-    "for what has something else for a frame": (Awaited(cr_frame="no frame"), True),
+    "an object without a stack": (Awaited(), False),
+    "an object that cannot be shown": (Raises(), True),
+    "a chain without an end": (Endless(), False),
+    "an object with a text as frame": (Awaited(cr_frame="no frame"), True),
 }
 
 
 @pytest.mark.parametrize(("awaited", "is_cut_short"), WAITS.values(), ids=WAITS.keys())
-def test_it_is_told_where_a_call_waits(awaited, is_cut_short):
-    """As far as what it waits for lets itself be asked."""
+def test_format_await_chain_shows_where_a_call_waits(awaited, is_cut_short):
+    """The stack ends at an object that cannot be shown."""
     call = outer(awaited)
     call.send(None)
     stack = format_await_chain(call)
     call.close()
 
     assert "in inner\n    await awaited\n" in stack
-    assert is_cut_short == ("what is awaited there cannot be shown" in stack)
+    assert is_cut_short == ("the awaited object cannot be shown" in stack)
 
 
-def test_where_a_thread_stands_is_told_from_the_application_inwards():
-    """The calls of ours that lead to it are the same for each, and say nothing of what holds it."""
+def test_the_stack_of_a_thread_begins_below_asgid():
+    """The frames of asgid that call the application are left out."""
     stacks = []
 
     class StandsStillError(Exception):
@@ -157,8 +157,8 @@ def test_where_a_thread_stands_is_told_from_the_application_inwards():
     assert others == []
 
 
-def test_where_we_stand_ourselves_is_told_too():
-    """Then it is a fault of ours, and its way is what matters."""
+def test_the_stack_of_a_thread_is_whole_inside_asgid():
+    """Then asgid may be at fault, and its calls are needed."""
     with pytest.raises(ValueError, match="no port") as caught:
         address.parse("")
 
@@ -170,7 +170,7 @@ def around(*parts: BaseException) -> BaseExceptionGroup[BaseException]:
 
 
 def out_of_its_group(error: BaseException) -> BaseException:
-    """Return `error` as it is after `raise group.exceptions[0]`: the group is its context, and has it for a part."""
+    """Return `error` as it is after `raise group.exceptions[0]`: the group is its context, and has it as a member."""
     error.__context__ = around(error)
     return error
 
@@ -181,7 +181,7 @@ def in_a_ring() -> BaseException:
     return one
 
 
-STEMS = {
+CAUSES = {
     "none": (None, False),
     "itself": (BrokenPipeError(), True),
     "another": (ValueError(), False),
@@ -196,13 +196,13 @@ STEMS = {
 }
 
 
-@pytest.mark.parametrize(("error", "stems"), STEMS.values(), ids=STEMS.keys())
-def test_what_became_of_a_disconnect_is_known(error, stems):
-    """However it was wrapped, and also where errors lead to each other."""
-    assert stems is is_caused_by_disconnect(error)
+@pytest.mark.parametrize(("error", "is_caused"), CAUSES.values(), ids=CAUSES.keys())
+def test_an_error_caused_by_a_disconnect_is_found(error, is_caused):
+    """The cause may be in a chain or in groups; a ring of causes ends."""
+    assert is_caused is is_caused_by_disconnect(error)
 
 
-# The story of an error
+# An error with its causes
 
 
 APPLICATION = """
@@ -256,8 +256,8 @@ def with_a_note():
     raise error
 """
 FAILS = 'in fails\n    raise ValueError("no database")\nValueError: no database\n'
-STORIES = {
-    # the function that fails: (what the story holds, in this order; its last line)
+EXPECTED = {
+    # the function that fails: (parts of the text, in this order; its last line)
     "fails": ([], "ValueError: no database"),
     "with_a_cause": ([FAILS, "was the direct cause", "line 8, in with_a_cause\n"], "RuntimeError: no shop"),
     "with_a_context": ([FAILS, "another exception occurred", "line 13, in with_a_context\n"], "RuntimeError: no shop"),
@@ -275,7 +275,7 @@ STORIES = {
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory) -> tuple[AppFiles, dict[str, Any]]:
-    """The functions of a module of the application's, and its home."""
+    """The files of the application, and the functions of its module."""
     directory = tmp_path_factory.mktemp("shop")
     (directory / "shop.py").write_text(APPLICATION)
     functions: dict[str, Any] = {"__name__": "shop"}
@@ -283,74 +283,74 @@ def application(tmp_path_factory) -> tuple[AppFiles, dict[str, Any]]:
     return AppFiles(str(directory)), functions
 
 
-def story(home: AppFiles, call: Any) -> str:
+def formatted(files: AppFiles, call: Any) -> str:
     try:
         call()
-    except BaseException as error:  # noqa: BLE001 - it is one of the application's
+    except BaseException as error:  # noqa: BLE001 - any error of the application
         error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        return format_causes(error, home)
+        return format_causes(error, files)
     raise AssertionError("it did not fail")
 
 
-@pytest.mark.parametrize("name", STORIES)
-def test_the_story_of_an_error_has_its_calls_and_all_its_causes(application, name):
-    """In Python's own order, in which the last line is the error that arrived."""
-    home, functions = application
-    told = story(home, functions[name])
-    parts, last = STORIES[name]
-    places = [told.find(part) for part in parts]
+@pytest.mark.parametrize("name", EXPECTED)
+def test_format_causes_has_the_calls_and_all_causes(application, name):
+    """In Python's order: the last line is the error itself."""
+    files, functions = application
+    text = formatted(files, functions[name])
+    parts, last = EXPECTED[name]
+    places = [text.find(part) for part in parts]
 
-    assert -1 not in places, told
-    assert places == sorted(places), told
-    assert last in told.splitlines()[-1]
-    assert len(told) < 13_000
+    assert -1 not in places, text
+    assert places == sorted(places), text
+    assert last in text.splitlines()[-1]
+    assert len(text) < 13_000
 
 
 def test_a_context_that_was_suppressed_is_not_shown(application):
-    """`raise ... from None` is the application's wish."""
-    home, functions = application
+    """`raise ... from None` suppresses it."""
+    files, functions = application
 
-    assert "no database" not in story(home, functions["without_its_context"])
+    assert "no database" not in formatted(files, functions["without_its_context"])
 
 
-def test_of_many_calls_in_libraries_only_the_last_are_shown(application):
-    """They name the fault more precisely than the application's own line; those before them do not."""
-    home, _ = application
+def test_only_the_last_calls_in_libraries_are_shown(application):
+    """They locate the fault more precisely than the line of the application; earlier ones do not."""
+    files, _ = application
     source = "def call(depth):\n    if depth: call(depth - 1)\n    else: raise KeyError('missing')\n"
     library: dict[str, Any] = {}
     exec(compile(source, "/opt/venv/lib/site-packages/library.py", "exec"), library)
-    own = compile("library['call'](20)\n", f"{home.directory}/shop.py", "exec")
-    told = story(home, lambda: exec(own, {"library": library}))
+    own = compile("library['call'](20)\n", f"{files.directory}/shop.py", "exec")
+    text = formatted(files, lambda: exec(own, {"library": library}))
 
-    assert f'{home.directory}/shop.py", line 1' in told
-    assert "  ... 18 calls in libraries\n" in told
-    assert 3 == told.count("/site-packages/library.py")
-    assert told.endswith("KeyError: 'missing'")
+    assert f'{files.directory}/shop.py", line 1' in text
+    assert "  ... 18 calls in libraries\n" in text
+    assert 3 == text.count("/site-packages/library.py")
+    assert text.endswith("KeyError: 'missing'")
 
 
-def test_an_application_that_is_installed_is_not_a_library():
-    """Its own calls are shown, wherever its package is."""
+def test_an_installed_application_is_not_a_library():
+    """All its calls are shown."""
     source = "def call(depth):\n    if depth: call(depth - 1)\n    else: raise KeyError('missing')\n"
     own: dict[str, Any] = {}
     exec(compile(source, "/opt/venv/lib/site-packages/shop/models.py", "exec"), own)
-    told = story(AppFiles("/srv", "shop"), lambda: own["call"](5))
+    text = formatted(AppFiles("/srv", "shop"), lambda: own["call"](5))
 
-    assert 4 == told.count('/site-packages/shop/models.py", line ')
-    assert "[Previous line repeated 2 more times]" in told  # Python shows three of the same calls
-    assert "calls in libraries" not in told
+    assert 4 == text.count('/site-packages/shop/models.py", line ')
+    assert "[Previous line repeated 2 more times]" in text  # Python shows three of equal calls
+    assert "calls in libraries" not in text
 
 
-def test_there_is_no_story_where_the_words_are_all():
-    """A module that is not there has no calls of the application's."""
+def test_format_causes_is_empty_if_it_adds_nothing_to_the_message():
+    """A missing module has no calls of the application."""
     assert "" == format_causes(ModuleNotFoundError("No module named 'shop'"), AppFiles("/srv"))
 
 
-def test_a_story_that_cannot_be_written_is_the_way_that_led_to_the_error():
-    """As of a SyntaxError whose column is not a number."""
+def test_format_causes_of_an_error_that_cannot_be_shown_has_its_frames():
+    """A SyntaxError whose column is not a number."""
     assert "in raised\n" in format_causes(raised(SyntaxError(*NO_COLUMN)), AppFiles("/srv"))
 
 
-def test_a_text_that_is_too_long_keeps_both_ends():
-    """And tells how much it has lost."""
+def test_cut_middle_keeps_both_ends_of_a_long_text():
+    """The text has the number of the characters left out."""
     assert "ab\n... 22 characters are left out ...\nyz" == cut_middle("abcdefghijklmnopqrstuvwxyz", 2, 2)
     assert "abcd" == cut_middle("abcd", 2, 2)
