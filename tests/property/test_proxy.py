@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asgid.errors import ClientError
 from asgid.worker.net import proxy_header
-from tests.unit.worker.http.test_forwarded import HOST, PEER, told
+from tests.unit.worker.http.test_forwarded import HOST, PEER, forwarded
 
 # Pieces of addresses: random characters are hardly ever one.
 PIECES = st.sampled_from(
@@ -39,7 +39,7 @@ ELEMENT = "for=192.0.2.1;proto=http;host=a.example"
 @given(LINES, EVIL)
 def test_x_forwarded_fields_of_a_client_change_nothing(lines, before):
     """In the same line or in others, if the proxy appends to each field."""
-    scope = told(
+    scope = forwarded(
         *lines,
         ("x-forwarded-for", f"{before}, 192.0.2.1"),
         ("x-forwarded-proto", f"{before}, http"),
@@ -57,7 +57,7 @@ def test_x_forwarded_fields_of_a_client_change_nothing(lines, before):
 @given(st.lists(EVIL, max_size=3), EVIL)
 def test_a_forwarded_field_of_a_client_changes_nothing(lines, before):
     """Even with an open quote."""
-    scope = told(
+    scope = forwarded(
         *(("forwarded", line) for line in lines), ("forwarded", f"{before},{ELEMENT}"), headers="forwarded", host=True
     )
 
@@ -72,7 +72,7 @@ def test_a_forwarded_field_of_a_client_changes_nothing(lines, before):
 def test_a_quoted_part_of_forwarded_is_not_an_element(text):
     """A proxy may quote the Host of a client, with its quotes escaped (RFC 9110)."""
     quoted = text.replace("\\", "\\\\").replace('"', '\\"')
-    scope = told(("forwarded", f'for=192.0.2.1;proto=https;host="{quoted}"'), headers="forwarded")
+    scope = forwarded(("forwarded", f'for=192.0.2.1;proto=https;host="{quoted}"'), headers="forwarded")
 
     assert scope["client"] in (("192.0.2.1", 0), PEER)
 
@@ -80,7 +80,7 @@ def test_a_quoted_part_of_forwarded_is_not_an_element(text):
 @given(st.sampled_from(["x-forwarded", "forwarded"]), st.lists(EVIL, max_size=3))
 def test_the_scope_is_valid_for_any_field(headers, lines):
     """Client, port and scheme."""
-    scope = told(*((name, line) for line in lines for name in ("x-forwarded-for", "forwarded")), headers=headers)
+    scope = forwarded(*((name, line) for line in lines for name in ("x-forwarded-for", "forwarded")), headers=headers)
     address, port = scope["client"]
 
     assert str(ip_address(address)) == address

@@ -1,9 +1,8 @@
-"""Who the client is behind proxies: whose word is taken, and what the forwarding headers of a request say.
+"""Finds the client behind trusted proxies, from the forwarding headers of a request.
 
-Each proxy adds to the right of what it was sent, so only what stands on the right was written by a proxy that is known;
-what a client made up stands further left and is never reached. One family of headers is read and the other never: a
-proxy that sets one passes on what a client wrote into the other. This file does not know a connection; it is told the
-peer.
+Each proxy appends to the right of a header, so trusted proxies wrote its right end. A value that a client invented is
+further left and is never reached. Only one family of headers is read, because a proxy that sets one forwards the other
+as the client sent it. This module does not know connections; the caller passes the peer.
 """
 
 import re
@@ -16,7 +15,7 @@ from asgid.config import Proxy
 from asgid.worker.http.fields import TOKEN_CHARACTERS
 from asgid.worker.http.scope import Scope, full_path, strip_root_path
 
-#: What `proxy.trusted` calls whoever comes over a unix socket, and everybody.
+#: The names in `proxy.trusted` of a peer on a unix socket, and of any peer.
 UNIX, ANY_PEER = "unix", "*"
 _X_FORWARDED = {
     b"x-forwarded-for": b"for",
@@ -24,155 +23,156 @@ _X_FORWARDED = {
     b"x-forwarded-host": b"host",
     b"x-forwarded-prefix": b"prefix",
 }
-#: Every header that may say something; a request without any of them costs no look at its headers.
+#: The headers of both families. If a request has none, `ForwardedFields.apply` is not called.
 FORWARDING_FIELDS = frozenset((*_X_FORWARDED, b"forwarded"))
 
-#: Clients of which a worker remembers what their addresses mean: to read one takes longer than all else here.
-_REMEMBERED = 1024
-_NODE_BYTES = 64  # none is longer that means something
-_MAPPED_BITS = 96  # before an address of IPv4 in one of IPv6 (RFC 4291 section 2.5.5.2)
-#: Proxies in a row that are believed; what stands left of them is in one piece, which is no address and ends the walk.
-_HOPS = 32
-#: Traefik says ws and wss of a WebSocket's handshake.
+#: The max number of cached addresses: to parse one takes longer than the rest of this module.
+_CACHE_SIZE = 1024
+_MAX_NODE_BYTES = 64  # a longer one is not an address
+_MAPPED_BITS = 96  # in front of the IPv4 address in a mapped IPv6 address (RFC 4291 section 2.5.5.2)
+#: The max number of proxies in a row. The items further left stay one piece, which is not an address and ends the walk.
+_MAX_HOPS = 32
+#: Traefik sends ws and wss for the handshake of a WebSocket.
 _SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 _HOST = re.compile(rb"(?:[0-9A-Za-z._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
-# Segments of a path that a browser or a framework takes for nothing else: not "//host", no "." or "..", no escapes.
+# Segments of a path that a browser or a framework cannot misread: not "//host", "." or "..", no escapes.
 _PREFIX = re.compile(rb"(?:/(?!\.{1,2}(?:/|\Z))[0-9A-Za-z._~!$&'()*+;=:@-]+){1,32}")
-#: 192.0.2.1, [2001:db8::1], each perhaps with a port, or 2001:db8::1; a port may be hidden (RFC 7239 section 6.2).
+#: 192.0.2.1 or [2001:db8::1], with an optional port, or 2001:db8::1. A port may be obfuscated (RFC 7239 section 6.2).
 _NODE = re.compile(
     rb"(?:([0-9.]{7,15})|\[([0-9A-Fa-f:.]{2,45})\])(?::(?:(\d{1,5})|_[0-9A-Za-z._-]+))?|([0-9A-Fa-f:.]{2,45})"
 )
-# RFC 7239 section 4, except that ":", "[" and "]" may stand without quotes, as proxies write addresses and ports.
+# RFC 7239 section 4, except that ":", "[" and "]" need no quotes: proxies write addresses and ports without.
 _PAIR = re.compile(rb"([%b]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([%b:\[\]]+))" % (TOKEN_CHARACTERS, TOKEN_CHARACTERS))
 _ELEMENT = re.compile(rb"%(pair)b(?:[ \t]*;[ \t]*%(pair)b)*+;?" % {b"pair": _PAIR.pattern})
 
 Node: TypeAlias = tuple[str, int]
-_Said: TypeAlias = Mapping[bytes, Sequence[bytes]]  # what each hop says, from the nearest proxy to the farthest
+_Values: TypeAlias = Mapping[bytes, Sequence[bytes]]  # parameter -> its values, the nearest proxy's first
 _Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 class TrustedProxies:
-    """The peers whose word is taken: `peer in trust`, where a peer is an address in its shortest form, or UNIX."""
+    """The trusted peers: `peer in trusted`, for a peer that is an address in its shortest form, or UNIX."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         names = set(trusted)
-        self._is_blind = ANY_PEER in names
+        self._trusts_all = ANY_PEER in names
         networks = [_plain_network(ip_network(name)) for name in names - {UNIX, ANY_PEER}]
-        # Most are single addresses, and are found without being read as one: that takes as long as all the rest.
+        # Most are single addresses, and are compared as text: to parse an address would double the cost.
         self._names = {str(network.network_address) for network in networks if network.num_addresses == 1}
         self._names |= names & {UNIX}
         wide = [network for network in networks if network.num_addresses > 1]
-        self._is_within = lru_cache(_REMEMBERED)(partial(_is_within, wide)) if wide else _is_nowhere
+        self._is_within = lru_cache(_CACHE_SIZE)(partial(_is_within, wide)) if wide else _never
 
     def __contains__(self, peer: str) -> bool:
-        return self._is_blind or peer in self._names or self._is_within(peer)
+        return self._trusts_all or peer in self._names or self._is_within(peer)
 
 
 def _is_within(networks: Sequence[IPv4Network | IPv6Network], name: str) -> bool:
     try:
         address = ip_address(name)
-    except ValueError:  # "unix", or nothing where the kernel does not know any more
+    except ValueError:  # "unix", or "" if the kernel does not know the address any more
         return False
     return any(address in network for network in networks)
 
 
-def _is_nowhere(_name: str) -> bool:
+def _never(_name: str) -> bool:
     return False
 
 
 class ForwardedFields:
-    """What `[proxy]` has a request's headers mean."""
+    """Reads the forwarding headers as `[proxy]` sets it."""
 
-    def __init__(self, settings: Proxy, trust: TrustedProxies) -> None:
-        self._trust = trust
-        self._read = {"none": _nothing, "x-forwarded": _x_forwarded, "forwarded": _forwarded}[settings.headers]
+    def __init__(self, settings: Proxy, trusted: TrustedProxies) -> None:
+        self._trusted = trusted
+        self._read = {"none": _no_values, "x-forwarded": _x_forwarded, "forwarded": _forwarded}[settings.headers]
         self._takes_host, self._takes_prefix = settings.host, settings.prefix
 
     def apply(self, scope: Scope, peer: str) -> None:
-        """Change `scope` to what the proxies say of it, if `peer`, who sent it, is trusted."""
-        if peer not in self._trust or not (said := self._read(scope["headers"])):
+        """Write the values of the proxies into `scope`, if `peer`, which sent the request, is trusted."""
+        if peer not in self._trusted or not (values := self._read(scope["headers"])):
             return
-        hop, client = self._client_hop(said.get(b"for", ()))
+        hop, client = self._client_hop(values.get(b"for", ()))
         if client:
             scope["client"] = client
-        if scheme := _SCHEMES.get(_value_at_hop(said, b"proto", hop).lower()):
+        if scheme := _SCHEMES.get(_value_at_hop(values, b"proto", hop).lower()):
             scope["scheme"] = scheme
-        if self._takes_host and _HOST.fullmatch(host := _value_at_hop(said, b"host", hop)):
+        if self._takes_host and _HOST.fullmatch(host := _value_at_hop(values, b"host", hop)):
             scope["headers"] = _with_host(scope["headers"], host)
-        if self._takes_prefix and _PREFIX.fullmatch(prefix := _value_at_hop(said, b"prefix", hop).rstrip(b"/")):
+        if self._takes_prefix and _PREFIX.fullmatch(prefix := _value_at_hop(values, b"prefix", hop).rstrip(b"/")):
             path = strip_root_path(scope["root_path"], scope["path"])
             scope["root_path"] = prefix.decode("ascii")
             scope["path"] = full_path(scope["root_path"], path)
 
     def _client_hop(self, nodes: Iterable[bytes]) -> tuple[int, Node | None]:
-        """Return the hop at which what is known ends, and who is the farthest to be known.
+        """Return the hop where the walk from the nearest proxy ends, and the farthest known node.
 
-        (1) That is the first who is not trusted. (2) What is no address, be it garbage, `unknown` or a name that a
-        proxy made up (RFC 7239 section 6.3), hides who comes next: the one before it. (3) If all are trusted, the last.
+        (1) The walk ends at the first node that is not trusted. (2) If a node is not an address, such as `unknown` or
+        an identifier (RFC 7239 section 6.3), the next one is hidden, so the client is the node before. (3) If all nodes
+        are trusted, the client is the last one.
         """
         hop, client = 0, None
-        for hop, text in enumerate(nodes):  # noqa: B007 - where it ended is half of the answer
-            node = _node(text) if len(text) <= _NODE_BYTES else None
+        for hop, text in enumerate(nodes):  # noqa: B007 - the last value is returned
+            node = _node(text) if len(text) <= _MAX_NODE_BYTES else None
             if node is None:
                 break
             client = node
-            if node[0] not in self._trust:
+            if node[0] not in self._trusted:
                 break
         return hop, client
 
 
 def address_text(address: IPv4Address | IPv6Address) -> str:
-    """Return an address as text, one of IPv4 that is written as IPv6 as what it is."""
+    """Return an address as text; an IPv4-mapped IPv6 address as IPv4."""
     return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
 
 
 def _plain_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
-    """Return a network of IPv4 that is written as IPv6, ::ffff:10.0.0.0/104, as the one whose members a peer may be."""
+    """Return an IPv4-mapped network, such as ::ffff:10.0.0.0/104, as IPv4: the addresses of peers have that form."""
     first = network.network_address
     if not (isinstance(first, IPv6Address) and first.ipv4_mapped and network.prefixlen >= _MAPPED_BITS):
         return network
     return IPv4Network((int(first.ipv4_mapped), network.prefixlen - _MAPPED_BITS))
 
 
-def _nothing(_headers: _Headers) -> _Said:
+def _no_values(_headers: _Headers) -> _Values:
     return {}
 
 
-def _x_forwarded(headers: _Headers) -> _Said:
-    said: dict[bytes, list[bytes]] = {}
+def _x_forwarded(headers: _Headers) -> _Values:
+    lines: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        if subject := _X_FORWARDED.get(name):
-            said.setdefault(subject, []).append(value)
-    return {subject: _items(lines) for subject, lines in said.items()}
+        if parameter := _X_FORWARDED.get(name):
+            lines.setdefault(parameter, []).append(value)
+    return {parameter: _items(each) for parameter, each in lines.items()}
 
 
-def _forwarded(headers: _Headers) -> _Said:
+def _forwarded(headers: _Headers) -> _Values:
     elements = [_element(item) for item in _items([value for name, value in headers if name == b"forwarded"])]
     return {name: [element.get(name, b"") for element in elements] for name in (b"for", b"proto", b"host")}
 
 
 def _items(lines: Sequence[bytes]) -> list[bytes]:
-    """Return the items of a list that may stand on several lines, the last first (RFC 9110 section 5.6.1).
+    """Return the items of a list of one or more lines, the last item first (RFC 9110 section 5.6.1).
 
-    Quotes are not heeded: what a client has opened could swallow what the proxy wrote behind it. A piece of a quoted
-    text is no element, for it ends in a quote that nothing in it opens.
+    Quotes are ignored here: a quote that a client opened could hide the item that a proxy appended. A piece of a quoted
+    text is not a valid element, because it ends with a quote that it does not open.
     """
-    pieces = b",".join(lines).rsplit(b",", _HOPS)
+    pieces = b",".join(lines).rsplit(b",", _MAX_HOPS)
     return [item for piece in reversed(pieces) if (item := piece.strip(b" \t"))]
 
 
-def _value_at_hop(said: _Said, name: bytes, hop: int) -> bytes:
-    """Return what is said of one hop.
+def _value_at_hop(values: _Values, name: bytes, hop: int) -> bytes:
+    """Return the value of a parameter at `hop`, b"" without one.
 
-    Who appends to the addresses may append here too, so the values are counted from the same end. Most proxies set one
-    value, or pass on the one that they were sent: where there are fewer values than hops, the first is the farthest.
+    Proxies may append to X-Forwarded-Proto as they do to X-Forwarded-For, so values are counted from the right. Most
+    proxies set one value or forward the received one: if there are fewer values than hops, the leftmost counts.
     """
-    values = said.get(name)
-    return values[min(hop, len(values) - 1)] if values else b""
+    found = values.get(name)
+    return found[min(hop, len(found) - 1)] if found else b""
 
 
 def _element(text: bytes) -> dict[bytes, bytes]:
-    """Return the parameters of one element of Forwarded (RFC 7239 section 4); none where it is malformed."""
+    """Return the parameters of one element of Forwarded (RFC 7239 section 4), {} if it is malformed."""
     if not _ELEMENT.fullmatch(text):
         return {}
     pairs = [(name.lower(), re.sub(rb"\\(.)", rb"\1", quoted) or token) for name, quoted, token in _PAIR.findall(text)]
@@ -180,9 +180,9 @@ def _element(text: bytes) -> dict[bytes, bytes]:
     return parameters if len(parameters) == len(pairs) else {}
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def _node(text: bytes) -> Node | None:
-    """Return address and port, 0 where none is given; None where no address is."""
+    """Return address and port, 0 without a port; None if `text` is not an address."""
     match = _NODE.fullmatch(text)
     if match is None:
         return None

@@ -1,64 +1,69 @@
-"""What is told of refused requests and PROXY headers: the board counts all, the log has one a second of each kind.
+"""Counts and logs rejected requests and PROXY headers: the board counts each, the log gets one line a second of a kind.
 
-Whoever sends nonsense sends much of it. A line says how many of its kind went unsaid before it.
+A client that sends malformed data usually sends much of it. Each line has the number of lines that were suppressed
+since the last one of its kind.
 """
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from asgid.board import PROTOCOL_CELL, Row
 from asgid.errors import ClientError
 from asgid.log import Log
 
-if TYPE_CHECKING:
-    from asgid.worker.http.exchange import Exchange
-
-#: How long one line of a kind stands for the others.
+#: The min time between two lines of a kind.
 QUIET_S = 1.0
 
 
+class _Request(Protocol):
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+
+
 class RejectionLog:
-    """What was said last of each kind, and how many have come since."""
+    """The time of the last line of each kind, and the number of rejections since."""
 
     def __init__(self, log: Log, row: Row) -> None:
         self._log, self._row = log, row
         self._quiet_until: dict[str, float] = {}
-        self._unsaid: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
 
-    def log_request(self, error: ClientError, client: str | None, exchange: "Exchange | None") -> None:
-        """Tell of a request that was answered by us; `exchange` is None where its head is not whole."""
+    def log_request(self, error: ClientError, client: str | None, request: _Request | None) -> None:
+        """Count and log a request that was answered with `error`; `request` is None if its head is incomplete."""
         kind = error.kind or "timeout"
-        unsaid = self.suppressed_since_last(kind, monotonic())
-        if unsaid is not None:
+        suppressed = self.suppressed_since_last(kind, monotonic())
+        if suppressed is not None:
             self._log.warning(
                 "request refused",
                 kind=kind,
                 status=error.status,
                 client=client,
-                method=exchange.method if exchange else None,
-                path=exchange.path if exchange else None,
+                method=request.method if request else None,
+                path=request.path if request else None,
                 reason=str(error),
-                suppressed=unsaid,
+                suppressed=suppressed,
             )
 
     def log_proxy_header(self, error: ClientError, listener: str, peer: str) -> None:
-        """Tell of a connection that was closed for its PROXY header."""
-        unsaid = self.suppressed_since_last(error.kind, monotonic())
-        if unsaid is not None:
+        """Count and log a connection that was closed because of its PROXY header."""
+        suppressed = self.suppressed_since_last(error.kind, monotonic())
+        if suppressed is not None:
             self._log.warning(
                 "connection refused for its PROXY header",
                 listener=listener,
                 peer=peer,
                 reason=str(error),
-                suppressed=unsaid,
+                suppressed=suppressed,
             )
 
     def suppressed_since_last(self, kind: str, now: float) -> int | None:
-        """Count a refusal; return how many of its kind went unlogged before it, None if it is to go unlogged, too."""
-        if kind in PROTOCOL_CELL:  # else it is a deadline's, and counted there
+        """Count a rejection. Return the number of suppressed lines since the last one, or None to suppress this one."""
+        if kind in PROTOCOL_CELL:  # a timeout is counted elsewhere
             self._row[PROTOCOL_CELL[kind]] += 1
         if now < self._quiet_until.get(kind, now):
-            self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
+            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
             return None
         self._quiet_until[kind] = now + QUIET_S
-        return self._unsaid.pop(kind, 0)
+        return self._suppressed.pop(kind, 0)

@@ -1,4 +1,4 @@
-"""A line an answer, in the format asked for; whatever a client sends, it is one line and its fields are its own."""
+"""One line for each response in the configured format; a client cannot end a line or a field."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _STAMP = r"\[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
 
 
 class _Bench:
-    """An access log over a file in `directory`, and the timers it asked for."""
+    """An access log that writes to a file in `directory`, and the timers it started."""
 
     def __init__(self, directory: Path, format: str = "combined", output: str = "") -> None:  # noqa: A002
         self.path = Path(output or directory / "access.log")
@@ -56,7 +56,7 @@ def bench(tmp_path: Path) -> _Bench:
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every piece that goes to the kernel."""
+    """Each write to the kernel."""
     pieces: list[bytes] = []
     write = os.write
 
@@ -68,8 +68,8 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return pieces
 
 
-def test_combined_is_what_apache_writes(bench):
-    """Tools that read such logs exist in thousands."""
+def test_combined_is_the_format_of_apache(bench):
+    """Many tools read such logs."""
     bench.add()
     (line,) = bench.lines()
 
@@ -78,7 +78,7 @@ def test_combined_is_what_apache_writes(bench):
     )
 
 
-def test_common_is_the_same_without_what_the_client_says_of_itself(tmp_path):
+def test_common_is_combined_without_referer_and_user_agent(tmp_path):
     """Apache's older format."""
     bench = _Bench(tmp_path, "common")
     bench.add(query_string=b"", status=204, response_bytes=0)
@@ -88,14 +88,14 @@ def test_common_is_the_same_without_what_the_client_says_of_itself(tmp_path):
 
 
 def test_json_is_one_object_a_line(tmp_path):
-    """Numbers are numbers, what is missing is null, and text in UTF-8 is read as that."""
+    """Numbers are numbers, a missing value is null, and UTF-8 is decoded."""
     bench = _Bench(tmp_path, "json")
     bench.add(headers=[(b"user-agent", "grün \x00".encode()), (b"user-agent", b"second")])
     (line,) = bench.lines()
-    answer = json.loads(line)
+    entry = json.loads(line)
 
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", answer.pop("time"))
-    assert answer == {
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time"))
+    assert entry == {
         "client": "192.0.2.7",
         "method": "POST",
         "target": "/gr%C3%BCn?a=1&b=2",
@@ -109,7 +109,7 @@ def test_json_is_one_object_a_line(tmp_path):
 
 
 def test_a_template_may_name_any_field(tmp_path):
-    """Braces that are no field are written twice, and a percent sign is only that."""
+    """Literal braces are written twice, and a percent sign is literal."""
     template = (
         "{{100%}} {client} {method} {path} {query} {target} {version} {status} {bytes} {duration_s} {duration_ms}"
     )
@@ -154,40 +154,40 @@ def test_a_template_may_name_any_field(tmp_path):
         ("{path!r}", r"no such field: \{path!r\}"),
         ("{path.__class__}", r"no such field: \{path\.__class__\}"),
         ("{header[a b]}", r"no such field: \{header\[a b\]\}"),
-        ("{status", "a brace that is no field is written twice: {{ or }}"),
-        ("status}", "a brace that is no field is written twice: {{ or }}"),
-        ("combine", "'combine' is no format"),
+        ("{status", "a literal brace is written twice: {{ or }}"),
+        ("status}", "a literal brace is written twice: {{ or }}"),
+        ("combine", "'combine' is not combined, common, json, or a template"),
     ],
 )
-def test_a_template_that_names_what_there_is_not_is_refused(template, problem):
-    """The message says which names are wrong and which there are."""
+def test_a_template_with_an_unknown_field_is_rejected(template, problem):
+    """The message has the unknown names and all known ones."""
     with pytest.raises(ValueError, match=problem):
         check_template(template)
 
 
 @pytest.mark.parametrize("template", ["combined", "common", "json", "{status}", "{header[x-request-id]} {clf_time}"])
-def test_a_template_that_names_what_there_is_passes(template):
-    """What the check lets through, a worker can compile."""
+def test_a_template_with_known_fields_is_accepted(template):
+    """A worker can compile each template that passes the check."""
     check_template(template)
 
 
 def test_a_client_over_a_unix_socket_has_no_address(bench):
-    """The ASGI specification: `client` may be None."""
+    """ASGI specification: `client` may be None."""
     bench.add(client=None)
 
     assert bench.lines()[0].startswith("- - - [")
 
 
-def test_a_websocket_is_logged_as_the_get_it_began_with(bench):
-    """Its scope has no method."""
+def test_a_websocket_is_logged_as_a_get(bench):
+    """Its scope has no method; its handshake is a GET."""
     scope = {key: value for key, value in _SCOPE.items() if key != "method"} | {"type": "websocket"}
     bench.access.add(scope, 101, 0, 1.0)
 
     assert '"GET /gr%C3%BCn?a=1&b=2 HTTP/1.1" 101 0' in bench.lines()[0]
 
 
-def test_nothing_a_client_sends_ends_a_field(bench):
-    """Quotes and what is not printable ASCII are escaped, as Apache does."""
+def test_a_client_cannot_end_a_field(bench):
+    """Quotes and other than printable ASCII are escaped, as Apache does."""
     bench.add(headers=[(b"user-agent", b'" 200 "\\\n\r\t\x1b[31m\x7f\xff')], raw_path=b'/"\xc3\xbc')
     (line,) = bench.lines()
 
@@ -197,8 +197,8 @@ def test_nothing_a_client_sends_ends_a_field(bench):
 
 @given(raw=st.binary(max_size=40), agent=st.binary(max_size=40), path=st.text(max_size=20))
 @pytest.mark.parametrize("format", ["combined", "json", '"{path}" "{user_agent}" "{target}"'])
-def test_no_bytes_make_two_lines_or_a_quote_too_many(tmp_path_factory, format, raw, agent, path):  # noqa: A002
-    """For any bytes: one line of printable ASCII, with as many bare quotes as the format has."""
+def test_any_bytes_make_one_line_with_the_quotes_of_the_format(tmp_path_factory, format, raw, agent, path):  # noqa: A002
+    """The line is printable ASCII."""
     bench = _Bench(tmp_path_factory.mktemp("access"), format)
     bench.add(raw_path=raw, path=path, headers=[(b"user-agent", agent)])
     (line,) = bench.lines()
@@ -218,8 +218,8 @@ _ARRAY = '["{method} {path}", {user_agent}, {clf_time}, {duration_ms}, {worker},
 
 @given(raw=st.binary(max_size=40), agent=st.binary(max_size=40), path=st.text(max_size=20))
 @pytest.mark.parametrize("format", [_OBJECT, _ARRAY], ids=["object", "array"])
-def test_a_template_that_is_json_makes_json(tmp_path_factory, format, raw, agent, path):  # noqa: A002
-    """Whatever a client sends: each line is one, as who wrote the template expects it."""
+def test_the_lines_of_a_json_template_are_json(tmp_path_factory, format, raw, agent, path):  # noqa: A002
+    """For any bytes that a client sends."""
     bench = _Bench(tmp_path_factory.mktemp("access"), format)
     bench.add(raw_path=raw, path=path, headers=[(b"user-agent", agent)])
     (line,) = bench.lines()
@@ -231,7 +231,7 @@ def test_a_template_that_is_json_makes_json(tmp_path_factory, format, raw, agent
 
 @pytest.mark.parametrize(("format", "is_bare"), [(_OBJECT, False), ('{{"p": {path}, "r": {referer}}}', True)])
 def test_a_text_in_json_is_what_the_client_sent(tmp_path, format, is_bare):  # noqa: A002
-    """A tab, letters beyond ASCII, quotes; a header that is missing is null, or - between the template's quotes."""
+    """A tab, letters beyond ASCII, quotes. A missing header is null, or - between the quotes of the template."""
     bench = _Bench(tmp_path, format)
     bench.add(path='/a\tb"é', headers=[])
     (line,) = bench.lines()
@@ -243,8 +243,8 @@ def test_a_text_in_json_is_what_the_client_sent(tmp_path, format, is_bare):  # n
 
 
 @pytest.mark.parametrize("format", ["{status}", '"{path}"', '{path} {{"a": 1}}', '[{clf_time}] "{path}" {status}'])
-def test_any_other_template_is_escaped_as_before(tmp_path, format):  # noqa: A002
-    """Only an object or an array is JSON for certain."""
+def test_any_other_template_is_escaped_for_text(tmp_path, format):  # noqa: A002
+    """Only an object or an array is certainly JSON."""
     bench = _Bench(tmp_path, format)
     bench.add(path="/é")
     (line,) = bench.lines()
@@ -252,8 +252,8 @@ def test_any_other_template_is_escaped_as_before(tmp_path, format):  # noqa: A00
     assert ("path" not in format) or "/\\xc3\\xa9" in line
 
 
-def test_a_batch_asks_for_one_timer_and_one_write(bench, writes):
-    """On the path of a request a line is only remembered."""
+def test_a_batch_needs_one_timer_and_one_write(bench, writes):
+    """`add` only queues an entry."""
     for _ in range(100):
         bench.add()
 
@@ -268,8 +268,8 @@ def test_a_batch_asks_for_one_timer_and_one_write(bench, writes):
     assert len(bench.timers) == 2
 
 
-def test_a_large_batch_goes_to_a_file_in_large_pieces_of_whole_lines(bench, writes):
-    """O_APPEND keeps one write whole among those of other workers."""
+def test_a_large_batch_is_written_to_a_file_in_large_writes_of_whole_lines(bench, writes):
+    """O_APPEND does not mix a write with those of other workers."""
     for _ in range(3000):
         bench.add()
 
@@ -280,7 +280,7 @@ def test_a_large_batch_goes_to_a_file_in_large_pieces_of_whole_lines(bench, writ
 
 @pytest.mark.parametrize("format", ["combined", "json"])
 def test_a_pipe_gets_whole_lines_that_the_kernel_does_not_mix(tmp_path, writes, format):  # noqa: A002
-    """PIPE_BUF is what is written in one piece; a line that is longer has its texts cut."""
+    """Writes of up to PIPE_BUF are atomic; the texts of a longer line are cut."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -304,8 +304,8 @@ def test_a_pipe_gets_whole_lines_that_the_kernel_does_not_mix(tmp_path, writes, 
     assert (json.loads(last)["bytes"] == 1234) if format == "json" else last.endswith('\\xff"')
 
 
-def test_lines_nobody_reads_are_counted_and_told(tmp_path):
-    """A log that is not read costs lines, never answers; the server's log says so, at most once a minute."""
+def test_lines_that_a_full_pipe_does_not_take_are_counted_and_logged(tmp_path):
+    """They cost lines, never responses. The server log reports them at most once a minute."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -318,17 +318,17 @@ def test_lines_nobody_reads_are_counted_and_told(tmp_path):
         bench.access.close()
     finally:
         os.close(reader)
-    told = bench.server_log.read_text().splitlines()
+    logged = bench.server_log.read_text().splitlines()
 
     assert 0 < written < 5000
-    assert [f"warning access lines lost lines={5000 - written}"] == [line[24:] for line in told]
+    assert [f"warning access lines lost lines={5000 - written}"] == [line[24:] for line in logged]
 
 
 @pytest.mark.parametrize(
     "broken", [{"headers": None}, {"client": 7}, {"raw_path": "/text"}, {"path": None, "raw_path": b""}]
 )
 def test_a_scope_that_the_application_broke_costs_one_line(bench, broken):
-    """The application may write into its scope what it likes; the lines of others stand."""
+    """An application may change its scope; the lines of other requests are written."""
     bench.add()
     bench.add(**broken)
     bench.add()
@@ -337,8 +337,8 @@ def test_a_scope_that_the_application_broke_costs_one_line(bench, broken):
     assert "access lines lost lines=1" in bench.server_log.read_text()
 
 
-def test_reopen_writes_what_is_queued_to_the_old_file(bench):
-    """A rotation parts the lines where it happened."""
+def test_reopen_writes_queued_lines_to_the_old_file(bench):
+    """A rotation separates the lines by time."""
     bench.add(status=201)
     old = bench.path.rename(bench.path.with_suffix(".1"))
     bench.access.reopen()
@@ -348,8 +348,8 @@ def test_reopen_writes_what_is_queued_to_the_old_file(bench):
     assert [line.split()[8] for line in old.read_text().splitlines()] == ["201"]
 
 
-def test_a_file_that_cannot_be_reopened_goes_on(bench):
-    """The server's log says why."""
+def test_a_file_that_cannot_be_reopened_stays_in_use(bench):
+    """The server log has the reason."""
     old = bench.path.rename(bench.path.with_suffix(".1"))
     bench.path.mkdir()
     bench.access.reopen()
@@ -360,8 +360,8 @@ def test_a_file_that_cannot_be_reopened_goes_on(bench):
     assert "access log file not reopened" in bench.server_log.read_text()
 
 
-def test_close_writes_what_is_queued_and_the_late_timer_finds_nothing(bench):
-    """A drained worker loses no line, and its last timer no descriptor."""
+def test_close_writes_queued_lines_and_a_late_timer_writes_nothing(bench):
+    """A drained worker loses no line, and its last timer uses no closed descriptor."""
     bench.add()
     bench.access.close()
     bench.timers[0][1]()

@@ -1,4 +1,4 @@
-"""Who the client is behind proxies: forwarding headers are believed as far as they were written by who is trusted."""
+"""The client behind proxies: values that trusted proxies wrote are used, others are not."""
 
 from time import process_time_ns
 from typing import Any
@@ -9,13 +9,13 @@ from asgid.config import Proxy
 from asgid.worker.http.forwarded import UNIX, ForwardedFields, TrustedProxies
 from asgid.worker.http.scope import Scope, request_scope, scope_template
 
-NEAR, FAR = "10.0.0.1", "10.0.0.2"  # two proxies in a row, both trusted; NEAR is the peer
+NEAR, FAR = "10.0.0.1", "10.0.0.2"  # two trusted proxies in a row; NEAR is the peer
 TRUSTED = ("127.0.0.1", "::1", UNIX, "10.0.0.0/8", "2001:db8:1::/48")
 HOST = (b"host", b"app.internal")
 PEER = ("10.0.0.1", 5000)
 
 
-def told(*headers: tuple[str, str], peer: str = NEAR, root_path: str = "", **settings: Any) -> Scope:
+def forwarded(*headers: tuple[str, str], peer: str = NEAR, root_path: str = "", **settings: Any) -> Scope:
     """Return the scope of a request for /a with these headers, from `peer`."""
     proxy = Proxy(**{"trusted": TRUSTED, **settings})
     common = scope_template(client=PEER, server=None, root_path=root_path, scheme="http")
@@ -26,13 +26,13 @@ def told(*headers: tuple[str, str], peer: str = NEAR, root_path: str = "", **set
 
 
 def client(*headers: tuple[str, str], **settings: Any) -> object:
-    return told(*headers, **settings)["client"]
+    return forwarded(*headers, **settings)["client"]
 
 
-# -- trust -------------------------------------------------------------------------------------------------------------
+# -- trusted peers -----------------------------------------------------------------------------------------------------
 
 TRUSTS = [
-    # who is trusted, a peer, whether it is
+    # trusted proxies, a peer, whether it is trusted
     (("127.0.0.1",), "127.0.0.1", True),
     (("127.0.0.1",), "127.0.0.2", False),
     (("::1",), "::1", True),
@@ -64,14 +64,14 @@ TRUSTS = [
 
 @pytest.mark.parametrize(("trusted", "peer", "is_trusted"), TRUSTS)
 def test_a_peer_is_trusted_by_address_network_or_kind(trusted, peer, is_trusted):
-    """An IPv4 peer of a socket that takes both families is what it is; one of whom nothing is known is nobody."""
+    """An IPv4 peer of a dual-stack socket counts as IPv4. A peer without an address is not trusted."""
     assert is_trusted == (peer in TrustedProxies(trusted))
 
 
 # -- X-Forwarded-For ---------------------------------------------------------------------------------------------------
 
 FORWARDED_FOR = [
-    # the header's lines, who the client is
+    # lines of the header, the client
     (["192.0.2.1"], ("192.0.2.1", 0)),
     (["192.0.2.1:4711"], ("192.0.2.1", 4711)),
     (["192.0.2.1:0"], ("192.0.2.1", 0)),
@@ -86,15 +86,15 @@ FORWARDED_FOR = [
     (["192.0.2.1", FAR], ("192.0.2.1", 0)),
     (["192.0.2.1, 2001:db8:1::9"], ("192.0.2.1", 0)),
     (["192.0.2.1, ::ffff:10.0.0.2"], ("192.0.2.1", 0)),
-    # What the client made up stands further left.
+    # Values that the client invented are further left.
     (["127.0.0.1, 192.0.2.1"], ("192.0.2.1", 0)),
     ([f"203.0.113.9, 192.0.2.1, {FAR}"], ("192.0.2.1", 0)),
     (["203.0.113.9", "192.0.2.1"], ("192.0.2.1", 0)),
     (['"203.0.113.9, 192.0.2.1'], ("192.0.2.1", 0)),
-    # All are trusted: the farthest.
+    # If all are trusted: the farthest.
     ([FAR], (FAR, 0)),
     ([f"10.9.9.9, {FAR}"], ("10.9.9.9", 0)),
-    # What is no address ends the walk at the last good one.
+    # An item that is not an address ends the walk at the last good one.
     (["garbage"], PEER),
     (["unknown"], PEER),
     ([""], PEER),
@@ -120,7 +120,7 @@ FORWARDED_FOR = [
     (["0x7f000001"], PEER),
     (["3221225985"], PEER),
     (["9" * 8000], PEER),
-    # Nobody has so many proxies: those beyond are not looked at.
+    # More proxies in a row are not read.
     ([", ".join(["192.0.2.1", *[FAR] * 32])], ("192.0.2.1", 0)),
     ([", ".join(["192.0.2.1", *[FAR] * 40])], (FAR, 0)),
 ]
@@ -128,14 +128,14 @@ FORWARDED_FOR = [
 
 @pytest.mark.parametrize(("lines", "expected"), FORWARDED_FOR)
 def test_the_client_is_the_rightmost_address_that_is_not_trusted(lines, expected):
-    """With its port, 0 where none is given; whatever a client writes into the header itself changes nothing."""
+    """With its port, 0 without one. Items that the client wrote itself change nothing."""
     assert expected == client(*(("x-forwarded-for", line) for line in lines))
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.9", "", "11.0.0.1"])
 @pytest.mark.parametrize("headers", ["x-forwarded", "forwarded"])
-def test_of_a_peer_that_is_not_trusted_nothing_is_believed(peer, headers):
-    """The application may look at the headers all the same: they are as they were sent."""
+def test_headers_of_a_peer_that_is_not_trusted_change_nothing(peer, headers):
+    """The application still gets the headers as they were sent."""
     sent = [
         ("x-forwarded-for", "192.0.2.1"),
         ("x-forwarded-proto", "https"),
@@ -143,20 +143,20 @@ def test_of_a_peer_that_is_not_trusted_nothing_is_believed(peer, headers):
         ("x-forwarded-prefix", "/api"),
         ("forwarded", "for=192.0.2.1;proto=https;host=a.example"),
     ]
-    scope = told(*sent, peer=peer, headers=headers, host=True, prefix=headers == "x-forwarded")
+    scope = forwarded(*sent, peer=peer, headers=headers, host=True, prefix=headers == "x-forwarded")
 
     assert (PEER, "http", "", "/a") == (scope["client"], scope["scheme"], scope["root_path"], scope["path"])
     assert [HOST, *((name.encode(), value.encode()) for name, value in sent)] == scope["headers"]
 
 
-def test_a_peer_on_a_unix_socket_is_believed():
-    """It has no address; that it may open the socket is its credential."""
+def test_a_peer_on_a_unix_socket_is_trusted_by_name():
+    """It has no address; the permissions of the socket decide about its access."""
     assert ("192.0.2.1", 0) == client(("x-forwarded-for", "192.0.2.1"), peer=UNIX)
     assert PEER == client(("x-forwarded-for", "192.0.2.1"), peer=UNIX, trusted=["127.0.0.1"])
 
 
-def test_where_everybody_is_trusted_the_client_is_who_it_says():
-    """The leftmost: so "*" is for listeners that only proxies can reach."""
+def test_the_client_is_the_leftmost_address_if_all_peers_are_trusted():
+    """So "*" is for listeners that only proxies can reach."""
     assert ("203.0.113.9", 0) == client(("x-forwarded-for", "203.0.113.9, 192.0.2.1"), trusted=["*"])
 
 
@@ -169,9 +169,9 @@ BOTH = (("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https"), ("forw
     ("headers", "expected", "scheme"),
     [("x-forwarded", ("192.0.2.1", 0), "https"), ("forwarded", ("192.0.2.2", 0), "http"), ("none", PEER, "http")],
 )
-def test_one_family_of_headers_is_read_and_the_other_never(headers, expected, scheme):
-    """A proxy that sets one passes on what a client wrote into the other."""
-    scope = told(*BOTH, headers=headers)
+def test_only_one_family_of_headers_is_read(headers, expected, scheme):
+    """A proxy that sets one family forwards the other as the client sent it."""
+    scope = forwarded(*BOTH, headers=headers)
 
     assert (expected, scheme) == (scope["client"], scope["scheme"])
 
@@ -194,10 +194,10 @@ PROTOS = [
     # Both proxies append.
     (f"192.0.2.1, {FAR}", "https, http", "https"),
     (f"192.0.2.1, {FAR}", "http, https", "http"),
-    # And the client did, too.
+    # The client sent one, too.
     (f"203.0.113.9, 192.0.2.1, {FAR}", "https, http, http", "http"),
     ("192.0.2.1", "https, http", "http"),
-    # One sets it, the other passes it on.
+    # One proxy sets it, the other forwards it.
     (f"192.0.2.1, {FAR}", "https", "https"),
     (None, "https, http", "http"),
     (f"192.0.2.1, {FAR}", "gopher, https", "http"),
@@ -206,10 +206,10 @@ PROTOS = [
 
 @pytest.mark.parametrize(("addresses", "proto", "scheme"), PROTOS)
 def test_the_scheme_is_that_of_the_client_s_hop(addresses, proto, scheme):
-    """Counted from the right like the addresses; what is neither http nor https says nothing."""
+    """Counted from the right, as the addresses. Values other than http and https are ignored."""
     headers = [("x-forwarded-proto", proto)] + ([("x-forwarded-for", addresses)] if addresses else [])
 
-    assert scheme == told(*headers)["scheme"]
+    assert scheme == forwarded(*headers)["scheme"]
 
 
 # -- X-Forwarded-Host and -Prefix --------------------------------------------------------------------------------------
@@ -232,9 +232,9 @@ HOSTS = [
 
 
 @pytest.mark.parametrize(("sent", "host"), HOSTS)
-def test_the_forwarded_host_takes_the_place_of_the_host(sent, host):
-    """Where it is one, and nowhere else in the headers."""
-    headers = told(("x-forwarded-host", sent), host=True)["headers"]
+def test_the_forwarded_host_replaces_the_host(sent, host):
+    """Only if it is valid, and only in the field Host."""
+    headers = forwarded(("x-forwarded-host", sent), host=True)["headers"]
 
     assert [(b"host", host), (b"x-forwarded-host", sent.encode())] == headers
 
@@ -263,17 +263,17 @@ PREFIXES = [
 
 
 @pytest.mark.parametrize(("sent", "root_path", "path"), PREFIXES)
-def test_the_forwarded_prefix_takes_the_place_of_the_root_path(sent, root_path, path):
-    """And stands at the beginning of the path, as `app.root_path` would; the raw path is what was sent."""
-    scope = told(("x-forwarded-prefix", sent), prefix=True, root_path="/root")
+def test_the_forwarded_prefix_replaces_the_root_path(sent, root_path, path):
+    """The path begins with it, as with `app.root_path`; the raw path does not change."""
+    scope = forwarded(("x-forwarded-prefix", sent), prefix=True, root_path="/root")
 
     assert (root_path, path, b"/a") == (scope["root_path"], scope["path"], scope["raw_path"])
 
 
 @pytest.mark.parametrize("headers", ["x-forwarded", "forwarded"])
-def test_host_and_prefix_are_left_alone_unless_asked_for(headers):
-    """Not every proxy sets them, and one that does not passes on what a client wrote."""
-    scope = told(
+def test_host_and_prefix_are_ignored_by_default(headers):
+    """Not each proxy sets them, and one that does not forwards the values of the client."""
+    scope = forwarded(
         ("x-forwarded-host", "evil.example"),
         ("x-forwarded-prefix", "/evil"),
         ("forwarded", "for=192.0.2.1;host=evil.example"),
@@ -283,8 +283,8 @@ def test_host_and_prefix_are_left_alone_unless_asked_for(headers):
     assert (HOST, "", "/a") == (scope["headers"][0], scope["root_path"], scope["path"])
 
 
-def test_a_request_without_a_host_is_given_one():
-    """HTTP/1.0 needs none."""
+def test_the_forwarded_host_is_added_to_a_request_without_a_host():
+    """HTTP/1.0 needs no Host."""
     common = scope_template(client=PEER, server=None, root_path="", scheme="http")
     scope = request_scope(common, {}, "GET", b"/", 0, [(b"x-forwarded-host", b"a.example")])
     ForwardedFields(Proxy(host=True), TrustedProxies([NEAR])).apply(scope, NEAR)
@@ -295,7 +295,7 @@ def test_a_request_without_a_host_is_given_one():
 # -- Forwarded (RFC 7239) ----------------------------------------------------------------------------------------------
 
 FORWARDED = [
-    # the header's lines; client, scheme, host
+    # lines of the header; client, scheme, host
     (["for=192.0.2.1"], ("192.0.2.1", 0), "http", HOST[1]),
     (["For=192.0.2.1;Proto=HTTPS;Host=a.example"], ("192.0.2.1", 0), "https", b"a.example"),
     (["for=192.0.2.1; proto=https ;host=a.example;"], ("192.0.2.1", 0), "https", b"a.example"),
@@ -306,18 +306,18 @@ FORWARDED = [
     (['for="192.0.2.1:_hidden"'], ("192.0.2.1", 0), "http", HOST[1]),
     (['for="192.0.2.\\1"'], ("192.0.2.1", 0), "http", HOST[1]),
     (['for=192.0.2.1;by="[::1]";ext="a;b=c"'], ("192.0.2.1", 0), "http", HOST[1]),
-    # Hops in a row: the element where the walk ends says scheme and host, too.
+    # Several hops: scheme and host are of the element where the walk ends, too.
     ([f"for=192.0.2.1;proto=https, for={FAR};proto=http"], ("192.0.2.1", 0), "https", HOST[1]),
     (["for=192.0.2.1;proto=https", f"for={FAR}"], ("192.0.2.1", 0), "https", HOST[1]),
     ([f"for=203.0.113.9;proto=https, for=192.0.2.1, for={FAR}"], ("192.0.2.1", 0), "http", HOST[1]),
     ([f"for=10.9.9.9;host=a.example, for={FAR}"], ("10.9.9.9", 0), "http", b"a.example"),
-    # Whom a proxy hides is not known; what it says of the connection is.
+    # A hidden client is not known, but the proxy's scheme and host are.
     (["for=unknown;proto=https"], PEER, "https", HOST[1]),
     (["for=_gazonk;proto=https"], PEER, "https", HOST[1]),
     ([f"for=_gazonk;proto=https, for={FAR}"], (FAR, 0), "https", HOST[1]),
     ([f"for=203.0.113.9, for=_gazonk, for={FAR}"], (FAR, 0), "http", HOST[1]),
     (["proto=https;host=a.example"], PEER, "https", b"a.example"),
-    # What is malformed says nothing and ends the walk.
+    # A malformed element is ignored and ends the walk.
     (["192.0.2.1"], PEER, "http", HOST[1]),
     (["for = 192.0.2.1"], PEER, "http", HOST[1]),
     (['for="192.0.2.1;proto=https'], PEER, "http", HOST[1]),
@@ -327,20 +327,20 @@ FORWARDED = [
     (['for="";proto=https'], PEER, "https", HOST[1]),
     (["for=192.0.2.1;;proto=https"], PEER, "http", HOST[1]),
     ([f"for=192.0.2.1, {FAR}"], PEER, "http", HOST[1]),
-    # A quote that a client leaves open does not swallow what the proxy appends.
+    # A quote that a client leaves open does not hide the element that the proxy appends.
     (['for="203.0.113.9, for=192.0.2.1;proto=https'], ("192.0.2.1", 0), "https", HOST[1]),
     (['for="203.0.113.9', "for=192.0.2.1"], ("192.0.2.1", 0), "http", HOST[1]),
     (['for=x", for="203.0.113.9, for=192.0.2.1'], ("192.0.2.1", 0), "http", HOST[1]),
-    # And a text that a proxy quotes is not read as elements.
+    # A quoted text of a proxy is not read as elements.
     (['for=192.0.2.1;host="a, for=203.0.113.9"'], PEER, "http", HOST[1]),
     (['for=192.0.2.1;host="a, for=203.0.113.9;x=\\"b"'], PEER, "http", HOST[1]),
 ]
 
 
 @pytest.mark.parametrize(("lines", "expected", "scheme", "host"), FORWARDED)
-def test_rfc_7239_is_read_by_the_same_rule(lines, expected, scheme, host):
-    """The rightmost element whose `for` is not trusted; quotes, brackets, hidden names and garbage included."""
-    scope = told(*(("forwarded", line) for line in lines), headers="forwarded", host=True)
+def test_forwarded_is_read_by_the_same_rule(lines, expected, scheme, host):
+    """The rightmost element whose `for` is not trusted counts, with quotes, brackets, hidden names and garbage."""
+    scope = forwarded(*(("forwarded", line) for line in lines), headers="forwarded", host=True)
 
     assert (expected, scheme, (b"host", host)) == (scope["client"], scope["scheme"], scope["headers"][0])
 
@@ -358,13 +358,13 @@ def test_rfc_7239_is_read_by_the_same_rule(lines, expected, scheme, host):
         ("x-forwarded-prefix", "/a" * 16000),
     ],
 )
-def test_a_long_header_takes_next_to_no_time(name, value):
-    """32 KiB, the most that a head may hold by default: 2 ms at most where it was measured."""
+def test_a_long_header_is_read_in_a_few_milliseconds(name, value):
+    """32 KiB, the default max of a head, took at most 2 ms when measured."""
     family = "forwarded" if name == "forwarded" else "x-forwarded"
 
-    def taken_ns() -> int:
-        begun = process_time_ns()
-        told((name, value), trusted=["*"], headers=family, prefix=family != "forwarded")
-        return process_time_ns() - begun
+    def cpu_ns() -> int:
+        started = process_time_ns()
+        forwarded((name, value), trusted=["*"], headers=family, prefix=family != "forwarded")
+        return process_time_ns() - started
 
-    assert min(taken_ns() for _ in range(3)) < 20_000_000
+    assert min(cpu_ns() for _ in range(3)) < 20_000_000

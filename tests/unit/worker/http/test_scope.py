@@ -1,4 +1,4 @@
-"""A request head becomes the scope that the ASGI specification describes."""
+"""The scope of a request, as the ASGI specification describes it."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state
     return request_scope(common, state, method, target, 1, [(b"host", b"a")])
 
 
-def test_every_key_of_the_specification_is_there():
-    """With its type."""
+def test_a_scope_has_each_key_of_the_specification():
+    """Each value has its type."""
     expected: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -59,14 +59,17 @@ TARGETS = [
 
 
 @pytest.mark.parametrize(("target", "path", "raw_path", "query"), TARGETS)
-def test_a_target_in_any_form_has_its_path(target, path, raw_path, query):
-    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2). What is not UTF-8 becomes U+FFFD."""
+def test_the_path_is_found_in_any_form_of_a_target(target, path, raw_path, query):
+    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2).
+
+    An octet that is not UTF-8 becomes U+FFFD.
+    """
     scope = scope_of(target)
 
     assert (path, raw_path, query) == (scope["path"], scope["raw_path"], scope["query_string"])
 
 
-#: Below the root path /api: target -> path. Some proxies take the prefix away, others leave it.
+#: For the root path /api: target -> path. Some proxies strip the prefix, others do not.
 ROOTED = {
     b"/a": "/api/a",
     b"/api/a": "/api/a",
@@ -84,35 +87,35 @@ ROOTED = {
 
 @pytest.mark.parametrize("target", ROOTED)
 def test_the_path_begins_with_the_root_path_once(target):
-    """As ASGI has it since 2.3. `OPTIONS *` is about the whole server, and has no path."""
+    """As in ASGI since 2.3. `OPTIONS *` concerns the whole server, and has no path."""
     scope = scope_of(target, root_path="/api")
 
     assert (ROOTED[target], "/api") == (scope["path"], scope["root_path"])
 
 
-def test_the_raw_path_is_as_it_was_sent():
-    """With the root path or without."""
+def test_the_raw_path_is_the_path_that_the_client_sent():
+    """With and without the root path."""
     assert b"/a" == scope_of(b"/a", root_path="/api")["raw_path"]
     assert b"/api/a" == scope_of(b"/api/a", root_path="/api")["raw_path"]
 
 
-def test_without_a_lifespan_there_is_no_state():
-    """By the key's absence an application knows that nothing is kept for it."""
+def test_a_scope_has_no_state_without_a_lifespan():
+    """The application then knows that nothing is shared."""
     common = scope_template(client=None, server=None, root_path="", scheme="http")
 
     assert "state" not in request_scope(common, None, "GET", b"/", 1, [])
 
 
-def test_a_client_of_1_0_is_promised_no_trailers_and_no_hints():
-    """It has neither chunks nor informational answers."""
+def test_http_1_0_has_no_trailers_and_no_early_hints():
+    """HTTP/1.0 has neither chunks nor informational responses."""
     common = scope_template(client=None, server=None, root_path="", scheme="http", extensions={**EXTENSIONS, **FILES})
 
     assert FILES == request_scope(common, None, "GET", b"/", 0, [])["extensions"]
     assert {**EXTENSIONS, **FILES} == request_scope(common, None, "GET", b"/", 1, [])["extensions"]
 
 
-def test_what_an_application_writes_stays_with_its_request():
-    """Neither the template, nor the worker's state, nor the next request sees it."""
+def test_changes_of_a_scope_stay_in_its_request():
+    """The template, the state of the worker and the next request do not change."""
     common = scope_template(client=None, server=None, root_path="", scheme="http")
     state = {"pool": 7}
     first = request_scope(common, state, "GET", b"/", 1, [])
