@@ -139,7 +139,7 @@ async def test_an_empty_subprotocol_counts_as_none():
 @pytest.mark.parametrize(
     ("accept", "said"),
     [
-        ({"subprotocol": "soap"}, "'soap' is not one that the client offers (none)"),
+        ({"subprotocol": "soap"}, "does not offer the subprotocol 'soap'; it offers none"),
         ({"headers": [(b"Sec-WebSocket-Protocol", b"a")]}, "a subprotocol has its own key"),
         ({"headers": [(b"sec-websocket-accept", b"a")]}, "is the server's"),
         ({"headers": [(b"a b", b"c")]}, "is not a token"),

@@ -1,8 +1,8 @@
-"""The bytes of one client become messages and control frames (RFC 6455), a step at a time.
+"""Decodes the bytes of one client into messages and control frames, a step at a time (RFC 6455).
 
-A frame is judged by its head, before its payload is here. Content is unmasked, inflated and read as UTF-8 as it comes,
-and no more of it is made than a message may have. However the stream is cut, its messages are the same. Connections
-and clocks are unknown here: between two steps the caller may stop, and go on later.
+The head of a frame is checked before its payload arrives. Content is unmasked, inflated and decoded as UTF-8 as it
+arrives, up to the max size of a message. The result does not depend on how the stream is cut into reads. The module
+does not know connections and clocks; the caller may pause between two steps.
 """
 
 import zlib
@@ -29,25 +29,25 @@ from asgid.worker.websocket.frames import (
 )
 from asgid.worker.websocket.mask import unmask
 
-#: An opcode with a whole message, of which a text is a str, or with the payload of a control frame.
+#: An opcode, and the whole message, a str for a text, or the payload of a control frame.
 DecoderEvent: TypeAlias = tuple[int, str | bytes]
 
-#: So much is inflated in one step, in a fraction of a millisecond.
+#: The max size that one step inflates, which takes a fraction of a millisecond.
 STEP_BYTES = 65536
-#: Zlib is given so much at a time. It copies all that is behind a final block, which may be of two bytes.
+#: The max size that zlib gets at a time. It copies all bytes behind a final block, which may have two bytes.
 _COMPRESSED_BYTES = 4096
 _HEAD_BYTES, _MASK_BYTES = 2, 4
 _IS_MASKED = 0x80
-#: What the seven bits of a length name -> the bytes of that form, and the least length that it is for (section 5.2).
+#: The seven bits of a length -> the bytes of its extended form, and the min length in that form (section 5.2).
 _FORMS = {126: (2, 126), 127: (8, 65536)}
 _WHOLE = frozenset((WHOLE_TEXT, WHOLE_BINARY))
 _NO_FRAME = -1
-# One reason for both faults of content: in one frame they may be found in either order, as the stream is cut.
+# One reason for invalid UTF-8 and invalid deflate data: which one is found first depends on the cuts of the stream.
 _INVALID = "invalid payload data"
 
 
 class Decoder:
-    """The frames of one client. `has_rest` if `step()` can go on without more bytes."""
+    """The decoder of one client's frames. `has_rest`: `step()` can continue without more bytes."""
 
     __slots__ = (
         "_at",
@@ -67,25 +67,25 @@ class Decoder:
 
     def __init__(self, max_message: int, inflater: Inflater | None) -> None:
         self._max_message, self._inflater = max_message, inflater
-        self._data, self._at = b"", 0  # received, and read up to there
-        self._first, self._mask = 0, b""  # of the frame whose payload is read
-        self._left = _NO_FRAME  # bytes of that payload that are not read yet
-        self._opcode = CONT  # of the message that has begun, CONT without one
+        self._data, self._at = b"", 0  # received bytes, and the offset of the first unread one
+        self._first, self._mask = 0, b""  # first byte and mask of the current frame
+        self._left = _NO_FRAME  # unread bytes of its payload
+        self._opcode = CONT  # of the current message, CONT without one
         self._is_compressed = False
-        self._size = 0  # of its content so far
+        self._size = 0  # of the content of the message so far
         self._fragments: Fragments | None = None  # its content, if it comes in several parts
         self._faults = FAULTS[inflater is not None, False]
         self.has_rest = False
 
     def feed(self, data: bytes) -> None:
-        """Take what was received."""
+        """Add received bytes."""
         self._data = self._data[self._at :] + data if self._at < len(self._data) else data
         self._at, self.has_rest = 0, True
 
     def step(self) -> DecoderEvent | None:
-        """Read on, to the end of a frame at most; return what has become whole. Raises FrameError."""
+        """Read up to the end of a frame; return the message or control frame that is complete. Raises FrameError."""
         if self._left != _NO_FRAME:
-            return self._control() if self._first & IS_CONTROL else self._part()
+            return self._read_control() if self._first & IS_CONTROL else self._read_content()
         data, at, here = self._data, self._at, len(self._data)
         start = at + _HEAD_BYTES
         if here < start:
@@ -94,11 +94,11 @@ class Decoder:
         if self._faults[first] or size < 0 or (first & IS_CONTROL and size > MAX_CONTROL):
             raise self._fault(first, size)
         if size > MAX_CONTROL:
-            width, least = _FORMS[size]
+            width, min_length = _FORMS[size]
             start += width
             if here < start:
                 return self._wait()
-            size = _length(data[start - width : start], least)
+            size = _parse_length(data[start - width : start], min_length)
         if size > self._max_message - self._size and not first & IS_CONTROL:
             raise self._too_big()
         at = start + _MASK_BYTES
@@ -106,11 +106,11 @@ class Decoder:
             return self._wait()
         mask, end = data[start:at], at + size
         if end > here or first not in _WHOLE:
-            self._read_to(at)
-            return self._begin(first, mask, size)
-        self._read_to(end)  # nearly every frame
+            self._consume_to(at)
+            return self._begin_frame(first, mask, size)
+        self._consume_to(end)  # nearly every frame
         payload = unmask(data[at:end], mask)
-        return (TEXT, _decoded(payload)) if first == WHOLE_TEXT else (BINARY, payload)
+        return (TEXT, _decode_text(payload)) if first == WHOLE_TEXT else (BINARY, payload)
 
     def _fault(self, first: int, size: int) -> FrameError:
         fault = self._faults[first] or (
@@ -119,46 +119,46 @@ class Decoder:
         return FrameError(PROTOCOL_ERROR, fault)
 
     def _wait(self) -> DecoderEvent | None:
-        """More bytes are needed."""
+        """Return None: more bytes are needed."""
         self.has_rest = False
         return None
 
-    def _begin(self, first: int, mask: bytes, size: int) -> DecoderEvent | None:
-        """Read the payload of a frame, as far as it is here."""
+    def _begin_frame(self, first: int, mask: bytes, size: int) -> DecoderEvent | None:
+        """Read the payload of a frame, as far as it has arrived."""
         self._first, self._mask, self._left = first, mask, size
         if first & IS_CONTROL:
-            return self._control()
+            return self._read_control()
         if not self._opcode:
             self._opcode, self._is_compressed = first & OPCODE, first & RSV1 != 0
             self._faults = FAULTS[self._inflater is not None, True]
-        return self._part()
+        return self._read_content()
 
-    def _read_to(self, at: int) -> None:
+    def _consume_to(self, at: int) -> None:
         if at < len(self._data):
             self._at = at
         else:
             self._data, self._at, self.has_rest = b"", 0, False
 
     def _take(self, max_bytes: int) -> bytes:
-        """Return what is here of the payload, at most so many bytes."""
+        """Return the next bytes of the payload that have arrived, at most `max_bytes`."""
         at, mask = self._at, self._mask
         masked = self._data[at : at + max_bytes]
         size = len(masked)
         self._left -= size
         self._mask = mask[size % _MASK_BYTES :] + mask[: size % _MASK_BYTES]
-        self._read_to(at + size)
+        self._consume_to(at + size)
         return unmask(masked, mask)
 
-    def _control(self) -> DecoderEvent | None:
-        """Return the payload of a control frame, if it is here."""
+    def _read_control(self) -> DecoderEvent | None:
+        """Return a control frame, if its payload has arrived."""
         if len(self._data) - self._at < self._left:
             return self._wait()
         payload = self._take(self._left)
         self._left = _NO_FRAME
         return self._first & OPCODE, payload
 
-    def _part(self) -> DecoderEvent | None:
-        """Take what is here of a message, or a step of it if it is compressed; return it if that was the end."""
+    def _read_content(self) -> DecoderEvent | None:
+        """Read the content that has arrived, or one step of it if it is compressed; return the message at its end."""
         inflater = self._inflater if self._is_compressed else None
         is_fin = self._first & FIN != 0
         try:
@@ -174,12 +174,12 @@ class Decoder:
                 self.has_rest = not inflater.is_dry or self._at < len(self._data)
             if is_ended:
                 self._left = _NO_FRAME
-            return self._add(content, is_last=is_ended and is_fin)
+            return self._add_content(content, is_last=is_ended and is_fin)
         except (UnicodeDecodeError, zlib.error):
             raise FrameError(INVALID_PAYLOAD, _INVALID) from None
 
-    def _add(self, content: bytes, *, is_last: bool) -> DecoderEvent | None:
-        """Take a part of the content of the message; return the message if that was the last one."""
+    def _add_content(self, content: bytes, *, is_last: bool) -> DecoderEvent | None:
+        """Add a part of the content of a message; return the message if the part is the last one."""
         opcode, fragments = self._opcode, self._fragments
         whole: str | bytes
         if is_last and fragments is None:
@@ -204,14 +204,14 @@ class Decoder:
         return FrameError(TOO_BIG, f"a message exceeds {self._max_message} bytes")
 
 
-def _length(form: bytes, least: int) -> int:
+def _parse_length(form: bytes, min_length: int) -> int:
     size = int.from_bytes(form)
-    if size < least:
+    if size < min_length:
         raise FrameError(PROTOCOL_ERROR, "a length is not in its shortest form")
     return size
 
 
-def _decoded(payload: bytes) -> str:
+def _decode_text(payload: bytes) -> str:
     try:
         return payload.decode()
     except UnicodeDecodeError:

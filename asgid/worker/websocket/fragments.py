@@ -1,6 +1,6 @@
-"""The parts of one WebSocket message, until it is whole (RFC 6455 section 5.4); those of a text must be UTF-8.
+"""Joins the parts of one WebSocket message; the parts of a text must be UTF-8 (RFC 6455 section 5.4).
 
-The limit on a message is unknown here, only its size so far.
+The module counts the size of a message, but does not know its limit.
 """
 
 from codecs import getincrementaldecoder
@@ -10,10 +10,10 @@ _utf8 = getincrementaldecoder("utf-8")
 
 
 class Fragments:
-    """Takes the parts of a message in their order.
+    """The parts of one message, in order.
 
-    They are joined as they come, for there may be millions, each of a single byte or of none. A text is decoded as it
-    comes: 16 MiB at the end would hold the loop for 30 ms.
+    Each part is joined as it arrives: a message may have millions, of one byte or none. A text is decoded as it
+    arrives: to decode 16 MiB at the end would block the loop for 30 ms.
     """
 
     __slots__ = ("_bytes", "_decoder", "_text", "size")
@@ -21,10 +21,10 @@ class Fragments:
     def __init__(self, *, is_text: bool) -> None:
         self._decoder = _utf8() if is_text else None
         self._text, self._bytes = StringIO(newline=""), BytesIO()
-        self.size = 0  #: bytes that were taken so far
+        self.size = 0  #: bytes so far
 
     def add(self, data: bytes, is_last: bool) -> None:
-        """Take a part; raises UnicodeDecodeError at the first byte that cannot be part of any text."""
+        """Add a part. Raises UnicodeDecodeError at the first byte that is not UTF-8."""
         self.size += len(data)
         if self._decoder:
             self._text.write(self._decoder.decode(data, is_last))

@@ -1,6 +1,6 @@
-"""The frames of a WebSocket as bytes (RFC 6455 section 5): heads, closes, and the faults of a first byte.
+"""Frames of a WebSocket as bytes: heads, close frames, and the faults of a first byte (RFC 6455 section 5).
 
-Functions and tables only. The order in which frames may come is in the tables; their content is the decoder's.
+Functions and tables only. The tables include the order of frames; the decoder reads their content.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,10 @@ from struct import Struct
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10  #: opcodes (section 5.2)
 FIN, RSV1, OPCODE = 0x80, 0x40, 0x0F  #: bits of a first byte
-IS_CONTROL = 0x08  #: the bit of an opcode that tells a control frame
+IS_CONTROL = 0x08  #: the bit that the opcodes of control frames have
 WHOLE_TEXT, WHOLE_BINARY = FIN | TEXT, FIN | BINARY  #: a message in one frame
-MAX_CONTROL = 125  #: bytes that a control frame may hold (section 5.5)
-MAX_REASON = MAX_CONTROL - 2  #: bytes of a close's reason: two are its code
+MAX_CONTROL = 125  #: max bytes of the payload of a control frame (section 5.5)
+MAX_REASON = MAX_CONTROL - 2  #: max bytes of the reason in a close frame, after the two of the code
 
 # Close codes (section 7.4.1, and the registry of IANA).
 NORMAL, PROTOCOL_ERROR, NO_CODE, ABNORMAL = 1000, 1002, 1005, 1006
@@ -24,7 +24,7 @@ _CODE = Struct("!H")
 
 
 class FrameError(Exception):
-    """The client's: its frames break the protocol, and the WebSocket fails with `code` (section 7.1.7)."""
+    """The client's frames break the protocol: the WebSocket is closed with `code` (section 7.1.7)."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -32,9 +32,9 @@ class FrameError(Exception):
 
 
 def frame_head(first: int, size: int) -> bytes:
-    """Return the bytes before a payload of `size` bytes from a server; `first` has the bits and the opcode.
+    """Return the head of a server's frame with `size` bytes of payload; `first` has the bits and the opcode.
 
-    A length has one form, the shortest.
+    The length is in its shortest form, the only valid one.
     """
     if size < 126:
         return _SHORT(first, size)
@@ -47,14 +47,14 @@ def close_payload(code: int, reason: str) -> bytes:
 
 
 def read_close(payload: bytes) -> tuple[int, str]:
-    """Return the code and the reason of a client's close, NO_CODE for an empty one; raises FrameError."""
+    """Return code and reason of a client's close frame, NO_CODE for an empty one. Raises FrameError."""
     if not payload:
         return NO_CODE, ""
     if len(payload) < _CODE.size:
-        raise FrameError(PROTOCOL_ERROR, "a close frame holds half a code")
+        raise FrameError(PROTOCOL_ERROR, "a close frame has one byte of a code")
     (code,) = _CODE.unpack_from(payload)
     if code not in CLOSE_CODES:
-        raise FrameError(PROTOCOL_ERROR, "a close frame holds a code that no endpoint may send")
+        raise FrameError(PROTOCOL_ERROR, "a close frame has a code that an endpoint must not send")
     try:
         return code, payload[_CODE.size :].decode()
     except UnicodeDecodeError:
@@ -62,10 +62,10 @@ def read_close(payload: bytes) -> tuple[int, str]:
 
 
 def _fault(first: int, *, is_deflated: bool, is_in_message: bool) -> str:
-    """Return the fault of a frame's first byte, "" if it has none."""
+    """Return the fault of a frame's first byte, "" without one."""
     opcode = first & OPCODE
     if first & 0x30 or (first & RSV1 and not (is_deflated and opcode in (TEXT, BINARY))):
-        return "a reserved bit is set"  # section 5.2; RFC 7692 section 6: RSV1 is the first frame's of a message
+        return "a reserved bit is set"  # section 5.2; only the first frame of a message has RSV1 (RFC 7692 section 6)
     if opcode not in (CONT, TEXT, BINARY, CLOSE, PING, PONG):
         return "an opcode is reserved"
     if opcode & IS_CONTROL:
@@ -75,7 +75,7 @@ def _fault(first: int, *, is_deflated: bool, is_in_message: bool) -> str:
     return "" if is_in_message or opcode != CONT else "a fragment belongs to no message"
 
 
-#: (whether compression is agreed, whether a message is begun) -> first byte -> its fault, or "".
+#: (with compression, within a message) -> first byte -> its fault, or "".
 FAULTS: Mapping[tuple[bool, bool], Sequence[str]] = {
     (is_deflated, is_in_message): [
         _fault(first, is_deflated=is_deflated, is_in_message=is_in_message) for first in range(256)

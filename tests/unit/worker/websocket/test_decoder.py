@@ -1,4 +1,4 @@
-"""Frames of a client, read without a connection: each in one piece, and cut at every place."""
+"""Frames of a client without a connection: each stream in one piece, and cut at each offset."""
 
 import zlib
 from collections.abc import Sequence
@@ -17,32 +17,32 @@ MAX_MESSAGE = 1000
 CONT, TEXT, BINARY, CLOSE, PING, PONG = Opcode
 
 
-def agreed_on(offer: str) -> DeflateParameters:
-    agreed = deflate.negotiate(offer)
-    assert agreed
-    return agreed
+def negotiated(offer: str) -> DeflateParameters:
+    parameters = deflate.negotiate(offer)
+    assert parameters
+    return parameters
 
 
-_AGREED = agreed_on("permessage-deflate; client_max_window_bits")
+_PARAMETERS = negotiated("permessage-deflate; client_max_window_bits")
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv1: bool = False) -> bytes:
     """Return a client's frame, as `websockets` writes it."""
-    written = Frame(opcode, payload, fin).serialize(mask=True)  # type: ignore[arg-type] # an int is taken as well
-    return bytes([written[0] | RSV1]) + written[1:] if rsv1 else written
+    serialized = Frame(opcode, payload, fin).serialize(mask=True)  # type: ignore[arg-type] # an int is accepted as well
+    return bytes([serialized[0] | RSV1]) + serialized[1:] if rsv1 else serialized
 
 
-def read(
-    pieces: Sequence[bytes], agreed: DeflateParameters | None = None, max_message: int = MAX_MESSAGE
+def decode(
+    pieces: Sequence[bytes], parameters: DeflateParameters | None = None, max_message: int = MAX_MESSAGE
 ) -> list[DecoderEvent]:
     """Return the events; the last one is a pair of close code and reason if the frames break the protocol."""
-    reader = Decoder(max_message, Inflater(agreed) if agreed else None)
+    stream_decoder = Decoder(max_message, Inflater(parameters) if parameters else None)
     events: list[DecoderEvent] = []
     for piece in pieces:
-        reader.feed(piece)
-        while reader.has_rest:
+        stream_decoder.feed(piece)
+        while stream_decoder.has_rest:
             try:
-                event = reader.step()
+                event = stream_decoder.step()
             except FrameError as error:
                 return [*events, (error.code, error.reason)]
             if event is not None:
@@ -51,13 +51,13 @@ def read(
 
 
 def in_every_cut(
-    stream: bytes, agreed: DeflateParameters | None = None, max_message: int = MAX_MESSAGE
+    stream: bytes, parameters: DeflateParameters | None = None, max_message: int = MAX_MESSAGE
 ) -> list[DecoderEvent]:
-    """Return the events of a stream, which are the same in whatever pieces it comes."""
-    whole = read([stream], agreed, max_message)
-    assert whole == read([stream[at : at + 1] for at in range(len(stream))], agreed, max_message)
+    """Return the events of a stream; they do not depend on its cuts."""
+    whole = decode([stream], parameters, max_message)
+    assert whole == decode([stream[at : at + 1] for at in range(len(stream))], parameters, max_message)
     for at in range(1, len(stream)):
-        assert whole == read([stream[:at], stream[at:]], agreed, max_message), at
+        assert whole == decode([stream[:at], stream[at:]], parameters, max_message), at
     return whole
 
 
@@ -84,8 +84,8 @@ _BIG = b"x" * MAX_MESSAGE
         (middle(TEXT, b"a") + final(CLOSE), [(CLOSE, b"")]),
     ],
 )
-def test_frames_are_read_as_what_they_are(stream, events):
-    """However they are cut."""
+def test_frames_are_decoded_to_messages_and_control_frames(stream, events):
+    """The result does not depend on the cuts of the stream."""
     assert events == in_every_cut(stream)
 
 
@@ -94,7 +94,7 @@ def test_frames_are_read_as_what_they_are(stream, events):
     [
         (b"\x91\x80", 1002),  # a reserved bit
         (b"\xa1\x80", 1002),
-        (b"\xc1\x80", 1002),  # compression that is not agreed
+        (b"\xc1\x80", 1002),  # compression without a negotiation
         (b"\x83\x80", 1002),  # reserved opcodes
         (b"\x8b\x80", 1002),
         (b"\x81\x00", 1002),  # no mask
@@ -103,7 +103,7 @@ def test_frames_are_read_as_what_they_are(stream, events):
         (b"\x88\xff", 1002),  # and a close
         (b"\x80\x80", 1002),  # a fragment of nothing
         (middle(TEXT, b"a") + b"\x81\x80", 1002),  # a message within another
-        (b"\x81\xfe\x00\x7d", 1002),  # lengths in a longer form than they need
+        (b"\x81\xfe\x00\x7d", 1002),  # lengths that are not in their shortest form
         (b"\x81\xff\x00\x00\x00\x00\x00\x00\xff\xff", 1002),
         (b"\x82\xfe\x03\xe9", 1009),
         (b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff", 1009),
@@ -113,14 +113,14 @@ def test_frames_are_read_as_what_they_are(stream, events):
         (b"\x81\xfd\0\0\0\0\xf4\x90", 1007),  # above U+10FFFF
     ],
 )
-def test_a_fault_is_found_where_it_is(stream, code):
-    """At the head that announces it, or at the byte that cannot be text; what precedes that is no fault."""
+def test_a_fault_is_found_at_its_byte(stream, code):
+    """In the head, or at the byte that is not UTF-8; the bytes before it are valid."""
     assert code == in_every_cut(stream)[-1][0]
-    assert all(code != event[0] for event in read([stream[:-1]]))
+    assert all(code != event[0] for event in decode([stream[:-1]]))
 
 
 @pytest.mark.parametrize("payload", [b"\xc3", b"a\xf0\x9f\x98"])
-def test_a_text_does_not_end_within_a_letter(payload):
+def test_a_text_that_ends_within_a_character_is_invalid(payload):
     """In one frame, and in fragments."""
     expected = [(1007, "invalid payload data")]
 
@@ -129,7 +129,7 @@ def test_a_text_does_not_end_within_a_letter(payload):
 
 
 def _compressed(*messages: bytes, mode: int = zlib.Z_SYNC_FLUSH) -> list[bytes]:
-    """Return messages as their frames hold them, from one context."""
+    """Return the payloads of messages that share one context."""
     compressor = zlib.compressobj(wbits=-12)
     return [(compressor.compress(message) + compressor.flush(mode)).removesuffix(deflate.TAIL) for message in messages]
 
@@ -161,60 +161,60 @@ _LAST = _compressed(b"hello", mode=zlib.Z_FINISH)[0]
         (frame(TEXT, _HELLO, fin=False, rsv1=True) + frame(CONT, rsv1=True), [(1002, "a reserved bit is set")]),
     ],
 )
-def test_compressed_messages_are_read_up_to_the_limit(stream, events):
-    """However they are cut: also the order in which two faults are found is the same."""
-    assert events == in_every_cut(stream, _AGREED)
+def test_compressed_messages_are_decoded_up_to_the_limit(stream, events):
+    """The cuts of the stream do not change which of two faults is found first."""
+    assert events == in_every_cut(stream, _PARAMETERS)
 
 
-def test_a_context_that_the_client_forgets_is_forgotten():
-    """Each message then stands for itself."""
-    agreed = agreed_on("permessage-deflate; client_no_context_takeover")
+def test_client_no_context_takeover_resets_the_context():
+    """Each message is then independent of the others."""
+    parameters = negotiated("permessage-deflate; client_no_context_takeover")
 
-    assert [(TEXT, "hello")] * 2 == in_every_cut(frame(TEXT, _HELLO, rsv1=True) * 2, agreed)
+    assert [(TEXT, "hello")] * 2 == in_every_cut(frame(TEXT, _HELLO, rsv1=True) * 2, parameters)
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 65_535, 65_536, 65_537, 200_000])
-def test_a_step_is_bounded(size, monkeypatch):
-    """No more is inflated at a time than STEP_BYTES, also where the message ends just there."""
+def test_a_step_inflates_at_most_step_bytes(size, monkeypatch):
+    """Also if the message ends at that size."""
     content = b"\0" * size
-    reader = Decoder(1 << 20, Inflater(_AGREED))
-    reader.feed(frame(BINARY, _compressed(content)[0], rsv1=True) + final(TEXT, b"next"))
-    made: list[int] = []
+    stream_decoder = Decoder(1 << 20, Inflater(_PARAMETERS))
+    stream_decoder.feed(frame(BINARY, _compressed(content)[0], rsv1=True) + final(TEXT, b"next"))
+    sizes: list[int] = []
     inflate = Inflater.inflate
 
     def measured(self: Inflater, max_bytes: int) -> bytes:
-        made.append(len(inflated := inflate(self, max_bytes)))
+        sizes.append(len(inflated := inflate(self, max_bytes)))
         return inflated
 
     monkeypatch.setattr(Inflater, "inflate", measured)
     events = []
-    while reader.has_rest:
-        if event := reader.step():
+    while stream_decoder.has_rest:
+        if event := stream_decoder.step():
             events.append(event)
 
     assert [(BINARY, content), (TEXT, "next")] == events
-    assert size == sum(made)
-    assert max(made) <= decoder.STEP_BYTES
+    assert size == sum(sizes)
+    assert max(sizes) <= decoder.STEP_BYTES
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 1_000_000])
-def test_each_length_is_read(size):
-    """In the form that `websockets` writes."""
-    assert [(BINARY, b"x" * size)] == read([frame(BINARY, b"x" * size)], max_message=1_000_000)
+def test_each_form_of_a_length_is_decoded(size):
+    """As `websockets` writes it."""
+    assert [(BINARY, b"x" * size)] == decode([frame(BINARY, b"x" * size)], max_message=1_000_000)
 
 
-def test_a_million_fragments_take_no_more_than_their_bytes():
-    """Of a byte, or of none: they are joined as they come."""
+def test_many_fragments_are_joined():
+    """Of one byte, or of none."""
     stream = middle(TEXT, b"a") + middle(CONT) * 100_000 + middle(CONT, b"b") * 900 + final(CONT, b"c")
 
-    assert [(TEXT, "a" + "b" * 900 + "c")] == read([stream])
+    assert [(TEXT, "a" + "b" * 900 + "c")] == decode([stream])
 
 
-@pytest.mark.parametrize("forgets", [False, True])
-def test_messages_of_the_client_of_websockets_are_read(forgets):
-    """Its compression, in fragments and whole, with and without a context."""
-    agreed = agreed_on("permessage-deflate; client_max_window_bits=10" + "; client_no_context_takeover" * forgets)
-    client = PerMessageDeflate(False, forgets, 12, 10)
+@pytest.mark.parametrize("resets", [False, True])
+def test_messages_of_websockets_are_decoded(resets):
+    """Compressed, whole and in fragments, with and without a context."""
+    parameters = negotiated("permessage-deflate; client_max_window_bits=10" + "; client_no_context_takeover" * resets)
+    client = PerMessageDeflate(False, resets, 12, 10)
     messages = [b"long " * 100, b"short", b"long " * 100, b"", bytes(range(250))]
     stream = b""
     for message in messages:
@@ -222,4 +222,4 @@ def test_messages_of_the_client_of_websockets_are_read(forgets):
             stream += part.serialize(mask=True, extensions=[client])
         stream += Frame(BINARY, message).serialize(mask=True, extensions=[client])
 
-    assert [(BINARY, message) for message in messages for _ in range(2)] == in_every_cut(stream, agreed)
+    assert [(BINARY, message) for message in messages for _ in range(2)] == in_every_cut(stream, parameters)

@@ -1,4 +1,4 @@
-"""permessage-deflate: what is agreed of an offer, and messages that others inflate."""
+"""permessage-deflate: the negotiation, and messages that other libraries inflate."""
 
 import zlib
 
@@ -30,12 +30,12 @@ _NAME = "permessage-deflate"
         (f"{_NAME}; server_max_window_bits=8, {_NAME}", "server_max_window_bits=12"),
     ],
 )
-def test_the_first_offer_that_can_be_met_is_answered(offers, answer):
-    """With what it asks for, and with a bounded window."""
-    agreed = deflate.negotiate(offers)
+def test_the_first_supported_offer_is_accepted(offers, answer):
+    """With its parameters, and with a bounded window."""
+    parameters = deflate.negotiate(offers)
 
-    assert agreed
-    assert f"{_NAME}; {answer}" == agreed.answer.decode()
+    assert parameters
+    assert f"{_NAME}; {answer}" == parameters.answer.decode()
 
 
 @pytest.mark.parametrize(
@@ -61,42 +61,44 @@ def test_the_first_offer_that_can_be_met_is_answered(offers, answer):
         f"{_NAME}; client_max_window_bits=\N{SUPERSCRIPT NINE}",
     ],
 )
-def test_an_offer_that_cannot_be_met_or_read_is_declined(offers):
-    """RFC 7692 section 5.1. A window of 256 bytes is one of them: zlib does not deflate with it."""
+def test_an_unsupported_or_invalid_offer_is_declined(offers):
+    """RFC 7692 section 5.1. A window of 256 bytes is unsupported: zlib cannot deflate with it."""
     assert deflate.negotiate(offers) is None
 
 
-def _agreed(offer: str) -> DeflateParameters:
-    agreed = deflate.negotiate(offer)
-    assert agreed
-    return agreed
+def _negotiated(offer: str) -> DeflateParameters:
+    parameters = deflate.negotiate(offer)
+    assert parameters
+    return parameters
 
 
 @pytest.mark.parametrize("bits", range(9, 16))
-@pytest.mark.parametrize("forgets", [False, True])
-def test_what_is_deflated_is_inflated_by_others(bits, forgets):
-    """Two messages alike: only with a context is the second one shorter."""
+@pytest.mark.parametrize("resets", [False, True])
+def test_other_libraries_inflate_a_deflated_message(bits, resets):
+    """Two equal messages: only with a context is the second one shorter."""
     message = bytes(range(200))
-    deflater = Deflater(_agreed(f"{_NAME}; server_max_window_bits={bits}" + "; server_no_context_takeover" * forgets))
+    deflater = Deflater(
+        _negotiated(f"{_NAME}; server_max_window_bits={bits}" + "; server_no_context_takeover" * resets)
+    )
     payloads = deflater.deflate(message), deflater.deflate(message)
-    client = PerMessageDeflate(forgets, False, bits, 15)
-    wsproto = Wsproto(server_max_window_bits=bits, server_no_context_takeover=forgets)
+    client = PerMessageDeflate(resets, False, bits, 15)
+    wsproto = Wsproto(server_max_window_bits=bits, server_no_context_takeover=resets)
     wsproto._enabled = True
     protocol = FrameProtocol(client=True, extensions=[wsproto])
     for payload in payloads:
         protocol.receive_bytes(frame_head(WHOLE_BINARY | RSV1, len(payload)) + payload)
 
-    assert (len(payloads[0]) == len(payloads[1])) == forgets
+    assert (len(payloads[0]) == len(payloads[1])) == resets
     assert [message] * 2 == [client.decode(Frame(Opcode.BINARY, payload, rsv1=True)).data for payload in payloads]
     assert [message] * 2 == [bytes(frame.payload) for frame in protocol.received_frames()]  # type: ignore[arg-type] # no close
 
 
 @pytest.mark.parametrize("bits", [8, 9, 12, 15])
-def test_a_client_may_use_the_window_that_is_agreed(bits):
-    """A program that asks zlib for 8 gets 9 there, so 9 is understood."""
+def test_a_client_may_use_the_negotiated_window(bits):
+    """zlib uses 9 for 8, so a window of 9 is accepted for 8."""
     content = bytes(range(256)) * 2
     compressor = zlib.compressobj(wbits=-max(9, min(12, bits)))
-    inflater = Inflater(_agreed(f"{_NAME}; client_max_window_bits={bits}"))
+    inflater = Inflater(_negotiated(f"{_NAME}; client_max_window_bits={bits}"))
     inflater.feed(compressor.compress(content) + compressor.flush(zlib.Z_SYNC_FLUSH))
     inflated = b""
     while not inflater.is_dry:
@@ -105,9 +107,9 @@ def test_a_client_may_use_the_window_that_is_agreed(bits):
     assert content == inflated
 
 
-def test_nothing_is_allocated_before_the_first_message():
-    """Ten thousand idle browsers cost no zlib."""
-    agreed = _agreed(_NAME)
+def test_a_zlib_context_is_allocated_for_the_first_message():
+    """Ten thousand idle browsers need no zlib context."""
+    parameters = _negotiated(_NAME)
 
-    assert Inflater(agreed)._zlib is None
-    assert Deflater(agreed)._zlib is None
+    assert Inflater(parameters)._zlib is None
+    assert Deflater(parameters)._zlib is None

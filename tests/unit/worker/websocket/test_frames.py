@@ -1,4 +1,4 @@
-"""Frames that a server sends, read by others; closes of a client."""
+"""Frames of the server, read by another library; close frames of a client."""
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -17,8 +17,8 @@ from asgid.worker.websocket.frames import (
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 1_000_000])
 @pytest.mark.parametrize(("first", "opcode"), [(WHOLE_TEXT, Opcode.TEXT), (WHOLE_BINARY, Opcode.BINARY)])
-def test_a_frame_is_read_as_the_message_that_it_is(size, first, opcode):
-    """Whole, and in the very bytes that `websockets` writes."""
+def test_a_frame_equals_that_of_websockets(size, first, opcode):
+    """`websockets` reads the whole message, and writes the same bytes."""
     payload = b"x" * size
     frame = frame_head(first, size) + payload
     client = Protocol(CLIENT, max_size=None)
@@ -30,13 +30,13 @@ def test_a_frame_is_read_as_the_message_that_it_is(size, first, opcode):
 
 @pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
 @pytest.mark.parametrize("reason", ["", "tschüß", "x" * 123])
-def test_a_close_is_read_as_it_was_written(code, reason):
-    """Every code that an endpoint may send, with a reason in UTF-8."""
+def test_read_close_returns_the_code_and_the_reason(code, reason):
+    """For each code that an endpoint may send, with a reason in UTF-8."""
     assert (code, reason) == read_close(close_payload(code, reason))
 
 
-def test_a_close_may_hold_no_code():
-    """1005 stands for that, and is never sent itself (RFC 6455 section 7.1.5)."""
+def test_read_close_returns_1005_for_an_empty_close():
+    """An endpoint must not send 1005 itself (RFC 6455 section 7.1.5)."""
     assert (1005, "") == read_close(b"")
     assert not {999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000} & CLOSE_CODES
 
@@ -52,8 +52,8 @@ def test_a_close_may_hold_no_code():
         (b"\x03\xe8\xff", 1007),
     ],
 )
-def test_a_close_that_no_endpoint_may_send_is_a_fault(payload, code):
-    """Half a code, a code of nobody's, a reason that is not UTF-8."""
+def test_an_invalid_close_raises_a_frame_error(payload, code):
+    """One byte of a code, a code that must not be sent, a reason that is not UTF-8."""
     with pytest.raises(FrameError) as raised:
         read_close(payload)
 

@@ -1,4 +1,4 @@
-"""Both functions that take a mask off, and all that may be wrong with the compiled one."""
+"""The two functions that remove a mask, and faults of the compiled one."""
 
 import random
 import subprocess
@@ -20,8 +20,8 @@ ANOTHER = Path(str(find_spec("httptools.parser.parser").origin)).read_bytes()  #
 @pytest.mark.parametrize("function", [unmask_in_python, fastest_unmask()], ids=["in Python", "compiled"])
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 15, 16, 17, 125, 4095, 4096, 4097, 8192, 65_537])
 @pytest.mark.parametrize("key", [b"\0\0\0\0", b"\x01\x02\x03\x04", b"\xff\0\xa5\x5a"])
-def test_a_mask_is_taken_off_byte_by_byte(function, size, key):
-    """Also if the size of the payload is not a multiple of the mask, or of the blocks."""
+def test_each_byte_is_unmasked(function, size, key):
+    """Also if the size of the payload is not a multiple of the mask or of a block."""
     payload = random.Random(size).randbytes(size)
 
     assert payload == function(bytes(byte ^ key[at % 4] for at, byte in enumerate(payload)), key)
@@ -46,8 +46,8 @@ def test_the_decoder_uses_the_compiled_function_if_it_is_installed():
     ],
     ids=["nothing", "a module", "no package", "no extension", "in Python", "empty", "garbled", "another extension"],
 )
-def test_without_an_extension_that_loads_the_function_in_python_serves(tmp_path, files):
-    """Nothing is raised, and no file in Python is executed: it may be a module of the application."""
+def test_the_function_in_python_is_used_if_no_extension_loads(tmp_path, files):
+    """No exception is raised. No file in Python is executed, because it may be a module of the application."""
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -65,10 +65,10 @@ def test_without_an_extension_that_loads_the_function_in_python_serves(tmp_path,
         SimpleNamespace(apply_mask=lambda data, key: bytearray(unmask_in_python(data, key))),
         SimpleNamespace(apply_mask=lambda data, key: unmask_in_python(data[:64], key)),
     ],
-    ids=["no function", "None", "one argument", "wrong", "a bytearray", "wrong from 65 bytes on"],
+    ids=["no function", "None", "one argument", "wrong", "a bytearray", "wrong for 65 bytes or more"],
 )
 def test_an_extension_with_another_function_is_not_used(monkeypatch, module):
-    """It is tried once, on a few samples, before it is given the bytes of a client."""
+    """A few samples check it before it gets the bytes of a client."""
     monkeypatch.setattr(mask, "_extension", lambda _: module)
 
     assert unmask_in_python is fastest_unmask()
@@ -77,8 +77,8 @@ def test_an_extension_with_another_function_is_not_used(monkeypatch, module):
 @pytest.mark.parametrize(
     "order", ["asgid.worker.websocket.mask websockets.speedups", "websockets.speedups asgid.worker.websocket.mask"]
 )
-def test_the_application_imports_websockets_as_without_asgid(order):
-    """Under gunicorn the application may be imported first."""
+def test_an_import_of_websockets_works_as_without_asgid(order):
+    """With gunicorn the application may be imported first."""
     first, second = order.split()
     code = f"""
 import sys
@@ -95,7 +95,7 @@ assert speedups.apply_mask(b"abc", b"1234") == mask.unmask(b"abc", b"1234")
 
 
 def test_a_module_of_the_application_is_not_taken_for_the_package(tmp_path):
-    """`websockets.py` beside the application has no extension, and is not imported by the search."""
+    """`websockets.py` beside the application has no extension, and the search does not import it."""
     (tmp_path / "websockets.py").write_text("raise SystemExit(3)")
 
     assert unmask_in_python is fastest_unmask([str(tmp_path), *sys.path])
