@@ -1,4 +1,4 @@
-"""Who is at the two ends of a transport, as an application is told and as `proxy.trusted` calls the peer."""
+"""Client and server address of a transport, for scopes and logs, and the name of its peer in `proxy.trusted`."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from asgid.worker.http.scope import Address
 
 
 class Addresses(NamedTuple):
-    """What the scopes of one connection say of it."""
+    """Client, server and scheme in the scopes of one connection."""
 
     client: tuple[str, int] | None
     server: Address
@@ -18,44 +18,44 @@ class Addresses(NamedTuple):
 
 
 def from_transport(transport: asyncio.BaseTransport) -> Addresses:
-    """Return what the kernel says."""
+    """Return the addresses that the kernel reports."""
     return Addresses(
         _host_and_port(transport.get_extra_info("peername")), _address(transport.get_extra_info("sockname"))
     )
 
 
 def format_client(client: tuple[str, int] | None) -> str | None:
-    """Return a client as logs name it; None where nobody knows."""
+    """Return a client in the format of logs; None if it is not known."""
     if client is None:
         return None
     host, port = client
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def peer_name(ends: Addresses, transport: asyncio.BaseTransport) -> str:
-    """Return the client as `proxy.trusted` writes it: an address, UNIX, or "" where nobody knows.
+def peer_name(known: Addresses, transport: asyncio.BaseTransport) -> str:
+    """Return the client in the format of `proxy.trusted`: an address, UNIX, or "" if it is not known.
 
-    Whoever resets a TCP connection before it is accepted has no address any more, and its request is read all the same:
-    without a look at the kind of the socket it would pass for a peer on a unix socket, which has none either.
+    A client that resets its TCP connection before the accept has no address any more, but its request is still read.
+    The family of the socket distinguishes it from a peer on a unix socket, which has no address either.
     """
-    if ends.client:
-        return ends.client[0]
+    if known.client:
+        return known.client[0]
     sock = transport.get_extra_info("socket")
     return UNIX if sock is not None and sock.family == socket.AF_UNIX else ""
 
 
 def _address(name: object) -> Address:
-    """Return what a socket is bound to; on a unix socket a path, of which an abstract one begins with a NUL."""
+    """Return the address that a socket is bound to; for a unix socket a path, which begins with NUL if abstract."""
     if isinstance(name, bytes):
         name = os.fsdecode(name)
     return (name, None) if isinstance(name, str) and name else _host_and_port(name)
 
 
 def _host_and_port(name: object) -> tuple[str, int] | None:
-    """Return who is at an end: who comes by a unix socket is nobody, whatever the client's end is bound to.
+    """Return host and port; None for a unix socket, also if the client has bound its end.
 
-    On a socket that takes both families, such as that of `:8000`, the kernel calls 192.0.2.1 `::ffff:192.0.2.1`. Such a
-    client has the same name as on any other socket, and as a proxy calls it.
+    On a dual-stack socket, such as that of `:8000`, the kernel reports 192.0.2.1 as `::ffff:192.0.2.1`. It becomes
+    192.0.2.1 again: the client has the same address on each socket, and in the headers of a proxy.
     """
     if not isinstance(name, tuple):
         return None

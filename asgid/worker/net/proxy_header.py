@@ -1,7 +1,7 @@
-"""The PROXY protocol, versions 1 and 2: the first bytes of a connection -> who is at its ends (proxy-protocol.txt).
+"""Parses PROXY headers, versions 1 and 2: the first bytes of a connection, with its addresses (proxy-protocol.txt).
 
-Whatever is malformed is refused, for a receiver that guesses takes an address from whoever knows how it guesses. This
-file does not know whose word is taken, nor what becomes of the connection.
+A malformed header is rejected: if the receiver guessed, a client could make it read a false address. This module does
+not know which peers are trusted, nor the connection.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,23 +13,23 @@ from asgid.errors import ClientError
 from asgid.worker.http.forwarded import Node, address_text
 
 _V1_START = b"PROXY "
-_V1_MOST = 107  # section 2.1: with its CRLF
+_V1_MAX_BYTES = 107  # section 2.1, with CR LF
 _V2_START = b"\r\n\r\n\0\r\nQUIT\n"
 _V2_HEAD = Struct("!12xBBH")  # version and command, family, length of the rest
-#: Of the rest. Addresses take 216 bytes at most; what else there is tells of TLS and of the proxy itself.
-_V2_MOST = 4096
+#: The max length of the rest: up to 216 bytes of addresses, then TLVs about TLS and the proxy.
+_V2_MAX_BYTES = 4096
 _LOCAL, _PROXY = 0x20, 0x21
-#: Bytes of the addresses of each family; others are to be rejected (section 2.2).
-_FAMILIES = {0x00: 0, 0x11: 12, 0x12: 12, 0x21: 36, 0x22: 36, 0x31: 216, 0x32: 216}
-_TCP4, _TCP6, _UNSPEC = 0x11, 0x21, 0x00
+_UNSPEC, _TCP4, _TCP6 = 0x00, 0x11, 0x21
+#: Family -> bytes of its addresses; others must be rejected (section 2.2).
+_FAMILIES = {_UNSPEC: 0, _TCP4: 12, 0x12: 12, _TCP6: 36, 0x22: 36, 0x31: 216, 0x32: 216}
 _TLV = Struct("!BH")
 _TYPE_CRC32C, _TYPE_SSL, _CLIENT_SSL = 0x03, 0x20, 0x01
 _CRC_BYTES = 4
-_SSL_BYTES = 5  # the bits of what the client did, and the verdict on its certificate; then more TLVs
+_SSL_BYTES = 5  # flags, and the result of the certificate check; more TLVs follow
 
 
 class ProxyHeader(NamedTuple):
-    """What the first `size` bytes say; an end that they do not tell is None: the real one counts."""
+    """The header in the first `size` bytes. An address is None if the header has none: then the kernel's counts."""
 
     size: int
     client: Node | None = None
@@ -38,24 +38,24 @@ class ProxyHeader(NamedTuple):
 
 
 def parse_header(data: bytes, versions: str) -> ProxyHeader | None:
-    """Return the header that `data` begins with, None where more of it is to come; `versions` is v1, v2 or any.
+    """Return the header that `data` begins with, or None if it is not complete. `versions` is v1, v2 or any.
 
-    Raises ClientError for what is none.
+    Raises ClientError if `data` does not begin with a valid header.
     """
     for start, read_version in _VERSIONS[versions]:
         if data.startswith(start):
             return read_version(data)
         if start.startswith(data):
             return None
-    raise _refused(f"the connection does not begin with a PROXY header ({versions})")
+    raise _invalid(f"the connection does not begin with a PROXY header ({versions})")
 
 
 def _read_v1(data: bytes) -> ProxyHeader | None:
-    line, found, _ = data[:_V1_MOST].partition(b"\n")
-    if not found and len(data) < _V1_MOST:
+    line, found, _ = data[:_V1_MAX_BYTES].partition(b"\n")
+    if not found and len(data) < _V1_MAX_BYTES:
         return None
     if not line.endswith(b"\r") or not found:
-        raise _refused(f"a PROXY line ends with CR LF within {_V1_MOST} bytes")
+        raise _invalid(f"the PROXY line does not end with CR LF within {_V1_MAX_BYTES} bytes")
     size = len(line) + 1
     match line[:-1].split(b" "):
         case [_, b"UNKNOWN", *_]:
@@ -64,21 +64,21 @@ def _read_v1(data: bytes) -> ProxyHeader | None:
             kind = IPv4Address if family == b"TCP4" else IPv6Address
             client = _address(kind, source), _port(source_port)
             return ProxyHeader(size, client, (_address(kind, destination), _port(destination_port)))
-    raise _refused("the PROXY line is malformed")
+    raise _invalid("the PROXY line is malformed")
 
 
 def _address(kind: type[IPv4Address] | type[IPv6Address], text: bytes) -> str:
     try:
-        if b"%" not in text:  # a zone, which means something to nobody but the proxy
+        if b"%" not in text:  # a zone has a meaning on the proxy only
             return address_text(kind(text.decode("latin-1")))
     except ValueError:
         pass
-    raise _refused("an address in the PROXY line is malformed")
+    raise _invalid("an address in the PROXY line is malformed")
 
 
 def _port(text: bytes) -> int:
     if not text.isdigit() or len(text) > 5 or (text[:1] == b"0" and text != b"0") or int(text) > 65535:
-        raise _refused("a port in the PROXY line is malformed")
+        raise _invalid("a port in the PROXY line is malformed")
     return int(text)
 
 
@@ -87,73 +87,72 @@ def _read_v2(data: bytes) -> ProxyHeader | None:
         return None
     command, family, length = _V2_HEAD.unpack_from(data)
     if command not in (_LOCAL, _PROXY):
-        raise _refused(f"the PROXY header is of no known version and command: {command:#04x}")
-    if length > _V2_MOST:
-        raise _refused(f"the PROXY header says that {length} bytes follow; {_V2_MOST} is the most")
+        raise _invalid(f"the PROXY header has an unknown version or command: {command:#04x}")
+    if length > _V2_MAX_BYTES:
+        raise _invalid(f"the PROXY header has {length} bytes after its fixed part; the max is {_V2_MAX_BYTES}")
     size = _V2_HEAD.size + length
     if len(data) < size:
         return None
-    if command == _LOCAL:  # the proxy itself, such as for its health check: nothing else counts (section 2.2)
+    if command == _LOCAL:  # from the proxy itself, such as a health check: the rest is ignored (section 2.2)
         return ProxyHeader(size)
     if family not in _FAMILIES or length < _FAMILIES[family]:
-        raise _refused(f"the PROXY header has no addresses of family {family:#04x}")
+        raise _invalid(f"the PROXY header has no addresses of family {family:#04x}")
     if family == _UNSPEC:
         return ProxyHeader(size)
     block = data[_V2_HEAD.size : size]
-    is_tls = _judged(data[:size], _V2_HEAD.size + _FAMILIES[family])
-    match family:
-        case 0x11:
-            return ProxyHeader(size, *_ends(IPv4Address, block, 4), is_tls)
-        case 0x21:
-            return ProxyHeader(size, *_ends(IPv6Address, block, 16), is_tls)
-    return ProxyHeader(size, is_tls=is_tls)  # datagrams and unix sockets: no address that an application could use
+    is_tls = _check_tlvs(data[:size], _V2_HEAD.size + _FAMILIES[family])
+    if family == _TCP4:
+        return ProxyHeader(size, *_addresses(IPv4Address, block, 4), is_tls)
+    if family == _TCP6:
+        return ProxyHeader(size, *_addresses(IPv6Address, block, 16), is_tls)
+    return ProxyHeader(size, is_tls=is_tls)  # datagrams and unix sockets: no address for an application
 
 
-def _ends(kind: type[IPv4Address] | type[IPv6Address], block: bytes, width: int) -> tuple[Node, Node]:
+def _addresses(kind: type[IPv4Address] | type[IPv6Address], block: bytes, width: int) -> tuple[Node, Node]:
     source, destination = address_text(kind(block[:width])), address_text(kind(block[width : 2 * width]))
     ports = block[2 * width : 2 * width + 4]
     return (source, int.from_bytes(ports[:2])), (destination, int.from_bytes(ports[2:]))
 
 
-def _judged(header: bytes, at: int) -> bool:
-    """Look at the TLVs, which begin at `at`; return whether the client came over TLS."""
+def _check_tlvs(header: bytes, at: int) -> bool:
+    """Check the TLVs, which begin at `at`, and return whether the client uses TLS."""
     is_tls = False
     for kind, value in _tlvs(header[at:]):
         at += _TLV.size + len(value)
         if kind == _TYPE_SSL:
             is_tls = _is_tls(value) or is_tls
         elif kind == _TYPE_CRC32C:
-            _verify(value, header[: at - len(value)] + bytes(len(value)) + header[at:])
+            _check_crc32c(value, header[: at - len(value)] + bytes(len(value)) + header[at:])
     return is_tls
 
 
-def _verify(checksum: bytes, header: bytes) -> None:
-    """Hold a header to its checksum, in whose place it has zeros (section 2.2.3)."""
+def _check_crc32c(checksum: bytes, header: bytes) -> None:
+    """Raise ClientError for a wrong checksum; `header` has zeros in its place (section 2.2.3)."""
     if len(checksum) != _CRC_BYTES or int.from_bytes(checksum) != crc32c(header):
-        raise _refused("the checksum of the PROXY header is not its own")
+        raise _invalid("the checksum of the PROXY header is wrong")
 
 
 def _tlvs(block: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and value of each, and take none for whole that is not."""
+    """Yield type and value of each TLV. Raises ClientError for an incomplete one."""
     while block:
         if len(block) < _TLV.size:
-            raise _refused("a TLV of the PROXY header is cut off")
+            raise _invalid("a TLV of the PROXY header is cut off")
         kind, length = _TLV.unpack_from(block)
         value, block = block[_TLV.size : _TLV.size + length], block[_TLV.size + length :]
         if len(value) < length:
-            raise _refused("a TLV of the PROXY header is longer than the header")
+            raise _invalid("a TLV of the PROXY header is longer than the header")
         yield kind, value
 
 
 def _is_tls(value: bytes) -> bool:
     if len(value) < _SSL_BYTES:
-        raise _refused("the TLV about TLS in the PROXY header is cut off")
+        raise _invalid("the TLV about TLS in the PROXY header is cut off")
     for _ in _tlvs(value[_SSL_BYTES:]):
         pass
     return bool(value[0] & _CLIENT_SSL)
 
 
-def _refused(message: str) -> ClientError:
+def _invalid(message: str) -> ClientError:
     return ClientError(400, "proxy", message)
 
 

@@ -1,7 +1,7 @@
-"""asyncio.Protocol in front of a connection: reads the PROXY header and passes the transport on, with who it tells of.
+"""asyncio.Protocol that reads a PROXY header, and then gives the transport to a Connection with the header's addresses.
 
-It counts, has its deadline and ends like the connection that it becomes. Only a peer that is trusted may send the
-header, and must; whoever does not is closed without an answer, for what it speaks is not known to be HTTP.
+It is counted, and has a deadline, as the Connection that follows. A peer must be trusted and must send the header. Any
+other peer is closed without a response, because its bytes may not be HTTP.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from asgid.worker.net.proxy_header import ProxyHeader
 
 
 class ProxyProtocol(asyncio.Protocol):
-    """One connection, until its PROXY header is whole."""
+    """One connection, until its PROXY header is complete."""
 
-    __slots__ = ("_ends", "_listener", "_received", "_service", "_transport", "_versions", "deadline")
+    __slots__ = ("_known", "_listener", "_received", "_service", "_transport", "_versions", "deadline")
 
-    exchange = None  # there is none before the header
+    exchange = None  # no request before the header
 
     def __init__(self, service: Service, listener: str, versions: str) -> None:
         self._service, self._listener, self._versions = service, listener, versions
@@ -34,19 +34,19 @@ class ProxyProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
-        self._ends = addresses.from_transport(transport)
+        self._known = addresses.from_transport(transport)
         self.deadline = monotonic() + self._service.timeouts.header
         self._service.entered(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.deadline = inf
         self._service.left(self)
 
     def data_received(self, data: bytes) -> None:
         if self._transport.is_closing():
             return
-        # Who connects and says nothing is no error, trusted or not: a health check. Nor is one that sent its header and
-        # an RST, as HAProxy's do, before it was accepted: it has no address any more by which it could be trusted.
+        # A peer without an address is not an error: a health check of HAProxy sends its header and then an RST, and the
+        # kernel does not know its address any more.
         if not self._peer:
             self.abort()
             return
@@ -54,14 +54,14 @@ class ProxyProtocol(asyncio.Protocol):
         try:
             header = self._read()
         except ClientError as error:
-            self._refuse(error)
+            self._reject(error)
         else:
             if header:
-                self._pass_on(header)
+                self._become_connection(header)
 
     def eof_received(self) -> None:
-        if self._received:
-            self._refuse(ClientError(400, "proxy", "the connection ended within its PROXY header"))
+        if self._received:  # else a health check, from any peer
+            self._reject(ClientError(400, "proxy", "the connection ended within its PROXY header"))
 
     # The header
 
@@ -72,25 +72,25 @@ class ProxyProtocol(asyncio.Protocol):
 
     @property
     def _peer(self) -> str:
-        return addresses.peer_name(self._ends, self._transport)
+        return addresses.peer_name(self._known, self._transport)
 
-    def _pass_on(self, header: ProxyHeader) -> None:
-        """Become a connection; its first request head still has to be here by our deadline."""
+    def _become_connection(self, header: ProxyHeader) -> None:
+        """Give the transport to a Connection; the deadline stays, for its first request head."""
         connection = Connection(self._service)
         self._service.connections.remove(self)
         self._service.connections.add(connection)
         self._transport.set_protocol(connection)
-        client, server, _ = self._ends
-        told = Addresses(header.client or client, header.server or server, "https" if header.is_tls else "http")
-        connection.begin_on(self._transport, told, self.deadline)
+        client, server, _ = self._known
+        known = Addresses(header.client or client, header.server or server, "https" if header.is_tls else "http")
+        connection.begin_on(self._transport, known, self.deadline)
         if rest := self._received[header.size :]:
             connection.data_received(rest)
 
-    def _refuse(self, error: ClientError) -> None:
+    def _reject(self, error: ClientError) -> None:
         self._service.refusals.log_proxy_header(error, self._listener, self._peer)
         self.abort()
 
-    # What a service asks of whoever holds a connection
+    # As any member of Service.connections
 
     def overdue(self) -> None:
         self.deadline = inf

@@ -61,7 +61,7 @@ def accept(
 ) -> bytes:
     """Return the head that accepts `request`. Raises AppError for an invalid subprotocol or header.
 
-    `extensions` is the result of their negotiation, `common` has the lines of every response.
+    `extensions` is the value of Sec-WebSocket-Extensions, `common` has the lines of every response.
     """
     lines = [
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",

@@ -1,4 +1,4 @@
-"""The PROXY protocol's bytes: both versions, whole, in pieces, and malformed in every way."""
+"""PROXY headers of both versions: complete, in pieces, and malformed."""
 
 import socket
 from struct import pack
@@ -18,8 +18,8 @@ V6 = (
 )
 MAPPED = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.1") + V6[16:]
 UNIX = b"/run/a".ljust(108, b"\0") * 2
-ENDS_4 = (("192.0.2.1", 4711), ("192.0.2.9", 443))
-ENDS_6 = (("2001:db8::1", 4711), ("2001:db8::9", 443))
+ADDRESSES_4 = (("192.0.2.1", 4711), ("192.0.2.9", 443))
+ADDRESSES_6 = (("2001:db8::1", 4711), ("2001:db8::9", 443))
 
 
 def v2(family: int = 0x11, rest: bytes = V4, *, command: int = PROXY, length: int | None = None) -> bytes:
@@ -31,40 +31,40 @@ def tlv(kind: int, value: bytes) -> bytes:
 
 
 def tls(client: int, *inner: bytes) -> bytes:
-    """PP2_TYPE_SSL: what the client did, and the verdict on its certificate."""
+    """Return a PP2_TYPE_SSL: flags of the client, the result of the certificate check, more TLVs."""
     return tlv(0x20, pack("!BI", client, 0) + b"".join(inner))
 
 
-def checked(family: int, before: bytes, after: bytes = b"", *, off_by: int = 0) -> bytes:
+def with_checksum(family: int, before: bytes, after: bytes = b"", *, off_by: int = 0) -> bytes:
     """Return a header with its checksum between `before` and `after`."""
     without = v2(family, before + tlv(0x03, bytes(4)) + after)
     return v2(family, before + tlv(0x03, pack("!I", crc32c(without) ^ off_by)) + after)
 
 
-WHOLE = [
-    (b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n", ENDS_4, False),
+VALID = [
+    (b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n", ADDRESSES_4, False),
     (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n", (("255.255.255.255", 65535),) * 2, False),
     (b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n", (("0.0.0.0", 0),) * 2, False),
-    (b"PROXY TCP6 2001:db8::1 2001:db8::9 4711 443\r\n", ENDS_6, False),
-    (b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::9 4711 443\r\n", (ENDS_4[0], ENDS_6[1]), False),
+    (b"PROXY TCP6 2001:db8::1 2001:db8::9 4711 443\r\n", ADDRESSES_6, False),
+    (b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::9 4711 443\r\n", (ADDRESSES_4[0], ADDRESSES_6[1]), False),
     (b"PROXY TCP6 " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n", None, False),
     (b"PROXY UNKNOWN\r\n", (None, None), False),
     (b"PROXY UNKNOWN " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n", (None, None), False),
     (b"PROXY UNKNOWN anything at all\r\n", (None, None), False),
-    (v2(), ENDS_4, False),
-    (v2(0x21, V6), ENDS_6, False),
-    (v2(0x21, MAPPED), (ENDS_4[0], ENDS_6[1]), False),
-    (v2(rest=V4 + tls(1)), ENDS_4, True),
-    (v2(rest=V4 + tls(7, tlv(0x21, b"TLSv1.3"), tlv(0x22, b"cn"))), ENDS_4, True),
-    (v2(rest=V4 + tls(0)), ENDS_4, False),
-    (v2(rest=V4 + tlv(0x05, b"id") + tlv(0x04, b"") + tls(1) + tlv(0xEA, b"vpce")), ENDS_4, True),
-    (v2(0x21, V6 + tls(1)), ENDS_6, True),
-    (v2(rest=V4 + tlv(0x03, bytes.fromhex("357bb29d"))), ENDS_4, False),
-    (checked(0x11, V4 + tls(1), tlv(0x05, b"id")), ENDS_4, True),
-    (checked(0x21, V6 + tlv(0x04, b"")), ENDS_6, False),
-    (checked(0x31, UNIX), (None, None), False),
-    (v2(rest=V4 + tlv(0x04, bytes(4096 - 15))), ENDS_4, False),
-    # Of a proxy itself, such as for its health check; and of what has no address that an application could use.
+    (v2(), ADDRESSES_4, False),
+    (v2(0x21, V6), ADDRESSES_6, False),
+    (v2(0x21, MAPPED), (ADDRESSES_4[0], ADDRESSES_6[1]), False),
+    (v2(rest=V4 + tls(1)), ADDRESSES_4, True),
+    (v2(rest=V4 + tls(7, tlv(0x21, b"TLSv1.3"), tlv(0x22, b"cn"))), ADDRESSES_4, True),
+    (v2(rest=V4 + tls(0)), ADDRESSES_4, False),
+    (v2(rest=V4 + tlv(0x05, b"id") + tlv(0x04, b"") + tls(1) + tlv(0xEA, b"vpce")), ADDRESSES_4, True),
+    (v2(0x21, V6 + tls(1)), ADDRESSES_6, True),
+    (v2(rest=V4 + tlv(0x03, bytes.fromhex("357bb29d"))), ADDRESSES_4, False),
+    (with_checksum(0x11, V4 + tls(1), tlv(0x05, b"id")), ADDRESSES_4, True),
+    (with_checksum(0x21, V6 + tlv(0x04, b"")), ADDRESSES_6, False),
+    (with_checksum(0x31, UNIX), (None, None), False),
+    (v2(rest=V4 + tlv(0x04, bytes(4096 - 15))), ADDRESSES_4, False),
+    # From the proxy itself, such as a health check; and families without an address for an application.
     (v2(0x00, b"", command=LOCAL), (None, None), False),
     (v2(0x11, V4, command=LOCAL), (None, None), False),
     (v2(0x77, b"whatever", command=LOCAL), (None, None), False),
@@ -78,24 +78,24 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize(("data", "ends", "is_tls"), WHOLE)
-def test_a_header_is_read_to_its_end_and_no_further(data, ends, is_tls):
-    """Whatever follows is the connection's."""
+@pytest.mark.parametrize(("data", "addresses", "is_tls"), VALID)
+def test_a_header_is_read_to_its_end(data, addresses, is_tls):
+    """The bytes that follow belong to the connection."""
     last = ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535)
-    client, server = ends or (last, last)
+    client, server = addresses or (last, last)
 
     assert ProxyHeader(len(data), client, server, is_tls) == parse_header(data, "any")
     assert ProxyHeader(len(data), client, server, is_tls) == parse_header(data + b"GET / HTTP/1.1\r\n", "any")
 
 
-@pytest.mark.parametrize(("data", "ends", "is_tls"), WHOLE)
-def test_a_header_that_is_not_whole_is_waited_for(data, ends, is_tls):
-    """At every byte."""
+@pytest.mark.parametrize(("data", "addresses", "is_tls"), VALID)
+def test_parse_header_returns_none_for_an_incomplete_header(data, addresses, is_tls):
+    """At each byte."""
     assert {None} == {parse_header(data[:size], "any") for size in range(1, len(data))}
 
 
-REFUSED = {
-    "not begun with": [
+INVALID = {
+    "does not begin with a PROXY header": [
         b"GET / HTTP/1.1\r\n",
         b"\x16\x03\x01",
         b"proxy TCP4 192.0.2.1 192.0.2.9 4711 443\r\n",
@@ -139,8 +139,8 @@ REFUSED = {
         b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 4_3\r\n",
         b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 x\r\n",
     ],
-    "no known version and command": [v2(command=0x11), v2(command=0x31), v2(command=0x22), v2(command=0x2F)],
-    "4096 is the most": [v2(rest=V4, length=4097), v2(rest=b"", length=65535), v2(command=LOCAL, length=4097)],
+    "unknown version or command": [v2(command=0x11), v2(command=0x31), v2(command=0x22), v2(command=0x2F)],
+    "the max is 4096": [v2(rest=V4, length=4097), v2(rest=b"", length=65535), v2(command=LOCAL, length=4097)],
     "no addresses of family": [
         v2(0x10),
         v2(0x13),
@@ -153,10 +153,10 @@ REFUSED = {
         v2(0x11, b""),
     ],
     "checksum of the PROXY header": [
-        checked(0x11, V4, off_by=1),
-        checked(0x21, V6 + tls(1), tlv(0x05, b"id"), off_by=1 << 31),
-        checked(0x31, UNIX, off_by=1),
-        checked(0x11, V4).replace(b"\x12\x67", b"\x12\x68"),  # its client's port
+        with_checksum(0x11, V4, off_by=1),
+        with_checksum(0x21, V6 + tls(1), tlv(0x05, b"id"), off_by=1 << 31),
+        with_checksum(0x31, UNIX, off_by=1),
+        with_checksum(0x11, V4).replace(b"\x12\x67", b"\x12\x68"),  # the client's port
         v2(rest=V4 + tlv(0x03, bytes(4))),
         v2(rest=V4 + tlv(0x03, bytes(3))),
         v2(rest=V4 + tlv(0x03, b"")),
@@ -175,28 +175,28 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("why", "data"), [(why, data) for why, cases in REFUSED.items() for data in cases])
-def test_what_is_malformed_is_refused(why, data):
-    """As soon as it is known to be, and never guessed at."""
+@pytest.mark.parametrize(("reason", "data"), [(reason, data) for reason, cases in INVALID.items() for data in cases])
+def test_a_malformed_header_is_rejected(reason, data):
+    """As soon as its fault is known."""
     with pytest.raises(ClientError) as caught:
         parse_header(data, "any")
 
     assert "proxy" == caught.value.kind
-    assert why.replace("not begun with", "does not begin with a PROXY header") in str(caught.value)
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("versions", "data"), [("v1", v2()), ("v2", b"PROXY UNKNOWN\r\n"), ("v1", b"\r"), ("v2", b"P")]
 )
-def test_a_version_that_is_not_expected_is_none(versions, data):
-    """From its first byte on."""
+def test_a_header_of_another_version_is_rejected(versions, data):
+    """At its first byte."""
     with pytest.raises(ClientError, match=rf"does not begin with a PROXY header \({versions}\)"):
         parse_header(data, versions)
 
 
 @pytest.mark.parametrize(("versions", "data"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", v2())])
-def test_the_version_that_is_expected_is_read(versions, data):
-    """Alone."""
+def test_a_header_of_the_configured_version_is_read(versions, data):
+    """The other one need not be allowed."""
     assert parse_header(data, "any") == parse_header(data, versions)
 
 

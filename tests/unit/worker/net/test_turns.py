@@ -1,4 +1,4 @@
-"""The time of a turn is shared, and what waits for a later one comes in order."""
+"""The time of a turn is shared, and postponed work runs in order in later turns."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from asgid.worker.net.turns import SHARE_S, Turns
 
 
 class Loop:
-    """A loop whose turns the test makes."""
+    """A loop whose turns the test runs."""
 
     def __init__(self) -> None:
         self.ready: deque[Callable[[], Any]] = deque()
@@ -52,8 +52,8 @@ def turns(loop):
     return Turns(cast("Any", loop))
 
 
-def test_a_turn_that_nothing_asks_about_costs_nothing(turns, loop):
-    """No callback is scheduled before the first question; after it there is one each turn at most."""
+def test_a_turn_without_a_call_schedules_no_callback(turns, loop):
+    """After the first call there is at most one callback for each turn."""
     assert not loop.ready
     assert turns.notice() == turns.notice() == turns.number
     turns.is_spent(100.0)
@@ -63,8 +63,8 @@ def test_a_turn_that_nothing_asks_about_costs_nothing(turns, loop):
     assert not loop.ready
 
 
-def test_the_time_of_a_turn_runs_from_the_first_question(turns, loop):
-    """All that ask in one turn share it; the next turn has its own."""
+def test_the_time_of_a_turn_begins_with_the_first_call(turns, loop):
+    """All callers of one turn share it; the next turn has its own."""
     assert not turns.is_spent(100.0)
     assert not turns.is_spent(100.0 + SHARE_S * 0.9)
     assert turns.is_spent(100.0 + SHARE_S)
@@ -72,8 +72,8 @@ def test_the_time_of_a_turn_runs_from_the_first_question(turns, loop):
     assert not turns.is_spent(100.0 + SHARE_S)
 
 
-def test_what_waits_comes_in_order_as_long_as_there_is_time(turns, loop, clock):
-    """One piece of work is done in any case, the others in later turns; what comes back stands behind all others."""
+def test_postponed_work_runs_in_order_until_the_time_is_spent(turns, loop, clock):
+    """At least one call runs in each turn. A call that postpones itself again is the last one."""
     done: list[str] = []
 
     def work(name: str, seconds: float) -> None:
@@ -95,7 +95,7 @@ def test_what_waits_comes_in_order_as_long_as_there_is_time(turns, loop, clock):
     assert not loop.ready
 
 
-def test_work_that_comes_back_at_once_takes_its_next_part_in_another_turn(turns, loop):
+def test_work_that_postpones_itself_runs_once_a_turn(turns, loop):
     """Work that takes no time does not keep the loop from its sockets."""
     done: list[int] = []
 
@@ -110,8 +110,8 @@ def test_work_that_comes_back_at_once_takes_its_next_part_in_another_turn(turns,
     assert [1, 2, 3] == done
 
 
-def test_work_that_raises_does_not_lose_the_others(turns, loop):
-    """The loop logs it; the next turn goes on."""
+def test_work_that_raises_does_not_stop_other_work(turns, loop):
+    """The loop logs the exception; the next turn continues."""
     done: list[str] = []
     turns.later(partial(int, "not a number"))
     turns.later(partial(done.append, "other"))
@@ -122,8 +122,8 @@ def test_work_that_raises_does_not_lose_the_others(turns, loop):
     assert ["other"] == done
 
 
-def test_the_waiting_work_takes_the_time_of_its_turn(turns, loop, clock):
-    """What is read from sockets in the same turn has what it left."""
+def test_postponed_work_counts_towards_the_time_of_its_turn(turns, loop, clock):
+    """Reads in the same turn get the rest."""
 
     def work() -> None:
         clock.now += SHARE_S
