@@ -1,8 +1,8 @@
-"""The end of a worker after its drain: what the application still runs has a deadline, and is named if it misses it.
+"""Ends a worker after its drain: bounds the time of the application's tasks, threads and exit handlers.
 
 (1) Tasks are cancelled. (2) Asynchronous generators are closed. (3) Threads that are not daemons and jobs of executors
-may finish; the loop turns meanwhile, for a job may wait for it. (4) Exit handlers run. asyncio.Runner does (1) to (3)
-too and waits forever, as Python does for (4).
+may finish; the loop runs meanwhile, because a job may wait for it. (4) Exit handlers run. A step that exceeds its time
+is logged by name. asyncio.Runner does (1) to (3) without a limit, and Python (4).
 """
 
 import asyncio
@@ -19,28 +19,28 @@ from weakref import WeakSet
 
 from asgid.log import Log
 
-#: How long tasks that were cancelled have to return, within the grace.
+#: The time that cancelled tasks have to return, within the grace.
 TASKS_S = 5.0
-_NAMED = 10
+_MAX_NAMES = 10
 _LIBRARY = os.path.dirname(os.__file__)
 
 
 def end(loop: asyncio.AbstractEventLoop, until: float, log: Log) -> None:
-    """Do (1) to (3) until `until`, on the clock of time.monotonic(), at the latest; then close the loop."""
+    """Do (1) to (3), at most until `until` on the clock of time.monotonic(); then close the loop."""
     loop.run_until_complete(_end(loop, until, log))
-    with suppress(RuntimeError):  # what has missed its deadline is still in it
+    with suppress(RuntimeError):  # a task that exceeded its time still runs
         loop.close()
 
 
 def bound_exit(until: float, log: Log, leave: Callable[[], None]) -> None:
-    """Have `leave` called at `until`, if the exit handlers still run then."""
+    """Call `leave` at `until`, if exit handlers still run then."""
     main = threading.main_thread()
 
-    def overdue() -> None:
+    def on_deadline() -> None:
         log.warning("exit handlers did not end", where=_place(sys._current_frames().get(main.ident or 0)))  # noqa: SLF001
         leave()
 
-    timer = threading.Timer(max(0.0, until - monotonic()), overdue)
+    timer = threading.Timer(max(0.0, until - monotonic()), on_deadline)
     timer.daemon = True
     timer.start()
 
@@ -70,7 +70,7 @@ async def _end(loop: asyncio.AbstractEventLoop, until: float, log: Log) -> None:
 
 
 async def _wait(futures: "Iterable[asyncio.Future[None]]", until: float) -> "set[asyncio.Future[None]]":
-    """Return those that are not done by then; each has at least one turn of the loop."""
+    """Return the futures that are not done by `until`; they get at least one turn of the loop."""
     futures = set(futures)
     if not futures:
         return set()
@@ -79,24 +79,24 @@ async def _wait(futures: "Iterable[asyncio.Future[None]]", until: float) -> "set
 
 
 def _generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[object, object]]:
-    """Return those that the loop will close; only the collector of garbage finds the attributes of uvloop's."""
+    """Return the generators that the loop will close; only the garbage collector finds uvloop's attributes."""
     sets = (part for part in (*vars(loop).values(), *gc.get_referents(loop)) if isinstance(part, WeakSet))
     return [each for each in chain.from_iterable(sets) if isinstance(each, AsyncGeneratorType)]
 
 
 def _threads() -> list[threading.Thread]:
-    """Return those that Python waits for at its end."""
+    """Return the threads that Python waits for at its end."""
     return [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
 
 
 def _join(loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]") -> None:
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - as multiprocessing does in its children
-    with suppress(RuntimeError):  # it came too late, and the loop is closed
+    with suppress(RuntimeError):  # the loop is closed already
         loop.call_soon_threadsafe(ended.set_result, None)
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join([*names][:_NAMED])
+    return ", ".join([*names][:_MAX_NAMES])
 
 
 def _task(task: "asyncio.Future[None]") -> str:
@@ -110,7 +110,7 @@ def _thread(thread: threading.Thread) -> str:
 
 
 def _place(frame: FrameType | None) -> str:
-    """Return the innermost place that is not in the standard library."""
+    """Return the innermost place outside the standard library."""
     innermost = frame
     while frame and frame.f_code.co_filename.startswith(_LIBRARY) and "-packages" not in frame.f_code.co_filename:
         frame = frame.f_back

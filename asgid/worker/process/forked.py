@@ -1,8 +1,8 @@
-"""Processes that the application forks: they keep nothing of the worker, and never go on as a second one.
+"""Hooks for processes that the application forks: a child keeps nothing of the worker, and never serves as one.
 
-One hook of os.register_at_fork does it. In the child it gives signals their default action and replaces every
-descriptor of the worker; a child that returns to the event loop, or raises out of the application, ends there. What
-runs within the call of fork, such as the function of a multiprocessing.Process, is the application's and goes on.
+os.register_at_fork calls the hooks. In the child they restore the default actions of signals and replace all
+descriptors of the worker. A child that returns to the event loop, or raises an exception out of the application, exits.
+Code that runs within the call of fork, such as the function of a multiprocessing.Process, is not affected.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from asgid import descriptors
 from asgid.assignment import DUMP
 
-#: Whose handlers of signals mean nothing in a child.
+#: The packages of the signal handlers that a child must not keep.
 _OURS = frozenset({"asgid", "asyncio", "uvloop", "gunicorn"})
 
 
@@ -34,31 +34,31 @@ class _Mask(local):
 
 
 class ForkHooks:
-    """The worker, as far as a child has to let go of it. One for each process; `install` cannot be taken back."""
+    """The parts of the worker that a child must release. One for each process; `install` cannot be undone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._mask = loop, _Mask()
-        self.transports: Callable[[], Iterable[asyncio.BaseTransport | None]] = list  #: of the clients
+        self.transports: Callable[[], Iterable[asyncio.BaseTransport | None]] = list  #: all transports of clients
         self.on_child: Callable[[], None] = _nothing  #: called last, in the child
 
     def install(self) -> None:
-        """Have the children of this process let go."""
+        """Register the hooks in this process."""
         os.register_at_fork(
-            before=self._hold_signals, after_in_parent=self._release_signals, after_in_child=self._let_go
+            before=self._block_signals, after_in_parent=self._unblock_signals, after_in_child=self._release
         )
 
-    def _hold_signals(self) -> None:
-        # A parent may call terminate() at once. Before the child has reset its handlers, it would write the number of
-        # the signal into the wake-up pipe, which it shares with the worker: the worker would obey.
+    def _block_signals(self) -> None:
+        # A parent may call terminate() at once. Before the child has reset its handlers, Python would write the signal
+        # into the wake-up pipe, which the child shares with the worker, and the worker would act on it.
         self._mask.before = {*signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())}
 
-    def _release_signals(self) -> None:
+    def _unblock_signals(self) -> None:
         if self._mask.before is not None:
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask.before)
             self._mask.before = None
 
-    def _let_go(self) -> None:
-        global _is_child  # noqa: PLW0603 - a process is a child or it is not
+    def _release(self) -> None:
+        global _is_child  # noqa: PLW0603 - a property of the process
         _is_child = True
         signal.set_wakeup_fd(-1)
         faulthandler.unregister(DUMP)
@@ -68,41 +68,41 @@ class ForkHooks:
                 signal.signal(signum, signal.default_int_handler if is_interrupt else signal.SIG_DFL)
         try:
             self._replace_descriptors()
-            self._end_at_return()
+            self._exit_at_return()
             self.on_child()
         finally:
-            self._release_signals()
+            self._unblock_signals()
 
     def _replace_descriptors(self) -> None:
-        """Put a socket without a peer under each number, and a new epoll under that of the event loop's.
+        """Replace each descriptor by a socket without a peer, and that of the event loop by a new epoll.
 
-        A number that was only closed would be the next one that the child gets, and an object of the worker's that is
-        collected would close it. epoll_ctl(2) takes a socket, so that libuv does not abort before the child has ended.
+        The child would get the number of a closed descriptor for its next file, and an object of the worker would close
+        it when it is collected. epoll_ctl(2) accepts a socket, so libuv does not abort before the child has exited.
         """
         dead, peer = socket.socketpair()
         peer.close()
         sockets = [transport.get_extra_info("socket") for transport in self.transports() if transport]
-        sockets += [part for part in self._parts() if isinstance(part, socket.socket)]  # that wake the loop
+        sockets += [part for part in self._parts() if isinstance(part, socket.socket)]  # the loop's wake-up pipe
         with dead:
             for fd in {*descriptors.listed(), *(sock.fileno() for sock in sockets if sock)}:
                 if descriptors.identity(fd):
                     os.dup2(dead.fileno(), fd, inheritable=False)
-        loop: Any = self._loop  # what is asked for here is not in the interface of event loops
+        loop: Any = self._loop  # these attributes are not in the interface of event loops
         fd = loop._get_backend_id() if hasattr(loop, "_get_backend_id") else loop._selector.fileno()  # noqa: SLF001
         with select.epoll() as empty:
             os.dup2(empty.fileno(), fd, inheritable=False)
 
-    def _end_at_return(self) -> None:
-        """Have the loop do nothing but end the process, if the child returns to it; nor may a thread ask it again."""
+    def _exit_at_return(self) -> None:
+        """Make the loop exit the process if the child returns to it, also if a thread calls it."""
         loop: Any = self._loop
         for part in self._parts():
-            if isinstance(part, deque):  # the callbacks of other requests, which the worker goes on with
+            if isinstance(part, deque):  # callbacks of other requests, which continue in the worker
                 part.clear()
-        loop.call_soon(_end)
-        loop.call_soon_threadsafe = _end
+        loop.call_soon(_exit)
+        loop.call_soon_threadsafe = _exit
 
     def _parts(self) -> list[object]:
-        """Return the attributes of the event loop; only the collector of garbage finds those of uvloop."""
+        """Return the attributes of the event loop; only the garbage collector finds those of uvloop."""
         return [*vars(self._loop).values(), *gc.get_referents(self._loop)]
 
 
@@ -110,7 +110,7 @@ _is_child = False
 
 
 def exit_if_child(error: BaseException) -> None:
-    """End the process, if it is a child that raised out of the application: as Python ends one that raises."""
+    """Exit if this process is a child whose application raised `error`, as Python exits after an exception."""
     if not _is_child:
         return
     code = 1
@@ -118,19 +118,19 @@ def exit_if_child(error: BaseException) -> None:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     else:
         traceback.print_exception(error)
-    _end(code=code)
+    _exit(code=code)
 
 
 def exit_immediately() -> NoReturn:
-    """End the process with 0, whatever still runs in it."""
-    _end()
+    """Exit with 0, without exit handlers."""
+    _exit()
 
 
-def _end(*_: object, code: int = 0, **__: object) -> NoReturn:
+def _exit(*_: object, code: int = 0, **__: object) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # the application's
+        with suppress(Exception):  # the application may have replaced it
             stream.flush()
-    os._exit(code & 0xFF)  # the exit handlers are the worker's
+    os._exit(code & 0xFF)  # exit handlers belong to the worker
 
 
 def _module(handler: object) -> str:
@@ -138,4 +138,4 @@ def _module(handler: object) -> str:
 
 
 def _nothing() -> None:
-    """Nothing else is to be let go."""
+    """Release nothing else."""

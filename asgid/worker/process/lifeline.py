@@ -1,4 +1,4 @@
-"""The worker's end of the wire. That the master is gone is read as the end of the stream, and means: drain."""
+"""The worker's end of the socket to its master; the end of the stream means that the master has exited."""
 
 import asyncio
 import ctypes
@@ -15,7 +15,7 @@ _MASTER_DIED = signal.SIGRTMIN + 1  # SIGRTMIN is asgid.assignment.DUMP
 
 
 class Lifeline:
-    """Speaks to the master over the descriptor that the worker was born with."""
+    """The socket to the master, which the worker inherits at fork."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -23,26 +23,27 @@ class Lifeline:
         self._decoder = wire.from_master()
 
     def end_with_master(self, within_s: float) -> None:
-        """Have the kernel tell when the master dies, and end `within_s` later at the latest.
+        """End the worker at most `within_s` seconds after the death of the master (prctl(2), setitimer(2)).
 
-        The end of the stream tells it too, but only to an event loop that turns; a handler that Python runs between two
-        instructions of a stuck application arms a timer that nothing stops (prctl(2), setitimer(2)).
+        The kernel sends a signal at that death. The end of the stream means the same, but a blocked event loop does not
+        read it. Python runs the handler of the signal between two instructions of a blocked application, and the
+        handler starts a timer that the application does not stop.
         """
         signal.signal(_MASTER_DIED, lambda *_: signal.setitimer(signal.ITIMER_REAL, within_s))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _MASTER_DIED)
-        if self._is_cut():  # the master died before the kernel was asked, and no signal comes any more
+        if self._is_at_end():  # the master died before prctl(2), so no signal comes
             signal.raise_signal(_MASTER_DIED)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the application has closed this end: the number may be another file's by now."""
+        """Whether the application has closed the descriptor; its number may belong to another file now."""
         try:
             return os.fstat(self._socket.fileno()).st_ino != self._inode
         except OSError:
             return True
 
     def send(self, message: wire.FromWorker) -> None:
-        """Send a message to the master, if it is still there."""
+        """Send a message to the master, if it still runs."""
         with suppress(OSError):
             is_blocking = self._socket.getblocking()
             self._socket.setblocking(True)
@@ -57,7 +58,7 @@ class Lifeline:
         on_message: Callable[[wire.FromMaster], None],
         on_orphaned: Callable[[], None],
     ) -> None:
-        """Call back for each message, and once when the master is gone."""
+        """Call `on_message` for each message, and `on_orphaned` once, when the master has exited."""
         self._socket.setblocking(False)
 
         def read() -> None:
@@ -75,10 +76,10 @@ class Lifeline:
 
         loop.add_reader(self._socket, read)
 
-    def _is_cut(self) -> bool:
+    def _is_at_end(self) -> bool:
         try:
             return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:  # nothing was said yet
+        except BlockingIOError:  # no message yet
             return False
         except OSError:
             return True

@@ -1,9 +1,9 @@
-"""Becoming the user of `process.user`, without a capability, before any of the application's code is imported.
+"""Makes a worker the user of `process.user`, without capabilities, before the application is imported.
 
-Where `process.user` or `process.group` is set, every set of capabilities(7) is empty in the end, but for the bounding
-set where that may not be emptied. So it is also when it was that very user who started asgid and systemd gave him
-CAP_NET_BIND_SERVICE (AmbientCapabilities=): the master binds, so the master keeps it. prctl(2) and capset(2) act on the
-calling thread alone; a worker has no other yet.
+If `process.user` or `process.group` is set, all sets of capabilities(7) are empty at the end; the bounding set only if
+the worker may empty it. This also holds if the master runs as that user with CAP_NET_BIND_SERVICE from systemd
+(AmbientCapabilities=): only the master binds, and keeps it. prctl(2) and capset(2) act on the calling thread; the
+worker has no other one yet.
 """
 
 import ctypes
@@ -16,16 +16,16 @@ from asgid.errors import BootError
 from asgid.user import User, user_of
 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
-#: capset(2): version 3, this thread; then effective, permitted, inheritable of capabilities 0 to 31, and of 32 to 63.
+#: capset(2): version 3, this thread; then the effective, permitted and inheritable capabilities 0 to 31, and 32 to 63.
 _HEADER, _NONE = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-#: In /proc/self/status, what this process has or hands on. The bounding set gives nothing, it only takes away.
+#: The sets of /proc/self/status that give a capability, now or after exec. The bounding set only limits them.
 _SETS = ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def user(settings: Process) -> User | None:
-    """Return whom a worker becomes, None where it stays who it is. Raises BootError where there is no such user."""
+    """Return the user of the worker, or None if it does not change. Raises BootError if there is no such user."""
     try:
         return user_of(settings)
     except LookupError as error:
@@ -33,60 +33,60 @@ def user(settings: Process) -> User | None:
 
 
 def drop(settings: Process) -> None:
-    """Set the umask; become the user and the group that are set, and give up every capability for good.
+    """Set the umask, the user and the group, and drop all capabilities forever.
 
-    Raises BootError where that is not allowed, or a capability is left.
+    Raises BootError if that is not permitted, or if a capability remains.
     """
     os.umask(settings.umask)
-    who = user(settings)
-    if who is None:
+    account = user(settings)
+    if account is None:
         return
-    # In this order, for each needs what a later one takes away.
+    # In this order: each call needs a capability that a later one drops.
     _empty_bounding_set()  # CAP_SETPCAP
-    _become(who)  # CAP_SETGID, CAP_SETUID
+    _become(account)  # CAP_SETGID, CAP_SETUID
     _refuse_new_privileges()
     _empty_the_other_sets()
 
 
 def _empty_bounding_set() -> None:
-    # Up to EINVAL, after the last that this kernel knows. Without CAP_SETPCAP it is EPERM at once: then the set stays,
-    # and no_new_privs keeps what is in it out of reach.
+    # Up to EINVAL, after the last capability of this kernel. Without CAP_SETPCAP the first call fails with EPERM: the
+    # set stays, and no_new_privs makes it useless.
     for capability in count():
         if _prctl(_PR_CAPBSET_DROP, capability):
             return
 
 
-def _become(who: User) -> None:
-    uid, gid = who.uid, who.gid
+def _become(account: User) -> None:
+    uid, gid = account.uid, account.gid
     if (os.getresuid(), os.getresgid()) == ((uid, uid, uid), (gid, gid, gid)):
-        return  # that is who started asgid, by systemd for one, with the groups that he is to have
+        return  # systemd, for example, started asgid as this user, with its groups
     try:
-        os.setgroups(who.groups)
+        os.setgroups(account.groups)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
         raise BootError(
-            f"process.user: cannot become {who.name!r} with group {gid}: {error.strerror}; "
-            f"only root can (CAP_SETUID, CAP_SETGID), this is uid {os.getuid()}"
+            f"process.user: cannot become {account.name!r} with group {gid}: {error.strerror}; "
+            f"only root can (CAP_SETUID, CAP_SETGID); asgid runs with uid {os.getuid()}"
         ) from error
-    os.environ |= {"HOME": who.home, "USER": who.name, "LOGNAME": who.name}
+    os.environ |= {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
 
 
 def _refuse_new_privileges() -> None:
-    """No set-user-ID program and no file capability gives anything back, whatever this process executes."""
+    """Set no_new_privs: no set-user-ID program and no file capability restores privileges at exec."""
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1):
         raise BootError(f"process.user: no_new_privs: {os.strerror(ctypes.get_errno())}")
 
 
 def _empty_the_other_sets() -> None:
-    # The kernel takes out of the ambient set what leaves the permitted or the inheritable one (capabilities(7)).
+    # The kernel also drops these capabilities from the ambient set (capabilities(7)).
     refused = ctypes.get_errno() if _libc.capset(_HEADER, _NONE) else 0
-    if left := _left():
+    if left := _nonempty_sets():
         raise BootError(f"process.user: the worker keeps capabilities ({left}); capset: {os.strerror(refused)}")
 
 
-def _left() -> str:
-    """Return the sets that are not empty, in the kernel's words; "" also where there is no /proc to tell."""
+def _nonempty_sets() -> str:
+    """Return the sets that are not empty, in the kernel's format; "" also without /proc."""
     with suppress(FileNotFoundError), open("/proc/self/status") as status:
         sets = (line.split() for line in status if line.startswith(_SETS))
         return ", ".join(f"{name} {mask}" for name, mask in sets if int(mask, 16))
@@ -94,6 +94,6 @@ def _left() -> str:
 
 
 def _prctl(option: int, value: int) -> int:
-    """Call prctl(2); 0, or -1 with errno set."""
-    answer: int = _libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
-    return answer
+    """Call prctl(2). Return 0, or -1 with errno set."""
+    result: int = _libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+    return result

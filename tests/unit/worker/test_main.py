@@ -1,4 +1,4 @@
-"""What a worker does first of all."""
+"""The first actions of a worker."""
 
 import pytest
 
@@ -8,12 +8,12 @@ from asgid.worker import main
 from tests.settings import read
 
 
-class _Begins(Exception):  # noqa: N818 - it is no error
-    """The worker has come to its first work."""
+class _Begins(Exception):  # noqa: N818 - not an error
+    """The worker has begun its work."""
 
 
-def test_it_bears_its_own_title_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until then it is an `asgid: master` to whoever looks for one, and would get the signals of one."""
+def test_a_worker_sets_its_title_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before that its title is that of the master, and it could get signals for the master."""
     titles: list[str] = []
 
     def begins() -> None:

@@ -1,4 +1,4 @@
-"""Memory that a worker takes again and again stays its own."""
+"""glibc keeps memory that a worker needs again."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from asgid.worker.process.malloc import raise_trim_threshold
 _PROGRAM = """
 import resource, sys
 from asgid.worker.process.malloc import raise_trim_threshold
-if sys.argv[1] == "kept":
+if sys.argv[1] == "raised":
     assert raise_trim_threshold({})
 for _ in range(100):
     blocks = [bytes(bytearray(200_000)) for _ in range(8)]
@@ -23,12 +23,12 @@ def _page_faults(how: str) -> int:
     return int(subprocess.run([sys.executable, "-c", _PROGRAM, how], check=True, capture_output=True, text=True).stdout)
 
 
-def test_what_is_freed_is_not_given_back_and_asked_for_again():
-    """Eight large blocks a hundred times: without it each is a page fault for every four KiB."""
-    assert 4 * _page_faults("kept") < _page_faults("given back")
+def test_freed_memory_is_not_returned_to_the_kernel():
+    """Eight large blocks, a hundred times. By default each block causes a page fault for every four KiB."""
+    assert 4 * _page_faults("raised") < _page_faults("default")
 
 
 @pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_"])
-def test_what_the_operator_has_tuned_is_left_alone(name):
-    """The environment is theirs."""
+def test_an_allocator_that_the_operator_tuned_is_not_changed(name):
+    """The environment has the settings of the operator."""
     assert not raise_trim_threshold({name: "1"})
