@@ -172,13 +172,13 @@ def _config(arguments: Namespace) -> ExitCode:
     _restore_default_signals()
 
     if arguments.defaults:
-        print(reference.example(), end="")
+        print(reference.example_file(), end="")
     elif arguments.schema:
         import json
 
-        print(json.dumps(reference.schema(), indent=2))
+        print(json.dumps(reference.json_schema(), indent=2))
     else:
-        print(reference.toml(_source(arguments).load_unresolved()), end="")
+        print(reference.config_to_toml(_source(arguments).load_unresolved()), end="")
     return ExitCode.OK
 
 

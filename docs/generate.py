@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: File, from the root of the checkout -> the function that returns its text.
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
-    "etc/asgid.toml.example": reference.example,
+    "etc/asgid.toml.example": reference.example_file,
     "docs/config.md": reference.markdown,
     "docs/metrics.md": metrics.page,
     "docs/migrating.md": migrating.page,

@@ -1,4 +1,4 @@
-"""The door to the settings: their models, and `parse`, which makes a `Config` from a text or reports every problem.
+"""The settings: `parse` makes a `Config` from a text, or reports every problem.
 
 A key without effect is refused, never ignored. All problems are found in one pass, each with its place. No file is read
 here, and nothing on this machine is checked.

@@ -51,7 +51,7 @@ _ABOUT_VALUES = (
 # -- the example file --------------------------------------------------------------------------------------------------
 
 
-def example() -> str:
+def example_file() -> str:
     """Return a file with every setting and its default, which serves the application in `examples`.
 
     Defaults are comments, as in sshd_config and postgresql.conf: the file sets only the keys that it changes. A start
@@ -90,7 +90,7 @@ def _wrapped(text: str) -> list[str]:
 # -- a Config as a file ------------------------------------------------------------------------------------------------
 
 
-def toml(config: Config) -> str:
+def config_to_toml(config: Config) -> str:
     """Return `config` as a file with every setting; `config.parse` makes an equal Config from it.
 
     A Config does not record whether a value is a default, so the file sets all of them.
@@ -163,7 +163,7 @@ def _type(field: FieldInfo) -> str:
 # -- the JSON Schema ---------------------------------------------------------------------------------------------------
 
 
-def schema() -> dict[str, Any]:
+def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, for completion and checks in editors; it agrees with the parser on types."""
     for model in TABLES.values():
         model.model_rebuild()  # else pydantic before 2.13 omits the defaults

@@ -404,7 +404,7 @@ class Loop:
 
         resources = self._resources
         return Handover(
-            config=reference.toml(self._reload.config),
+            config=reference.config_to_toml(self._reload.config),
             generation=self._reload.newest,
             supervisor=self._supervisor.state(),
             children=self._processes.to_handover(),

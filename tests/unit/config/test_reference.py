@@ -32,7 +32,7 @@ def test_a_duration_is_written_in_its_shortest_unit(seconds):
     """The unit gives a small integer."""
     settings = config.parse(f"[reload]\nsettle = {seconds}\n", "f.toml", target="a:b")
 
-    assert f"settle = {DURATIONS[seconds]}" in reference.toml(settings).splitlines()
+    assert f"settle = {DURATIONS[seconds]}" in reference.config_to_toml(settings).splitlines()
 
 
 SIZES = {1: "1", 1000: '"1kB"', 1024: '"1KiB"', 16_000_000: '"16MB"', 2**24: '"16MiB"', 2**30: '"1GiB"', 12345: "12345"}
@@ -43,7 +43,7 @@ def test_a_size_is_written_in_its_shortest_unit(size):
     """The unit gives the smallest integer."""
     settings = config.parse(f"[limits]\nbody = {size}\n", "f.toml", target="a:b")
 
-    assert f"body = {SIZES[size]}" in reference.toml(settings).splitlines()
+    assert f"body = {SIZES[size]}" in reference.config_to_toml(settings).splitlines()
 
 
 def test_a_text_is_escaped():
@@ -51,14 +51,14 @@ def test_a_text_is_escaped():
     environment = {"A B": 'x"y\\z\n\x7f\x1b', "Ä": "é\U0001f600"}
     settings = config.Config(app=config.App(target="a:b", env=environment))
 
-    assert environment == config.parse(reference.toml(settings), "f.toml").app.env
+    assert environment == config.parse(reference.config_to_toml(settings), "f.toml").app.env
 
 
 def test_only_a_socket_file_is_written_with_its_mode():
     """Another listener would be refused with a mode."""
     settings = config.parse("", "f.toml", binds=["unix:/x", ":1"], target="a:b")
 
-    assert 1 == reference.toml(settings).count('mode = "0660"')
+    assert 1 == reference.config_to_toml(settings).count('mode = "0660"')
 
 
 # -- the JSON Schema ---------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ DOCUMENTS: list[tuple[bool, dict[str, Any]]] = [
 @pytest.mark.parametrize(("is_valid", "document"), DOCUMENTS)
 def test_the_schema_and_the_parser_agree(is_valid, document):
     """An editor accepts the same types and names as asgid."""
-    schema = reference.schema()
+    schema = reference.json_schema()
 
     assert is_valid == parses(document)
     assert is_valid == accepts(schema, document, schema)
@@ -150,7 +150,7 @@ def test_the_schema_and_the_parser_agree(is_valid, document):
 
 def test_the_schema_is_json_and_its_defaults_are_valid():
     """No infinity, and each default in the form of a file."""
-    schema = json.loads(json.dumps(reference.schema(), allow_nan=False))
+    schema = json.loads(json.dumps(reference.json_schema(), allow_nan=False))
 
     for table in schema["$defs"].values():
         assert table["additionalProperties"] is False
