@@ -3,14 +3,14 @@
 Each slot has a row, and the worker in the slot is its only writer. A scrape reads the rows and costs the workers
 nothing. The counts of a killed worker are still there. A row belongs to the slot, so the next worker in the slot
 continues its counts, and no total and no series goes backwards. Times are nanoseconds of CLOCK_MONOTONIC, which all
-processes of a machine share. An increment is one read and one aligned 8-byte store (measured: 0.05 µs); one writer
+processes of a machine share. An increment is one read and one aligned 8-byte store (0.05 µs, measured). One writer
 needs no lock.
 
 A worker is not trusted: an application may write anything into its row. Each row begins at a page, so a worker can have
 its own row writable and no other. The master reads rows through `asgid/master/workers/ledger.py` only.
 
 During an upgrade in place, a new version takes the board over while workers of the old version write to it. So `LAYOUT`
-has the name and the place of each cell, and a later version only appends: a new gauge takes a spare cell, a new counter
+has the name and the place of each cell, and a later version only appends. A new gauge takes a spare cell; a new counter
 goes to the end of the row.
 
 This file does not know processes, nor the origin of the buffer.

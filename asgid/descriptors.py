@@ -1,9 +1,9 @@
 """The descriptors of asgid itself: high numbers, which other code in the process does not get, and a list of them.
 
 open(2) returns the lowest free number. If an application or an agent closes a descriptor twice, the second close hits a
-low number that other code has by then; a high number is safe. A child may close only descriptors on the list: all
-others belong to the code that opened them. The list has the file of each number too, because a number that asgid has
-closed may be open again in other code.
+low number that other code has by then. A high number is safe. A child may close only descriptors on the list: all
+others belong to the code that opened them. The list has the file of each number too, because other code may have opened
+a number again that asgid has closed.
 """
 
 import fcntl

@@ -14,8 +14,8 @@ from signal import NSIG
 _AT_MINSIGSTKSZ = 51  # getauxval(3): bytes of the largest frame that this processor needs
 #: Linux before 5.14 does not report it on x86. AMX, which has the largest registers, needs 11,008.
 _LARGEST_FRAME_BYTES = 16384
-#: Between two frames: the red zone (128 bytes, System V ABI for x86-64), alignment, and the C function of the handler
-#: that the next signal interrupts.
+#: Between two frames are the red zone (128 bytes, System V ABI for x86-64), alignment, and the C function of a handler
+#: that was interrupted.
 _BETWEEN_BYTES = 1024
 #: For faulthandler itself; CPython reserves 16 KiB.
 _FAULTHANDLER_BYTES = 65536

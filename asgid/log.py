@@ -42,8 +42,8 @@ class Output:
     opened. Each process needs its own Output, made after the fork and before the application can close a standard
     stream.
 
-    If other code closes `fd` and opens another file under its number, no line is written there: a path is opened again,
-    and the lines for a stream are dropped.
+    If other code closes `fd` and opens another file under its number, no line is written there. A path is then opened
+    again; the lines for a stream are dropped.
     """
 
     def __init__(self, name: str, user: User | None = None) -> None:

@@ -1,8 +1,9 @@
 """Opening a log file: with the rights of root only if the user of the workers cannot change its path.
 
-A user with write access to a directory on the path can put a link there, and root would create the target or append to
-it, with lines that contain data of clients. So the file is opened with the rights of that user, unless root owns every
-directory on the path and the user may write to none of them. This file does not know the format of lines.
+A user with write access to a directory on the path can put a link there. Root would create the target or append lines
+to it, and the lines contain data of clients. So the file is opened with the rights of that user. The exception is a
+path whose directories all belong to root and are not writable for the user. This file does not know the format of
+lines.
 """
 
 import os

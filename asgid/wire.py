@@ -31,7 +31,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Worker to master: the worker cannot boot, and exits; or it serves, and must be replaced."""
+    """Worker to master: the worker cannot boot and exits, or it serves and must be replaced."""
 
     reason: str  #: one line, at most REASON_CHARACTERS long
 

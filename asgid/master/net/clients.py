@@ -15,9 +15,9 @@ _MAX_LINGER_BYTES = 2**20  # that a client may send after its request
 class Client:
     """One connection: it reads a request, writes the response, then waits until the client closes.
 
-    It waits because close(2) with unread bytes makes the kernel reset the connection, and a reset can destroy the
-    response before the client has read it (RFC 9112 section 9.6). A client that sends more than 1 MiB gets that reset.
-    `clients` holds each client that is open.
+    If close(2) finds unread bytes, the kernel resets the connection. A reset can destroy the response before the client
+    has read it (RFC 9112 section 9.6), so the connection is closed after the client. A client that sends more than
+    1 MiB gets that reset. `clients` holds each open client.
     """
 
     def __init__(

@@ -119,7 +119,7 @@ class NewProgram:
             self._output = self._received.decode(errors="replace").strip()
             return f"{self.name} wrote no receipt for the handover in its trial: it is not an asgid that can take over"
         how = f"exited with code {process.status}" if process.status > 0 else f"was ended by signal {-process.status}"
-        # An error in the settings is in the first lines, a failed boot is in the line of the verdict, any other error
+        # An error in the settings is in the first lines, and a failed boot in the line of the verdict. Any other error
         # is in the last line.
         self._output = self._received.decode(errors="replace").strip()
         lines = self._output.splitlines()

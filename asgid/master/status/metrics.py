@@ -1,8 +1,8 @@
 """Every metric of a scrape, from the snapshot and the ledger.
 
 One table defines each family: its samples, its help text and its row in docs/metrics.md come from the same entry. A
-counter from the board is a sum over every slot that ever had a worker, so it never goes backwards if a worker is
-killed. The label `worker` is the slot, not the pid: a restart must not add a series to a dashboard.
+counter from the board is a sum over every slot that ever had a worker, so the exit of a worker never lowers it. The
+label `worker` is the slot, not the pid: a restart must not add a series to a dashboard.
 
 This file does not know the format of a page. It reads no clock: ages are relative to the time of the snapshot.
 """

@@ -1,7 +1,7 @@
 """The number of processors that this process may use, for `workers.count = "auto"`.
 
-It is the smaller of the affinity mask (taskset, cpusets) and the CPU quotas of the cgroup, version 2 or 1 (docker
---cpus, CPUQuota=), rounded up: half a processor still needs a worker.
+It is the minimum of the affinity mask (taskset, cpusets) and the CPU quotas of the cgroup (docker --cpus, CPUQuota=).
+Both versions of cgroups are read. A fraction is rounded up, because half a processor still needs a worker.
 """
 
 import os

@@ -189,7 +189,7 @@ def test_the_values_of_the_snapshot_are_shown(rows):
 
 
 def test_a_worker_shows_its_connections_and_its_heartbeat(rows):
-    """A connection with a request is active; a WebSocket is neither active nor idle; every other one is idle.
+    """A connection with a request is active, a WebSocket is neither active nor idle, and every other one is idle.
 
     A number that is read while the worker changes it is never negative.
     """
