@@ -254,7 +254,7 @@ def test_no_worker_writes_as_root_where_its_user_has_put_a_link(start: Start, pu
     os.kill(old[0], signal.SIGKILL)
     died = daemon.eventually(lambda: daemon.log_events("worker exited", reason="boot_failed"))
 
-    assert "Permission denied (as www-data" in died[0]["problem"]
+    assert "Permission denied (opened as www-data" in died[0]["problem"]
     assert not victim.exists()
 
 
@@ -279,7 +279,7 @@ def test_the_master_writes_no_log_as_root_where_the_user_has_put_a_link(start: S
         daemon.signal("USR1")
         eventually(lambda: "log file not reopened" in old.read_text())
 
-        assert "Permission denied (as www-data" in old.read_text()
+        assert "Permission denied (opened as www-data" in old.read_text()
         assert not victim.exists()
 
         file.unlink()
