@@ -300,7 +300,7 @@ async def polls(scope, receive, send):
 
 
 async def polls_in_one_request(scope, receive, send):
-    """Return rounds that are parts of one response."""
+    """Send a part of one response in each round, after a cancelled receive()."""
     await body_of(receive)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     while True:

@@ -1007,6 +1007,12 @@ LIMITS = [
     refused("an endless trailer", "7.1.2", chunked(b"0\r\nA: " + b"b" * 500), 431, "header_size"),
     refused("too many trailers", "7.1.2", chunked(b"0\r\n" + b"A: b\r\n" * 6 + b"\r\n"), 431, "header_count"),
     served("a long extension", "7.1.1", chunked(b"1;" + b"a" * 150 + b"\r\nx\r\n0\r\n\r\n"), chunks(b"x")),
+    served(
+        "a long extension in each of two bodies",
+        "7.1.1",
+        chunked(b"1;" + b"a" * 150 + b"\r\nx\r\n0\r\n\r\n") * 2,
+        *(chunks(b"x"),) * 2,
+    ),
     refused("an extension too long", "7.1.1", chunked(b"1;" + b"a" * 200 + b"\r\nx\r\n0\r\n\r\n"), 431, "header_size"),
     refused("an endless extension", "7.1.1", chunked(b"1;" + b"a" * 500), 431, "header_size"),
     refused("extensions without end", "7.1.1", chunked(b"1;%s\r\nx\r\n" % (b"a" * 60) * 9), 431, "header_size"),

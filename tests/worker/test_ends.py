@@ -434,6 +434,22 @@ async def test_a_drain_closes_idle_connections_only():
         assert 200 == (await in_head.response()).status
 
 
+@on_a_loop
+async def test_a_drain_does_not_close_a_connection_between_two_pipelined_requests():
+    """The second request has arrived and waits for its turn of the loop."""
+
+    async def app(scope, receive, send):
+        await mirror_later(scope, receive, send)
+        if scope["path"] == "/1":
+            client.close_if_idle()
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request("GET", "/1") + request("GET", "/2"))
+
+        assert [mirrored("GET", "/1"), mirrored("GET", "/2")] == [(await client.response()).body for _ in range(2)]
+
+
 @pytest.mark.parametrize("has_begun", [False, True])
 @on_a_loop
 async def test_applications_are_cancelled_at_the_end_of_the_grace(has_begun):
