@@ -109,11 +109,6 @@ ENDLESS_FRAMES: Mapping[str, Endless] = {
 }
 
 
-async def never_reads(scope: Scope, receive: Receive, send: Send) -> None:
-    """Wait until the client has gone, and receive nothing."""
-    await asyncio.Event().wait()
-
-
 async def forgets(scope: Scope, receive: Receive, send: Send) -> None:
     """Read to the end, keep nothing, and respond."""
     more = True
@@ -121,21 +116,6 @@ async def forgets(scope: Scope, receive: Receive, send: Send) -> None:
         more = (await receive()).get("more_body", False)
         await asyncio.sleep(0)
     await respond(send)
-
-
-async def echoes(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send each message back."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
-
-
-async def never_receives(scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept, and receive nothing."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    await asyncio.Event().wait()
 
 
 def most_held(world: World, endless: Endless, total_bytes: int, read_bytes: int) -> int:

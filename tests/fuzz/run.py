@@ -31,6 +31,7 @@ from tests.fuzz.rules import Rules, smallest
 from tests.fuzz.websocket import corpus as frames
 from tests.fuzz.websocket import grammar as frame_grammar
 from tests.fuzz.websocket.rules import Rules as FrameRules
+from tests.worker import apps
 
 #: Seconds of one turn of a part.
 _TURN_S = 2.0
@@ -170,9 +171,9 @@ def _frames_by_grammar(rules: FrameRules, chance: Random) -> Steps:
 
 
 def _frames_without_end() -> Steps:
-    for name, app in itertools.product(endless.ENDLESS_FRAMES, (endless.echoes, endless.never_receives)):
+    for name, app in itertools.product(endless.ENDLESS_FRAMES, (apps.echo, apps.never_receives)):
         for size in (1460, 1 << 16, 1 << 18):
-            with closing(World(app, None, endless.FRAMES_LIMITS, is_obliging=app is endless.echoes)) as world:
+            with closing(World(app, None, endless.FRAMES_LIMITS, is_obliging=app is apps.echo)) as world:
                 endless.is_bounded(world, name, total_bytes=1 << 20, read_bytes=size)
             yield 1
 
@@ -197,7 +198,7 @@ def _in_conversation(chance: Random) -> Steps:
 
 def _without_end() -> Steps:
     sizes = (1460, 1 << 16, 1 << 18)
-    for name, app, size in itertools.product(endless.ENDLESS, (endless.forgets, endless.never_reads), sizes):
+    for name, app, size in itertools.product(endless.ENDLESS, (endless.forgets, apps.never_returns), sizes):
         with closing(World(app, endless.LIMITS)) as world:
             endless.is_bounded(world, name, total_bytes=4 << 20, read_bytes=size)
         yield 1

@@ -16,6 +16,7 @@ from tests.fuzz.mutations import mutated, pieces
 from tests.fuzz.websocket import grammar, second_reading
 from tests.fuzz.websocket.corpus import DEFLATED, FIN, GOOD, INTERESTING, STREAMS, TEXT, close, frame, text
 from tests.fuzz.websocket.rules import Rules
+from tests.worker import apps
 
 #: Streams up to this size are cut at every place here, longer ones at every 41st.
 _SHORT = 40
@@ -91,11 +92,11 @@ def test_generated_frames_keep_the_rules(compressed, cut_stream):
     compressed.cut(stream, cut)
 
 
-@pytest.mark.parametrize("app", [endless.echoes, endless.never_receives], ids=["that echoes", "that never receives"])
+@pytest.mark.parametrize("app", [apps.echo, apps.never_receives], ids=["that echoes", "that never receives"])
 @pytest.mark.parametrize("name", endless.ENDLESS_FRAMES)
 def test_endless_frames_do_not_fill_memory(name, app):
     """Compressed, fragmented, or behind the end: a read of 32 KiB is enough to detect it."""
-    with closing(World(app, None, endless.FRAMES_LIMITS, is_obliging=app is endless.echoes)) as world:
+    with closing(World(app, None, endless.FRAMES_LIMITS, is_obliging=app is apps.echo)) as world:
         endless.is_bounded(world, name, total_bytes=1 << 15, read_bytes=1 << 15)
 
 

@@ -18,6 +18,7 @@ from tests.fuzz.delivery import READS, BrokenRuleError, End, World
 from tests.fuzz.mutations import mutated, pieces
 from tests.fuzz.rules import Rules, smallest
 from tests.fuzz.run import Part, Run
+from tests.worker import apps
 
 #: Streams up to this size are cut at every place here, longer ones at every seventh.
 _SHORT = 250
@@ -124,7 +125,7 @@ def test_responses_are_read_back_by_h11(speaking, conversation, sizes, room):
     ("name", "app"),
     [
         *((name, endless.forgets) for name in endless.ENDLESS),
-        *((name, endless.never_reads) for name, stream in endless.ENDLESS.items() if stream.has_whole_head),
+        *((name, apps.never_returns) for name, stream in endless.ENDLESS.items() if stream.has_whole_head),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -29,6 +29,7 @@ from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.net.writer import Writer
 from asgid.worker.websocket.protocol import WebSocket
 from asgid.worker.websocket.session import Conversation
+from tests.worker.apps import never_receives, never_returns
 from tests.worker.harness import Client, Recorder, Worker, body_of, request, respond, turns, until
 from tests.worker.peer import handshake
 
@@ -213,10 +214,6 @@ async def waits_in_two_tasks(scope, receive, send):
     await asyncio.gather(waits(scope, receive, send), waits(scope, receive, send))
 
 
-async def never_returns(scope, receive, send):
-    await asyncio.Event().wait()
-
-
 async def begins_and_waits(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": END, "more_body": True})
@@ -395,12 +392,6 @@ async def floods(scope, receive, send):
     await send({"type": "websocket.accept"})
     while True:
         await send({"type": "websocket.send", "bytes": PIECE})
-
-
-async def hears_nothing(scope, receive, send):
-    await receive()
-    await send({"type": "websocket.accept"})
-    await asyncio.Event().wait()
 
 
 def closing_socket(*messages: dict[str, Any]) -> Application:
@@ -859,7 +850,7 @@ CASES: dict[str, Case] = {
     "a WebSocket whose client vanishes": Case(echoes, sockets(waits_for_call), _SOCKET),
     "a WebSocket whose client reads nothing": Case(floods, sockets(waits_for_call, lets_pass(100)), _SOCKET),
     "a WebSocket that is not taken from": Case(
-        hears_nothing, sockets(frame(TEXT, told(0)) * 40, waits_for_call, cancels), _SOCKET
+        never_receives, sockets(frame(TEXT, told(0)) * 40, waits_for_call, cancels), _SOCKET
     ),
     "a WebSocket that the application closes": Case(
         closing_socket({"type": "websocket.accept"}, {"type": "websocket.close"}),

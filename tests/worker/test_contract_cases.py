@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
+from tests.worker.apps import keeps_scopes
 from tests.worker.contract_cases import (
     BODIES,
     CHUNKED,
@@ -48,11 +49,7 @@ async def test_a_request_becomes_a_scope(sent, expected):
     """Each key has the expected value and type."""
     scopes: list[Any] = []
 
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(keeps_scopes(scopes)) as worker:
         for way in WAYS:
             client = await worker.connect()
             await client.send(*pieces(sent, way))
@@ -155,11 +152,7 @@ async def test_two_requests_share_no_mutable_object():
     """Neither on one connection nor on two."""
     scopes: list[Any] = []
 
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(keeps_scopes(scopes)) as worker:
         worker.keep_lifespan_state({"pool": [7]})
         client, other = await worker.connect(), await worker.connect()
         for each in (client, client, other):
@@ -386,12 +379,8 @@ async def test_the_addresses_of_a_unix_socket(name, tmp_path):
 
     scopes: list[Any] = []
 
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        await respond(send)
-
     path = str(tmp_path / "server") if name.startswith("/") else name and f"{name}-{os.getpid()}"
-    async with Worker(app) as worker:
+    async with Worker(keeps_scopes(scopes)) as worker:
         with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as ours:
             listener.bind(path or str(tmp_path / "server"))
             listener.listen()
@@ -413,11 +402,7 @@ async def test_the_addresses_of_tcp():
     """Each is a text and a number."""
     scopes: list[Any] = []
 
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(keeps_scopes(scopes)) as worker:
         client = await worker.connect_tcp()
         await client.get()
         expected = client.ends

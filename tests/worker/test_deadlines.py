@@ -11,6 +11,7 @@ import pytest
 
 from asgid.board import HEARTBEAT_NS
 from asgid.worker.net.lingering_close import LONGEST_LINGER_S
+from tests.worker.apps import after, never_returns
 from tests.worker.harness import (
     Client,
     Worker,
@@ -284,10 +285,7 @@ async def test_the_request_timeout_covers_body_and_response(trickle):
 async def test_the_next_head_does_not_hide_an_overdue_request():
     """The deadline of the running request stays."""
 
-    async def app(scope, receive, send):
-        await asyncio.Event().wait()
-
-    async with Worker(app, timeouts={"request": "30s", "header": "10s"}) as worker:
+    async with Worker(never_returns, timeouts={"request": "30s", "header": "10s"}) as worker:
         client = await worker.connect()
         await client.send(request(), b"GET / HT")
         worker.pass_time(11)
@@ -302,11 +300,7 @@ async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards(
     """Half a head does not keep a connection forever."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await go.wait()
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(after(go)) as worker:
         client = await worker.connect()
         await client.send(request(), b"GET / HT")
         go.set()
@@ -593,10 +587,7 @@ async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
 async def test_a_stall_extends_the_request_timeout(stalls):
     """The application could not run while the loop was blocked."""
 
-    async def app(scope, receive, send):
-        await asyncio.Event().wait()
-
-    async with Worker(app, timeouts={"request": "30s"}) as worker:
+    async with Worker(never_returns, timeouts={"request": "30s"}) as worker:
         client = await worker.connect()
         await client.send(request())
         await until(lambda: worker.running)
@@ -615,11 +606,7 @@ async def test_a_stall_extends_the_queue_timeout():
     """No running request could end meanwhile."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await go.wait()
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(after(go)) as worker:
         worker.limit_requests(1, 1, 10.0)
         first, second = await worker.connect(), await worker.connect()
         await first.send(request())

@@ -8,6 +8,7 @@ import pytest
 
 from asgid import wire
 from asgid.worker.process.drain import Drain
+from tests.worker.apps import echo
 from tests.worker.harness import (
     Client,
     NoListeners,
@@ -23,15 +24,9 @@ from tests.worker.harness import (
 from tests.worker.peer import connect
 
 
-async def echo(scope, receive, send):
-    """Respond, or send each message of a WebSocket back."""
-    if scope["type"] == "http":
-        await mirror(scope, receive, send)
-        return
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
+async def mirror_or_echo(scope, receive, send):
+    """Serve both kinds of requests."""
+    await (mirror if scope["type"] == "http" else echo)(scope, receive, send)
 
 
 class LateClient(NoListeners):
@@ -142,7 +137,7 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
     """A browser requests its page again when its WebSocket closes, and must not reach the old worker by an idle
     connection.
     """
-    async with Worker(echo) as worker:
+    async with Worker(mirror_or_echo) as worker:
         idle = await worker.connect()
         await idle.get()
         peer = await connect(worker, "/")
@@ -161,7 +156,7 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
 @on_a_loop
 async def test_websockets_do_not_linger_without_idle_connections(leaves):
     """The drain ends at once."""
-    async with Worker(echo) as worker:
+    async with Worker(mirror_or_echo) as worker:
         idle = await worker.connect()
         if not leaves:
             idle.close()

@@ -7,6 +7,7 @@ from unittest.mock import call
 import pytest
 
 from asgid.worker.http.exchange import CLIENT_LEFT
+from tests.worker.apps import after, keeps_scopes, pauses_in_response
 from tests.worker.harness import (
     Scope,
     Worker,
@@ -248,11 +249,7 @@ async def test_a_half_closed_client_gets_all_its_responses(tcp):
     """Then the worker closes."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await go.wait()
-        await mirror(scope, receive, send)
-
-    async with Worker(app) as worker:
+    async with Worker(after(go)) as worker:
         client = await (worker.connect_tcp() if tcp else worker.connect())
         await client.send(request("GET", "/a"))
         await client.send(request("GET", "/b"))
@@ -308,11 +305,7 @@ async def test_the_scope_has_both_addresses(tcp):
     """They are those of the sockets; a socket without a name has none."""
     scopes: list[Scope] = []
 
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(keeps_scopes(scopes)) as worker:
         client = await (worker.connect_tcp() if tcp else worker.connect())
         await client.get()
         here, there = client.ends if tcp else (None, None)
@@ -327,11 +320,7 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
     """A listener of both families reports ::ffff:127.0.0.1, and trust is decided by 127.0.0.1."""
     scopes: list[Scope] = []
 
-    async def app(scope, receive, send):
-        scopes.append(scope)
-        await respond(send)
-
-    async with Worker(app, proxy={"trusted": ["127.0.0.1"]}) as worker:
+    async with Worker(keeps_scopes(scopes), proxy={"trusted": ["127.0.0.1"]}) as worker:
         client = await worker.connect_tcp(socket.AF_INET6)
         await client.get()
         await client.send(request("GET", "/", "X-Forwarded-For: 192.0.2.1"))
@@ -395,13 +384,7 @@ async def test_a_response_that_began_before_the_drain_still_closes():
     """Its head allowed more requests; closing afterwards is permitted and loses nothing."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
-        await go.wait()
-        await send({"type": "http.response.body", "body": b"b"})
-
-    async with Worker(app) as worker:
+    async with Worker(pauses_in_response(go)) as worker:
         client = await worker.connect()
         await client.send(request())
         assert b"connection: close" not in await client.head()
@@ -416,11 +399,7 @@ async def test_a_drain_closes_idle_connections_only():
     """A connection within a head or a request is not idle."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await go.wait()
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(after(go)) as worker:
         idle, in_head, in_hand = [await worker.connect() for _ in range(3)]
         await in_head.send(b"GET / HT")
         await in_hand.send(request())
@@ -696,13 +675,7 @@ async def test_a_client_whose_reading_was_paused_lingers():
     """Its bytes wait in the kernel, so a close would be a reset that discards the response."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
-        await go.wait()
-        await send({"type": "http.response.body", "body": b"b"})
-
-    async with Worker(app) as worker:
+    async with Worker(pauses_in_response(go)) as worker:
         client = await worker.connect_tcp()
         await client.send(request("POST", "/", body=b"x" * 100_000))
         await until(lambda: client.is_reading_paused)

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from asgid.worker.http.context import Application, Event, Receive, Send
+from tests.worker.apps import after
 from tests.worker.harness import (
     Worker,
     body_of,
@@ -21,14 +21,6 @@ from tests.worker.harness import (
 )
 
 MANY = 500
-
-
-def _tell_after(go: asyncio.Event) -> Application:
-    async def app(scope: Event, receive: Receive, send: Send) -> None:
-        await go.wait()
-        await mirror(scope, receive, send)
-
-    return app
 
 
 @pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
@@ -88,7 +80,7 @@ async def test_each_request_has_its_own_context_variables():
 async def test_reading_pauses_until_the_response():
     """The worker takes no more from its client than one read, and loses nothing of that."""
     go = asyncio.Event()
-    async with Worker(_tell_after(go)) as worker:
+    async with Worker(after(go)) as worker:
         client = await worker.connect()
         requests = [request("GET", f"/{n}", f"X: {'x' * 4000}") for n in range(500)]
         sending = asyncio.ensure_future(client.send(*requests))
@@ -113,7 +105,7 @@ async def test_reading_pauses_until_the_response():
 async def test_a_bad_request_waits_for_its_turn(last, status):
     """It is parsed after the responses to the requests before it."""
     go = asyncio.Event()
-    async with Worker(_tell_after(go)) as worker:
+    async with Worker(after(go)) as worker:
         client = await worker.connect()
         await client.send(request("GET", "/1") + request("GET", "/2") + last)
         await until(lambda: worker.counts.get("STARTED"))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from asgid.board import QUEUED
+from tests.worker.apps import after
 from tests.worker.harness import Worker, mirror, mirrored, on_a_loop, request, respond, until
 
 _CHUNKED = "Transfer-Encoding: chunked"
@@ -246,11 +247,7 @@ async def test_a_request_rejected_in_the_queue_leaves_it():
     """The next one gets its turn."""
     go = asyncio.Event()
 
-    async def app(scope, receive, send):
-        await go.wait()
-        await respond(send)
-
-    async with Worker(app) as worker:
+    async with Worker(after(go)) as worker:
         worker.limit_requests(1, 2, 5.0)
         first, second, third = [await worker.connect() for _ in range(3)]
         await first.send(request())

@@ -7,17 +7,10 @@ import h11
 import pytest
 
 from asgid.worker.http1.connection import Connection
+from tests.worker.contract_cases import part, start
 from tests.worker.harness import Worker, body_of, mirror, mirrored, on_a_loop, request, respond, until
 
 _START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-def start(status: Any = 200, *headers: tuple[Any, Any]) -> dict[str, Any]:
-    return {"type": "http.response.start", "status": status, "headers": list(headers)}
-
-
-def part(body: Any, *, more: bool = True) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 END = {"type": "http.response.body"}

@@ -16,6 +16,7 @@ from asgid.worker.app.interface import ADAPTERS
 from asgid.worker.net.lingering_close import LINGER_S
 from asgid.worker.net.turns import SHARE_S
 from asgid.worker.websocket.protocol import CLOSE_S
+from tests.worker.apps import echo
 from tests.worker.harness import (
     Client,
     Worker,
@@ -29,14 +30,6 @@ from tests.worker.harness import (
     waits_for_pong,
 )
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
-
-
-async def echo(scope, receive, send):
-    """Send each message back until the client leaves."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    while (message := await receive())["type"] == "websocket.receive":
-        await send({**message, "type": "websocket.send"})
 
 
 class Listener:
