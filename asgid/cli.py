@@ -18,6 +18,7 @@ from asgid.command_signals import COMMANDS
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from asgid.config import Config
     from asgid.config.toml_lines import KeyPath
@@ -229,9 +230,7 @@ def _source(arguments: Namespace, machine_checks: MachineChecks | None = None) -
 
 def _machine_checks(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Yield path and message of each valid setting that this machine or the worker cannot satisfy."""
-    import grp
-    import pwd
-
+    from asgid.user import find_gid, find_uid, user_of
     from asgid.worker.http.access_log import check_template
 
     if not os.path.isdir(config.app.directory):  # Path.is_dir() raises for a name that is too long
@@ -241,12 +240,16 @@ def _machine_checks(config: Config) -> Iterator[tuple[KeyPath, str]]:
             check_template(config.log.access.format)
         except ValueError as error:
             yield ("log", "access", "format"), str(error)
-    owners = [(("listen", index), "owner", listen.owner, listen.group) for index, listen in enumerate(config.listen)]
-    for path, key, user, group in (*owners, (("process",), "user", config.process.user, config.process.group)):
-        if user and not _exists(pwd.getpwnam, user):
-            yield (*path, key), f"this machine has no user {user!r}"
-        if group and not _exists(grp.getgrnam, group):
-            yield (*path, "group"), f"this machine has no group {group!r}"
+    names: list[tuple[KeyPath, Callable[[str], object], str]] = []
+    for index, listen in enumerate(config.listen):
+        names.append((("listen", index, "owner"), find_uid, listen.owner))
+        names.append((("listen", index, "group"), find_gid, listen.group))
+    names.append((("process", "user"), find_uid, config.process.user))
+    names.append((("process", "group"), find_gid, config.process.group))
+    problems = [(path, problem) for path, find, name in names if name and (problem := _lookup_problem(find, name))]
+    if not problems and (problem := _lookup_problem(user_of, config.process)):
+        problems.append((("process", "user"), problem))
+    yield from problems
 
 
 def _start_checks(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -272,12 +275,12 @@ def _start_checks(config: Config) -> Iterator[tuple[KeyPath, str]]:
             yield path, f"{output} cannot be opened: {error.strerror}"
 
 
-def _exists(find: Callable[[str], object], name: str) -> bool:
+def _lookup_problem(find: Callable[[Any], object], wanted: object) -> str:
     try:
-        find(name)
-    except KeyError:
-        return False
-    return True
+        find(wanted)
+    except LookupError as error:
+        return str(error)
+    return ""
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

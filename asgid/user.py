@@ -41,17 +41,45 @@ def user_of(settings: Process) -> User | None:
     """Return the user of the settings; None if they name neither user nor group. Raises LookupError."""
     if not (settings.user or settings.group):
         return None
+    uid = find_uid(settings.user) if settings.user else os.getuid()
+    gid = find_gid(settings.group) if settings.group else None
+    is_name = settings.user and not _is_id(settings.user)
     try:
-        found = pwd.getpwnam(settings.user) if settings.user else pwd.getpwuid(os.getuid())
+        entry = pwd.getpwnam(settings.user) if is_name else pwd.getpwuid(uid)
     except KeyError:
-        if settings.user:
-            raise
-        return _nameless(os.getuid(), grp.getgrnam(settings.group).gr_gid)
-    gid = grp.getgrnam(settings.group).gr_gid if settings.group else found.pw_gid
-    groups = os.getgrouplist(found.pw_name, gid)
-    return User(found.pw_name, found.pw_dir, found.pw_uid, gid, tuple(groups))
+        return _nameless(uid, gid)
+    gid = entry.pw_gid if gid is None else gid
+    return User(entry.pw_name, entry.pw_dir, uid, gid, tuple(os.getgrouplist(entry.pw_name, gid)))
 
 
-def _nameless(uid: int, gid: int) -> User:
-    """Return a user without a name, as in a container that was started with `--user 12345`."""
-    return User(str(uid), os.environ.get("HOME", "/"), uid, gid, tuple({gid, *os.getgroups()}))
+def find_uid(user: str) -> int:
+    """Return the id of a user, who is given by name or by id; an id needs no name. Raises LookupError."""
+    try:
+        return int(user) if _is_id(user) else pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise LookupError(f"this machine has no user {user!r}") from None
+
+
+def find_gid(group: str) -> int:
+    """Return the id of a group, which is given by name or by id; an id needs no name. Raises LookupError."""
+    try:
+        return int(group) if _is_id(group) else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise LookupError(f"this machine has no group {group!r}") from None
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _nameless(uid: int, gid: int | None) -> User:
+    """Return a user without a name, as in a container that was started with `--user 12345`.
+
+    It has no group but `gid`, unless this process is that user already and keeps its own groups.
+    """
+    if uid == os.getuid():
+        gid = os.getgid() if gid is None else gid
+        return User(str(uid), os.environ.get("HOME", "/"), uid, gid, tuple({gid, *os.getgroups()}))
+    if gid is None:  # the group of the master would be root's
+        raise LookupError(f"uid {uid} has no name on this machine, and so no group; set process.group too")
+    return User(str(uid), "/", uid, gid, (gid,))

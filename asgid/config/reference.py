@@ -37,7 +37,8 @@ _NOTES: Mapping[str, str] = {
     "process.user": (
         "Set this if asgid is started as root. A security hole in an application that runs as root exposes the whole "
         "machine, and few applications need root: the master binds the ports below 1024. If a user or a group is set, "
-        "workers have no capabilities and cannot gain any, even if asgid was not started as root."
+        "workers have no capabilities and cannot gain any, even if asgid was not started as root. An id "
+        "without a name on this machine needs a group too, and its worker is in no other group."
     ),
 }
 

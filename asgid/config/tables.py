@@ -15,6 +15,7 @@ from asgid.board import MAX_WORKERS
 from asgid.config.value_types import (
     UNLIMITED,
     AccessFormat,
+    Account,
     Bind,
     Blocked,
     Count,
@@ -97,8 +98,8 @@ class Listen(Table):
         2048, description="max connections that wait to be accepted; the kernel caps it at net.core.somaxconn"
     )
     mode: FileMode = Field(0o660, description="permissions of the socket file; unix:/path only")
-    owner: PrintableText = Field("", description="user that owns the socket file; unix:/path only")
-    group: PrintableText = Field("", description="group of the socket file; unix:/path only")
+    owner: Account = Field("", description="user that owns the socket file, by name or id; unix:/path only")
+    group: Account = Field("", description="group of the socket file, by name or id; unix:/path only")
     proxy_protocol: Literal["off", "v1", "v2", "any"] = Field(
         "off",
         description="PROXY protocol versions; each connection must come from proxy.trusted and begin with its header",
@@ -314,8 +315,8 @@ class Process(Table):
     """The processes: their names, users and files."""
 
     name: NonEmptyText = Field("asgid", description="name in the titles of all processes")
-    user: PrintableText = Field("", description="user of the workers; empty: the user that started asgid")
-    group: PrintableText = Field("", description="group of the workers; empty: the primary group of that user")
+    user: Account = Field("", description="user of the workers, by name or id; empty: the user that started asgid")
+    group: Account = Field("", description="group of the workers, by name or id; empty: the primary group of that user")
     umask: FileMode = Field(0o027, description="permission bits that new files of the workers do not get")
     pid_file: OptionalPath = Field("", description="file with the pid of the master while it runs; empty: none")
 

@@ -31,6 +31,8 @@ _SIZES: Final[Mapping[str, int]] = {
     "B": 1,
 }
 _MAX_DURATION_S = 366 * 86400.0  # 64 bits of nanoseconds hold 290 years; tests/e2e/test_extremes.py serves with this
+#: The largest uid and gid. The next number is (uid_t) -1, which setresuid(2) and chown(2) take for "no change".
+_MAX_ID = 2**32 - 2
 _NUMBER = r"\d+(?:\.\d+)?"
 _DURATION = re.compile(rf"({_NUMBER})\s*({'|'.join(_DURATIONS)})", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*({'|'.join(_SIZES)})", re.ASCII)
@@ -218,6 +220,25 @@ def _check_non_empty(text: str) -> None:
         raise ValueError("this must not be empty")
 
 
+def _read_account(value: object) -> str:
+    number: object = value
+    if isinstance(value, str):
+        _check_printable(value)
+        if not (value.isascii() and value.isdecimal()):
+            return value
+        number = int(value[:11])
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= _MAX_ID:
+        return str(number)
+    raise ValueError(f'expected a name in quotes such as "www-data" or an id from 0 to {_MAX_ID}, not {quoted(value)}')
+
+
+_ACCOUNT = ValueType(
+    "name or id",
+    _read_account,
+    {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": _MAX_ID}]},
+)
+
+
 def _check_output(text: str) -> None:
     _check_non_empty(text)
     # In gunicorn and hypercorn, "-" is stdout for the access log and stderr for the other one.
@@ -306,6 +327,7 @@ def _read_environment(value: object) -> dict[str, str]:
 _TEXT_TABLE_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
 
 PrintableText: TypeAlias = Annotated[str, _text("text", _check_printable, "asgid")]
+Account: TypeAlias = Annotated[str, _ACCOUNT]
 NonEmptyText: TypeAlias = Annotated[str, _text("text", _check_non_empty, "asgid")]
 FilePath: TypeAlias = Annotated[str, _text("path", _check_non_empty, "/srv/myapp")]
 OptionalPath: TypeAlias = Annotated[str, _text("path", _check_printable, "/run/asgid.pid")]

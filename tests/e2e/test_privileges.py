@@ -91,6 +91,17 @@ def test_the_application_is_imported_as_the_user_of_process_user(start: Start, p
     assert daemon.log_events(WARNING) == []
 
 
+def test_ids_without_a_name_are_the_user_and_the_only_group(start: Start, public: Path) -> None:
+    """As in containers; nothing of root is left."""
+    daemon = start("rights:application", app={"directory": str(public)}, process={"user": 54321, "group": "54322"})
+    found = rights(daemon)
+
+    assert (ids(54321), ids(54322), ["54322"]) == (found["Uid"], found["Gid"], found["Groups"])
+    assert {"HOME": "/", "USER": "54321", "LOGNAME": "54321"} == found["environment"]
+    assert has_no_rights(found)
+    assert found["taken"] == []
+
+
 def test_a_group_that_is_set_takes_the_place_of_the_users_first(start: Start, public: Path) -> None:
     """`process.group` beside `process.user`."""
     daemon = start(

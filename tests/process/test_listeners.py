@@ -1,6 +1,7 @@
 """Listening sockets are bound, adopted, changed and closed; sockets and files of other programs are not touched."""
 
 import os
+import pwd
 import re
 import socket
 import stat
@@ -331,19 +332,19 @@ def test_a_socket_file_has_the_mode_of_the_setting(listeners, tmp_path: Path, mo
 
 
 def test_a_socket_file_has_the_owner_and_group_of_the_setting(listeners, tmp_path: Path):
-    """By name, such as the user of a proxy."""
+    """By name, such as the user of a proxy, or by id, which needs no name."""
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
-    listeners.one(f"unix:{tmp_path}/shop.sock", owner="nobody", group="daemon")
+    listeners.one(f"unix:{tmp_path}/shop.sock", owner="nobody", group="54322")
     found = (tmp_path / "shop.sock").stat()
 
-    assert (found.st_uid, found.st_gid) != (0, 0)
+    assert (found.st_uid, found.st_gid) == (pwd.getpwnam("nobody").pw_uid, 54322)
 
 
 @pytest.mark.parametrize(("key", "word"), [("owner", "user"), ("group", "group")])
 def test_an_owner_that_does_not_exist_leaves_no_file_behind(listeners, tmp_path: Path, key, word):
     """The next start must not find an unfinished file."""
-    with pytest.raises(UnavailableError, match=rf"listen.{key}: there is no {word} 'no-such-one'"):
+    with pytest.raises(UnavailableError, match=rf"listen.{key}: this machine has no {word} 'no-such-one'"):
         listeners.one(f"unix:{tmp_path}/shop.sock", **{key: "no-such-one"})
 
     assert list(tmp_path.iterdir()) == []
@@ -593,7 +594,7 @@ def test_a_kept_socket_file_gets_the_rights_of_the_new_configuration(listeners, 
 
     problems = listeners.apply_settings([Listen(bind=f"unix:{file}", owner="no-such-one")])
 
-    assert ["listen.owner: there is no user 'no-such-one'"] == problems
+    assert ["listen.owner: this machine has no user 'no-such-one'"] == problems
     assert stat.S_IMODE(file.stat().st_mode) == 0o666
     assert accepts(bound)
 

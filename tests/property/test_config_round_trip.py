@@ -110,6 +110,7 @@ VALUES_BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     'size or "off"': SIZES | st.just("off"),
     "octal text": st.integers(0, 0o777).map("{:04o}".format),
     "text": LINES,
+    "name or id": LINES.filter(lambda text: not text.isdecimal()) | st.integers(0, 2**32 - 2).map(str),
     "path": LINES,
     "module:attribute": st.just("package.module:object.attribute"),
     "table of text": st.dictionaries(LINES, st.text(max_size=5).filter(lambda text: "\0" not in text), max_size=3),

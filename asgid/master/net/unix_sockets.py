@@ -4,7 +4,6 @@ A file is replaced only if a connect proves that no process listens on it. A fil
 file that this master made.
 """
 
-import grp
 import os
 import pwd
 import socket
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from asgid.address import Abstract, Unix
 from asgid.config import Listen
 from asgid.errors import UnavailableError
+from asgid.user import find_gid, find_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +128,16 @@ def _remove_stale_socket(address: Unix) -> None:
 
 def _uid(name: str) -> int:
     try:
-        return pwd.getpwnam(name).pw_uid if name else -1
-    except KeyError:
-        raise UnavailableError(f"listen.owner: there is no user {name!r}") from None
+        return find_uid(name) if name else -1
+    except LookupError as error:
+        raise UnavailableError(f"listen.owner: {error}") from None
 
 
 def _gid(name: str) -> int:
     try:
-        return grp.getgrnam(name).gr_gid if name else -1
-    except KeyError:
-        raise UnavailableError(f"listen.group: there is no group {name!r}") from None
+        return find_gid(name) if name else -1
+    except LookupError as error:
+        raise UnavailableError(f"listen.group: {error}") from None
 
 
 def _user(uid: int) -> str:

@@ -64,6 +64,13 @@ def test_modes_are_octal():
     assert (0o600, 0o022) == (settings.listen[0].mode, settings.process.umask)
 
 
+def test_a_user_is_a_name_or_an_id():
+    """An id has quotes or not."""
+    settings = read('[process]\nuser = 33\ngroup = "0044"\n[[listen]]\nbind = "unix:/x"\nowner = "www-data"\n')
+
+    assert ("33", "44", "www-data") == (settings.process.user, settings.process.group, settings.listen[0].owner)
+
+
 REFUSED = {
     # text below [app]: part of the message
     "[timeouts]\nboot = true": '4: timeouts.boot: expected a duration such as "30s"',
@@ -98,6 +105,10 @@ REFUSED = {
     '[process]\nname = ""': "empty",
     "[process]\nname = 5": 'text in quotes such as "asgid", not 5',
     '[process]\nuser = "a\\nb"': "control characters",
+    "[process]\nuser = -1": 'a name in quotes such as "www-data" or an id from 0 to 4294967294, not -1',
+    '[process]\ngroup = "4294967295"': 'an id from 0 to 4294967294, not "4294967295"',
+    f'[process]\nuser = "{"9" * 5000}"': "an id from 0 to 4294967294",
+    "[[listen]]\nbind = 'unix:/x'\nowner = true": "not true",
     '[log]\nlevel = "INFO"': 'one of "debug", "info", "warning", "error", not "INFO"; did you mean "info"?',
     '[log]\nlevel = "inf"': 'did you mean "info"?',
     '[log]\noutput = "-"': '4: log.output: "-" is not accepted; write "stdout" or "stderr"',
