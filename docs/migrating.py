@@ -31,5 +31,4 @@ def _theirs(setting: ServerSetting) -> str:
 
 def _ours(setting: ServerSetting) -> str:
     key = f"*`{setting.key}`*" if reserved_key(setting.key) else f"`{setting.key}`" if setting.key else ""
-    instead = f"-; {setting.instead}" if setting.instead else ""
-    return "; ".join(filter(None, (key, instead, setting.note)))
+    return "; ".join(filter(None, (key, setting.instead, setting.note)))
