@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from asgid.board import Board, Row, counting
 from asgid.config import Config
+from asgid.pipes import PipeEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Assignment:
     generation: int
     config: Config
     listeners: tuple[Listener, ...]
-    lifeline_fd: int  #: the worker's end of the wire; end of stream means that the master has ended
+    lifeline: PipeEnd  #: the worker's end of the wire; end of stream means that the master has ended
     last_words_fd: int  #: a memory file for stacks; the master reads it after the worker has ended
     board: Board  #: only the row of the slot is writable; the others show the load of the siblings
 

@@ -10,18 +10,18 @@ import json
 import os
 import re
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from gunicorn.workers import base
 
-from asgid import config, wire
+from asgid import config, pipes, wire
 from asgid.assignment import Assignment, Listener
 from asgid.board import BYTES, STARTED, Board, Row
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
+from asgid.pipes import PipeEnd
 from asgid.worker import main
 from asgid.worker.app.interface import adapt
 from asgid.worker.process import ending
@@ -143,7 +143,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
 
     _task: asyncio.Task[None] | None = None  # while the worker serves
     _exit: BaseException | None = None  # raised by a signal that ends the worker at once
-    _master_end: socket.socket  # of the lifeline
+    _master_end: PipeEnd  # of the lifeline
     _decoder: wire.Decoder[wire.FromWorker]
 
     @classmethod
@@ -157,14 +157,14 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
             return
         raise_trim_threshold()
         self._settings = settings_of(self.cfg)
-        self._master_end, worker_end = socket.socketpair()
+        self._master_end, worker_end = pipes.pair()
         self._decoder = wire.from_worker()
         assignment = Assignment(
             slot=0,
             generation=self.age,
             config=self._settings,
             listeners=tuple(map(self._listener, self.sockets)),
-            lifeline_fd=worker_end.detach(),
+            lifeline=worker_end,
             last_words_fd=os.memfd_create("asgid-last-words"),
             board=Board(bytearray(BYTES)),
         )
@@ -182,7 +182,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         settings = self._settings
         log = Log(settings.log.level, settings.log.format, settings.log.output).bind(pid=self.pid)
         load = partial(adapt, self.wsgi, settings.app.target, settings)
-        worker = main.Worker(assignment, Lifeline(assignment.lifeline_fd), log, load)
+        worker = main.Worker(assignment, Lifeline(assignment.lifeline), log, load)
         runner = asyncio.Runner(loop_factory=main.loop_factory())
         try:
             runner.run(self._run_worker(worker, assignment, log))
@@ -196,7 +196,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
     async def _run_worker(self, worker: main.Worker, assignment: Assignment, log: Log) -> None:
         loop = asyncio.get_running_loop()
         worker.boot(loop)  # the application is imported already
-        loop.add_reader(self._master_end, self._on_worker_messages)
+        loop.add_reader(self._master_end.reader, self._on_worker_messages)
         watching = asyncio.ensure_future(self._watch(assignment.row, log))
         self._task = asyncio.current_task()
         try:
@@ -246,9 +246,9 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
 
         After Failed a drain starts too, and the arbiter starts another worker.
         """
-        loop, data = asyncio.get_running_loop(), self._master_end.recv(wire.MAX_BYTES)
+        loop, data = asyncio.get_running_loop(), self._master_end.read() or b""
         if not data:
-            loop.remove_reader(self._master_end)
+            loop.remove_reader(self._master_end.reader)
         for message in self._decoder.feed(data):
             match message:
                 case wire.Ready():
@@ -266,4 +266,4 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _send(self, message: wire.FromMaster) -> None:
         if self._task:  # otherwise the worker does not read messages
-            self._master_end.sendall(wire.encode(message))
+            self._master_end.write(wire.encode(message))

@@ -1,4 +1,4 @@
-"""The wire: messages between the master and a worker, one line of JSON each, over one socketpair for each worker.
+"""The wire: messages between the master and a worker, one line of JSON each, over the two pipes of each worker.
 
 The wire has events and requests only; numbers are on the board. The end of the other process is not a message: it is
 the end of the stream.

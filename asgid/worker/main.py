@@ -60,7 +60,7 @@ def main(assignment: Assignment) -> int:
 
     entitle(assignment, "booting")  # first of all: until here the process bears the title of the master
     raise_trim_threshold()
-    lifeline = Lifeline(assignment.lifeline_fd)
+    lifeline = Lifeline(assignment.lifeline)
     settings = assignment.config.log
     try:
         try:

@@ -51,6 +51,7 @@ def test_a_child_holds_no_descriptor_of_the_worker(daemon: Daemon) -> None:
     shared = {what for what in held.values() if re.match(r"socket|pipe|/memfd", what)} & ours
 
     assert not [what for what in shared if what.startswith(("socket", "/memfd"))]
+    assert not [fd for fd, what in held.items() if int(fd) >= 512 and what in ours]  # the pipes of the lifeline
     assert not [what for what in held.values() if what.startswith("/memfd") or what.endswith("tfd:")]
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -391,6 +392,21 @@ def test_a_worker_that_would_keep_a_capability_does_not_boot(setpriv) -> None:
     left = ", ".join(f"{name}: {1 << 10 | 1 << 2:016x}" for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"))
 
     assert run.stdout == f"process.user: the worker keeps capabilities ({left}); capset: Operation not permitted\n"
+
+
+# The master
+
+
+def test_a_worker_cannot_stop_the_master_with_a_socket_whose_close_waits(start: Start, public: Path) -> None:
+    """A unix socket would carry it to the master, whose close of it, the last one, sleeps (SO_LINGER)."""
+    shutil.copy(APPS / "smuggles.py", public)
+    daemon = start("smuggles:application", app={"directory": str(public)}, process={"user": "nobody"})
+    sent = get(daemon.address(), "/smuggle").body
+    time.sleep(0.5)  # for the master to read
+
+    assert sent == b"0"
+    assert daemon.probe("/livez")[0] == 200
+    assert daemon.stop() == 0
 
 
 # The board

@@ -8,7 +8,6 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -36,12 +35,12 @@ class Fake:
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
-        self._lifeline = socket.socket(fileno=assignment.lifeline_fd)
+        self._lifeline = assignment.lifeline
         self._decoder = wire.from_master()
 
     def send(self, data: bytes) -> None:
         with suppress(OSError):  # the master is gone
-            self._lifeline.sendall(data)
+            self._lifeline.write(data)
 
     def send_ready(self) -> None:
         self.send(wire.encode(wire.Ready("asgi3")))
@@ -53,9 +52,9 @@ class Fake:
         """Beat, and yield the master's messages, until it is gone."""
         while True:
             self.beat()
-            if not select.select([self._lifeline], [], [], _TICK_S)[0]:
+            if not select.select([self._lifeline.reader], [], [], _TICK_S)[0]:
                 continue
-            if not (data := self._lifeline.recv(65536)):
+            if not (data := self._lifeline.read()):
                 return
             yield from self._decoder.feed(data)
 
@@ -166,7 +165,7 @@ def lists_its_descriptors(assignment: Assignment) -> int:
     for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the descriptor of the listing itself
             held[fd] = os.readlink(f"/proc/self/fd/{fd}")
-    kept = [assignment.lifeline_fd, *(listener.fd for listener in assignment.listeners)]
+    kept = [assignment.lifeline.reader, assignment.lifeline.writer, *(listener.fd for listener in assignment.listeners)]
     Path(f"{os.environ['HELD']}.{assignment.slot}").write_text(json.dumps({"held": held, "kept": kept}))
     return healthy(assignment)
 

@@ -8,11 +8,12 @@ import pytest
 
 #: A worker with a blocked loop. It runs its first argument before it requests the signal for its master's death.
 BUSY = """
-import socket, sys, time
+import os, sys, time
+from asgid import pipes
 from asgid.worker.process.lifeline import Lifeline
 
-ours, theirs = socket.socketpair()
-lifeline = Lifeline(theirs.detach())
+ours, theirs = pipes.pair()
+lifeline = Lifeline(theirs)
 exec(sys.argv[1])
 lifeline.end_with_master(0.2)
 time.sleep(float(sys.argv[2]))
@@ -28,7 +29,7 @@ def test_a_master_that_died_before_the_request_for_its_death_signal_is_noticed()
     assert -signal.SIGALRM == exit_code("ours.close()", 120)
 
 
-@pytest.mark.parametrize("before", ["pass", "ours.send(b'drain')"], ids=["has-sent-nothing", "has-sent"])
+@pytest.mark.parametrize("before", ["pass", "ours.write(b'drain')"], ids=["has-sent-nothing", "has-sent"])
 def test_a_worker_of_a_living_master_is_not_ended(before):
     """Neither before its first message, nor while a message waits to be read."""
     assert 0 == exit_code(before, 0.5)

@@ -25,6 +25,7 @@ from asgid.board import BYTES, HEARTBEAT_NS, STRIDE, Board
 from asgid.config import Config, parse
 from asgid.master.workers.board_memory import BoardMemory
 from asgid.master.workers.spawn import SIGNALS, Child, ExitedProcess, fork_worker, reap
+from asgid.pipes import PipeEnd
 from tests.daemon import eventually
 
 CONFIG: Config = parse('[app]\ntarget = "shop:application"', "asgid.toml")
@@ -54,8 +55,8 @@ def fork(memory) -> Iterator[Fork]:
     with ExitStack() as stack:
 
         def make(worker: Callable[[Assignment], int], *listeners: Listener) -> Child:
-            def assign(lifeline_fd: int, stack_dump_fd: int) -> Assignment:
-                return Assignment(0, 3, CONFIG, listeners, lifeline_fd, stack_dump_fd, memory.board)
+            def assign(lifeline: PipeEnd, stack_dump_fd: int) -> Assignment:
+                return Assignment(0, 3, CONFIG, listeners, lifeline, stack_dump_fd, memory.board)
 
             child = fork_worker(0, 17.0, assign, worker, memory.confine)
             stack.callback(child.close)
@@ -87,13 +88,13 @@ def exit_of(child: Child) -> ExitedProcess:
 
 def sent_by(child: Child) -> Any:
     """Return the JSON that the child sent on its lifeline before it exited."""
-    child.lifeline.setblocking(True)
-    return json.loads(b"".join(iter(lambda: child.lifeline.recv(65536), b"")))
+    os.set_blocking(child.lifeline.reader, True)
+    return json.loads(b"".join(iter(lambda: child.lifeline.read() or b"", b"")))
 
 
 def send(assignment: Assignment, value: object) -> int:
-    with socket.socket(fileno=assignment.lifeline_fd) as lifeline:
-        lifeline.sendall(json.dumps(value).encode())
+    assignment.lifeline.write(json.dumps(value).encode())
+    assignment.lifeline.close()
     return 0
 
 
@@ -304,7 +305,7 @@ def test_a_worker_closes_the_masters_descriptors_and_keeps_those_of_other_code(f
     def inspects(assignment: Assignment) -> int:
         listed = [int(fd) for fd in os.listdir("/proc/self/fd")]
         held = [fd for fd in listed if os.path.exists(f"/proc/self/fd/{fd}")]  # without the one of the listing
-        return send(assignment, {"held": held, "lifeline": assignment.lifeline_fd})
+        return send(assignment, {"held": held, "lifeline": [assignment.lifeline.reader, assignment.lifeline.writer]})
 
     with socket.create_server(("127.0.0.1", 0)) as listener, open("/dev/null") as other:
         sibling = fork(waits)
@@ -312,8 +313,9 @@ def test_a_worker_closes_the_masters_descriptors_and_keeps_those_of_other_code(f
         found = sent_by(child)
         exit_of(child)
 
-        masters = {sibling.lifeline.fileno(), sibling.stack_dump_fd, child.lifeline.fileno()}
-        expected = {0, 1, 2, listener.fileno(), found["lifeline"], child.stack_dump_fd, other.fileno()}
+        lifelines = {fd for each in (sibling, child) for fd in (each.lifeline.reader, each.lifeline.writer)}
+        masters = {*lifelines, sibling.stack_dump_fd}
+        expected = {0, 1, 2, listener.fileno(), *found["lifeline"], child.stack_dump_fd, other.fileno()}
 
         assert masters.isdisjoint(found["held"])
         assert expected <= set(found["held"])
@@ -327,9 +329,9 @@ def test_a_lifeline_ends_when_its_worker_exits(fork):
     child = fork(waits)
     sibling = fork(waits)
     os.kill(child.pid, signal.SIGKILL)
-    child.lifeline.setblocking(True)
+    os.set_blocking(child.lifeline.reader, True)
 
-    assert child.lifeline.recv(1) == b""
+    assert child.lifeline.read() == b""
 
     os.kill(sibling.pid, signal.SIGKILL)
     exit_of(sibling)

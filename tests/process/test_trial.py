@@ -77,7 +77,7 @@ def never_ready_and_ignores_abrt(assignment: Assignment) -> int:
 
 
 def closes_its_lifeline(assignment: Assignment) -> int:
-    os.close(assignment.lifeline_fd)
+    assignment.lifeline.close()
     signal.pause()
     return 0
 

@@ -42,7 +42,9 @@ class Handover:
     def descriptors(self) -> list[int]:
         """Every descriptor that must stay open."""
         fixed = [self.board_fd, self.endpoint_fd, self.pid_file_fd]
-        children = [fd for child in self.children for fd in (child.lifeline_fd, child.stack_dump_fd)]
+        children = [
+            fd for child in self.children for fd in (child.lifeline_fd, child.lifeline_writer_fd, child.stack_dump_fd)
+        ]
         sockets = [listener.fd for listener in self.listeners] + [fd for fds in self.inherited.values() for fd in fds]
         return [fd for fd in fixed if fd is not None] + children + sockets
 

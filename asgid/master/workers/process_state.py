@@ -11,6 +11,7 @@ class ProcessState:
     generation: int
     pid: int
     started_at: float
-    lifeline_fd: int
+    lifeline_fd: int  #: the pipe from the worker
+    lifeline_writer_fd: int  #: the pipe to the worker
     stack_dump_fd: int
     half_read: str  #: the part of a message that has arrived; its end has not

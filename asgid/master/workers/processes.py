@@ -7,7 +7,6 @@ nothing.
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from asgid.master.workers.board_memory import BoardMemory
 from asgid.master.workers.ledger import Ledger
 from asgid.master.workers.process_state import ProcessState
 from asgid.master.workers.spawn import Child, fork_worker
+from asgid.pipes import PipeEnd
 
 #: How long a draining worker keeps idle connections open. At a stop this delays the end; at a reload it costs memory.
 LINGER_S = {ExitReason.SHUTDOWN: wire.STOP_LINGER_S}
@@ -59,8 +59,8 @@ class WorkerProcesses:
         listeners, board = self._listeners.for_worker(config.listen), self._memory.board
         self._ledger.open(step.slot)  # before the worker can write there
 
-        def assign(lifeline_fd: int, stack_dump_fd: int) -> Assignment:
-            return Assignment(step.slot, step.generation, config, listeners, lifeline_fd, stack_dump_fd, board)
+        def assign(lifeline: PipeEnd, stack_dump_fd: int) -> Assignment:
+            return Assignment(step.slot, step.generation, config, listeners, lifeline, stack_dump_fd, board)
 
         child = fork_worker(step.slot, started_at, assign, self._worker, self._memory.confine)
         self._add(child)
@@ -69,8 +69,8 @@ class WorkerProcesses:
     def adopt(self, states: Iterable[ProcessState]) -> None:
         """Take over the processes that the previous program has forked."""
         for state in states:
-            lifeline = socket.socket(fileno=descriptors.own(state.lifeline_fd))
-            lifeline.setblocking(False)
+            lifeline = PipeEnd(descriptors.own(state.lifeline_fd), descriptors.own(state.lifeline_writer_fd))
+            lifeline.set_nonblocking()
             decoder = wire.from_worker(state.half_read)
             stack_dump = descriptors.own(state.stack_dump_fd)
             self._add(Child(state.slot, state.generation, state.pid, state.started_at, lifeline, stack_dump, decoder))
@@ -83,7 +83,8 @@ class WorkerProcesses:
                 child.generation,
                 child.pid,
                 child.started_at,
-                child.lifeline.fileno(),
+                child.lifeline.reader,
+                child.lifeline.writer,
                 child.stack_dump_fd,
                 child.decoder.half_read,
             )
@@ -92,7 +93,7 @@ class WorkerProcesses:
 
     def _add(self, child: Child) -> None:
         self.children[child.slot] = child
-        self._selector.register(child.lifeline, selectors.EVENT_READ, lambda _: self._read(child))
+        self._selector.register(child.lifeline.reader, selectors.EVENT_READ, lambda _: self._read(child))
 
     def drain(self, step: steps.Drain) -> None:
         child = self.children[step.slot]
@@ -125,7 +126,7 @@ class WorkerProcesses:
             self._log.error("worker not started", slot=step.slot, generation=step.generation, problem=step.failure)
             return ""
         with suppress(KeyError):
-            self._selector.unregister(child.lifeline)
+            self._selector.unregister(child.lifeline.reader)
         details: dict[str, object] = {"code": step.status}
         if step.status < 0:
             details = {"signal": signal_name(-step.status)}
@@ -159,7 +160,7 @@ class WorkerProcesses:
     def read_last_messages(self, child: Child) -> None:
         """Pass on the messages that a process sent before it exited."""
         with suppress(KeyError):
-            self._selector.get_key(child.lifeline)
+            self._selector.get_key(child.lifeline.reader)
             self._read(child)
 
     def send_all(self, message: wire.FromMaster) -> None:
@@ -167,21 +168,18 @@ class WorkerProcesses:
             self._send(child, message)
 
     def _read(self, child: Child) -> None:
-        try:
-            data = child.lifeline.recv(65536)
-        except BlockingIOError:
+        data = child.lifeline.read()
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:  # the worker has closed its end; its exit follows, and reaping reports that
-            self._selector.unregister(child.lifeline)
+            self._selector.unregister(child.lifeline.reader)
             return
         try:
             messages = child.decoder.feed(data)
         except ValueError as error:
             # The application writes to the descriptor of the lifeline: read nothing more from it.
             self._log.error("invalid message from worker", **_ids(child), problem=str(error))
-            self._selector.unregister(child.lifeline)
+            self._selector.unregister(child.lifeline.reader)
             child.has_sent_invalid_message = True
             self._on_invalid_message(child)
             return
@@ -191,7 +189,7 @@ class WorkerProcesses:
     def _send(self, child: Child, message: wire.FromMaster) -> None:
         """Send a message. If the worker does not read it, the worker misses its deadline."""
         with suppress(OSError):
-            child.lifeline.send(wire.encode(message))
+            child.lifeline.write(wire.encode(message))
 
     def _kill(self, child: Child, signum: int) -> None:
         # A pid is not used again before its process is reaped, so the signal cannot reach another process.

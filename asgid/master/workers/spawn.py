@@ -10,7 +10,6 @@ import gc
 import os
 import re
 import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,12 +17,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from asgid import descriptors, faults
+from asgid import descriptors, faults, pipes
 from asgid.assignment import DUMP, WAITS, Assignment, WorkerMain
 from asgid.board import Board
 from asgid.command_signals import COMMANDS
 from asgid.errors import ExitCode
 from asgid.master.system import terminal
+from asgid.pipes import PipeEnd
 from asgid.wire import Decoder, FromWorker, from_worker
 
 #: The signals that the master handles; a worker ignores all but TERM.
@@ -49,7 +49,7 @@ class Child:
     generation: int
     pid: int
     started_at: float
-    lifeline: socket.socket
+    lifeline: PipeEnd
     stack_dump_fd: int  #: a memory file that faulthandler writes to
     decoder: Decoder[FromWorker] = field(default_factory=from_worker)
     interface: str = ""  #: of its application; known once it is ready
@@ -83,21 +83,23 @@ class ExitedProcess:
 def fork_worker(
     slot: int,
     started_at: float,
-    assign: Callable[[int, int], Assignment],
+    assign: Callable[[PipeEnd, int], Assignment],
     worker: WorkerMain,
     confine: Callable[[int], Board] | None = None,
 ) -> Child:
     """Fork a worker, and return it; the child never returns.
 
-    `assign` is called with the descriptors of the lifeline and the stack dump, and returns the assignment. `confine` is
-    called in the child with the slot, and returns the board that the child may write to; None leaves the assigned one.
-    Raises OSError if the system has no process or descriptor left; nothing stays open then.
+    `assign` is called with the worker's end of the lifeline and the descriptor of the stack dump, and returns the
+    assignment. `confine` is called in the child with the slot, and returns the board that the child may write to; None
+    leaves the assigned one. Raises OSError if the system has no process or descriptor left; nothing stays open then.
     """
     with ExitStack() as undo:
-        ours, theirs = (undo.enter_context(descriptors.own_socket(end)) for end in socket.socketpair())
+        ours, theirs = pipes.pair()
+        undo.callback(ours.close)
+        undo.callback(theirs.close)
         stack_dump_fd = descriptors.own(os.memfd_create("asgid-last-words"))
         undo.callback(os.close, stack_dump_fd)
-        assignment = assign(theirs.fileno(), stack_dump_fd)
+        assignment = assign(theirs, stack_dump_fd)
         _flush_streams()  # otherwise parent and child would each write the buffered text
         # A signal between the fork and the child's own handlers may neither be lost nor run the master's handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -109,7 +111,7 @@ def fork_worker(
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         undo.pop_all()
     theirs.close()
-    ours.setblocking(False)
+    ours.set_nonblocking()
     return Child(slot, assignment.generation, pid, started_at, ours, stack_dump_fd)
 
 
@@ -181,7 +183,8 @@ def _reset_inherited(assignment: Assignment) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     listeners = (one.fd for one in assignment.listeners)
-    descriptors.close_all_but((assignment.lifeline_fd, assignment.last_words_fd, *listeners))
+    lifeline = assignment.lifeline
+    descriptors.close_all_but((lifeline.reader, lifeline.writer, assignment.last_words_fd, *listeners))
     if "multiprocessing.process" in sys.modules:  # an agent's: its exit handler would end children of the master
         sys.modules["multiprocessing.process"]._children.clear()  # noqa: SLF001 - as multiprocessing does
     # Keep the master's objects, unused: collecting them would close descriptor numbers that now belong to other files.

@@ -87,14 +87,14 @@ class _Trial:
 
     def boot(self, deadline: float) -> str:
         """Wait until the worker is ready, and return its interface. Raises BootError with the reason if it fails."""
-        lifeline = self._child.lifeline.fileno()
+        lifeline = self._child.lifeline
         while True:
             # The process is watched too: a program that the application has started may hold the lifeline open.
             timeout_s = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([lifeline, self._process], [], [], timeout_s)
+            readable, _, _ = select.select([lifeline.reader, self._process], [], [], timeout_s)
             if not readable:
                 raise BootError("it is not ready within timeouts.boot; it is here:", self._abort())
-            data = os.read(lifeline, 65536) if lifeline in readable else b""
+            data = lifeline.read() if lifeline.reader in readable else b""
             if not data:
                 raise BootError(
                     f"the worker ended while it booted, {self._describe_exit()}", self._child.read_stack_dump()
@@ -113,7 +113,7 @@ class _Trial:
 
     def drain(self, within_s: float) -> None:
         """Have the worker drain and the application shut down. Raises BootError if either fails or takes too long."""
-        self._child.lifeline.close()
+        self._child.lifeline.close_writer()
         if not self._has_exited(within_s):
             raise BootError(
                 "the worker started, but did not exit within timeouts.graceful and kill; it is here:", self._abort()

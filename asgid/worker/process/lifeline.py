@@ -4,22 +4,22 @@ import asyncio
 import ctypes
 import os
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from asgid import wire
+from asgid import descriptors, wire
+from asgid.pipes import PipeEnd
 
 _PR_SET_PDEATHSIG = 1
 _MASTER_DIED = signal.SIGRTMIN + 1  # SIGRTMIN is asgid.assignment.DUMP
 
 
 class Lifeline:
-    """The socket to the master, which the worker inherits at fork."""
+    """The worker's pipes from and to the master, which it inherits at fork."""
 
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-        self._inode = os.fstat(fd).st_ino
+    def __init__(self, end: PipeEnd) -> None:
+        self._end = end
+        self._files = {fd: descriptors.identity(fd) for fd in (end.reader, end.writer)}
         self._decoder = wire.from_master()
 
     def end_with_master(self, within_s: float) -> None:
@@ -31,26 +31,19 @@ class Lifeline:
         """
         signal.signal(_MASTER_DIED, lambda *_: signal.setitimer(signal.ITIMER_REAL, within_s))
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _MASTER_DIED)
-        if self._is_at_end():  # the master died before prctl(2), so no signal comes
+        if self._end.is_at_end():  # the master died before prctl(2), so no signal comes
             signal.raise_signal(_MASTER_DIED)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the application has closed the descriptor; its number may belong to another file now."""
-        try:
-            return os.fstat(self._socket.fileno()).st_ino != self._inode
-        except OSError:
-            return True
+        """Whether the application has closed a descriptor; its number may belong to another file now."""
+        return not (self._is_open(self._end.reader) and self._is_open(self._end.writer))
 
     def send(self, message: wire.FromWorker) -> None:
         """Send a message to the master, if it still runs."""
-        with suppress(OSError):
-            is_blocking = self._socket.getblocking()
-            self._socket.setblocking(True)
-            try:
-                self._socket.sendall(wire.encode(message))
-            finally:
-                self._socket.setblocking(is_blocking)
+        if self._is_open(self._end.writer):  # otherwise it would write into a file of the application
+            with suppress(OSError):
+                self._end.write(wire.encode(message))
 
     def listen(
         self,
@@ -59,27 +52,19 @@ class Lifeline:
         on_orphaned: Callable[[], None],
     ) -> None:
         """Call `on_message` for each message, and `on_orphaned` once, when the master has exited."""
-        self._socket.setblocking(False)
+        os.set_blocking(self._end.reader, False)
 
         def read() -> None:
-            try:
-                data = self._socket.recv(65536)
-            except BlockingIOError:
+            data = self._end.read() if self._is_open(self._end.reader) else b""
+            if data is None:
                 return
-            except OSError:
-                data = b""
             if not data:
-                loop.remove_reader(self._socket)
+                loop.remove_reader(self._end.reader)
                 on_orphaned()
             for message in self._decoder.feed(data):
                 on_message(message)
 
-        loop.add_reader(self._socket, read)
+        loop.add_reader(self._end.reader, read)
 
-    def _is_at_end(self) -> bool:
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:  # no message yet
-            return False
-        except OSError:
-            return True
+    def _is_open(self, fd: int) -> bool:
+        return descriptors.identity(fd) == self._files[fd]

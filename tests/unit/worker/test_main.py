@@ -4,6 +4,7 @@ import pytest
 
 from asgid.assignment import Assignment
 from asgid.board import BYTES, Board
+from asgid.pipes import PipeEnd
 from asgid.worker import main
 from tests.settings import read
 
@@ -21,7 +22,7 @@ def test_a_worker_sets_its_title_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(main, "setproctitle", titles.append)
     monkeypatch.setattr(main, "raise_trim_threshold", begins)
-    assignment = Assignment(3, 7, read(""), (), -1, -1, Board(bytearray(BYTES)))
+    assignment = Assignment(3, 7, read(""), (), PipeEnd(-1, -1), -1, Board(bytearray(BYTES)))
     with pytest.raises(_Begins):
         main.main(assignment)
 

@@ -37,7 +37,7 @@ HANDOVER = Handover(
         starts={StartReason.INITIAL: 4},
         exits={ExitReason.BLOCKED: 1},
     ),
-    children=(ProcessState(0, 7, 811, 17.0, 8, 9, '{"is": "rea'), ProcessState(3, 6, 812, 1.5, 10, 11, "")),
+    children=(ProcessState(0, 7, 811, 17.0, 8, 12, 9, '{"is": "rea'), ProcessState(3, 6, 812, 1.5, 10, 13, 11, "")),
     listeners=(
         ListenerState("127.0.0.1:0", "web", 2048, None, 5),
         ListenerState("unix:/run/a", "unix:/run/a", 1, 42, 6, 65),
@@ -75,14 +75,14 @@ def test_a_handover_survives_json_unchanged():
 
 def test_descriptors_lists_every_descriptor():
     """execve(2) closes a descriptor that is not in the list."""
-    assert sorted(HANDOVER.descriptors) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert sorted(HANDOVER.descriptors) == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]
 
 
 def test_a_receipt_is_for_one_handover():
     """It proves what was read. The receipt of another handover, an empty answer and any other text are refused."""
     assert is_receipt_for(HANDOVER, receipt(HANDOVER))
     assert not is_receipt_for(replace(HANDOVER, generation=10), receipt(HANDOVER))
-    assert not is_receipt_for(replace(HANDOVER, board_fd=12), receipt(HANDOVER))
+    assert not is_receipt_for(replace(HANDOVER, board_fd=14), receipt(HANDOVER))
     for answer in ("", "ok", "[]", "{}", "null", receipt(HANDOVER).replace("version", "name")):
         assert not is_receipt_for(HANDOVER, answer)
 

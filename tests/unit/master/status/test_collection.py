@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from asgid import pipes
 from asgid.address import Systemd, Tcp
 from asgid.master.net.bound_socket import BoundSocket
 from asgid.master.status.collection import collect, status_line
@@ -24,8 +25,10 @@ ROLLED_BACK = ReloadResult("rolled_back", "no module named shop", 2, 1_700_000_0
 def children() -> Iterator[dict[int, Child]]:
     """Two workers; each is this process, so that the kernel reports one."""
     with ExitStack() as stack:
-        lines = [stack.enter_context(socket.socket()) for _ in range(2)]
-        yield {slot: Child(slot, 1, os.getpid(), 0.0, line, -1) for slot, line in enumerate(lines)}
+        ours, theirs = pipes.pair()
+        stack.callback(ours.close)
+        stack.callback(theirs.close)
+        yield {slot: Child(slot, 1, os.getpid(), 0.0, end, -1) for slot, end in enumerate((ours, theirs))}
 
 
 @pytest.fixture
