@@ -3,8 +3,8 @@
     python examples/miniature.py [PORT]     then: curl the address, kill -KILL a worker, kill -HUP or -TERM the master
 
 It has three parts, as asgid has: pure decisions (facts in, steps out), a worker, and a thin shell that makes the system
-calls. Master and worker share one socketpair, the lifeline. It carries one byte, "ready". Its end means "drain" to the
-worker, as a step of the master or because the master is dead; to the master it means that the worker has exited.
+calls. Master and worker share one socketpair, the lifeline. It carries one byte, "ready". At its end a worker drains,
+because the master wants that or is dead. To the master the end means that the worker has exited.
 
 The real master adds what a long life needs: back-off, heartbeats on the board, a canary, ABRT before KILL.
 """

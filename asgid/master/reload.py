@@ -1,7 +1,7 @@
 """What a reload does in the master: read the file, bind addresses, keep generations, report results.
 
 The supervisor decides whether and when a reload goes on. This module changes the listeners, the process title and the
-log, and reports each result in the log, on the status page, in the metrics and to systemd.
+log. It reports each result in the log, on the status page, in the metrics and to systemd.
 """
 
 import time

@@ -1,9 +1,9 @@
 """The shared memory under the board: created at a start, adopted by a new program, confined to one row in a worker.
 
-The master maps all rows for writing. A worker maps its own row for writing, and the others through a descriptor that is
-open for reading only, so that mprotect(2) cannot make them writable. The size is sealed: if a worker could truncate the
-file, the next read would kill the master (SIGBUS, mmap(2)). The module calls mmap(2) itself, because Python's `mmap`
-keeps a duplicate of the descriptor, which a worker would inherit.
+The master maps all rows for writing; a worker, only its own. A worker maps the others through a descriptor that is open
+for reading, so that mprotect(2) cannot make them writable. The size is sealed: if a worker could truncate the file, the
+next read would kill the master (SIGBUS, mmap(2)). The module calls mmap(2) itself, because Python's `mmap` keeps a
+duplicate of the descriptor, which a worker would inherit.
 """
 
 import ctypes

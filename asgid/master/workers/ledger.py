@@ -1,7 +1,7 @@
 """The ledger: the numbers on the board, as far as the master accepts them.
 
-A worker may run as another user, and may write anything into its row. So each cell is checked when it is read: a
-heartbeat may not be in the future, a gauge may not exceed the connections that a process can hold, a counter may not
+A worker may run as another user, and may write anything into its row, so each cell is checked when it is read. A
+heartbeat may not be in the future. A gauge may not exceed the connections that a process can hold. A counter may not
 fall or leap. If a number is invalid, the last valid one is used, and the slot is reported once for each worker.
 
 A cell holds its counter modulo 2^64, because the worker lets it wrap around. The ledger keeps the cells that it read

@@ -1,8 +1,8 @@
 """The start and end of a worker process: fork, the reset of inherited state, and reaping. The only module that forks.
 
 The child keeps its end of the lifeline, the listening sockets and the file for its stacks. It closes every other
-descriptor of asgid, above all the master's ends of its siblings' lifelines: a worker notices that the master is dead
-only when no process holds that end open. Descriptors that other code has opened in this process stay open.
+descriptor of asgid, above all the master's ends of its siblings' lifelines. While any process holds that end open, a
+sibling does not notice the death of the master. Descriptors that other code has opened in this process stay open.
 """
 
 import atexit
@@ -173,9 +173,9 @@ def _reset_inherited(assignment: Assignment) -> None:
     signal.set_wakeup_fd(-1)
     has_terminal = terminal.has_terminal()
     for signum in _WORKER_IGNORES:
-        # Not SIG_IGN: every program that the application starts would inherit it, and could not be interrupted.
-        # Except for the signals that a terminal sends to a background group that reads, or writes under `stty tostop`:
-        # with a handler the kernel restarts the call and sends the signal again, forever (tcsetattr(3), setpgid(2)).
+        # Not SIG_IGN: every program that the application starts would inherit it, and could not be interrupted. The
+        # exceptions are signals that a terminal sends to a background group that reads, or writes under `stty tostop`.
+        # With a handler the kernel restarts the call and sends the signal again, forever (tcsetattr(3), setpgid(2)).
         signal.signal(signum, signal.SIG_IGN if has_terminal and signum in _JOB_CONTROL else _ignore)
         signal.siginterrupt(signum, False)
     # While a worker boots, TERM ends it at once: it has accepted no connection yet.
