@@ -164,7 +164,7 @@ FAILING_APPLICATIONS = {
     "no module": ("no_such_module:application", "no_such_module"),
     "no attribute": ("hello:aplication", "aplication"),
     "raises at import": ("raises_at_import:application", "the tables of this application were never made"),
-    "of an ambiguous interface": ("doubtful:application", "takes request, which could mean anything"),
+    "of an ambiguous interface": ("doubtful:application", "takes request, which is ambiguous"),
     "not an application": ("not_asgi:application", "not_asgi:application"),
     "startup fails": ("startup_fails:application", "the database of this application is down"),
 }

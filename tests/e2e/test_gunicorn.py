@@ -309,7 +309,7 @@ def test_logs_are_rotated_by_usr1(served: Served, tmp_path: Path) -> None:
 FAILURES = {
     # case: (application, arguments, exit code, text in the log)
     "its startup fails": ("startup_fails:application", (), 3, "the database of this application is down"),
-    "it is no application": ("app:strange", (), 3, ": it is no application"),
+    "it is not an application": ("app:strange", (), 3, ": it is not an application"),
     "its import fails": ("raises_at_import:application", (), 3, "Worker failed to boot"),
     "TLS": ("pid:application", ("--certfile", "log", "--keyfile", "log"), 1, "let a proxy in front serve TLS"),
     "an unknown atom": (

@@ -386,9 +386,9 @@ async def test_pipelined_requests_are_answered_in_order():
 PART = {"content": b"abc", "more_content": True}
 BEGUN = {"status": 200, **PART}
 REFUSED: dict[str, tuple[list[Any], str]] = {
-    "no message": ([5], "a reply is a dict, not int; the response is waiting"),
-    "a part before the status": ([PART], "the first reply has a status; the response is waiting"),
-    "text": ([{"status": 200, "content": "hello"}], "content is bytes, not str; the response is waiting"),
+    "no message": ([5], "a reply must be a dict, not int; the response is waiting"),
+    "a part before the status": ([PART], "the first reply must have a status; the response is waiting"),
+    "text": ([{"status": 200, "content": "hello"}], "content must be bytes, not str; the response is waiting"),
     "a status that is none": ([{"status": 99}], "status 99 is not a final status"),
     "a status that is text": ([{"status": "200"}], "status '200' is not a final status"),
     "a header of text": ([{"status": 200, "headers": [["a", "b"]]}], "a name and a value, both bytes"),
@@ -401,10 +401,10 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
         [{"status": 200, "headers": [[b"content-length", b"4"]], "content": b"abc"}],
         "1 bytes short of its content-length",
     ),
-    "a second status": ([BEGUN, {"status": 200}], "a reply with a status came again; the response is streaming"),
-    "a part after the last": ([OK, PART], "a reply came after the last; the response is complete"),
-    "a response after the last": ([OK, OK], "a reply with a status came again; the response is complete"),
-    "text as a part": ([BEGUN, {"content": "abc"}], "content is bytes, not str; the response is streaming"),
+    "a second status": ([BEGUN, {"status": 200}], "only the first reply may have a status; the response is streaming"),
+    "a part after the last": ([OK, PART], "the last reply was sent before; the response is complete"),
+    "a response after the last": ([OK, OK], "only the first reply may have a status; the response is complete"),
+    "text as a part": ([BEGUN, {"content": "abc"}], "content must be bytes, not str; the response is streaming"),
 }
 
 
@@ -746,7 +746,7 @@ async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_
                 await client.response()
 
         (failure,) = logged_failures(worker)
-        assert "the client has yet to take 327680 bytes of a response that is streaming; await" in failure
+        assert "327680 bytes wait for the client, and the response is streaming; await" in failure
 
 
 def test_a_whole_body_and_unsent_replies_are_bounded():

@@ -117,7 +117,7 @@ FAILS_TO_START = {
     "exits": (SystemExit(3), "SystemExit: 3"),
     "raises what looks like a cancellation": (asyncio.CancelledError("no"), "CancelledError"),
     "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
-    "returns": (None, "returned before it said lifespan.startup.complete"),
+    "returns": (None, "returned before it sent lifespan.startup.complete"),
 }
 #: Exceptions in a startup; with `auto` such an application counts as one without a lifespan.
 RAISES_AT_ITS_START = {

@@ -468,8 +468,8 @@ FAULTS = {
     "nothing": (lambda environ, start_response: [], "did not call start_response"),
     "no parts": (lambda environ, start_response: None, "TypeError: 'NoneType' object is not iterable"),
     "two heads": (twice, "start_response was called a second time without exc_info"),
-    "no status": (status("OK"), "the status is three digits, a space and a reason, not 'OK'"),
-    "a long status": (status("2000 OK"), "the status is three digits"),
+    "no status": (status("OK"), "the status must be three digits, a space and a reason, not 'OK'"),
+    "a long status": (status("2000 OK"), "the status must be three digits"),
     "text": (saying(["text"]), "the body is bytes, not str"),
     "text in parts": (saying(["text", "text"]), "the body is bytes, not str"),
     "an end to the head": (

@@ -1,9 +1,8 @@
-"""ASGI 1 consumers -> ASGI 3: `consumer(message)` answers through `message["reply_channel"]` (the drafts of 2016-17).
+"""Adapts ASGI 1 consumers to ASGI 3: `consumer(message)` responds through its `reply_channel` (drafts of 2016-17).
 
-A plain consumer returns at once and may answer at any time later, from any thread; a coroutine consumer runs in the
-request's own task. What is sent leaves in its order. A message that may not be sent raises AppError where it is sent,
-with the state of the response. A request for which nobody is left who could answer does not stay open: the channel
-itself tells when it is forgotten.
+A plain consumer returns at once and may respond later, from any thread; a coroutine consumer runs in the task of the
+request. Messages leave in order. An invalid message raises AppError in `send`, with the state of the response. If the
+consumer drops all references to the channel, no response can follow, and the request ends.
 """
 
 import asyncio
@@ -21,43 +20,43 @@ from asgid.worker.http1.response import COMPLETE, Response
 #: A consumer of ASGI 1: a function of one message, or a coroutine function.
 Consumer: TypeAlias = Callable[[dict[str, Any]], object]
 
-#: Request bodies up to this come in the message, larger ones through a body channel: the drafts promised that a channel
-#: takes messages of 1 MB.
+#: A request body up to this size is in the message, a larger one comes through a body channel. In the drafts a channel
+#: accepts messages of 1 MB.
 MAX_WHOLE_BODY_BYTES = 1 << 20
-#: What a consumer may have sent beyond what its client has taken. It cannot be made to wait, so at some point it has to
-#: be told; the drafts raised ChannelFull.
+#: The max size of messages that wait for the client. A plain consumer cannot wait, so at this size `send` raises; the
+#: drafts had ChannelFull.
 MAX_UNSENT_BYTES = 16 << 20
 
 
 def adapt(consumer: Consumer) -> Application:
-    """Return the ASGI 3 application that has `consumer` answer each request."""
+    """Return an ASGI 3 application that calls `consumer` for each request."""
 
     async def application(scope: Event, receive: Receive, send: Send) -> None:
         message = await _request(scope, receive)
-        if message is None:  # the client left before it had said everything
+        if message is None:  # the client disconnected before the end of its request
             return
-        answer = _ReplyStream(send, is_head=scope["method"] == "HEAD")
-        message["reply_channel"] = ReplyChannel(answer)
+        stream = _ReplyStream(send, is_head=scope["method"] == "HEAD")
+        message["reply_channel"] = ReplyChannel(stream)
         delivery: asyncio.Task[None] | None = None
         try:
             work = consumer(message)
-            del message  # from here on the consumer alone knows its channel
+            del message  # now only the consumer has a reference to the channel
             if isawaitable(work):
-                delivery = asyncio.create_task(answer.deliver())
-                answer.raises_when_over = True
+                delivery = asyncio.create_task(stream.deliver())
+                stream.raises_when_over = True
                 await work
-                answer.raises_when_over = False  # who still sends is a callback or a task: nobody would catch it
+                stream.raises_when_over = False  # later calls come from callbacks and tasks, which catch nothing
                 del work  # perhaps the channel itself: send() returns it
         except Exception:
-            if answer.is_whole:  # sent before it failed: its client gets it all the same
-                await (delivery or answer.deliver())
+            if stream.is_complete:  # the client gets a response that was complete before the failure
+                await (delivery or stream.deliver())
             raise
         else:
-            await (delivery or answer.deliver())
-            if answer.failure:
-                raise answer.failure
+            await (delivery or stream.deliver())
+            if stream.failure:
+                raise stream.failure
         finally:
-            answer.end()
+            stream.end()
             if delivery:
                 delivery.cancel()
 
@@ -65,7 +64,7 @@ def adapt(consumer: Consumer) -> Application:
 
 
 class ChannelLayer:
-    """What a consumer finds under `channel_layer`: the event loop that serves it."""
+    """The value of `channel_layer` in a message: has the event loop of the worker."""
 
     __slots__ = ("loop",)
 
@@ -74,32 +73,31 @@ class ChannelLayer:
 
 
 class ReplyChannel:
-    """What a consumer answers through."""
+    """The channel for the response to one request."""
 
-    __slots__ = ("_answer",)
+    __slots__ = ("_stream",)
 
-    def __init__(self, answer: "_ReplyStream") -> None:
-        self._answer = answer
+    def __init__(self, stream: "_ReplyStream") -> None:
+        self._stream = stream
 
     def send(self, message: Mapping[str, Any]) -> Self:
         """Send a response (`status`, `headers`, `content`, `more_content`) or the next part of one (`content`,
-        `more_content`); from any thread, and without waiting.
+        `more_content`), from any thread, without waiting. Raises AppError for an invalid message.
 
-        It may be awaited: then it waits until the client has taken what was sent, and raises an OSError when it has
-        gone. Raises AppError for what may not be sent now.
+        `await send(...)` waits until the client has taken all messages, and raises OSError if it disconnects.
         """
-        self._answer.take(message)
+        self._stream.add(message)
         return self
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._answer.until_taken().__await__()
+        return self._stream.drain().__await__()
 
     def __del__(self) -> None:
-        self._answer.let_go()
+        self._stream.on_channel_released()
 
 
 class BodyChannel:
-    """What a consumer reads the rest of a large request body from."""
+    """The channel for the rest of a large request body."""
 
     __slots__ = ("_receive",)
 
@@ -107,7 +105,7 @@ class BodyChannel:
         self._receive = receive
 
     async def receive(self) -> dict[str, Any]:
-        """Return the next part: `content`, `more_content`, and `closed` where the client left before the end."""
+        """Return the next part: `content`, `more_content`, and `closed` if the client disconnected before the end."""
         event = await self._receive()
         if event["type"] == "http.disconnect":
             return {"content": b"", "closed": True, "more_content": False}
@@ -115,121 +113,124 @@ class BodyChannel:
 
 
 class _ReplyStream:
-    """One answer on its way from a consumer, in whatever thread, to the client."""
+    """The messages of one response on their way from a consumer, in any thread, to the client."""
 
     def __init__(self, send: Send, *, is_head: bool) -> None:
         self._send, self._is_head = send, is_head
         self._loop, self._thread = asyncio.get_running_loop(), get_ident()
-        self._lock = Lock()  # around what threads that send change
-        self._judge: Response | None = None  # what the exchange will say of the messages, known when they are sent
+        self._lock = Lock()  # for the attributes that sending threads change
+        self._validator: Response | None = None  # checks messages as the exchange will, but in `send`
         self._unsent: deque[tuple[Event, Event]] = deque()
         self._unsent_bytes = 0
-        self._news, self._taken = asyncio.Event(), asyncio.Event()
-        self._is_let_go = self._is_over = self._is_gone = False
-        self.raises_when_over = False  #: a coroutine is told like an ASGI 3 application; else it might never end
+        self._has_work, self._drained = asyncio.Event(), asyncio.Event()
+        self._is_released = self._is_over = self._is_disconnected = False
+        self.raises_when_over = False  #: for a coroutine, as in ASGI 3: it might never return otherwise
         self.failure: AppError | None = None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the consumer has sent all of it."""
-        return self._judge is not None and self._judge.state is COMPLETE
+    def is_complete(self) -> bool:
+        """Whether the consumer has sent the last message."""
+        return self._validator is not None and self._validator.state is COMPLETE
 
     # The consumer's side
 
-    def take(self, message: Mapping[str, Any]) -> None:
-        """Judge a message and put it behind the others; once nobody waits for it, it is dropped."""
+    def add(self, message: Mapping[str, Any]) -> None:
+        """Check a message and append it to the queue; drop it if the client has disconnected."""
         with self._lock:
-            if self._is_over and not self.is_whole:
+            if self._is_over and not self.is_complete:
                 if self.raises_when_over:
                     raise ClientDisconnectedError("the client has disconnected")
                 return
             if self._unsent_bytes >= MAX_UNSENT_BYTES:
                 self.failure = AppError(
-                    f"the client has yet to take {self._unsent_bytes} bytes of a response that is {self._state}; "
-                    "await reply_channel.send(...) to keep its pace"
+                    f"{self._unsent_bytes} bytes wait for the client, and the response is {self._state}; "
+                    "await reply_channel.send(...) to send at the client's pace"
                 )
                 raise self.failure
-            start, body = self._judged(message)
+            start, body = self._to_asgi3(message)
             self._unsent.append((start, body))
             self._unsent_bytes += len(body["body"])
         self._wake()
 
-    async def until_taken(self) -> None:
+    async def drain(self) -> None:
         while self._unsent and not self._is_over:
-            self._taken.clear()
-            await self._taken.wait()
-        if self._is_gone:
+            self._drained.clear()
+            await self._drained.wait()
+        if self._is_disconnected:
             raise ClientDisconnectedError("the client has disconnected")
 
-    def let_go(self) -> None:
-        """Nobody has the channel any more. The garbage collector says so, in the midst of anything."""
-        self._is_let_go = True
+    def on_channel_released(self) -> None:
+        """End the response: no reference to the channel is left. The garbage collector may call this at any point."""
+        self._is_released = True
         self._wake()
 
     @property
     def _state(self) -> str:
-        return self._judge.state.name.lower() if self._judge else "waiting"
+        return self._validator.state.name.lower() if self._validator else "waiting"
 
-    def _judged(self, message: Mapping[str, Any]) -> tuple[Event, Event]:
-        """Return a message as ASGI 3 has it: a start, empty where it has been, and a part of the body. AppError leaves
-        the response as it was.
+    def _to_asgi3(self, message: Mapping[str, Any]) -> tuple[Event, Event]:
+        """Return the ASGI 3 messages: a start, {} after the first message, and a part of the body.
+
+        Raises AppError; the response is then unchanged.
         """
         if not isinstance(message, Mapping):
-            raise AppError(f"a reply is a dict, not {type(message).__name__}; the response is {self._state}")
+            raise AppError(f"a reply must be a dict, not {type(message).__name__}; the response is {self._state}")
         content = message.get("content", b"")
         if not isinstance(content, bytes | bytearray | memoryview):
-            raise AppError(f"content is bytes, not {type(content).__name__}; the response is {self._state}")
+            raise AppError(f"content must be bytes, not {type(content).__name__}; the response is {self._state}")
         body = {
             "type": "http.response.body",
-            "body": bytes(content),  # of bytes no copy is made; anything else may change before it leaves
+            "body": bytes(content),  # bytes are not copied; other types may change before they are sent
             "more_body": bool(message.get("more_content", False)),
         }
         start: Event = {}
-        if self._judge is None:
+        if self._validator is None:
             if "status" not in message:
-                raise AppError("the first reply has a status; the response is waiting")
+                raise AppError("the first reply must have a status; the response is waiting")
             start = {
                 "type": "http.response.start",
                 "status": message["status"],
                 "headers": [tuple(each) if isinstance(each, list) else each for each in message.get("headers", ())],
             }
-            judge = Response(self._is_head, 1, True)
-            judge.start(start)
+            validator = Response(self._is_head, 1, True)
+            validator.start(start)
         elif "status" in message:
-            raise AppError(f"a reply with a status came again; the response is {self._state}")
-        elif self.is_whole:
-            raise AppError("a reply came after the last; the response is complete")
+            raise AppError(f"only the first reply may have a status; the response is {self._state}")
+        elif self.is_complete:
+            raise AppError("the last reply was sent before; the response is complete")
         else:
-            judge = self._judge
-        judge.body(body, b"", False)
-        self._judge = judge
+            validator = self._validator
+        validator.body(body, b"", False)
+        self._validator = validator
         return start, body
 
     def _wake(self) -> None:
         if get_ident() == self._thread:
-            self._news.set()
+            self._has_work.set()
         else:
-            with suppress(RuntimeError):  # the loop is closed: the worker has left
-                self._loop.call_soon_threadsafe(self._news.set)
+            with suppress(RuntimeError):  # the loop is closed: the worker ends
+                self._loop.call_soon_threadsafe(self._has_work.set)
 
     # The exchange's side
 
     async def deliver(self) -> None:
-        """Hand on what is sent; return when all of it has left, the client has gone, or nobody can send the rest."""
+        """Forward messages to the exchange, until the response is complete, the client disconnects, or the consumer has
+        dropped the channel.
+        """
         with suppress(ClientDisconnectedError):
             while not self._is_over:
-                self._news.clear()
-                is_let_go = self._is_let_go  # looked at first: a thread may send, and let go, between two lines of this
+                self._has_work.clear()
+                is_released = self._is_released  # read first: a thread may send, and drop the channel, at any point
                 while self._unsent and not self.failure:
-                    await self._hand_on(*self._unsent[0])
-                self._taken.set()
-                if is_let_go or self.failure:
+                    await self._forward(*self._unsent[0])
+                self._drained.set()
+                if is_released or self.failure:
                     break
                 if not self._is_over:
-                    await self._news.wait()
+                    await self._has_work.wait()
         self.end()
 
-    async def _hand_on(self, start: Event, body: Event) -> None:
+    async def _forward(self, start: Event, body: Event) -> None:
         if start:
             await self._send(start)
         await self._send(body)
@@ -239,14 +240,14 @@ class _ReplyStream:
         self._is_over = not body["more_body"]
 
     def end(self) -> None:
-        """Nothing is handed on any more."""
+        """Forward no more messages."""
         if not self._is_over:
-            self._is_over = self._is_gone = True
-        self._taken.set()
+            self._is_over = self._is_disconnected = True
+        self._drained.set()
 
 
 async def _request(scope: Event, receive: Receive) -> dict[str, Any] | None:
-    """Return the request as a message of ASGI 1, without its reply channel; None where the client left meanwhile."""
+    """Return the request as an ASGI 1 message without a reply channel; None if the client disconnects meanwhile."""
     parts, size, more = list[bytes](), 0, True
     while more and size <= MAX_WHOLE_BODY_BYTES:
         event = await receive()
@@ -273,8 +274,10 @@ async def _request(scope: Event, receive: Receive) -> dict[str, Any] | None:
 
 
 def _headers(headers: list[tuple[bytes, bytes]]) -> list[list[bytes]]:
-    """Return lists, as the drafts have them. Several cookie headers, which a proxy makes of HTTP/2, become one (RFC
-    9113 section 8.2.3): consumers joined what comes twice with a comma, which ends no cookie.
+    """Return the headers as lists, as in the drafts, with one cookie header.
+
+    A proxy may split cookies, as in HTTP/2 (RFC 9113 section 8.2.3). Consumers join repeated headers with a comma,
+    which does not separate cookies.
     """
     cookies = [value for name, value in headers if name == b"cookie"]
     if len(cookies) < 2:

@@ -1,8 +1,7 @@
-"""What a callable speaks, found from its shape, and the ASGI 3 application that is made of it.
+"""Detects the interface of a callable, and adapts it to ASGI 3.
 
-The shape is how many arguments a call takes, what the first one is called, and whether it is async; nothing is called
-to find out. What is in doubt is never guessed: BootError says what to write. Where the callable came from matters only
-to these words.
+The detection uses the number of arguments, the name of the first one, and whether the callable is async; it calls
+nothing. An ambiguous callable raises BootError with the settings to choose from.
 """
 
 import inspect
@@ -20,58 +19,58 @@ Interface: TypeAlias = Literal["asgi3", "asgi2", "consumer", "wsgi"]
 
 @dataclass(frozen=True, slots=True)
 class LoadedApp:
-    """An application, ready to be served: `app` is ASGI 3 whatever it was made of, `interface` is what it speaks."""
+    """An application that can be served: `app` is ASGI 3, `interface` is that of the original."""
 
     app: Application
     interface: Interface
 
     @property
     def is_http_only(self) -> bool:
-        """Whether its interface knows neither lifespan nor WebSocket: such a scope must never reach it."""
+        """Whether its interface has neither lifespan nor WebSocket: it must not get such a scope."""
         return self.interface in ("consumer", "wsgi")
 
 
-def _twice(app: Callable[[Event], Callable[[Receive, Send], Awaitable[None]]]) -> Application:
-    """Make an ASGI 3 application of ASGI 2: two calls become one."""
+def _adapt_asgi2(app: Callable[[Event], Callable[[Receive, Send], Awaitable[None]]]) -> Application:
+    """Return an ASGI 3 application that makes the two calls of ASGI 2."""
 
     async def application(scope: Event, receive: Receive, send: Send) -> None:
-        scope["asgi"]["version"] = "2.0"  # the dictionary is this scope's own
+        scope["asgi"]["version"] = "2.0"  # this dict belongs to the scope alone
         await app(scope)(receive, send)
 
     return application
 
 
-#: What makes ASGI 3 of each interface. An application is what its author made it: only its shape was looked at.
+#: The adapters to ASGI 3. An application has the type Any: only its signature was checked.
 ADAPTERS: Mapping[Interface, Callable[[Any, Config], Application]] = {
     "asgi3": lambda app, _: cast("Application", app),
-    "asgi2": lambda app, _: _twice(app),
+    "asgi2": lambda app, _: _adapt_asgi2(app),
     "consumer": lambda app, _: asgi1.adapt(app),
     "wsgi": lambda app, config: wsgi.adapt(app, config.workers.threads),
 }
 
 _SIGNATURES: Mapping[Interface, str] = {
     "asgi3": "scope, receive, send",
-    "asgi2": "scope, for what takes receive, send",
+    "asgi2": "scope, and returns a callable of receive, send",
     "consumer": "message",
     "wsgi": "environ, start_response",
 }
-#: Whose first argument has such a name. It is a habit and no rule: what has another name is judged by the rest.
-_NAMED: Mapping[str, tuple[Interface, ...]] = {
+#: The interfaces for a name of the first argument. Names are a habit, not a rule: with another name the rest decides.
+_BY_FIRST_ARGUMENT: Mapping[str, tuple[Interface, ...]] = {
     "scope": ("asgi3", "asgi2"),
     "message": ("consumer",),
     "environ": ("wsgi",),
     "self": (),
 }
-#: A name of either in the call of a class's objects: they speak WSGI, and the class is none of an ASGI 2 application.
-_OF_WSGI = frozenset({"environ", "start_response"})
-#: How a hint names the setting, in a file and on the command line.
+#: If `__call__` of a class has one of these arguments, its instances are WSGI, and the class is not ASGI 2.
+_WSGI_ARGUMENTS = frozenset({"environ", "start_response"})
+#: The setting in hints, for a file and for the command line.
 FACTORY_SETTING = "factory = true in [app] (--set app.factory=true)"
-#: How many arguments a message shows: a framework's class takes dozens.
-_SHOWN = 5
+#: The max number of arguments in a message: classes of frameworks have dozens.
+_MAX_SHOWN = 5
 
 
 class _CallableShape:
-    """What can be seen of a callable without calling it."""
+    """The properties of a callable that are known without a call."""
 
     def __init__(self, found: Callable[..., object], signature: inspect.Signature) -> None:
         self._signature = signature
@@ -83,43 +82,41 @@ class _CallableShape:
         self.first = next(iter(signature.parameters), "")
 
     def takes(self, count: int) -> bool:
-        """Whether a call with so many arguments is possible."""
+        """Return whether a call with `count` arguments is possible."""
         return _binds(self._signature, count)
 
     @property
     def has_settings(self) -> bool:
-        """Whether nothing need be given and the first argument has a default: a factory's have, a request has none."""
+        """Whether all arguments are optional and the first has a default, as in a factory; a request has no default."""
         first = next(iter(self._signature.parameters.values()), None)
         return first is not None and self.takes(0) and first.default is not first.empty
 
     @property
     def is_awaited(self) -> bool:
-        """Whether what a call returns can be awaited, as far as that is known: of a class, its instances."""
-        return self._of_objects("__await__") is not None if self.is_class else not self.is_async_generator
+        """Whether the result of a call can be awaited, as far as known; for a class, the result is an instance."""
+        return self._of_instances("__await__") is not None if self.is_class else not self.is_async_generator
 
     @property
     def is_iterated(self) -> bool:
-        """Whether what a call returns can be iterated, as PEP 3333 asks, as far as that is known: of a class, its
-        instances.
-        """
+        """Whether the result of a call can be iterated, as PEP 3333 requires, as far as known."""
         if self.is_class:
-            return self._of_objects("__iter__") is not None
+            return self._of_instances("__iter__") is not None
         return not self.is_async and not self.is_async_generator
 
     @property
     def makes_callables(self) -> bool:
-        """Whether what a call returns takes receive, send, as far as that is known: of a class, its instances."""
+        """Whether the result of a call takes receive, send, as far as known."""
         if not self.is_class:
             return not self.is_async and not self.is_async_generator
-        called = self._of_objects("__call__")
-        signature = _signature(called) if called else None
+        call = self._of_instances("__call__")
+        signature = _signature(call) if call else None
         if signature is None:
-            return called is not None
-        return _binds(signature, 3) and _OF_WSGI.isdisjoint(signature.parameters)  # with self
+            return call is not None
+        return _binds(signature, 3) and _WSGI_ARGUMENTS.isdisjoint(signature.parameters)  # with self
 
     @property
     def fits(self) -> list[Interface]:
-        """What it can speak. The only one that takes three arguments comes first, then in the order of age."""
+        """The possible interfaces: first the only one with three arguments, then the others by age."""
         possible: Mapping[Interface, bool] = {
             "asgi3": self.takes(3) and self.is_awaited,
             "asgi2": self.takes(1) and self.makes_callables,
@@ -130,8 +127,8 @@ class _CallableShape:
 
     def __str__(self) -> str:
         parameters = [each.replace(annotation=each.empty) for each in self._signature.parameters.values()]
-        shown = str(inspect.Signature(parameters[:_SHOWN]))[1:-1]
-        if len(parameters) > _SHOWN:
+        shown = str(inspect.Signature(parameters[:_MAX_SHOWN]))[1:-1]
+        if len(parameters) > _MAX_SHOWN:
             shown += ", ..."
         takes = f"takes {' '.join(shown.split()) or 'no argument'}"
         if self.is_class:
@@ -142,27 +139,28 @@ class _CallableShape:
 
     @property
     def _lacks(self) -> str:
-        """Say why the objects of a class are of no use, for the fewest arguments that it takes."""
-        fits = (
+        """The reason why instances of a class cannot be served, for the fewest arguments that the class takes."""
+        needs = (
             (1, self.makes_callables, "do not take receive, send"),
             (2, self.is_iterated, "cannot be iterated"),
             (3, self.is_awaited, "cannot be awaited"),
         )
-        return next((f", whose objects {why}" for count, is_so, why in fits if self.takes(count) and not is_so), "")
+        for count, fits, fault in needs:
+            if self.takes(count) and not fits:
+                return f", whose instances {fault}"
+        return ""
 
-    def _of_objects(self, name: str) -> Callable[..., object] | None:
-        """Return what a class gives its objects by that name: asked for it, the class may answer with its metaclass's,
-        which is how every class is called itself.
-        """
+    def _of_instances(self, name: str) -> Callable[..., object] | None:
+        """Return the method `name` of a class's instances. getattr() on the class could return its metaclass's."""
         return next(
             (vars(each)[name] for each in inspect.getmro(cast("type", self._class)) if name in vars(each)), None
         )
 
 
 def is_application(found: object, module: str) -> bool:
-    """Whether an object of a module is surely an application, so that a hint may name it.
+    """Return whether an object of a module is certainly an application, so that a hint may name it.
 
-    A function has to be defined in that module. A class is not served itself, and one argument could mean anything.
+    A function must be defined in that module. A class is not served itself, and one argument is ambiguous.
     """
     try:
         if not callable(found) or inspect.isclass(found):
@@ -171,23 +169,26 @@ def is_application(found: object, module: str) -> bool:
         if signature is None or (getattr(found, "__module__", module) != module and inspect.isroutine(found)):
             return False
         shape = _CallableShape(found, signature)
-        fits = [each for each in shape.fits if each in _NAMED.get(shape.first, ("asgi3",) if shape.is_async else ())]
-    except BaseException:  # noqa: BLE001 - the object is the application's, and may fail at anything
+        certain = _BY_FIRST_ARGUMENT.get(shape.first, ("asgi3",) if shape.is_async else ())
+        return not set(shape.fits).isdisjoint(certain)
+    except BaseException:  # noqa: BLE001 - the object is the application's, and may raise anything
         return False
-    return bool(fits)
 
 
 def describe(target: str, config: Config) -> str:
-    """Return what messages call that which is to be served."""
-    return f'what the factory "{target}" returned' if config.app.factory else f'"{target}"'
+    """Return the name of the application in messages."""
+    return f'the result of the factory "{target}"' if config.app.factory else f'"{target}"'
 
 
 def adapt(found: Callable[..., object], target: str, config: Config) -> LoadedApp:
-    """Return the application that `found` is, or what `app.interface` says that it is; raises BootError."""
+    """Return `found` as an ASGI 3 application, with the interface of `app.interface` or the detected one.
+
+    Raises BootError.
+    """
     wanted = config.app.interface
     name = describe(target, config)
     signature = _signature(found)
-    if signature is None:  # of C code, mostly: what cannot be looked into is believed
+    if signature is None:  # C code, mostly: there is nothing to check
         interface: Interface = "asgi3" if wanted == "auto" else wanted
     else:
         shape = _CallableShape(found, signature)
@@ -197,27 +198,26 @@ def adapt(found: Callable[..., object], target: str, config: Config) -> LoadedAp
         )
     loaded = LoadedApp(ADAPTERS[interface](found, config), interface)
     if loaded.is_http_only and config.app.lifespan == "on":
-        raise BootError(f"app.lifespan: {name} speaks {interface}, which has no lifespan; leave app.lifespan out")
+        raise BootError(f"app.lifespan: {name} has the interface {interface}, without a lifespan; remove app.lifespan")
     return loaded
 
 
 def _detect(shape: _CallableShape, name: str, is_made: bool) -> Interface:
-    """Find the interface: (1) by the name of the first argument, (2) by three arguments, which only one takes, (3) by
-    what is left where a consumer is not. One argument of any other name could be anything, and what needs none may be a
-    factory.
+    """Return the interface (1) of the name of the first argument, (2) with three arguments, which only one has, or (3)
+    the first possible one, if a consumer is not possible. Raises BootError if none fits or one argument is ambiguous.
     """
-    fits = [each for each in shape.fits if each in _NAMED.get(shape.first, _SIGNATURES)]
+    fits = [each for each in shape.fits if each in _BY_FIRST_ARGUMENT.get(shape.first, _SIGNATURES)]
     if not fits:
-        takes = "; ".join(f"{each} takes {what}" for each, what in _SIGNATURES.items())
-        raise BootError(f"app.target: {name} {shape}: it is no application ({takes}){_hint(shape, is_made)}")
+        takes = "; ".join(f"{each} takes {arguments}" for each, arguments in _SIGNATURES.items())
+        raise BootError(f"app.target: {name} {shape}: it is not an application ({takes}){_hint(shape, is_made)}")
     is_three = fits[0] == "asgi3" and not shape.has_settings
-    if shape.first in _NAMED or is_three or "consumer" not in fits:
+    if shape.first in _BY_FIRST_ARGUMENT or is_three or "consumer" not in fits:
         return fits[0]
     choices = [(f'interface = "{each}"', f"interface={each}", f"takes {_SIGNATURES[each]}") for each in fits]
     if shape.takes(0) and not shape.is_async and not is_made:
         choices.append(("factory = true", "factory=true", "makes the application"))
-    ways = ", or ".join(f"{line} (--set app.{option}) if it {means}" for line, option, means in choices)
-    raise BootError(f"app.target: {name} {shape}, which could mean anything: write in [app] {ways}")
+    ways = ", or ".join(f"{line} (--set app.{option}) if it {meaning}" for line, option, meaning in choices)
+    raise BootError(f"app.target: {name} {shape}, which is ambiguous; set one of these in [app]: {ways}")
 
 
 def _check_configured(wanted: Interface, shape: _CallableShape, name: str, is_made: bool) -> Interface:
@@ -230,13 +230,13 @@ def _check_configured(wanted: Interface, shape: _CallableShape, name: str, is_ma
 
 def _hint(shape: _CallableShape, is_made: bool) -> str:
     if shape.first == "self":
-        return "; it is a method without its object: name an instance's"
+        return "; it is a method without an object: name the method of an instance"
     if is_made:
-        return "; let the factory return an object of it" if shape.is_class else ""
+        return "; let the factory return an instance of it" if shape.is_class else ""
     if shape.is_class:
-        made = f", or write {FACTORY_SETTING} to have one made" if shape.takes(0) else ", or a factory"
-        return f"; name an object of it{made}"
-    return f"; is it a factory? then write {FACTORY_SETTING}" if shape.takes(0) else ""
+        factory = f", or write {FACTORY_SETTING} to create one" if shape.takes(0) else ", or a factory"
+        return f"; name an instance of it{factory}"
+    return f"; if it is a factory, write {FACTORY_SETTING}" if shape.takes(0) else ""
 
 
 def _signature(found: Callable[..., object]) -> inspect.Signature | None:

@@ -1,8 +1,8 @@
-"""The startup and shutdown conversation with the application (ASGI specification, "Lifespan Protocol").
+"""The startup and shutdown of the application (ASGI specification, "Lifespan Protocol").
 
-With `lifespan = "auto"` an application that raises an exception instead of an answer to the startup is served without
-lifespan, as the specification asks. If it had received the startup, a warning has the traceback: that may be a fault.
-An application that answers `lifespan.startup.failed`, or exits, has failed in every mode.
+With `lifespan = "auto"` an application that raises an exception during the startup is served without lifespan, as the
+specification requires. If it had received lifespan.startup, a warning has the traceback, because that may be a fault.
+An application that sends `lifespan.startup.failed`, or exits, has failed in each mode.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from asgid.worker import tracebacks
 from asgid.worker.http.context import Application, Event
 from asgid.worker.process import forked
 
-#: The version of the lifespan specification, which is counted by itself.
+#: The version of the lifespan specification, independent of the other ASGI versions.
 SPEC_VERSION = "2.0"
-#: How long an application that sent why its startup failed may take to raise it, too.
+#: The time for an application that sent lifespan.startup.failed to raise its exception, too.
 _RAISES_WITHIN_S = 0.1
 
 
 class _Phase(Enum):
-    SILENT = auto()  # it has not received anything yet
+    SILENT = auto()  # the application has not received anything
     STARTING = auto()
     STARTED = auto()
     STOPPING = auto()
@@ -31,9 +31,7 @@ class _Phase(Enum):
 
 
 class Lifespan:
-    """One application's life in this worker. `state` is what it leaves for its requests; None where it has no
-    lifespan, and so nothing that could be left.
-    """
+    """The lifespan of the application in this worker; `state` is for its requests, None without a lifespan."""
 
     def __init__(self, app: Application, mode: Literal["auto", "on", "off"], log: Log) -> None:
         self._app, self._mode, self._log = app, mode, log
@@ -43,44 +41,44 @@ class Lifespan:
         self._stop = asyncio.Event()
         self._answered = asyncio.Event()
         self._failure: str | None = None
-        self._error: BaseException | None = None  # what the application raised in its startup
+        self._error: BaseException | None = None  # raised by the application in its startup
         self._task: asyncio.Task[None] | None = None
-        self._loss = ""  # why its task ended while the worker served
+        self._loss = ""  # the reason why the task failed while the worker served
         self._on_loss: Callable[[str], None] | None = None
         self._worker: asyncio.Task[None] | None = None  # the task that serves
 
     async def startup(self) -> None:
-        """Return when the application has started; raises BootError with its own words when it cannot."""
+        """Return when the application has started. Raises BootError with the reason of the application if it fails."""
         if not self._is_supported:
             return
         self._task = asyncio.create_task(self._run(), name="lifespan")
         await self._answered.wait()
         if self._failure is not None:
-            # Frameworks send why they failed and then raise it: the exception has the causes.
+            # Frameworks send a reason and then raise the exception, which has the causes.
             await asyncio.wait([self._task], timeout=_RAISES_WITHIN_S)
-            # Starlette gives a whole traceback as its reason, whose last line names the fault.
+            # The reason from Starlette is a traceback, with the error in its last line.
             *above, reason = str(self._failure).strip().splitlines() or [""]
-            story = tracebacks.cut_middle(str(self._failure)) if above else ""
-            raise BootError(f"lifespan startup failed: {reason.strip()}", story) from self._error
+            details = tracebacks.cut_middle(str(self._failure)) if above else ""
+            raise BootError(f"lifespan startup failed: {reason.strip()}", details) from self._error
 
     def stack(self) -> str:
-        """Return where the application waits, "" if it was not called or has ended."""
+        """Return the stack where the application waits, "" if it was not called or has ended."""
         if self._task is None or self._task.done():
             return ""
         return tracebacks.format_await_chain(self._task.get_coro())
 
     def watch(self, on_loss: Callable[[str], None]) -> None:
-        """Call `on_loss` with the reason if the task fails before its shutdown: what it holds for requests is gone.
+        """Call `on_loss` with the reason if the task fails before its shutdown: the resources for requests are gone.
 
-        An application that returns after its startup has not failed, and neither has one whose task is cancelled after
-        the calling task has ended, for the worker ends then.
+        An application that returns after its startup has not failed. A cancellation after the end of the calling task
+        is not a failure either, because the worker ends then.
         """
         self._on_loss, self._worker = on_loss, asyncio.current_task()
         if self._loss:
             on_loss(self._loss)
 
     async def shutdown(self, within: float) -> None:
-        """Let the application end, in at most `within` seconds; what goes wrong is logged and holds nothing up."""
+        """Send lifespan.shutdown and wait at most `within` seconds. Failures are logged, not raised."""
         if self._task is None or self._task.done() or not self._is_supported:
             return
         self._answered.clear()
@@ -92,7 +90,7 @@ class Lifespan:
             self._log.warning("lifespan shutdown did not end in time", within_s=round(within, 2), stack=self.stack())
         if self._failure is not None:
             self._log.error("lifespan shutdown failed", problem=self._failure)
-        self._task.cancel()  # the end of the worker waits for it, and has a deadline
+        self._task.cancel()  # the end of the worker waits for the task, with a deadline
         await asyncio.sleep(0)
 
     async def _run(self) -> None:
@@ -111,13 +109,13 @@ class Lifespan:
                 self._on_error(error)
         else:
             if self._failure is not None:
-                return  # it has said so itself, and why
+                return  # the application has sent the reason
             if self._phase is _Phase.STARTING:
-                self._failure = "the application returned before it said lifespan.startup.complete"
+                self._failure = "the application returned before it sent lifespan.startup.complete"
             elif self._phase is _Phase.SILENT and self._mode == "on":
                 self._failure = "the application returned without receiving anything, and app.lifespan is on"
             elif self._phase is _Phase.SILENT:
-                self._unsupported("it returned without receiving anything")
+                self._set_unsupported("it returned without receiving anything")
         finally:
             self._answered.set()
 
@@ -126,7 +124,7 @@ class Lifespan:
         return self._phase is _Phase.STARTED and not is_ending
 
     def _lose(self, error: BaseException) -> None:
-        """Log an end while the worker serves, which may come from a task that cancels all others."""
+        """Log a failure while the worker serves; a task that cancels all others may cause it."""
         self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, skip=1))
         self._loss = f"the application's lifespan ended while it served: {tracebacks.one_line(error)}"
         if self._on_loss:
@@ -134,13 +132,13 @@ class Lifespan:
 
     def _on_error(self, error: BaseException) -> None:
         is_starting = self._phase in (_Phase.SILENT, _Phase.STARTING)
-        if is_starting:  # it is shown by the border of the process, below why the worker does not boot
+        if is_starting:  # main() logs it below the BootError
             self._error = error
-        if self._failure is not None:  # it has said so already, and then raised it again
+        if self._failure is not None:  # the application has sent the reason before it raised
             return
-        said = tracebacks.one_line(error)
+        reason = tracebacks.one_line(error)
         if self._phase is _Phase.SILENT and self._mode == "auto":
-            self._unsupported(said)
+            self._set_unsupported(reason)
             return
         if self._phase is _Phase.STARTING and self._mode == "auto" and isinstance(error, Exception):
             self._is_supported, self.state, self._error = False, None, None
@@ -151,13 +149,13 @@ class Lifespan:
             )
             return
         if self._phase is not _Phase.STOPPED:
-            self._failure = said
+            self._failure = reason
         if not is_starting:
             self._log.error("application failed in its lifespan", stack=tracebacks.format_traceback(error, skip=1))
 
-    def _unsupported(self, why: str) -> None:
+    def _set_unsupported(self, reason: str) -> None:
         self._is_supported, self.state = False, None
-        self._log.debug("the application has no lifespan", reason=why)
+        self._log.debug("the application has no lifespan", reason=reason)
 
     async def _receive(self) -> Event:
         if self._phase is _Phase.SILENT:
@@ -167,9 +165,9 @@ class Lifespan:
         if self._phase is _Phase.STARTED:
             self._phase = _Phase.STOPPING
             return {"type": "lifespan.shutdown"}
-        # Nothing follows a shutdown: whoever asks again waits for its end.
-        nothing: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        return await nothing
+        # Nothing follows the shutdown: a further call waits until the task is cancelled.
+        never: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        return await never
 
     async def _send(self, message: Event) -> None:
         match self._phase, message["type"]:

@@ -1,6 +1,6 @@
-""" "module:attr" -> an application, ready to be served. BootError names the part that is missing.
+"""Loads the application "module:attr"; a BootError names the part that is missing, and often the fix.
 
-A hint in a message works when it is typed as printed.
+A user can type each hint of a message as it is printed.
 """
 
 import importlib
@@ -25,16 +25,16 @@ from asgid.worker.tracebacks import AppFiles, fault_frame, one_line, relevant_fr
 
 
 def load(config: Config) -> LoadedApp:
-    """Import the target, call it if it is a factory, and make ASGI 3 of it. Raises BootError with one clear message.
+    """Import the target, call it if it is a factory, and return it as an ASGI 3 application. Raises BootError.
 
-    Before that, `env` is added to the environment, and the directory becomes the working directory and the first entry
-    of sys.path.
+    Before the import, `env` is added to the environment, and `app.directory` becomes the working directory and the
+    first entry of sys.path.
     """
     settings = config.app
     os.environ.update(settings.env)
     try:
         os.chdir(settings.directory)
-        sys.path.insert(0, os.getcwd())  # "." may be a directory that was removed since the start, and has no name
+        sys.path.insert(0, os.getcwd())  # "." may be a directory that was removed since the start, without a name
     except OSError as error:
         raise BootError(f"app.directory: {settings.directory!r}: {error.strerror}") from error
     home = AppFiles.from_target(settings.target)
@@ -63,7 +63,7 @@ def _module(name: str, path: str, home: AppFiles) -> ModuleType:
         if name == missing or name.startswith(f"{missing}."):
             raise BootError(f"app.target: {_no_module(missing, name, path, error, home)}") from error
         raise BootError(f'app.target: "{name}" {_needs(name, missing, error, home)}') from error
-    except BaseException as error:  # whatever an import may do
+    except BaseException as error:  # an import may raise anything
         raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
 
 
@@ -73,15 +73,15 @@ def _failed(name: str, path: str, error: BaseException, home: AppFiles) -> str:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    """Return the module that Python did not find, "" if the error has other words than Python's: those are shown."""
-    with suppress(BaseException):  # it may be of the application's own class, and fail at anything
+    """Return the module that Python did not find; "" if the message is not Python's: then the message is shown."""
+    with suppress(BaseException):  # the class of the error may be the application's, and raise anything
         if isinstance(error.name, str) and str(error).startswith(f"No module named {error.name!r}"):
             return error.name
     return ""
 
 
 def _needs(name: str, missing: str, error: ModuleNotFoundError, home: AppFiles) -> str:
-    """Describe a module that is imported by the application, or by a library: the name may be in its settings then."""
+    """Describe a missing module that the application imports, or a library, perhaps by a name in the settings."""
     is_own = name.partition(".")[0] == missing.partition(".")[0]
     fault = "does not exist" if is_own else "is not installed"
     hint = _unreadable_note(missing)
@@ -95,7 +95,7 @@ def _needs(name: str, missing: str, error: ModuleNotFoundError, home: AppFiles) 
 
 
 def _naming(missing: str, error: BaseException, home: AppFiles) -> str:
-    """Return the place that gives a library the name to import: a line of the application, or the environment."""
+    """Return the origin of a module name that a library imports: a line of the application, or a variable."""
     files = [frame.filename for frame in relevant_frames(error)]
     files += [file for module in [*sys.modules.values()] if isinstance(file := _file(module), str)]
     quoted = re.compile(rf"""["']{re.escape(missing)}(?:[.:][\w.:]*)?["']""")
@@ -113,22 +113,20 @@ def _file(module: object) -> object:
 
 
 def _unfinished(name: str) -> str:
-    """Return the module that failed, which may be a package around the one that was asked for."""
+    """Return the module that failed: `name`, or a package around it."""
     parts = accumulate(name.split("."), "{}.{}".format)
     return next((each for each in parts if each not in sys.modules), name)
 
 
 def _no_module(name: str, whole: str, path: str, error: ModuleNotFoundError, home: AppFiles) -> str:
-    """Describe where it was looked for; a module that is not a package has nothing in it. `whole` is the module of the
-    target, and `path` what the target names in it.
-    """
+    """Describe where module `name` was searched; `whole` is the module of the target, `path` its attribute."""
     inner = whole.removeprefix(name)
     parent = name.rpartition(".")[0]
     if not parent:
         hint = _near_module(name, inner, path) or _unreadable_note(name)
         return f'there is no module "{name}" in {os.getcwd()} or on sys.path{hint}'
     package = sys.modules.get(parent)
-    if package is None:  # it was the package itself that asked for it, and failed with it
+    if package is None:  # the package itself imports the module, and so its import failed
         return f'there is no module "{name}" ({_where(error, home)})'
     if not hasattr(package, "__path__"):
         return f'there is no module "{name}": "{parent}" is {_place(package)}, not a package'
@@ -137,13 +135,13 @@ def _no_module(name: str, whole: str, path: str, error: ModuleNotFoundError, hom
 
 
 def _near_module(name: str, inner: str = "", path: str = "") -> str:
-    """Return a question for a module with a name like it, of the application's directory or of the same package.
+    """Return a suggestion of a module with a similar name, in the working directory or in the same package.
 
-    `inner` is the module that is wanted in it, and has to be there; `path` is what a target names in that.
+    `inner` is a submodule that the suggested module must have; `path` is the attribute of a target.
     """
     parent, _, last = name.rpartition(".")
     places = getattr(sys.modules.get(parent), "__path__", None) if parent else [os.getcwd()]
-    near = _near(last, (each.name for each in pkgutil.iter_modules(places)), 0.7) if places else ""
+    near = _nearest(last, (each.name for each in pkgutil.iter_modules(places)), 0.7) if places else ""
     if not near or (inner and not any(source_file(f"{near}{inner}", Path(place)) for place in places or ())):
         return ""
     whole = f"{parent}.{near}{inner}" if parent else f"{near}{inner}"
@@ -151,27 +149,29 @@ def _near_module(name: str, inner: str = "", path: str = "") -> str:
 
 
 def _unreadable_note(name: str) -> str:
-    """Name the directories that kept this user from looking for a module: Python passes over them in silence, as over
-    an environment below /root once the worker has become `process.user`.
+    """Return a note with the directories that this user may not search for a module.
+
+    Python skips them without an error, for example a virtual environment below /root after the change to
+    `process.user`.
     """
     package = sys.modules.get(name.rpartition(".")[0])
-    closed = dict.fromkeys(filter(None, map(_first_unreadable, getattr(package, "__path__", sys.path))))
-    return f"; uid {os.geteuid()} may not look into {', '.join(closed)}" if closed else ""
+    unreadable = dict.fromkeys(filter(None, map(_first_unreadable, getattr(package, "__path__", sys.path))))
+    return f"; uid {os.geteuid()} may not read {', '.join(unreadable)}" if unreadable else ""
 
 
 def _first_unreadable(place: str) -> str:
-    """Return what on the way to `place` is closed to this user, "" where nothing is, or where there is no such way."""
-    way = Path(place).absolute()
-    for each in (*reversed(way.parents), way):
+    """Return the first directory of the path `place` that this user may not read, "" without one."""
+    path = Path(place).absolute()
+    for each in (*reversed(path.parents), path):
         if not each.is_dir():
             return ""
-        if not os.access(each, os.R_OK | os.X_OK if each == way else os.X_OK, effective_ids=True):
+        if not os.access(each, os.R_OK | os.X_OK if each == path else os.X_OK, effective_ids=True):
             return str(each)
     return ""
 
 
 def _package(name: str, path: str, error: BaseException) -> str:
-    """Return a hint where a module was taken out of its package: then its relative imports lead nowhere."""
+    """Return a hint if the module belongs to a package: its relative imports fail without it."""
     if not (isinstance(error, ImportError) and "no known parent package" in one_line(error)):
         return ""
     above, package = os.path.split(os.getcwd())
@@ -189,7 +189,7 @@ def _attribute(module: ModuleType, path: str, home: AppFiles) -> object:
         except AttributeError as error:
             rest = ".".join(path.split(".")[number + 1 :])
             raise BootError(f"app.target: {_no_attribute(found, known, name, rest)}") from error
-        except BaseException as error:  # a property, or a module's own __getattr__, may do anything
+        except BaseException as error:  # a property, or the __getattr__ of a module, may raise anything
             raise BootError(
                 f'app.target: reading "{name}" failed: {one_line(error)} ({_where(error, home)})'
             ) from error
@@ -198,11 +198,12 @@ def _attribute(module: ModuleType, path: str, home: AppFiles) -> object:
 
 
 def _no_attribute(found: object, known: str, name: str, rest: str) -> str:
-    """Describe what there is instead: a module of that name, the only application, a name like it, or nothing at all in
-    a plain directory. `rest` is what follows the name in the target.
+    """Describe a missing attribute and suggest a submodule of that name, the only application, or a similar name.
+
+    `rest` is the part of the target after `name`.
     """
     if not isinstance(found, ModuleType):
-        near = _near(name, dir(found))
+        near = _nearest(name, dir(found))
         return f'there is no "{name}" in "{known}"' + (f'; did you mean "{known}.{near}"?' if near else "")
     spec = find_spec(f"{found.__name__}.{name}") if hasattr(found, "__path__") else None
     if spec:
@@ -214,8 +215,8 @@ def _no_attribute(found: object, known: str, name: str, rest: str) -> str:
             each.name for each in pkgutil.iter_modules(found.__path__) if each.name in ("asgi", "app", "main", name)
         ]
         guesses = [(each, _guess(folders, each)) for each in modules]
-        meant = next((f'; did you mean "{known}.{each}:{guess}"?' for each, guess in guesses if guess), "")
-        return f'there is no "{name}" in {folders}, a folder without __init__.py{meant or ": name a module in it"}'
+        suggestion = next((f'; did you mean "{known}.{each}:{guess}"?' for each, guess in guesses if guess), "")
+        return f'there is no "{name}" in {folders}, a folder without __init__.py{suggestion or ": name a module in it"}'
     return f'there is no "{name}" in {_place(found)}{_other(found, name)}'
 
 
@@ -225,25 +226,25 @@ def _guess(folder: str, module: str) -> str:
 
 
 def _written(module: str, file: Path | None, attribute: str = "") -> str:
-    """Return how to name the application in a module that may not be imported yet."""
+    """Return the instruction to name the application in a module, which may not be imported yet."""
     guess = FoundApp(attribute) if attribute else find_application(file) if file else None
     if guess is None:
-        return f'name what is in it, after "{module}:"'
+        return f'write the name of the application after "{module}:"'
     return f'write "{module}:{guess.attribute}"' + (f" and {FACTORY_SETTING}" if guess.is_factory else "")
 
 
 def _other(module: ModuleType, name: str) -> str:
-    """Return a question for what was meant in a module: (1) an application with a name like it, (2) its only
-    application, (3) its only factory, (4) anything with a name like it.
+    """Return a suggestion from a module: (1) an application with a similar name, (2) its only application, (3) its only
+    factory, (4) any callable with a similar name.
     """
     there = {key: value for key, value in vars(module).items() if not key.startswith("_")}
     served = [key for key, value in there.items() if is_application(value, module.__name__)]
     made = [key for key, value in there.items() if is_factory_name(key) and inspect.isfunction(value)]
-    if meant := _near(name, served) or (served[0] if len(served) == 1 else ""):
-        return f'; did you mean "{module.__name__}:{meant}"?'
+    if suggested := _nearest(name, served) or (served[0] if len(served) == 1 else ""):
+        return f'; did you mean "{module.__name__}:{suggested}"?'
     if not served and len(made) == 1:
         return f'; did you mean "{module.__name__}:{made[0]}" and {FACTORY_SETTING}?'
-    near = _near(name, (key for key, value in there.items() if callable(value)))
+    near = _nearest(name, (key for key, value in there.items() if callable(value)))
     return f'; did you mean "{module.__name__}:{near}"?' if near else ""
 
 
@@ -261,8 +262,7 @@ def _suggest_attribute(found: object) -> str:
 def _call_factory(factory: object, target: str, home: AppFiles) -> object:
     if not callable(factory):
         raise BootError(
-            f'app.target: "{target}" is {_describe_type(factory)}, which cannot be called, '
-            "and app.factory says that it makes the application"
+            f'app.target: "{target}" is {_describe_type(factory)}, which cannot be called, but app.factory is true'
         )
     _check_factory(factory, target)
     try:
@@ -276,42 +276,42 @@ def _call_factory(factory: object, target: str, home: AppFiles) -> object:
 def _check_factory(factory: Callable[..., object], target: str) -> None:
     try:
         inspect.signature(factory).bind()
-    except TypeError as error:  # async or not: an application is mostly async
+    except TypeError as error:  # checked before async: an application, named by mistake, is mostly async
         raise BootError(
-            f'app.target: the factory "{target}" takes arguments, and is called without any ({error}); '
-            "is it the application? then leave app.factory out"
+            f'app.target: the factory "{target}" takes arguments, but is called without any ({error}); '
+            "if it is the application, remove app.factory"
         ) from error
     except ValueError:  # of C code
         return
     if inspect.iscoroutinefunction(factory):
         raise BootError(
-            f'app.target: the factory "{target}" is async: it has to return the application itself; '
-            "what must be awaited belongs into the application's lifespan startup"
+            f'app.target: the factory "{target}" is async, but must return the application itself; '
+            "await in the lifespan startup of the application instead"
         )
 
 
-# Words
+# Texts
 
 
 def _place(module: ModuleType) -> str:
-    return getattr(module, "__file__", None) or "a module of Python itself"
+    return getattr(module, "__file__", None) or "a built-in module of Python"
 
 
 def _describe_type(found: object) -> str:
     return "None" if found is None else f"of type {type(found).__name__}"
 
 
-def _near(name: str, there: Iterable[str], likeness: float = 0.6) -> str:
-    """Return the name that is most like it, "" if there is none."""
+def _nearest(name: str, names: Iterable[str], min_ratio: float = 0.6) -> str:
+    """Return the name that is the most similar, "" without one."""
     try:
         from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
-    except ImportError:  # it lies in a Python that `process.user` may not read
+    except ImportError:  # `process.user` may not read this Python
         return ""
-    return next(iter(get_close_matches(name, there, 1, likeness)), "")
+    return next(iter(get_close_matches(name, names, 1, min_ratio)), "")
 
 
-def _where(error: BaseException, home: AppFiles, unknown: str = "no place known") -> str:
-    """Return the last line of the application's own that led to the error, or the line that is not Python."""
+def _where(error: BaseException, home: AppFiles, unknown: str = "place unknown") -> str:
+    """Return the last line of the application in the traceback, or the line with a syntax error."""
     if isinstance(error, SyntaxError) and isinstance(file := error.filename, str) and file and file[0] != "<":
         return f"{file}:{error.lineno}"
     place = fault_frame(error, home)

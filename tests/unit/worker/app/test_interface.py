@@ -1,4 +1,4 @@
-"""What a callable speaks is found from its shape, and what is in doubt is not guessed."""
+"""The interface of a callable is detected, and an ambiguous callable is an error."""
 
 import asyncio
 import functools
@@ -10,7 +10,7 @@ from asgid import config
 from asgid.errors import BootError
 from asgid.worker.app.interface import ADAPTERS, Interface, LoadedApp, adapt
 
-# -- shapes ------------------------------------------------------------------------------------------------------------
+# -- callables ---------------------------------------------------------------------------------------------------------
 
 
 async def asgi3(scope, receive, send): ...
@@ -41,7 +41,7 @@ class Asgi3:
     async def method(self, scope, receive, send): ...
 
     @staticmethod
-    async def of_nobody(scope, receive, send): ...
+    async def static(scope, receive, send): ...
 
 
 class Endpoint:
@@ -82,7 +82,7 @@ class WsgiOfObjects:
 
 
 class Unreadable:
-    """As C code is."""
+    """A callable without a signature, like C code."""
 
     @property
     def __signature__(self):
@@ -94,23 +94,23 @@ class Unreadable:
 SHAPES: dict[Interface, dict[str, Any]] = {
     "asgi3": {
         "a coroutine function": asgi3,
-        "whose arguments have other names": other_names,
-        "with an argument of its own": with_more,
+        "with other names of arguments": other_names,
+        "with one more argument": with_more,
         "that returns a coroutine": returns_a_coroutine,
-        "that also speaks ASGI 2": both_asgi,
-        "that takes anything": anything,
+        "that is also ASGI 2": both_asgi,
+        "with any arguments": anything,
         "an object": Asgi3(),
         "a method": Asgi3().method,
-        "a static method": Asgi3.of_nobody,
+        "a static method": Asgi3.static,
         "a partial": functools.partial(with_more, state=1),
         "a decorated function": decorated(asgi3),
-        "a class of what can be awaited": Endpoint,
+        "a class with __await__": Endpoint,
         "C code": Unreadable(),
     },
     "asgi2": {
         "a class": Asgi2,
         "a class that inherits": Asgi2Child,
-        "a class whose arguments have other names": OtherAsgi2,
+        "a class with other names of arguments": OtherAsgi2,
         "a function": asgi2,
         "an object": Router(),
         "a decorated function": decorated(asgi2),
@@ -118,7 +118,7 @@ SHAPES: dict[Interface, dict[str, Any]] = {
     },
     "consumer": {
         "a function": consumer,
-        "with a route's arguments": consumer_of_a_route,
+        "with the arguments of a route": consumer_of_a_route,
         "a coroutine function": coroutine_consumer,
         "an object": Consumer(),
         "a method": Consumer().method,
@@ -127,10 +127,10 @@ SHAPES: dict[Interface, dict[str, Any]] = {
     },
     "wsgi": {
         "a function": wsgi,
-        "whose arguments have other names": other_wsgi,
-        "with an argument of its own": wsgi_with_more,
+        "with other names of arguments": other_wsgi,
+        "with one more argument": wsgi_with_more,
         "an object": Wsgi(),
-        "a class of what can be iterated": WsgiOfObjects,
+        "a class with __iter__": WsgiOfObjects,
         "a decorated function": decorated(wsgi),
     },
 }
@@ -138,11 +138,11 @@ SHAPES: dict[Interface, dict[str, Any]] = {
 
 @pytest.fixture(autouse=True)
 def every_adapter(monkeypatch):
-    """Has each interface served, by something that can be told from the others."""
+    """Replace the adapters by functions that return the callable itself."""
     monkeypatch.setattr("asgid.worker.app.interface.ADAPTERS", dict.fromkeys(ADAPTERS, lambda app, _: app))
 
 
-def spoken(found: Any, interface: str = "auto", **settings: object) -> LoadedApp:
+def adapted(found: Any, interface: str = "auto", **settings: object) -> LoadedApp:
     app = {"target": "site:app", "interface": interface, **settings}
     return adapt(found, "site:app", config.Config.model_validate({"app": app}))
 
@@ -155,33 +155,33 @@ def spoken(found: Any, interface: str = "auto", **settings: object) -> LoadedApp
         for name, found in shapes.items()
     ],
 )
-def test_the_interface_is_found_from_the_shape(interface, found):
-    """And what is found may be written, too."""
-    assert interface == spoken(found).interface
-    assert interface == spoken(found, interface).interface
+def test_the_interface_is_detected(interface, found):
+    """The detected interface may also be configured."""
+    assert interface == adapted(found).interface
+    assert interface == adapted(found, interface).interface
 
 
 @pytest.mark.parametrize("interface", SHAPES)
-def test_who_says_what_c_code_speaks_is_believed(interface):
-    """There is nothing to be seen that could be held against it."""
-    assert interface == spoken(Unreadable(), interface).interface
+def test_any_interface_may_be_configured_for_c_code(interface):
+    """Its signature cannot be checked."""
+    assert interface == adapted(Unreadable(), interface).interface
 
 
-# -- doubt -------------------------------------------------------------------------------------------------------------
+# -- ambiguous callables -----------------------------------------------------------------------------------------------
 
-DOUBTFUL: dict[str, tuple[Any, tuple[Interface, ...]]] = {
+AMBIGUOUS: dict[str, tuple[Any, tuple[Interface, ...]]] = {
     "one argument of any name": (lambda request: None, ("asgi2", "consumer")),
-    "a second one that may be left out": (lambda a, b=None: None, ("asgi2", "consumer", "wsgi")),
-    "none that must be there": (lambda config=None: None, ("asgi2", "consumer")),
-    "three that may be left out": (lambda a=1, b=2, c=3: None, ("asgi3", "asgi2", "consumer", "wsgi")),
+    "one argument and an optional one": (lambda a, b=None: None, ("asgi2", "consumer", "wsgi")),
+    "one optional argument": (lambda config=None: None, ("asgi2", "consumer")),
+    "three optional arguments": (lambda a=1, b=2, c=3: None, ("asgi3", "asgi2", "consumer", "wsgi")),
 }
 
 
-@pytest.mark.parametrize(("found", "choices"), DOUBTFUL.values(), ids=DOUBTFUL.keys())
-def test_what_is_in_doubt_says_which_lines_end_it(found, choices):
-    """And each of these lines does."""
-    with pytest.raises(BootError, match=r'^app\.target: "site:app" takes .*, which could mean anything') as caught:
-        spoken(found)
+@pytest.mark.parametrize(("found", "choices"), AMBIGUOUS.values(), ids=AMBIGUOUS.keys())
+def test_the_error_for_an_ambiguous_callable_has_the_lines_to_choose_from(found, choices):
+    """Each of the lines works."""
+    with pytest.raises(BootError, match=r'^app\.target: "site:app" takes .*, which is ambiguous') as caught:
+        adapted(found)
 
     lines = [
         f'interface = "{interface}" (--set app.interface={interface}) if it takes '
@@ -190,7 +190,7 @@ def test_what_is_in_doubt_says_which_lines_end_it(found, choices):
     assert [line for line in lines if line in str(caught.value)] == [
         f'interface = "{choice}" (--set app.interface={choice}) if it takes ' for choice in choices
     ]
-    assert list(choices) == [spoken(found, choice).interface for choice in choices]
+    assert list(choices) == [adapted(found, choice).interface for choice in choices]
 
 
 def _create_app(test_config=None): ...
@@ -199,15 +199,15 @@ async def _handler_of_any(request=None): ...
 
 
 @pytest.mark.parametrize(
-    ("found", "is_said"),
+    ("found", "is_factory"),
     [(_create_app, True), (_create_app_of_two, True), (_handler_of_any, False), (lambda request: None, False)],
 )
-def test_what_is_in_doubt_may_be_a_factory_where_it_needs_no_argument(found, is_said):
-    """As frameworks write it; one that is async would be refused."""
-    with pytest.raises(BootError, match="which could mean anything") as caught:
-        spoken(found)
+def test_a_callable_that_needs_no_argument_may_be_a_factory(found, is_factory):
+    """As frameworks write factories; an async factory is rejected."""
+    with pytest.raises(BootError, match="which is ambiguous") as caught:
+        adapted(found)
 
-    assert is_said == str(caught.value).endswith(
+    assert is_factory == str(caught.value).endswith(
         ", or factory = true (--set app.factory=true) if it makes the application"
     )
 
@@ -215,15 +215,15 @@ def test_what_is_in_doubt_may_be_a_factory_where_it_needs_no_argument(found, is_
 async def _handler(request): ...
 
 
-def test_a_handler_of_a_framework_is_not_taken_for_a_consumer():
-    """It would fail at each request; only a consumer that says so has an argument of such a name."""
+def test_a_handler_of_a_framework_is_ambiguous():
+    """As a consumer it would fail at each request. A consumer with such an argument needs the setting."""
     with pytest.raises(
         BootError,
         match=r'is async and takes request, .* interface = "consumer" \(--set app\.interface=consumer\) if it',
     ):
-        spoken(_handler)
+        adapted(_handler)
 
-    assert "consumer" == spoken(_handler, "consumer").interface
+    assert "consumer" == adapted(_handler, "consumer").interface
 
 
 class _ClassOfCalls:
@@ -280,55 +280,70 @@ async def _async_two(receive, send): ...
 
 
 WRONG = {
-    "nothing": (lambda: None, r"takes no argument: it is no application .*; is it a factory\?"),
-    "too many": (lambda a, b, c, d: None, r"takes a, b, c, d: it is no application"),
-    "by name alone": (lambda *, scope: None, r"takes \*, scope: it is no application"),
-    "ASGI 3 without send": (lambda scope, receive: None, r"takes scope, receive: it is no application"),
-    "a consumer of two": (lambda message, channels: None, r"takes message, channels: it is no application"),
-    "ASGI 2 that is async too early": (_async_scope, r"is async and takes scope: it is no application"),
-    "the second half of ASGI 2": (_async_two, r"is async and takes receive, send: it is no application"),
-    "the second half of ASGI 2, as an object": (Asgi2({}), r"is async and takes receive, send: it is no application"),
-    "a class of what cannot be called": (
-        _ClassOfCalls,
-        r"class that takes scope, whose objects do not take receive, send: it is no application",
+    "nothing": (lambda: None, r"takes no argument: it is not an application .*; if it is a factory"),
+    "too many": (lambda a, b, c, d: None, r"takes a, b, c, d: it is not an application"),
+    "by keyword only": (lambda *, scope: None, r"takes \*, scope: it is not an application"),
+    "ASGI 3 without send": (lambda scope, receive: None, r"takes scope, receive: it is not an application"),
+    "a consumer of two": (lambda message, channels: None, r"takes message, channels: it is not an application"),
+    "ASGI 2 with an async first call": (_async_scope, r"is async and takes scope: it is not an application"),
+    "the second call of ASGI 2": (_async_two, r"is async and takes receive, send: it is not an application"),
+    "the second call of ASGI 2, as an object": (
+        Asgi2({}),
+        r"is async and takes receive, send: it is not an application",
     ),
-    "a middleware's class": (
+    "a class without __call__": (
+        _ClassOfCalls,
+        r"class that takes scope, whose instances do not take receive, send: it is not an application",
+    ),
+    "the class of a middleware": (
         _Middleware,
-        r"class that takes app, whose objects do not take .*: it is no app.*; name an object of it, or a factory$",
+        r"class that takes app, whose instances do not take .*: it is not .*; name an instance of it, or a factory$",
     ),
     "a class of WSGI applications": (
         _WsgiFramework,
-        r"class that takes name, level=0, config=None, whose objects do not take receive, send: it is no",
+        r"class that takes name, level=0, config=None, whose instances do not take receive, send: it is not",
     ),
-    "a middleware's class of WSGI": (_OtherWsgiMiddleware, r"takes app, whose objects do not take receive, send: it"),
+    "the class of a WSGI middleware": (
+        _OtherWsgiMiddleware,
+        r"takes app, whose instances do not take receive, send: it",
+    ),
     "a class of ASGI applications": (
         _AsgiFramework,
-        r"; name an object of it, or write factory = true in \[app\] \(--set app\.factory=true\) to have one made$",
+        r"; name an instance of it, or write factory = true in \[app\] \(--set app\.factory=true\) to create one$",
     ),
-    "a class of what cannot be iterated": (_Pair, r"takes first, second, whose objects cannot be iterated: it is no"),
+    "a class without __iter__": (
+        _Pair,
+        r"takes first, second, whose instances cannot be iterated: it is not",
+    ),
     "a class of many settings": (_Settings, r"class that takes a=1, b=None, \*, c='c', d=\(\), e=5, \.\.\., whose"),
-    "an async generator": (_generator, r"is an async generator and takes scope, receive, send: it is no application"),
-    "an async generator of one": (_generator_of_one, r"is an async generator and takes message: it is no application"),
+    "an async generator": (
+        _generator,
+        r"is an async generator and takes scope, receive, send: it is not an application",
+    ),
+    "an async generator of one": (
+        _generator_of_one,
+        r"is an async generator and takes message: it is not an application",
+    ),
     "an async generator, as an object": (
         _CalledGenerator(),
-        r"is an async generator and takes environ, start_response: it is no application",
+        r"is an async generator and takes environ, start_response: it is not an application",
     ),
-    "a class of what cannot be awaited": (
+    "a class without __await__": (
         _Unrelated,
-        r"takes scope, receive, send, whose objects cannot be awaited: it is no",
+        r"takes scope, receive, send, whose instances cannot be awaited: it is not",
     ),
-    "ASGI 3 without its object": (Asgi3.__call__, r"takes self, scope, receive, send: .*; it is a method without its"),
-    "ASGI 2 without its object": (Asgi2.__call__, r"takes self, receive, send: .*; it is a method without its object"),
-    "a consumer without its object": (Consumer.__call__, r"takes self, message: .*; it is a method without its object"),
-    "a method without its object": (Consumer.method, r"takes self, message: .*; it is a method without its object"),
+    "ASGI 3 without an object": (Asgi3.__call__, r"takes self, scope, receive, send: .*; it is a method without an"),
+    "ASGI 2 without an object": (Asgi2.__call__, r"takes self, receive, send: .*; it is a method without an object"),
+    "a consumer without an object": (Consumer.__call__, r"takes self, message: .*; it is a method without an object"),
+    "a method without an object": (Consumer.method, r"takes self, message: .*; it is a method without an object"),
 }
 
 
-@pytest.mark.parametrize(("found", "why"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_no_application_is_refused(found, why):
-    """With what it takes, and what each interface takes."""
-    with pytest.raises(BootError, match=why) as caught:
-        spoken(found)
+@pytest.mark.parametrize(("found", "message"), WRONG.values(), ids=WRONG.keys())
+def test_a_callable_without_an_interface_is_rejected(found, message):
+    """The error has its arguments, and those of each interface."""
+    with pytest.raises(BootError, match=message) as caught:
+        adapted(found)
 
     assert "consumer takes message; wsgi takes environ, start_response" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -351,35 +366,35 @@ def test_what_is_no_application_is_refused(found, why):
         (_generator, "asgi3"),
     ],
 )
-def test_what_is_written_is_refused_where_it_cannot_be(found, interface):
-    """A call with such arguments is not possible, or gives what is of no use."""
+def test_a_configured_interface_that_is_not_possible_is_rejected(found, interface):
+    """A call with such arguments is not possible, or its result cannot be served."""
     with pytest.raises(BootError, match=rf'^app\.interface: {interface} takes .*, and "site:app" '):
-        spoken(found, interface)
+        adapted(found, interface)
 
 
 # -- lifespan ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("found", "is_http_only"), [(asgi3, False), (asgi2, False), (consumer, True), (wsgi, True)])
-def test_only_asgi_2_and_3_know_more_than_http(found, is_http_only):
-    """To the others a scope of lifespan or of a WebSocket is never shown."""
-    assert is_http_only == spoken(found).is_http_only
+def test_only_asgi_2_and_3_have_more_than_http(found, is_http_only):
+    """Other interfaces get no scope of a lifespan or a WebSocket."""
+    assert is_http_only == adapted(found).is_http_only
 
 
 @pytest.mark.parametrize("found", [consumer, wsgi])
-def test_a_lifespan_cannot_be_asked_of_what_has_none(found):
-    """Where it is only looked for, there is none."""
-    with pytest.raises(BootError, match=r'^app\.lifespan: "site:app" speaks \w+, which has no lifespan'):
-        spoken(found, lifespan="on")
+def test_a_required_lifespan_is_rejected_for_an_interface_without_one(found):
+    """With "auto" the application is served without."""
+    with pytest.raises(BootError, match=r'^app\.lifespan: "site:app" has the interface \w+, without a lifespan'):
+        adapted(found, lifespan="on")
 
-    assert spoken(found, lifespan="auto").is_http_only
+    assert adapted(found, lifespan="auto").is_http_only
 
 
 # -- ASGI 2 ------------------------------------------------------------------------------------------------------------
 
 
-def test_asgi_2_is_called_twice():
-    """First with the scope, which names its version, then with receive and send, in one request."""
+def test_asgi_2_is_called_twice_for_each_request():
+    """First with the scope, which has its version, then with receive and send."""
     calls: list[Any] = []
 
     class App:

@@ -1,4 +1,4 @@
-"""An application is found, or what is missing is said by part."""
+"""An application is loaded, or the error names the part that is missing."""
 
 import os
 import re
@@ -121,7 +121,7 @@ FILES = {
 
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
-    """A directory with modules; the process is as before afterwards."""
+    """A directory with modules; the process is restored afterwards."""
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.chdir(tmp_path)
@@ -144,7 +144,7 @@ FOUND = {
     "a dotted name": "site_of_tests:holder.inner",
     "an object's method": "site_of_tests:instance.method",
     "a class's method": "site_of_tests:Made.of_class",
-    "what takes anything": "site_of_tests:any_of",
+    "a function with any arguments": "site_of_tests:any_of",
     "in a package, with relative imports": "package.asgi:application",
     "in a plain directory within a package": "package.inner.asgi:application",
     "in a plain directory": "plain.asgi:application",
@@ -152,8 +152,8 @@ FOUND = {
 }
 
 
-def test_a_working_directory_that_was_removed_is_said(directory, monkeypatch):
-    """It can still be changed to as ".", and has no name any more."""
+def test_a_removed_working_directory_is_an_error(directory, monkeypatch):
+    """chdir(".") still works there, but the directory has no name."""
     gone = directory / "release"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -164,15 +164,15 @@ def test_a_working_directory_that_was_removed_is_said(directory, monkeypatch):
 
 
 @pytest.mark.parametrize("target", FOUND.values(), ids=FOUND.keys())
-def test_an_application_is_found(directory, target):
-    """Wherever it is: it is served as it is."""
+def test_load_finds_the_application(directory, target):
+    """It is served without a change."""
     found = load(settings(target, directory))
     module, _, path = target.partition(":")
-    there: object = sys.modules[module]
+    expected: object = sys.modules[module]
     for name in path.split("."):
-        there = getattr(there, name)
+        expected = getattr(expected, name)
 
-    assert there == found.app
+    assert expected == found.app
     assert "asgi3" == found.interface
 
 
@@ -180,14 +180,14 @@ def test_an_application_is_found(directory, target):
     "target", ["site_of_tests:factory", "site_of_tests:factory_with_defaults", "plain.deeper.asgi:create"]
 )
 def test_a_factory_is_called(directory, target):
-    """What it returns is the application."""
+    """Its result is the application."""
     found = load(settings(target, directory, factory=True))
 
     assert sys.modules[target.partition(":")[0]].application is found.app
 
 
-def test_the_directory_and_the_environment_are_there_before_the_import(directory, tmp_path_factory, monkeypatch):
-    """The directory is the working directory and the first to be searched."""
+def test_directory_and_environment_are_set_before_the_import(directory, tmp_path_factory, monkeypatch):
+    """The directory is the working directory and the first entry of sys.path."""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     load(settings("site_of_tests:application", directory, env={"GREETING": "hello"}))
 
@@ -199,10 +199,18 @@ def test_the_directory_and_the_environment_are_there_before_the_import(directory
 FACTORY = {"factory": True}
 MISSING = {
     "no module": ("no_such_module:app", {}, r'no module "no_such_module" in /.* or on sys\.path$'),
-    "no module, but one like it": ("pakage:app", {}, r'did you mean "package:app"\?$'),
-    "no package, but one like it": ("pakage.asgi:app", {}, r'; did you mean "package\.asgi:app"\?$'),
-    "no package, and no module in one like it": ("pakage.zzz:app", {}, r'no module "pakage" in /.* or on sys\.path$'),
-    "no attribute but what Python adds": ("package:package", {}, r'there is no "package" in /.*/package/__init__\.py$'),
+    "no module, but a similar one": ("pakage:app", {}, r'did you mean "package:app"\?$'),
+    "no package, but a similar one": ("pakage.asgi:app", {}, r'; did you mean "package\.asgi:app"\?$'),
+    "no package, and no such module in a similar one": (
+        "pakage.zzz:app",
+        {},
+        r'no module "pakage" in /.* or on sys\.path$',
+    ),
+    "no attribute except those of Python": (
+        "package:package",
+        {},
+        r'there is no "package" in /.*/package/__init__\.py$',
+    ),
     "no module in a package": (
         "package.agsi:app",
         {},
@@ -210,23 +218,27 @@ MISSING = {
     ),
     "no module in a plain directory": ("plain.xyz:app", {}, r'no module "plain\.xyz" in /.*/plain$'),
     "no package": ("site_of_tests.sub:app", {}, r'"site_of_tests" is /.*/site_of_tests\.py, not a package'),
-    "no package, but Python itself": ("sys.sub:app", {}, r'"sys" is a module of Python itself, not a package$'),
-    "a module that its own package asks for": (
+    "a built-in module instead of a package": (
+        "sys.sub:app",
+        {},
+        r'"sys" is a built-in module of Python, not a package$',
+    ),
+    "a module that its own package imports": (
         "asks_for_itself.parts:app",
         {},
         r'no module "asks_for_itself\.parts" \(/.*/asks_for_itself/__init__\.py:1\)$',
     ),
-    "what it imports": (
+    "a missing import": (
         "imports_what_is_missing:app",
         {},
         r'imports "not_installed_anywhere", which is not installed \(.*imports_what_is_missing\.py:2\)',
     ),
-    "what another imports": (
+    "a missing import of another module": (
         "imports_by_the_way:app",
         {},
         r'"imports_by_the_way" imports "not_installed_anywhere", .* \(.*imports_what_is_missing\.py:2\)',
     ),
-    "words of its own": (
+    "a message of the application": (
         "has_its_own_words:app",
         {},
         r'importing "has_its_own_words" failed: ModuleNotFoundError: pip install shop\[pdf\] \(.*_words\.py:1\)$',
@@ -236,28 +248,28 @@ MISSING = {
         {},
         r'importing "has_no_name" failed: ModuleNotFoundError: No module named shop \(.*/has_no_name\.py:1\)$',
     ),
-    "what a library imports by the application's settings": (
+    "a name in the settings that a library imports": (
         "reads_settings:app",
         {},
         r'"reads_settings" needs "pakage", which is not installed \(/.*/configured\.py:2 names it\); .* "package"\?$',
     ),
-    "what a library imports by the environment": (
+    "a name in the environment that a library imports": (
         "reads_the_environment:app",
         {"env": {"SHOP_SETTINGS": "shop.production"}},
         r'needs "shop", which is not installed \(SHOP_SETTINGS in the environment names it\)$',
     ),
-    "what a library imports": (
+    "a missing import of a library": (
         "uses_a_broken_library:app",
         {},
         r'needs "not_installed_anywhere", .* \(.*/needs_another\.py:1 imports it, called from /.*/uses_a_brok.*:3\)$',
     ),
-    "the only object that can be served": (
+    "the only object": (
         "one_of_a_kind:app",
         {},
         r'there is no "app" in /.*/one_of_a_kind\.py; did you mean "one_of_a_kind:server"\?$',
     ),
-    "the only function that can be served": ("one_function:app", {}, r'; did you mean "one_function:handler"\?$'),
-    "the only function that can be served, of WSGI": (
+    "the only function": ("one_function:app", {}, r'; did you mean "one_function:handler"\?$'),
+    "the only WSGI function": (
         "one_of_wsgi:app",
         {},
         r'; did you mean "one_of_wsgi:server"\?$',
@@ -267,8 +279,8 @@ MISSING = {
         {},
         r'; did you mean "one_factory:create_app" and factory = true in \[app\] \(--set app\.factory=true\)\?$',
     ),
-    "one of two that can be served": ("two_of_a_kind:app", {}, r'there is no "app" in /.*/two_of_a_kind\.py$'),
-    "one of two that can be served, almost": ("two_of_a_kind:firs", {}, r'did you mean "two_of_a_kind:first"\?$'),
+    "one of two applications": ("two_of_a_kind:app", {}, r'there is no "app" in /.*/two_of_a_kind\.py$'),
+    "a name similar to one of two applications": ("two_of_a_kind:firs", {}, r'did you mean "two_of_a_kind:first"\?$'),
     "an extension that cannot be loaded": (
         "uses_an_extension:app",
         {},
@@ -279,32 +291,36 @@ MISSING = {
         {},
         r'"package\.wrong" imports "package\.part", which does not exist \(.*/package/wrong\.py:1\)',
     ),
-    "a name that it imports": (
+    "a missing name in an import": (
         "imports_a_missing_name:app",
         {},
         r"failed: ImportError: cannot import name 'not_there' .*\(.*imports_a_missing_name\.py:1\)$",
     ),
-    "an error in it": ("raises_at_import:app", {}, r"failed: RuntimeError: no database \(.*raises_at_import\.py:2\)$"),
-    "it leaves": ("leaves_at_import:app", {}, r"failed: SystemExit: 3 \(.*leaves_at_import\.py:1\)"),
-    "it is interrupted": ("is_interrupted:app", {}, r"failed: KeyboardInterrupt \(.*is_interrupted\.py:2\)$"),
-    "it ends in its own way": ("ends_its_own_way:app", {}, r"failed: End: of it \(.*ends_its_own_way\.py:2\)$"),
-    "an error without words": ("says_nothing:app", {}, r"failed: RuntimeError \(.*says_nothing\.py:1\)$"),
+    "an error in the module": (
+        "raises_at_import:app",
+        {},
+        r"failed: RuntimeError: no database \(.*raises_at_import\.py:2\)$",
+    ),
+    "SystemExit": ("leaves_at_import:app", {}, r"failed: SystemExit: 3 \(.*leaves_at_import\.py:1\)"),
+    "KeyboardInterrupt": ("is_interrupted:app", {}, r"failed: KeyboardInterrupt \(.*is_interrupted\.py:2\)$"),
+    "another BaseException": ("ends_its_own_way:app", {}, r"failed: End: of it \(.*ends_its_own_way\.py:2\)$"),
+    "an error without a message": ("says_nothing:app", {}, r"failed: RuntimeError \(.*says_nothing\.py:1\)$"),
     "an error that cannot be shown": (
         "cannot_say:app",
         {},
         r"failed: Broken: it cannot be shown: SystemExit \(.*/cannot_say\.py:3\)$",
     ),
-    "an error of an import that cannot be shown": (
+    "an import error that cannot be shown": (
         "cannot_say_what_it_imports:app",
         {},
         r"failed: Broken: it cannot be shown: TypeError \(.*/cannot_say_what_it_imports\.py:3\)$",
     ),
-    "an error that cannot say where": (
+    "a syntax error without a file": (
         "cannot_say_where:app",
         {},
         r"failed: SyntaxError: no .*\(.*/cannot_say_where\.py:1\)$",
     ),
-    "an error of too many words": ("says_too_much:app", {}, r"failed: RuntimeError: (word ){60}\.\.\. \(.*py:1\)$"),
+    "a long message": ("says_too_much:app", {}, r"failed: RuntimeError: (word ){60}\.\.\. \(.*py:1\)$"),
     "an error of a frozen module": (
         "asks_what_is_frozen:app",
         {},
@@ -320,29 +336,37 @@ MISSING = {
         {},
         r"failed: RuntimeError: of a library \(.*/uses_a_library\.py:4\)$",
     ),
-    "no text": ("has_nulls:app", {}, r'failed: SyntaxError: .*null bytes \(in "has_nulls"\)$'),
-    "no text in what it imports": ("imports_nulls:app", {}, r"failed: SyntaxError: .* \(.*/imports_nulls\.py:2\)$"),
-    "no text in its package": ("begins_with_nulls.asgi:app", {}, r'null bytes \(in "begins_with_nulls"\)$'),
-    "no Python in what it runs": (
+    "null bytes": ("has_nulls:app", {}, r'failed: SyntaxError: .*null bytes \(in "has_nulls"\)$'),
+    "null bytes in an imported module": (
+        "imports_nulls:app",
+        {},
+        r"failed: SyntaxError: .* \(.*/imports_nulls\.py:2\)$",
+    ),
+    "null bytes in the package": ("begins_with_nulls.asgi:app", {}, r'null bytes \(in "begins_with_nulls"\)$'),
+    "a syntax error in exec": (
         "runs_what_is_no_python:app",
         {},
         r"failed: SyntaxError: .* \(.*/runs_what_is_no_python\.py:2\)$",
     ),
-    "no Python": ("is_no_python:app", {}, r"failed: SyntaxError: .* \(.*is_no_python\.py:1\)"),
+    "a syntax error": ("is_no_python:app", {}, r"failed: SyntaxError: .* \(.*is_no_python\.py:1\)"),
     "no attribute": (
         "site_of_tests:aplication",
         {},
         r'no "aplication" in /.*/site_of_tests\.py; did you mean "site_of_tests:application"\?$',
     ),
-    "no attribute like it": ("site_of_tests:xyz", {}, r'there is no "xyz" in /.*/site_of_tests\.py$'),
-    "no attribute of Python itself": ("sys:app", {}, r'there is no "app" in a module of Python itself$'),
+    "no similar attribute": ("site_of_tests:xyz", {}, r'there is no "xyz" in /.*/site_of_tests\.py$'),
+    "no attribute of a built-in module": ("sys:app", {}, r'there is no "app" in a built-in module of Python$'),
     "no attribute of an attribute": (
         "site_of_tests:holder.iner",
         {},
         r'no "iner" in "site_of_tests:holder"; did you mean "site_of_tests:holder\.inner"\?$',
     ),
-    "a module for an attribute": ("package:asgi", {}, r'"asgi" is a module .*; write "package\.asgi:application"$'),
-    "a dot for a colon": ("package:asgi.application", {}, r'write "package\.asgi:application"$'),
+    "a module instead of an attribute": (
+        "package:asgi",
+        {},
+        r'"asgi" is a module .*; write "package\.asgi:application"$',
+    ),
+    "a dot instead of a colon": ("package:asgi.application", {}, r'write "package\.asgi:application"$'),
     "a plain directory": (
         "plain:application",
         {},
@@ -359,71 +383,79 @@ MISSING = {
     "a module": (
         "package.asgi:parts",
         {},
-        r'is of type module, which cannot be called; name what is in it, after "package\.parts:"$',
+        r'is of type module, which cannot be called; write the name of the application after "package\.parts:"$',
     ),
-    "a method without its object": ("site_of_tests:Made.method", {}, r"a method without its object: name an instance"),
+    "a method without an object": ("site_of_tests:Made.method", {}, r"a method without an object: name the method"),
     "a class that makes applications": (
         "site_of_tests:Made",
         {},
-        r"; name an object of it, or write factory = true in \[app\] \(--set app\.factory=true\) to have one made$",
+        r"; name an instance of it, or write factory = true in \[app\] \(--set app\.factory=true\) to create one$",
     ),
-    "a factory not said to be one": (
+    "a factory without the setting": (
         "site_of_tests:factory",
         {},
-        r"is it a factory\? then write factory = true in \[app\] \(--set app\.factory=true\)$",
+        r"if it is a factory, write factory = true in \[app\] \(--set app\.factory=true\)$",
     ),
     "a factory that fails": ("site_of_tests:broken_factory", FACTORY, r"failed: ValueError: no settings \(.*:\d+\)"),
-    "a factory that leaves": ("site_of_tests:leaving_factory", FACTORY, r"failed: SystemExit: 2"),
+    "a factory that exits": ("site_of_tests:leaving_factory", FACTORY, r"failed: SystemExit: 2"),
     "a factory that is interrupted": ("site_of_tests:interrupted_factory", FACTORY, r"failed: KeyboardInterrupt \("),
     "a factory of a factory": (
         "site_of_tests:factory_of_a_factory",
         FACTORY,
-        r'what the factory "site_of_tests:factory_of_a_factory" returned takes no argument: it is no .*_response\)$',
+        r'the result of the factory "site_of_tests:factory_of_a_factory" takes no argument: it is not .*_response\)$',
     ),
     "a factory of a class": (
         "site_of_tests:factory_of_a_class",
         FACTORY,
-        r"returned is a class that takes no argument: it is no .*; let the factory return an object of it$",
+        r"result of the factory .* is a class that takes no argument: it is not .*; let the factory return an instance",
     ),
-    "a factory of what is in doubt": (
+    "a factory of an ambiguous function": (
         "site_of_tests:factory_in_doubt",
         FACTORY,
-        r'returned takes request=None, which could .* interface = "consumer" .* if it takes message$',
+        r'factory_in_doubt" takes request=None, which is ambiguous; .* interface = "consumer" .* if it takes message$',
     ),
     "a factory of a number": (
         "site_of_tests:strange_factory",
         FACTORY,
-        r"factory .* returned is of type int, which can",
+        r"the result of the factory .* is of type int, which can",
     ),
-    "a factory of nothing": ("site_of_tests:empty_factory", FACTORY, r'"site_of_tests:empty_factory" returned is None'),
-    "a factory that waits": (
+    "a factory of nothing": (
+        "site_of_tests:empty_factory",
+        FACTORY,
+        r'the result of the factory "site_of_tests:empty_factory" is None',
+    ),
+    "an async factory": (
         "site_of_tests:async_factory",
         FACTORY,
-        r"is async: it has to return .* itself; .*lifespan",
+        r"is async, but must return .* itself; .*lifespan",
     ),
-    "a factory of something": (
+    "a factory with arguments": (
         "site_of_tests:factory_with_arguments",
         FACTORY,
-        r"takes arguments, and is called without any \(missing .*'settings'\)",
+        r"takes arguments, but is called without any \(missing .*'settings'\)",
     ),
-    "an application said to be a factory": (
+    "an application with the setting of a factory": (
         "site_of_tests:application",
         FACTORY,
-        r"takes arguments, .* \(missing .*'scope'\); is it the application\? then leave app\.factory out$",
+        r"takes arguments, .* \(missing .*'scope'\); if it is the application, remove app\.factory$",
     ),
-    "an async factory of something": (
+    "an async factory with arguments": (
         "site_of_tests:async_factory_with_arguments",
         FACTORY,
-        r"takes arguments, and is called without any \(missing .*'settings'\)",
+        r"takes arguments, but is called without any \(missing .*'settings'\)",
     ),
-    "no factory": ("site_of_tests:number", FACTORY, r"is of type int, which cannot be called, and app\.factory says"),
+    "a number instead of a factory": (
+        "site_of_tests:number",
+        FACTORY,
+        r"is of type int, which cannot be called, but app\.factory is true$",
+    ),
 }
 
 
-@pytest.mark.parametrize(("target", "others", "why"), MISSING.values(), ids=MISSING.keys())
-def test_what_is_missing_is_said(directory, target, others, why):
-    """In one line, with the part of the target that is wrong and the place in the application."""
-    with pytest.raises(BootError, match=why) as caught:
+@pytest.mark.parametrize(("target", "others", "message"), MISSING.values(), ids=MISSING.keys())
+def test_a_boot_error_names_the_missing_part(directory, target, others, message):
+    """In one line, with the part of the target and the place in the application."""
+    with pytest.raises(BootError, match=message) as caught:
         load(settings(target, directory, **others))
 
     assert str(caught.value).startswith("app.target: ")
@@ -431,7 +463,7 @@ def test_what_is_missing_is_said(directory, target, others, why):
 
 
 HINTS = [
-    # target, and what else is set; what is asked or told to write in place of it
+    # target, other settings
     ("pakage.asgi:application", {}),
     ("package.agsi:application", {}),
     ("site_of_tests:aplication", {}),
@@ -450,21 +482,21 @@ HINTS = [
 
 @pytest.mark.parametrize(("target", "others"), HINTS, ids=str)
 def test_a_hint_works_as_it_is_printed(directory, target, others):
-    """The target that is named, and the lines of [app] with it, are those of an application that is there."""
+    """The suggested target, with the suggested lines of [app], can be loaded."""
     with pytest.raises(BootError) as caught:
         load(settings(target, directory, **others))
-    told = str(caught.value)
-    meant = re.search(r'(?:did you mean|write) "([\w.]+:[\w.]+)"', told)
-    changes = {} if "leave app.factory out" in told else others
-    if "factory = true in [app] (--set app.factory=true)" in told:
+    error = str(caught.value)
+    suggestion = re.search(r'(?:did you mean|write) "([\w.]+:[\w.]+)"', error)
+    changes = {} if "remove app.factory" in error else others
+    if "factory = true in [app] (--set app.factory=true)" in error:
         changes = FACTORY
 
-    assert meant or changes != others, told
-    load(settings(meant[1] if meant else target, directory, **changes))
+    assert suggestion or changes != others, error
+    load(settings(suggestion[1] if suggestion else target, directory, **changes))
 
 
-def test_a_directory_that_may_not_be_read_is_said_where_a_module_is_missing(directory):
-    """Python passes over it in silence, and what is in it seems not to be installed."""
+def test_an_error_for_a_missing_module_names_unreadable_directories(directory):
+    """Python skips such a directory without an error, and its modules seem not to be installed."""
     with tempfile.TemporaryDirectory(prefix="asgid-") as name:
         shared, closed = Path(name), Path(name, "closed")
         (closed / "inner").mkdir(parents=True)
@@ -479,20 +511,20 @@ def test_a_directory_that_may_not_be_read_is_said_where_a_module_is_missing(dire
                 load(settings("zzz:app", shared))
         closed.chmod(0o700)
 
-    assert re.search(rf"is not installed \(.*\); uid \d+ may not look into .*{closed}$", str(imported.value))
-    assert re.search(rf"or on sys\.path; uid \d+ may not look into .*{closed}$", str(named.value))
+    assert re.search(rf"is not installed \(.*\); uid \d+ may not read .*{closed}$", str(imported.value))
+    assert re.search(rf"or on sys\.path; uid \d+ may not read .*{closed}$", str(named.value))
 
 
-def test_what_is_missing_is_said_also_where_python_itself_may_not_be_read(directory, monkeypatch):
-    """Without a guess then: the guesses are Python's."""
+def test_an_error_has_no_suggestion_if_difflib_cannot_be_read(directory, monkeypatch):
+    """`process.user` may not read the standard library."""
     monkeypatch.setitem(sys.modules, "difflib", None)
 
     with pytest.raises(BootError, match=r'there is no "aplication" in .*site_of_tests\.py$'):
         load(settings("site_of_tests:aplication", directory))
 
 
-def test_a_module_taken_out_of_its_package_is_told_where_it_belongs(directory):
-    """Its relative imports lead nowhere until the directory is the one above."""
+def test_an_error_for_a_module_without_its_package_names_the_package(directory):
+    """Its relative imports need the directory above."""
     with pytest.raises(BootError, match=r"failed: ImportError: .*no known parent package") as caught:
         load(settings("asgi:application", directory / "package"))
 
@@ -502,16 +534,16 @@ def test_a_module_taken_out_of_its_package_is_told_where_it_belongs(directory):
 
 
 @pytest.mark.parametrize("module", ["asks_what_is_frozen", "asks_the_standard_library"])
-def test_outside_the_directory_the_place_is_in_what_is_no_library(directory, tmp_path_factory, module):
-    """An application may lie anywhere on sys.path."""
+def test_the_place_of_an_error_may_be_outside_the_directory(directory, tmp_path_factory, module):
+    """An application may be anywhere on sys.path, if it is not a library."""
     sys.path.insert(0, str(directory))
 
     with pytest.raises(BootError, match=rf"\(.*/{module}\.py:3\)$"):
         load(settings(f"{module}:app", tmp_path_factory.mktemp("elsewhere")))
 
 
-def test_the_directory_comes_before_what_else_may_be_a_library(directory, tmp_path_factory):
-    """Such as what is installed to be edited: nothing but its place tells it from the application."""
+def test_a_place_in_the_directory_comes_first(directory, tmp_path_factory):
+    """An editable install of a library looks like the application, except for its place."""
     sys.path.insert(0, str(directory))
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "uses_another.py").write_text("import raises_at_import\n")
@@ -520,15 +552,15 @@ def test_the_directory_comes_before_what_else_may_be_a_library(directory, tmp_pa
         load(settings("uses_another:app", elsewhere))
 
 
-def test_where_only_a_library_is_the_place_is_in_it(directory):
-    """As for an application that is installed, whose package is its home."""
+def test_the_place_of_an_error_may_be_in_an_installed_application(directory):
+    """Its package is installed as a library."""
     sys.path.insert(0, str(directory / "environment/lib/site-packages"))
 
     with pytest.raises(BootError, match=r"of a library \(.*/site-packages/installed_for_tests\.py:1\)$"):
         load(settings("installed_for_tests:fail", directory, factory=True))
 
 
-def test_a_directory_that_is_not_there_is_said(directory):
-    """With its name and the system's reason."""
+def test_a_missing_directory_is_an_error(directory):
+    """The message has its name and the reason of the system."""
     with pytest.raises(BootError, match=r"app\.directory: '.*/nowhere': No such file or directory"):
         load(settings("site_of_tests:application", directory / "nowhere"))
