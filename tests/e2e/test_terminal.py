@@ -4,13 +4,16 @@ import fcntl
 import json
 import os
 import pty
+import shutil
 import signal
 import struct
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 import psutil
@@ -26,8 +29,12 @@ import os, signal, sys, termios
 where, name, command = sys.argv[1], sys.argv[2], sys.argv[3:]
 fd = os.open(name, os.O_RDWR)  # a session leader without a controlling terminal gets this one
 attributes = termios.tcgetattr(fd)
-attributes[3] |= termios.TOSTOP
+if where != "streams":
+    attributes[3] |= termios.TOSTOP
 termios.tcsetattr(fd, termios.TCSANOW, attributes)
+if where == "streams":
+    os.dup2(fd, 0)
+    os.dup2(fd, 1)
 os.close(fd)
 if where == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -64,11 +71,15 @@ class Terminal:
     def resize(self, rows: int) -> None:
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
 
-    def events(self, event: str) -> list[dict[str, Any]]:
-        """Return the log lines of this event that the terminal shows."""
+    def shown(self) -> str:
+        """Return all that the terminal shows."""
         with suppress(BlockingIOError):
             self._shown += os.read(self._end, 65536)
-        whole = self._shown.decode().rpartition("\n")[0].splitlines()
+        return self._shown.decode()
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the log lines of this event that the terminal shows."""
+        whole = self.shown().rpartition("\n")[0].splitlines()
         lines = [json.loads(line) for line in whole if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
@@ -203,4 +214,43 @@ def test_a_debugger_is_named_and_the_terminal_is_restored(prepare: Start, termin
     assert end["reason"] == "blocked"
     eventually(lambda: terminal.modes() == before)
     assert daemon.log_events("event loop blocked") == []
+    assert daemon.stop() == 0
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory with the application that every user may read."""
+    with tempfile.TemporaryDirectory(prefix="asgid-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        shutil.copy(APPS / "typist.py", directory)
+        yield directory
+
+
+def rights_to(terminal: Terminal, daemon: Daemon) -> dict[str, Any]:
+    eventually(lambda: serves(daemon))
+    found: dict[str, Any] = json.loads(get(daemon.address()).body)
+    eventually(lambda: "a line of output" in terminal.shown())
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_worker_of_another_user_can_neither_type_in_the_terminal_nor_read_it(
+    prepare: Start, terminal: Terminal, public: Path
+) -> None:
+    """Else it could give commands to the shell of root. Its output is shown, and it stays in the process group."""
+    daemon = prepare("streams", "typist:application", app={"directory": str(public)}, process={"user": "nobody"})
+
+    assert rights_to(terminal, daemon) == {"readable": 0, "typed": 0, "input": "null"}
+    assert {os.getpgid(pid) for pid in daemon.workers()} == {os.getpgid(daemon.pid)}
+    assert daemon.stop() == 0
+
+
+def test_a_worker_of_the_same_user_keeps_the_terminal(prepare: Start, terminal: Terminal, public: Path) -> None:
+    """For `breakpoint()`, which reads its commands there."""
+    daemon = prepare("streams", "typist:application", app={"directory": str(public)})
+    found = rights_to(terminal, daemon)
+
+    assert found["input"] == "other"
+    assert found["readable"] >= 3  # standard input, standard output, /dev/tty
     assert daemon.stop() == 0

@@ -4,6 +4,8 @@ A terminal sends signals that an operator sends too: WINCH at each resize, and H
 sends HUP to its jobs at the same moment. This file does not know how the master reacts.
 """
 
+import errno
+import fcntl
 import os
 import select
 import selectors
@@ -17,6 +19,7 @@ from typing import Any
 from asgid import descriptors
 
 _PATH = "/dev/tty"
+_RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: A HUP that arrives this soon after the terminal has closed comes from it; a shell sends it some milliseconds later.
 _HANGUP_S = 2.0
 
@@ -33,6 +36,27 @@ def has_terminal() -> bool:
 def ignores_hangup() -> bool:
     """Return whether the process was started with HUP ignored, as nohup(1) does, to outlive its terminal."""
     return signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def leave_terminal() -> None:
+    """Give up the controlling terminal, and every right to read a terminal, for a worker that becomes another user.
+
+    Otherwise the worker could type commands into the shell that started asgid (TIOCSTI, ioctl_tty(2)), and read the
+    input of that shell. Standard output and standard error still reach the terminal. The worker stays in its session
+    and process group, so it receives the same signals as before. Raises OSError if no descriptor is left.
+    """
+    try:
+        fd = _open()
+    except OSError as error:  # no terminal, or no /dev/tty
+        if error.errno in _RESOURCE_ERRORS:
+            raise
+    else:
+        _disown(fd)
+        os.close(fd)
+    for fd in (0, 1, 2):
+        if os.isatty(fd):
+            _disown(fd)
+            _make_unreadable(fd)
 
 
 class Terminal:
@@ -94,3 +118,22 @@ class Terminal:
 
 def _open() -> int:
     return os.open(_PATH, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _disown(fd: int) -> None:
+    with suppress(OSError):  # it is not the controlling terminal
+        fcntl.ioctl(fd, termios.TIOCNOTTY)
+
+
+def _make_unreadable(fd: int) -> None:
+    """Replace standard input by /dev/null, and an output by one that is open for writing only."""
+    flags = os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        new = os.open(f"/proc/self/fd/{fd}" if fd else os.devnull, flags | (os.O_WRONLY if fd else os.O_RDONLY))
+    except OSError as error:  # no /proc, or the terminal has just closed
+        if error.errno in _RESOURCE_ERRORS:
+            raise
+        new = os.open(os.devnull, flags | os.O_WRONLY)
+    os.set_blocking(new, True)
+    os.dup2(new, fd)
+    os.close(new)

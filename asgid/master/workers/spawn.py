@@ -171,6 +171,8 @@ def _flush_streams() -> None:
 def _reset_inherited(assignment: Assignment) -> None:
     """Drop the state of the master that a fork copies: signal handlers, descriptors, children, garbage."""
     signal.set_wakeup_fd(-1)
+    if assignment.config.process.user or assignment.config.process.group:
+        terminal.leave_terminal()
     has_terminal = terminal.has_terminal()
     for signum in _WORKER_IGNORES:
         # Not SIG_IGN: every program that the application starts would inherit it, and could not be interrupted. The
