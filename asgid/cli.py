@@ -123,6 +123,9 @@ def _check(arguments: Namespace) -> ExitCode:
     source = _source(arguments)
     name, config = source.name, source.load()
     if arguments.takes_over is not None:
+        from asgid import descriptors
+
+        arguments.takes_over = descriptors.own(arguments.takes_over)  # the worker closes it: it could forge a receipt
         _check_takeover(arguments.takes_over)
     verdict = "ok"
     if arguments.boot:

@@ -333,6 +333,29 @@ def test_what_fails_its_trial_leaves_everything_as_it_is(releases: Releases, sta
     eventually(lambda: len(daemon.processes()) == 2)
 
 
+def test_no_application_holds_the_handover(releases: Releases, start: Start, tmp_path: Path):
+    """Neither in the trial, whose receipt it could forge, nor in a worker: the file also has the settings."""
+    module, found = tmp_path / "looks.py", tmp_path / "found"
+    module.write_text(
+        "import glob, os\n"
+        f"with open({str(found)!r}, 'a') as file:\n"
+        "    for link in glob.glob('/proc/self/fd/*'):\n"
+        "        if os.path.lexists(link):\n"
+        "            print(os.readlink(link), file=file)\n"
+        "    print('end', file=file)\n"
+        "async def application(scope, receive, send): raise NotImplementedError\n"
+    )
+    daemon = start("looks:application", app={"directory": str(tmp_path)}, workers={"count": 1})
+    releases.use("two")
+    daemon.signal("USR2")
+    eventually(lambda: is_upgraded(daemon))
+    held = found.read_text().splitlines()
+
+    assert held.count("end") >= 3  # before, in the trial, and after
+    assert [file for file in held if "handover" in file] == []
+    assert daemon.stop() == 0
+
+
 def test_an_upgrade_that_was_refused_can_be_asked_for_again(releases: Releases, start: Start):
     """When the fault is mended."""
     daemon = start("pid:application", workers={"count": 1})
