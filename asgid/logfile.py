@@ -14,6 +14,7 @@ from pathlib import Path
 from asgid.user import User
 
 _MAX_LINKS = 40  # path_resolution(7)
+_MAX_STEPS = 200  # names on a path, those in links included; a step takes 0.2 ms
 
 
 def open_log(user: User | None, path: Path) -> int:
@@ -40,25 +41,34 @@ def _open(path: Path) -> int:
 
 
 def _is_path_safe(user: User, path: Path) -> bool:
-    """Return whether the user cannot change the target of the path; then no race can change it during this check."""
+    """Return whether the user cannot change the target of the path; then no race can change it during this check.
+
+    Each step is judged before the next one is looked up, so the walk never follows a link of the user: 40 long links
+    would lead it through 60,000 directories.
+    """
     try:
-        steps = list(_steps(path))
-        if any(directory.stat().st_uid for directory, _ in steps):
-            return False
-        with user.impersonated():  # access(2) includes access control lists
-            writable = [step for step in steps if os.access(step[0], os.W_OK, effective_ids=True)]
-        return all(_is_kept(*step) for step in writable)
+        return all(_is_step_safe(user, *step) for step in _steps(path))
     except OSError:
         return False
+
+
+def _is_step_safe(user: User, directory: Path, entry: Path) -> bool:
+    if directory.stat().st_uid:
+        return False
+    with user.impersonated():  # access(2) includes access control lists
+        is_writable = os.access(directory, os.W_OK, effective_ids=True)
+    return not is_writable or _is_kept(directory, entry)
 
 
 def _steps(path: Path) -> Iterator[tuple[Path, Path]]:
     """Yield each directory on the path and the entry that is looked up in it. Links are followed as the kernel does it.
 
-    Raises OSError if a link is broken or links form a circle.
+    Raises OSError if a link is broken, links form a circle, or the path is too long.
     """
     above, names, links = Path("/"), [*reversed(path.parts)], 0
-    while names:
+    for _ in range(_MAX_STEPS):
+        if not names:
+            return
         if above == Path(f"/proc/{os.getpid()}/fd"):  # /dev/stdout: the process that started asgid opened it
             return
         name = names.pop()
@@ -71,6 +81,7 @@ def _steps(path: Path) -> Iterator[tuple[Path, Path]]:
             names += reversed(here.readlink().parts)
         else:
             above = here
+    raise OSError(f"{path}: more than {_MAX_STEPS} directories")
 
 
 def _is_kept(directory: Path, entry: Path) -> bool:

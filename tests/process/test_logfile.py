@@ -5,6 +5,7 @@ import pwd
 import struct
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,38 @@ def test_an_inherited_descriptor_is_opened_as_root(user: User) -> None:
 
     for fd in (reader, writer, copy):
         os.close(fd)
+
+
+@pytest.mark.parametrize("place", ["his", "all"], ids=["directory-of-the-user", "as-in-tmp"])
+def test_the_check_never_follows_a_link_of_the_user(home: Path, user: User, monkeypatch, place: str) -> None:
+    """38 links of 1,300 names each kept the master busy for seconds, at each open of the file."""
+    make_roots(home / "all", 0o1777)
+    directory = home / place
+    (directory / "d").mkdir()
+    for number in range(38):
+        following = directory / (f"link{number + 1}" if number < 37 else "end.log")
+        link = directory / ("a.log" if number == 0 else f"link{number}")
+        link.symlink_to("d/../" * 800 + following.name)
+        os.chown(link, HIS.pw_uid, HIS.pw_gid, follow_symlinks=False)
+    followed: list[Path] = []
+    real = Path.readlink
+
+    def readlink(path: Path) -> Path:
+        followed.append(path)
+        return real(path)
+
+    monkeypatch.setattr(Path, "readlink", readlink)
+    with suppress(PermissionError):
+        os.close(open_log(user, directory / "a.log"))
+
+    assert followed == []
+
+
+def test_a_path_of_too_many_directories_is_opened_with_the_rights_of_the_user(home: Path, user: User) -> None:
+    """A chain of links of root is followed, but not without a limit."""
+    (home / "a.log").symlink_to("../" * 1300 + str(home / "roots" / "a.log").lstrip("/"))
+    with pytest.raises(PermissionError):
+        open_log(user, home / "a.log")
 
 
 def test_links_in_a_circle_are_an_error_of_the_open(home: Path, user: User) -> None:
