@@ -11,7 +11,7 @@ from pathlib import Path
 #: Usual names of an application and of the module that defines it, the most common first.
 _APP_NAMES = ("app", "application", "asgi", "asgi_app", "api", "wsgi_app")
 _MODULE_NAMES = ("main", "app", "application", "asgi", "server", "wsgi")
-#: Classes and functions that return an application, besides those whose name ends in "application" or "_app".
+#: Classes and functions that return an application, besides names that end in "application" or "_app".
 _APP_CLASSES = frozenset(
     {"FastAPI", "Starlette", "Flask", "Litestar", "Quart", "Sanic", "Falcon", "App", "ProtocolTypeRouter"}
 )

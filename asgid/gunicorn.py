@@ -125,7 +125,7 @@ REFUSED: Final[Mapping[str, tuple[tuple[object, ...], str]]] = {
 
 
 def settings_of(cfg: Cfg) -> config.Config:
-    """Return asgid's settings for gunicorn's. Raises RuntimeError, whose message gunicorn shows, for a refused one."""
+    """Return asgid's settings for gunicorn's. Raises RuntimeError for a refused one; gunicorn shows the message."""
     for name, (allowed, instead) in REFUSED.items():
         if (value := getattr(cfg, name, allowed[0])) not in allowed:
             raise RuntimeError(f"asgid.gunicorn.Worker does not support {name} ({value!r}): {instead}")

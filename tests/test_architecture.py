@@ -23,6 +23,7 @@ PURE = (
     *(
         "config",
         "config.value_types",
+        "config.text_types",
         "config.reserved_keys",
         "config.suggestions",
         "config.document",

@@ -12,32 +12,34 @@ from pydantic.fields import FieldInfo
 
 from asgid import address
 from asgid.board import MAX_WORKERS
-from asgid.config.value_types import (
-    UNLIMITED,
+from asgid.config.text_types import (
     AccessFormat,
     Account,
     Bind,
-    Blocked,
-    Count,
-    CountOrOff,
-    Duration,
-    DurationOrOff,
-    DurationOrZero,
     Environment,
-    FileMode,
     FilePath,
     HeaderValue,
-    Heartbeat,
     NonEmptyText,
     OptionalPath,
     OutputName,
     Peer,
     PrintableText,
     RootPath,
-    Size,
-    SizeOrOff,
     Target,
     TcpBind,
+)
+from asgid.config.value_types import (
+    UNLIMITED,
+    Blocked,
+    Count,
+    CountOrOff,
+    Duration,
+    DurationOrOff,
+    DurationOrZero,
+    FileMode,
+    Heartbeat,
+    Size,
+    SizeOrOff,
     integer,
 )
 

@@ -72,7 +72,7 @@ _ON, _OFF = ("true", "on", "yes"), ("false", "none", "off", "no", "")
 def translated_value(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool = False) -> str:
     """Return a word or a TOML value that asgid's `key` accepts: the translation of `value`, else an example.
 
-    `value` is None for an option without a value. `is_negated` is true for an option whose name begins with `no`.
+    `value` is None for an option without a value. `is_negated` is true if the name of the option begins with `no`.
     """
     candidates = _candidates(setting, key, value, is_negated=is_negated)
     return next((word for word in candidates if accepts(key, word)), None) or _EXAMPLES.get(key, _default(key))

@@ -430,7 +430,7 @@ waits_for_a_database()
 
 @pytest.fixture
 def stuck(file: Path, tmp_path: Path) -> Path:
-    """A file whose application never completes its import."""
+    """A file with an application that never completes its import."""
     (tmp_path / "stuck_at_import.py").write_text(STUCK)
     app = {"target": "stuck_at_import:application", "directory": str(tmp_path)}
     file.write_text(toml(merged(DEFAULTS, {"app": app, "timeouts": {"boot": "60s"}})))

@@ -17,7 +17,7 @@ def test_only_the_application_is_required():
 
 
 def test_a_listener_has_an_address_and_a_label():
-    """The label is the name, or the bind text if there is no name."""
+    """The label is the name, or the bind text without one."""
     first, second = read('[[listen]]\nbind = "unix:/x"\n[[listen]]\nbind = ":1"\nname = "api"\n').listen
 
     assert (Unix("/x"), "unix:/x", "api") == (first.address, first.label, second.label)
