@@ -22,7 +22,7 @@ from asgid.board import BYTES, STARTED, Board, Row
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
 from asgid.pipes import PipeEnd
-from asgid.worker import main
+from asgid.worker import main, server
 from asgid.worker.app.interface import adapt
 from asgid.worker.process import ending
 from asgid.worker.process.lifeline import Lifeline
@@ -182,7 +182,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         settings = self._settings
         log = Log(settings.log.level, settings.log.format, settings.log.output).bind(pid=self.pid)
         load = partial(adapt, self.wsgi, settings.app.target, settings)
-        worker = main.Worker(assignment, Lifeline(assignment.lifeline), log, load)
+        worker = server.Server(assignment, Lifeline(assignment.lifeline), log, load)
         runner = asyncio.Runner(loop_factory=main.loop_factory())
         try:
             runner.run(self._run_worker(worker, assignment, log))
@@ -193,14 +193,14 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
         versions = {"auto": "any"}.get(self.cfg.proxy_protocol, self.cfg.proxy_protocol)
         return Listener(str(sock), os.dup(sock.fileno()), self.cfg.backlog, versions)
 
-    async def _run_worker(self, worker: main.Worker, assignment: Assignment, log: Log) -> None:
+    async def _run_worker(self, worker: server.Server, assignment: Assignment, log: Log) -> None:
         loop = asyncio.get_running_loop()
         worker.boot(loop)  # the application is imported already
         loop.add_reader(self._master_end.reader, self._on_worker_messages)
         watching = asyncio.ensure_future(self._watch(assignment.row, log))
         self._task = asyncio.current_task()
         try:
-            await worker.live()
+            await worker.serve()
         finally:
             watching.cancel()
             self._task = None

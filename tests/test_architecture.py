@@ -58,7 +58,9 @@ PURE = (
         "master.status.history",
         "master.net.listener_state",
         "master.supervision.recycling",
-        "worker.http.admission",
+        "worker.http.request_limit",
+        "worker.net.connection_limit",
+        "worker.net.peers",
         "worker.http1.request_syntax",
         "worker.http1.framing",
         "worker.http1.chunked",
@@ -67,7 +69,8 @@ PURE = (
         "worker.net.proxy_header",
         "worker.http.scope",
         "worker.http1.response_head",
-        "worker.http1.response",
+        "worker.asgi",
+        "worker.http.response",
         "worker.websocket.handshake",
         "worker.websocket.deflate",
         "worker.websocket.fragments",
@@ -90,10 +93,10 @@ def shown(module: str, node: Node) -> str:
     return f"{file.relative_to(ROOT)}:{node.lineno}: {file.read_text().splitlines()[node.lineno - 1].strip()}"
 
 
-def imports(module: str, *, at_run_time: bool = False) -> Iterator[tuple[Node, str]]:
+def imports(module: str) -> Iterator[tuple[Node, str]]:
     """Yield each import with its full name: a module, or a name in a module.
 
-    With `at_run_time` without imports for type checkers and inside functions, which cannot make a cycle.
+    Imports inside functions and those for type checkers count too: they show what a file depends on.
     """
     nodes: list[ast.AST] = [TREES[module]]
     while nodes:
@@ -103,9 +106,7 @@ def imports(module: str, *, at_run_time: bool = False) -> Iterator[tuple[Node, s
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{shown(module, node)}: write the full name"
             yield from ((node, f"{node.module}.{name.name}") for name in node.names)
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and at_run_time:
-            nodes += node.orelse
-        elif not (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and at_run_time):
+        else:
             nodes += ast.iter_child_nodes(node)
 
 
@@ -131,7 +132,7 @@ def mentions(module: str) -> Iterator[tuple[Node, str]]:
 
 def test_imports_make_no_cycle():
     """The failure has the modules of a cycle in order."""
-    graph = {name: {ours(brought) for _, brought in imports(name, at_run_time=True)} - {None, name} for name in TREES}
+    graph = {name: {ours(brought) for _, brought in imports(name)} - {None, name} for name in TREES}
 
     def walk(path: tuple[str, ...]) -> None:
         if path[-1] in path[:-1]:
@@ -143,6 +144,39 @@ def test_imports_make_no_cycle():
     done: set[str | None] = set()
     for name in graph:
         walk((name,))
+
+
+#: The folders of the worker, lowest first. A file imports from its own folder and from lower ones.
+ORDER = {
+    "worker": (
+        {"asgi", "tracebacks", "forked"},
+        {"net"},
+        {"http"},
+        {"http1"},
+        {"websocket"},
+        {"app"},
+        {"process"},
+        {"server"},
+        {"main"},
+    ),
+}
+
+
+def level(module: str) -> int | None:
+    """Return the place of a module's folder in the order of its half."""
+    words = module.split(".")
+    if part(module) not in ORDER or len(words) == 2:
+        return None
+    return next(place for place, names in enumerate(ORDER[words[1]]) if words[2] in names)
+
+
+@pytest.mark.parametrize("module", [name for name in TREES if level(name) is not None])
+def test_a_folder_imports_only_from_lower_ones(module):
+    """A reader of one folder needs no folder above it."""
+    for node, name in imports(module):
+        brought = ours(name)
+        if brought and part(brought) == part(module) and (other := level(brought)) is not None:
+            assert other <= (level(module) or 0), shown(module, node)
 
 
 def test_only_the_command_line_imports_master_and_worker():
@@ -196,9 +230,9 @@ def test_the_master_imports_no_threads_and_no_asyncio():
     ("names", "owners"),
     [
         ({"sys.exit", "exit", "quit"}, {"asgid.cli"}),
-        ({"SystemExit"}, {"asgid.cli", "asgid.worker.process.forked"}),
+        ({"SystemExit"}, {"asgid.cli", "asgid.worker.forked"}),
         ({"os.fork", "os.forkpty"}, {"asgid.master.workers.spawn"}),
-        ({"os._exit"}, {"asgid.master.workers.spawn", "asgid.worker.process.forked"}),
+        ({"os._exit"}, {"asgid.master.workers.spawn", "asgid.worker.forked"}),
         ({"os.execvpe", "os.execve", "os.posix_spawn", "os.posix_spawnp"}, {"asgid.master.replace.new_program"}),
     ],
 )

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import h11
 from hypothesis import strategies as st
 
-from asgid.worker.http.context import Receive, Send
+from asgid.worker.asgi import Receive, Send
 from tests.fuzz.delivery import BrokenRuleError, World
 from tests.worker.harness import Scope
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from asgid import board, config
 from asgid.board import BYTES, CLOSE_CODES, WEBSOCKET_CLOSES, Board
-from asgid.worker.http.context import Application, Receive, Send
-from asgid.worker.http1.connection import Connection
+from asgid.worker.asgi import Application, Receive, Send
+from asgid.worker.http1.connection import Connection, phase_timeouts
 from tests.worker import harness
 from tests.worker.harness import Recorder, Scope
 
 if TYPE_CHECKING:
-    from asgid.worker.websocket.protocol import WebSocket
+    from asgid.worker.websocket.protocol import WebSocketProtocol
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -135,7 +135,7 @@ class Transport(asyncio.Transport):
 
     def __init__(self, connection: Connection, loop: asyncio.AbstractEventLoop, room: int | None) -> None:
         super().__init__()
-        self.protocol: Connection | WebSocket = connection
+        self.protocol: Connection | WebSocketProtocol = connection
         self._loop, self._room = loop, room
         self.taken: list[bytes] = []
         self._unsent: deque[bytes] = deque()
@@ -147,7 +147,7 @@ class Transport(asyncio.Transport):
         return {"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 8000)}.get(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = cast("WebSocket", protocol)
+        self.protocol = cast("WebSocketProtocol", protocol)
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -262,10 +262,10 @@ class World:
         self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
         self.row = Board(bytearray(BYTES)).row(0)
         self._log = Recorder()
-        self.service = harness.build_service(
+        self.context = harness.build_context(
             *(self._app, self._config, self.row, self._log), loop=self.loop, serves_websockets=self._speaks_websocket
         )
-        self.service.common_lines = COMMON
+        self.context.common_lines = COMMON
 
     def close(self) -> None:
         self.loop.close()
@@ -285,8 +285,8 @@ class World:
         """
         self.delivered += 1
         outcome = Outcome()
-        self.service.state = {"outcome": outcome, **(state or {})}
-        self.service.is_draining = False
+        self.context.state = {"outcome": outcome, **(state or {})}
+        self.context.connections.is_draining = False
         before = signal.signal(signal.SIGVTALRM, _hangs)  # CPU time: pytest-timeout has the other timer
         signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_CPU_S)
         try:
@@ -337,7 +337,7 @@ class World:
             transport.lose(ConnectionResetError() if end is End.RESET else None)
             await self._settle(transport)
         if not self._is_obliging:
-            harness.cancel_all(self.service, 500)
+            harness.cancel_all(self.context, 500)
         await self.turn()
         outcome.written = b"".join(transport.taken)
         outcome.closes = tuple(
@@ -352,7 +352,7 @@ class World:
 
     def connect(self, room: int | None = None) -> tuple[Connection, Transport]:
         """Return a new connection and its fake transport."""
-        connection = Connection(self.service)
+        connection = Connection(self.context, phase_timeouts(self.context.timeouts))
         transport = Transport(connection, self.loop, room)
         connection.connection_made(transport)
         return connection, transport
@@ -390,7 +390,7 @@ class World:
         one = transport.protocol
         match weather.randrange(12):
             case 0:
-                harness.drain_now(self.service)
+                harness.drain_now(self.context)
             case 1 if one.deadline < inf:
                 harness.reach_deadline(one)
             case 2 if transport.is_reading() and not transport.is_over:
@@ -399,14 +399,14 @@ class World:
             case 3 if not transport.is_over:
                 one.pause_writing()
                 one.resume_writing()
-            case 4 if one in harness.paused(self.service):
+            case 4 if one in harness.paused(self.context):
                 harness.leave(one, is_reset=bool(weather.randrange(2)))
             case _:
                 pass
 
     def _look_around(self) -> None:
         """Check that nothing is left of a connection."""
-        left = harness.still_open(self.service) | {
+        left = harness.still_open(self.context) | {
             "connections on the board": self.row[board.CONNECTIONS],
             "requests in flight on the board": self._in_flight(),
             "WebSockets on the board": self.row[board.WEBSOCKETS],

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from asgid.worker.http.context import Receive, Send
+from asgid.worker.asgi import Receive, Send
 from tests.fuzz.delivery import BrokenRuleError, World
 from tests.fuzz.websocket.corpus import (
     BINARY,
@@ -148,7 +148,7 @@ async def _sent(world: World, endless: Endless, read: bytes, total_bytes: int) -
         transport.taken.clear()
         most = max(most, tracemalloc.get_traced_memory()[0] - before)
     transport.lose(None)
-    cancel_all(world.service, 500)
+    cancel_all(world.context, 500)
     await world.turn()
     return most
 

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid.errors import AppError
-from asgid.worker.http1.response import Response, State
+from asgid.worker.http.response import State
+from asgid.worker.http1.responder import Responder
+from tests.responders import make_responder
 
 COMMON = b"date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: asgid\r\n"
 TOKEN = st.text("!#$%&'*+-.^_`|~0123456789abcxyzABCXYZ", min_size=1, max_size=12).map(str.encode)
@@ -31,10 +33,10 @@ class Asked:
     is_head: bool
     minor: int
     keep_alive: bool
-    is_last: bool
+    must_close: bool
 
-    def response(self) -> Response:
-        return Response(is_head=self.is_head, minor=self.minor, keep_alive=self.keep_alive)
+    def response(self) -> Responder:
+        return make_responder(is_head=self.is_head, minor=self.minor, keep_alive=self.keep_alive)
 
     def reader(self) -> h11.Connection:
         reader = h11.Connection(our_role=h11.CLIENT)
@@ -91,9 +93,9 @@ def test_h11_reads_a_valid_response_back(asked, status, headers, bodies, has_len
     for index, body in enumerate(bodies):
         assert response.state is not State.COMPLETE
         message = {"body": body, "more_body": index < len(bodies) - 1}
-        written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
+        written += b"".join(response.body(message, COMMON, must_close=asked.must_close))
     if trailing:
-        assert State.TRAILING is response.state
+        assert State.TRAILERS is response.state
         written += response.trailers({"headers": [(b"x-sum", b"1")]}, is_wanted=is_wanted)
     head, body, read_trailers = read(asked, written)
     names = [name for name, _ in head.headers]
@@ -109,7 +111,7 @@ def test_h11_reads_a_valid_response_back(asked, status, headers, bodies, has_len
     assert 1 == names.count(b"date") == names.count(b"server")
     assert len(framings) <= 1
     assert (trailing and is_wanted and b"transfer-encoding" in names) == ((b"x-sum", b"1") in read_trailers)
-    assert response.keep_alive <= (asked.keep_alive and not asked.is_last and not close)
+    assert response.keep_alive <= (asked.keep_alive and not asked.must_close and not close)
     assert response.keep_alive <= (is_bodiless or bool(framings))
     assert response.keep_alive == ((b"connection", b"close") not in list(head.headers))
     if asked.minor == 0:
@@ -163,11 +165,11 @@ def test_any_message_is_rejected_or_readable(asked: Asked, messages: list[dict[s
             elif message["type"] == "http.response.early_hint":
                 written += response.early_hint(message)
             else:
-                written += b"".join(response.body(message, COMMON, is_last=asked.is_last))
+                written += b"".join(response.body(message, COMMON, must_close=asked.must_close))
         except AppError:
             break
     if response.state is State.COMPLETE:
         head, _, _ = read(asked, written)
         assert response.status == head.status_code
-    elif response.state in (State.WAITING, State.HELD):
+    elif response.state in (State.WAITING, State.HEAD_PENDING):
         assert not re.sub(rb"HTTP/1.1 103 Early Hints\r\n(link: .*\r\n)+\r\n", b"", written)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from asgid.worker.http.context import Application
+from asgid.worker.asgi import Application
 from tests.worker.harness import mirror, respond
 
 

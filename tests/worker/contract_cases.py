@@ -412,11 +412,11 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
 #: its connection is aborted.
 REFUSED: dict[str, tuple[list[Message], str]] = {
     "a body before the start": ([last(b"a")], "waiting"),
-    "two starts": ([start(), start()], "held"),
+    "two starts": ([start(), start()], "started"),
     "a start in the body": ([start(), part(b"a"), start()], "streaming"),
     "no type": ([{}], "waiting"),
     "a type that is no text": ([{"type": 5}], "waiting"),
-    "an unknown type": ([start(), {"type": "http.response.nothing"}], "held"),
+    "an unknown type": ([start(), {"type": "http.response.nothing"}], "started"),
     "a WebSocket's message": ([{"type": "websocket.accept"}], "waiting"),
     "an extension that is not announced": ([{"type": "http.response.push", "path": "/"}], "waiting"),
     "no status": ([{"type": "http.response.start"}], "waiting"),
@@ -460,9 +460,9 @@ REFUSED: dict[str, tuple[list[Message], str]] = {
     "shorter than its length": ([start(200, FIVE), part(b"hell"), last()], "1 bytes short"),
     # Trailers
     "trailers that were not announced": ([start(), part(b"a"), trailers()], "streaming"),
-    "trailers before the body": ([start(trailers=True), trailers()], "held"),
+    "trailers before the body": ([start(trailers=True), trailers()], "started"),
     "trailers within the body": ([start(trailers=True), part(b"a"), trailers()], "streaming"),
-    "a body after the body": ([start(trailers=True), last(b"a"), last()], "trailing"),
+    "a body after the body": ([start(trailers=True), last(b"a"), last()], "waiting for trailers"),
     **{
         f"{name} as a trailer": ([start(trailers=True), last(b"a"), trailers((name.encode(), b"1"))], "6.5.1")
         for name in (

@@ -22,35 +22,33 @@ import h11
 import uvloop
 
 from asgid import board, config
+from asgid.assignment import Listener
 from asgid.board import BYTES, CELLS, Board
 from asgid.log import Log
 from asgid.worker.app import asgi1, wsgi
 from asgid.worker.app.lifespan import Lifespan
+from asgid.worker.asgi import Application, Message, Receive, Send
 from asgid.worker.http.access_log import AccessLog
-from asgid.worker.http.admission import Admission, Places
-from asgid.worker.http.context import Application, Event, Receive, Send, Service
+from asgid.worker.http.context import WorkerContext
 from asgid.worker.http.exchange import Exchange
-from asgid.worker.http1.connection import Connection
-from asgid.worker.net.acceptor import Doors
-from asgid.worker.net.proxy_protocol import ProxyProtocol
+from asgid.worker.http.request_limit import RequestLimit
+from asgid.worker.http1.connection import Connection, phase_timeouts
+from asgid.worker.net.acceptor import Acceptor
+from asgid.worker.net.connection_limit import ConnectionLimit
+from asgid.worker.net.registry import Connections
 from asgid.worker.process.drain import Drain
-from asgid.worker.process.ticker import Pulse
-from asgid.worker.websocket.protocol import OPEN, WebSocket
-from asgid.worker.websocket.session import converse
+from asgid.worker.process.ticker import Ticker
+from asgid.worker.server import protocol_factory
+from asgid.worker.websocket.protocol import CLOSING, PINGED, WebSocketProtocol
+from asgid.worker.websocket.session import start_session
 
-Scope: TypeAlias = Event
+Scope: TypeAlias = Message
 
 WITHIN_S = 30.0  #: max time of any wait; it only ends a test that would hang
 _CLOCKS = (
-    *(
-        "http.exchange",
-        "http.rejection_log",
-        "http1.connection",
-        "net.lingering_close",
-        "net.proxy_protocol",
-        "net.turns",
-    ),
-    *("process.ticker", "websocket.protocol", "websocket.session"),
+    *("http.exchange", "http.rejection_log", "http1.connection", "http1.responder"),
+    *("net.lingering_close", "net.proxy_protocol", "net.turns"),
+    *("process.drain", "process.ticker", "websocket.protocol", "websocket.session"),
 )
 
 
@@ -169,8 +167,8 @@ def _loopback(family: socket.AddressFamily = socket.AF_INET) -> tuple[socket.soc
 class _Connection(Connection):
     """Counts the bytes that have arrived."""
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
+    def __init__(self, context: WorkerContext) -> None:
+        super().__init__(context, phase_timeouts(context.timeouts))
         self.received = 0
 
     def data_received(self, data: bytes) -> None:
@@ -193,7 +191,21 @@ class CountedWrites:
         return getattr(self._transport, name)
 
 
-def build_service(
+class NoListeners(Acceptor):
+    """An acceptor without a listening socket; `paused` counts its pauses, less its resumptions."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, log: Recorder, row: board.Row) -> None:
+        super().__init__(loop, [], cast("Log", log), row)
+        self.paused = 0
+
+    def pause(self) -> None:
+        self.paused += 1
+
+    def resume(self) -> None:
+        self.paused -= 1
+
+
+def build_context(
     app: Application,
     settings: config.Config,
     row: board.Row,
@@ -201,28 +213,28 @@ def build_service(
     *,
     loop: asyncio.AbstractEventLoop | None = None,
     access: AccessLog | None = None,
-    admission: Admission | None = None,
+    acceptor: Acceptor | None = None,
+    max_connections: int = 1 << 30,
     serves_websockets: bool = True,
-) -> Service:
-    """Return the service of one worker. Without `admission` the number of connections has no limit."""
-    service = Service(
+) -> WorkerContext:
+    """Return the context of one worker, with its connections."""
+    loop = loop or asyncio.get_running_loop()
+    connections = Connections(
+        loop,
+        row,
+        ConnectionLimit(max_connections),
+        acceptor or NoListeners(loop, log, row),
+        write_timeout=settings.timeouts.write,
+    )
+    return WorkerContext(
         app=app,
         config=settings,
         row=row,
-        loop=loop or asyncio.get_running_loop(),
         log=cast("Log", log),
         access=access,
-        admission=admission or Admission(1 << 30, lambda: None, lambda: None),
+        connections=connections,
+        start_session=start_session if serves_websockets else None,
     )
-    service.converse = converse if serves_websockets else None
-    return service
-
-
-class NoListeners(Doors):
-    """An acceptor without a listening socket."""
-
-    def __init__(self, worker: "Worker") -> None:
-        super().__init__(worker.service.loop, [], lambda _: asyncio.Protocol(), worker.service.log)
 
 
 class _ActsOnCall(set[Exchange]):
@@ -240,73 +252,70 @@ class _ActsOnCall(set[Exchange]):
 # The parts of one worker, for tests that build it themselves
 
 
-def drain_now(service: Service) -> None:
-    """Close all idle connections and each WebSocket, as a drain does."""
-    service.is_draining = True
-    for connection in list(service.connections):
-        connection.close_if_idle()
-    for websocket in list(service.websockets):
+def drain_now(context: WorkerContext) -> None:
+    """Close all idle connections, and each WebSocket, as a drain does."""
+    connections = context.connections
+    connections.is_draining = True
+    for client in list(connections.open):
+        client.close_if_idle()
+    for websocket in list(connections.websockets):
         websocket.go_away()
 
 
-def cancel_all(service: Service, status: int, text: str = "") -> None:
-    """Cancel each running application."""
-    for exchange in list(service.running):
+def cancel_all(context: WorkerContext, status: int, text: str = "") -> None:
+    """Cancel each application that runs."""
+    for exchange in list(context.running):
         exchange.cancel(status, text)
 
 
-def paused(service: Service) -> set[Any]:
+def paused(context: WorkerContext) -> set[Any]:
     """Return the connections that the worker does not read from now."""
-    return service.unread
+    return cast("set[Any]", context.connections.paused)
 
 
-def still_open(service: Service) -> dict[str, int]:
-    """Return how many objects of each kind a service holds: all 0 after the last client has gone."""
+def still_open(context: WorkerContext) -> dict[str, int]:
+    """Return how many things of each kind a worker holds; all are 0 after the last client has gone."""
+    connections = context.connections
     return {
-        "connections": len(service.connections),
-        "running applications": len(service.running),
-        "counted connections": service.admission.open,
-        "WebSockets": len(service.websockets),
-        "paused connections": len(service.unread),
+        "connections": len(connections.open),
+        "running applications": len(context.running),
+        "counted connections": connections.limit.open,
+        "WebSockets": len(connections.websockets),
+        "paused connections": len(connections.paused),
     }
 
 
-def reach_deadline(connection: Connection | WebSocket) -> None:
+def reach_deadline(connection: Connection | WebSocketProtocol) -> None:
     """Act as the ticker does when the deadline of `connection` has passed."""
-    connection.overdue()
+    connection.on_deadline()
 
 
-def leave(connection: Connection | WebSocket, *, is_reset: bool) -> None:
+def leave(connection: Connection | WebSocketProtocol, *, is_reset: bool) -> None:
     """Report to a paused connection that its client has gone."""
-    connection.client_left(is_reset)
+    connection.on_peer_closed(is_reset)
 
 
 # Questions about an acceptor
 
 
-def listening_servers(acceptor: Doors) -> list[asyncio.Server]:
+def listening_servers(acceptor: Acceptor) -> list[asyncio.Server]:
     """Return the servers that accept connections now."""
     return acceptor._servers
 
 
-def pending_retry(acceptor: Doors) -> asyncio.TimerHandle | None:
+def pending_retry(acceptor: Acceptor) -> asyncio.TimerHandle | None:
     """Return the timer after which the acceptor tries to accept again."""
-    return acceptor._look_at
+    return acceptor._timer
 
 
-def is_opening(acceptor: Doors) -> bool:
-    """Return whether the acceptor was asked to open and has not begun."""
-    return acceptor._opening is not None
+def is_starting(acceptor: Acceptor) -> bool:
+    """Return whether the acceptor was asked to accept and has not begun."""
+    return acceptor._starting is not None
 
 
-def watches_listeners(acceptor: Doors) -> bool:
-    """Return whether the acceptor only watches its listeners, because it has stepped back."""
-    return acceptor._watching
-
-
-def report_accepting_to(acceptor: Doors, on_change: Callable[[bool], None]) -> None:
-    """Have the acceptor call `on_change` when it begins or stops to accept."""
-    acceptor._say = on_change
+def watches_listeners(acceptor: Acceptor) -> bool:
+    """Return whether the acceptor only watches its listeners, after it yielded to its siblings."""
+    return acceptor._is_watching
 
 
 # Questions about a lifespan
@@ -320,19 +329,19 @@ def lifespan_task(lifespan: Lifespan) -> asyncio.Task[Any]:
 # Questions about a WebSocket
 
 
-def has_unread_frames(websocket: WebSocket) -> bool:
-    """Return whether bytes have arrived that are not decoded yet."""
+def has_unread_frames(websocket: WebSocketProtocol) -> bool:
+    """Return whether bytes that have arrived are not decoded yet."""
     return websocket._decoder.has_rest
 
 
-def waits_for_pong(websocket: WebSocket) -> bool:
+def waits_for_pong(websocket: WebSocketProtocol) -> bool:
     """Return whether a ping was sent and nothing has arrived since."""
-    return websocket._is_pinged
+    return websocket._phase is PINGED
 
 
-def is_open(websocket: WebSocket) -> bool:
-    """Return whether no close frame was sent or received."""
-    return websocket._phase is OPEN
+def is_open(websocket: WebSocketProtocol) -> bool:
+    """Return whether neither side has sent a close frame."""
+    return websocket._phase < CLOSING
 
 
 class Worker:
@@ -348,33 +357,33 @@ class Worker:
         self._clients: list[Client] = []
         self._now = 1000.0
         self._unseen: list[dict[str, Any]] = []
-        self.look_s = 0.0  #: added to the time at each look at the clock
-        self.paused = 0  #: pauses of accepting, less resumptions
+        self.look_s = 0.0  #: how long each look at the clock takes
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self._unseen.append(context))
         self.row = Board(bytearray(BYTES)).row(0)
         self._log, self._access = Recorder(), _Access()
-        self.admission = Admission(self._config.limits.connections, self._pause, self._resume)
-        self.service = build_service(
+        self.acceptor = NoListeners(loop, self._log, self.row)
+        self.context = build_context(
             *(self._app, self._config, self.row, self._log),
             access=cast("AccessLog", self._access),
-            admission=self.admission,
+            acceptor=self.acceptor,
+            max_connections=self._config.limits.connections,
         )
-        if getattr(self._app, "__module__", "") in (asgi1.__name__, wsgi.__name__):  # as worker/main.py does
-            self.service.drops_s = 0.0
+        if getattr(self._app, "__module__", "") in (asgi1.__name__, wsgi.__name__):  # as worker/server.py does
+            self.context.drops_s = 0.0
         self._clocks = [patch(f"asgid.worker.{name}.monotonic", self.now) for name in _CLOCKS]
         for clock in self._clocks:
             clock.start()
-        self._pulse = Pulse(self.service)
-        self._pulse.start()
+        self._ticker = Ticker(self.context)
+        self._ticker.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pulse.stop()
+        self._ticker.stop()
         for client in self._clients:
             client.close()
         if kind is None:
@@ -394,23 +403,23 @@ class Worker:
     def pass_time(self, seconds: float) -> None:
         """Let `seconds` pass at once, as if the loop had turned all the time, and let the ticker act."""
         self._now += seconds
-        self._pulse.stop()
-        self._pulse._due = self._now
-        self._pulse._beat()
-        self._pulse._judge(self._now)
+        self._ticker.stop()
+        self._ticker._due = self._now
+        self._ticker._tick()
+        self._ticker._check_deadlines(self._now)
 
     def stall(self, seconds: float) -> None:
         """Let `seconds` pass at once as if the loop were blocked. The late tick comes before the worker reads, as
         it does in asyncio.
         """
         self._now += seconds
-        self._pulse.stop()
-        self._pulse._beat()
+        self._ticker.stop()
+        self._ticker._tick()
 
     @property
     def tick_s(self) -> float:
         """Seconds from one tick to the next."""
-        return self._pulse._interval
+        return self._ticker._interval
 
     def work(self, seconds: float) -> None:
         """Let `seconds` pass within one turn of the loop; the ticker acts later."""
@@ -432,8 +441,8 @@ class Worker:
         ours, theirs = _loopback() if tcp else socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        await self.service.loop.connect_accepted_socket(lambda: ProxyProtocol(self.service, "web", versions), theirs)
-        client = Client(ours, _Connection(self.service))  # a placeholder: the worker makes another one
+        await self.context.loop.connect_accepted_socket(lambda: self._make_protocol(versions), theirs)
+        client = Client(ours, _Connection(self.context))  # one that is never used: it becomes another
         self._clients.append(client)
         return client
 
@@ -441,9 +450,7 @@ class Worker:
         """Accept a client that has sent `data` and an RST: the kernel no longer has its address."""
 
         def protocol() -> asyncio.Protocol:
-            if versions == "off":
-                return _Connection(self.service)
-            return ProxyProtocol(self.service, "web", versions)
+            return _Connection(self.context) if versions == "off" else self._make_protocol(versions)
 
         with socket.create_server(("127.0.0.1", 0)) as listener:
             with socket.create_connection(listener.getsockname()) as ours:
@@ -451,12 +458,15 @@ class Worker:
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             theirs, _ = listener.accept()
         theirs.setblocking(False)
-        await self.service.loop.connect_accepted_socket(protocol, theirs)
+        await self.context.loop.connect_accepted_socket(protocol, theirs)
+
+    def _make_protocol(self, versions: str) -> asyncio.Protocol:
+        return protocol_factory(self.context)(Listener("web", -1, 1, versions))
 
     async def connected(self, ours: socket.socket, theirs: socket.socket) -> "Client":
         ours.setblocking(False)
         theirs.setblocking(False)
-        _, connection = await self.service.loop.connect_accepted_socket(lambda: _Connection(self.service), theirs)
+        _, connection = await self.context.loop.connect_accepted_socket(lambda: _Connection(self.context), theirs)
         client = Client(ours, connection)
         self._clients.append(client)
         return client
@@ -490,56 +500,56 @@ class Worker:
 
     @property
     def connections(self) -> set[Any]:
-        """The open connections, with lingering ones and WebSockets."""
-        return self.service.connections
+        """The connections that are open, lingering ones and WebSockets among them."""
+        return cast("set[Any]", self.context.connections.open)
 
     @property
-    def websockets(self) -> set[WebSocket]:
-        return self.service.websockets
+    def websockets(self) -> set[WebSocketProtocol]:
+        return cast("set[WebSocketProtocol]", self.context.connections.websockets)
 
     @property
     def paused_connections(self) -> set[Any]:
         """The connections that the worker does not read from now."""
-        return self.service.unread
+        return cast("set[Any]", self.context.connections.paused)
 
     @property
     def running(self) -> set[Exchange]:
-        """The exchanges whose application was called and has not returned."""
-        return self.service.running
+        """The exchanges whose application has been called and has not returned."""
+        return cast("set[Exchange]", self.context.running)
 
     @property
     def counted_connections(self) -> int:
         """How many connections count against `limits.connections`."""
-        return self.admission.open
+        return self.context.connections.limit.open
 
     @property
     def running_requests(self) -> int:
         """How many requests count against `limits.requests`."""
-        return self.service.places.taken if self.service.places else 0
+        return self.context.request_limit.running if self.context.request_limit else 0
 
     @property
     def queued_requests(self) -> int:
-        return len(self.service.places) if self.service.places else 0
+        return len(self.context.request_limit) if self.context.request_limit else 0
 
-    # Actions of `worker/main.py`
+    # Orders that `worker/server.py` gives
 
     def limit_requests(self, running: int, queued: int, queue_timeout_s: float) -> None:
-        self.service.places = Places(running, queued, queue_timeout_s)
+        self.context.request_limit = RequestLimit(running, queued, queue_timeout_s)
 
     def ignore_websockets(self) -> None:
-        """Serve an interface without WebSockets."""
-        self.service.converse = None
+        """Serve an interface that has no WebSockets."""
+        self.context.start_session = None
 
     def drop_nothing(self) -> None:
         """Have `send()` raise at once after the client has gone."""
-        self.service.drops_s = 0.0
+        self.context.drops_s = 0.0
 
     def start_draining(self) -> None:
         """Make each response the last one of its connection."""
-        self.service.is_draining = True
+        self.context.connections.is_draining = True
 
-    def drain(self, acceptor: Doors | None = None) -> Drain:
-        return Drain(self.service, acceptor or NoListeners(self))
+    def drain(self, acceptor: Acceptor | None = None) -> Drain:
+        return Drain(self.context, acceptor or self.acceptor)
 
     def close_websockets(self) -> None:
         """Close each WebSocket, as a drain does."""
@@ -549,26 +559,26 @@ class Worker:
     def half_close_clients(self) -> None:
         """Have each application receive http.disconnect, as if its client had half-closed."""
         for exchange in list(self.running):
-            exchange.hang_up()
+            exchange.on_peer_eof()
 
     def on_call(self, act: Callable[[Exchange], object]) -> None:
-        """Call `act` with each exchange in the turn in which its application is called."""
-        self.service.running = _ActsOnCall(act)
+        """Do `act` with each exchange in the turn of the loop in which its application is called."""
+        self.context.running = cast("set[Any]", _ActsOnCall(act))
 
     def keep_lifespan_state(self, state: dict[str, Any]) -> None:
-        """Serve as if the lifespan had left `state`."""
-        self.service.state = state
+        """Serve as if the application had left `state` in its lifespan."""
+        self.context.state = state
 
     def write_access_lines(self, access: AccessLog) -> None:
-        self.service.access = access
+        self.context.access = access
 
     def look_in_threads(self, stack_of: Callable[[asyncio.Task[None]], str]) -> None:
         """Have the log show the stack of work outside the loop."""
-        self.service.elsewhere = stack_of
+        self.context.thread_stack = stack_of
 
     def begin_turn(self) -> None:
-        """Begin to measure the time of this turn of the loop."""
-        self.service.turns.is_spent(self.now())
+        """Begin to count the time of this turn of the loop."""
+        self.context.connections.turns.is_spent(self.now())
 
     def forget_clients(self) -> None:
         """Keep only the first and the last client."""
@@ -578,11 +588,10 @@ class Worker:
         for exchange in list(self.running):
             exchange.cancel(status, text)
 
-    def _pause(self) -> None:
-        self.paused += 1
-
-    def _resume(self) -> None:
-        self.paused -= 1
+    @property
+    def paused(self) -> int:
+        """How often accepting was paused, less how often it was resumed."""
+        return self.acceptor.paused
 
 
 # -- the client --------------------------------------------------------------------------------------------------------
@@ -632,7 +641,7 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        return self._server in self._server.service.connections
+        return self._server in self._server.context.connections.open
 
     @property
     def is_closing(self) -> bool:
@@ -641,13 +650,13 @@ class Client:
 
     @property
     def is_reading_paused(self) -> bool:
-        """Whether the worker reads nothing for now, so bytes wait in the kernel."""
-        return self._server in self._server.service.unread
+        """Whether the worker reads nothing for now: bytes wait in the kernel."""
+        return self._server in self._server.context.connections.paused
 
     @property
     def is_reading_stopped(self) -> bool:
         """Whether the worker parses no more requests of this client."""
-        return self._server.is_deaf
+        return self._server.is_reading_stopped
 
     @property
     def is_writing_paused(self) -> bool:
@@ -672,7 +681,7 @@ class Client:
     def is_half_closed(self) -> bool:
         """Whether the exchange knows that this client has half-closed."""
         exchange = self._server.exchange
-        return exchange is not None and exchange.is_hung_up
+        return exchange is not None and exchange.is_peer_eof
 
     @property
     def deadline(self) -> float:

@@ -21,14 +21,14 @@ from asgid.log import Log
 from asgid.worker.app import asgi1, wsgi
 from asgid.worker.app.interface import ADAPTERS
 from asgid.worker.app.lifespan import Lifespan
-from asgid.worker.http.context import Application
+from asgid.worker.asgi import Application
 from asgid.worker.http.exchange import Exchange
 from asgid.worker.http1.connection import Connection
-from asgid.worker.net.lingering_close import Farewell
+from asgid.worker.net.lingering_close import LingeringClose
 from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.net.writer import Writer
-from asgid.worker.websocket.protocol import WebSocket
-from asgid.worker.websocket.session import Conversation
+from asgid.worker.websocket.protocol import WebSocketProtocol
+from asgid.worker.websocket.session import WebSocketSession
 from tests.worker.apps import never_receives, never_returns
 from tests.worker.harness import Client, Recorder, Worker, body_of, request, respond, turns, until
 from tests.worker.peer import handshake
@@ -753,9 +753,9 @@ def expects(number: int) -> bytes:
     return asked(number, "POST", "Expect: 100-continue", "Content-Length: 4")
 
 
-_CONN, _SOCKET = (Connection, "__init__"), (WebSocket, "__init__")
+_CONN, _SOCKET = (Connection, "__init__"), (WebSocketProtocol, "__init__")
 _CALL, _ANSWER = (wsgi._Call, "__init__"), (asgi1._ReplyStream, "__init__")
-_FAREWELL, _NEWS = (Farewell, "__init__"), (Exchange, "news")
+_FAREWELL, _NEWS = (LingeringClose, "__init__"), (Exchange, "wait_for_event")
 _LIMITS = {"limits": {"body": 500}}
 _V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
 
@@ -783,7 +783,7 @@ CASES: dict[str, Case] = {
     "receive() polled": Case(polls, kept(), _NEWS),
     "receive() polled within one request": Case(polls_in_one_request, one_request, (Exchange, "receive")),
     "receive() polled on a WebSocket": Case(polls_socket, messages(lambda number: frame(TEXT, told(number))), _NEWS),
-    "send() given up": Case(WRITES.app, WRITES.dialog, (Writer, "taken")),
+    "send() given up": Case(WRITES.app, WRITES.dialog, (Writer, "drain")),
     # ends of a connection
     "Connection: close": Case(responds, each(closing, reads_all)),
     "close after the answer": Case(responds, each(asked, reads_answer)),
@@ -825,21 +825,21 @@ CASES: dict[str, Case] = {
     "no PROXY header": Case(responds, behind(b"", asked, reads_all), (ProxyProtocol, "__init__")),
     "half a PROXY header": Case(responds, behind(_V1[:9], nothing, waits_for_connection), (ProxyProtocol, "__init__")),
     # WebSockets
-    "messages": Case(echoes, messages(lambda number: frame(TEXT, told(number))), (Conversation, "feed")),
+    "messages": Case(echoes, messages(lambda number: frame(TEXT, told(number))), (WebSocketSession, "feed")),
     "compressed messages": Case(
         takes,
         messages(lambda number: frame(TEXT, deflated(told(number)), rsv1=True), END, COMPRESSED),
-        (Conversation, "feed"),
+        (WebSocketSession, "feed"),
     ),
     "fragments": Case(
         echoes,
         messages(lambda number: frame(BINARY, told(number)[:9], fin=False) + frame(0, told(number)[9:])),
-        (Conversation, "feed"),
+        (WebSocketSession, "feed"),
     ),
     "pings": Case(
         echoes,
         messages(lambda number: frame(PING, b"ping") + frame(TEXT, told(number))),
-        (Conversation, "feed"),
+        (WebSocketSession, "feed"),
     ),
     "a WebSocket that its client closes": Case(echoes, sockets(frame(TEXT, told(0)), reads_answer, LEAVE), _SOCKET),
     "a compressed WebSocket": Case(

@@ -10,7 +10,7 @@ import h11
 import pytest
 
 from asgid.board import HEARTBEAT_NS
-from asgid.worker.net.lingering_close import LONGEST_LINGER_S
+from asgid.worker.net.lingering_close import MAX_LINGER_S
 from tests.worker.apps import after, never_returns
 from tests.worker.harness import (
     Client,
@@ -411,7 +411,7 @@ async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_drainin
             await turns()
             seconds += 1.9
 
-        assert (seconds < 4) if is_draining else (LONGEST_LINGER_S - 4 < seconds < LONGEST_LINGER_S + 4)
+        assert (seconds < 4) if is_draining else (MAX_LINGER_S - 4 < seconds < MAX_LINGER_S + 4)
         if is_draining:
             assert 200 == (await client.response()).status
 
@@ -453,7 +453,7 @@ async def test_the_ticker_goes_on_after_an_error():
     async with Worker(mirror, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
         client = await worker.connect()
         with (
-            patch.object(worker.admission, "second_passed", side_effect=ValueError("no")),
+            patch.object(worker.context.connections.limit, "decay", side_effect=ValueError("no")),
             pytest.raises(ValueError, match="no"),
         ):
             worker.pass_time(4)

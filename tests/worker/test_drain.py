@@ -12,6 +12,7 @@ from tests.worker.apps import echo
 from tests.worker.harness import (
     Client,
     NoListeners,
+    Recorder,
     Worker,
     mirror,
     mirrored,
@@ -33,11 +34,11 @@ class LateClient(NoListeners):
     """An acceptor with one more client in its queue, accepted after another client has gone."""
 
     def __init__(self, worker: Worker, leaver: Client) -> None:
-        super().__init__(worker)
+        super().__init__(worker.context.loop, Recorder(), worker.row)
         self._worker, self._leaver = worker, leaver
         self.late: Client | None = None
 
-    async def leave(self) -> None:
+    async def stop(self) -> None:
         self._leaver.close()
         await until(lambda: not self._worker.connections)
         self.late = await self._worker.connect()
@@ -49,7 +50,7 @@ async def test_a_drain_waits_for_clients_from_the_queue():
     async with Worker(mirror) as worker:
         hall = LateClient(worker, await worker.connect())
         drain = worker.drain(hall)
-        drain.tell(wire.Drain(grace_s=30.0, linger_s=30.0))
+        drain.order(wire.Drain(grace_s=30.0, linger_s=30.0))
         running = asyncio.ensure_future(drain.run())
         await until(lambda: hall.late)
         for _ in range(50):
@@ -83,7 +84,7 @@ async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort
         client.push(request())
         await until(lambda: worker.running)
         drain = worker.drain()
-        drain.tell(wire.Drain(grace_s=0.0, linger_s=0.0))
+        drain.order(wire.Drain(grace_s=0.0, linger_s=0.0))
         timeouts: list[float | None] = []
         with patch("asgid.worker.process.drain.asyncio.timeout", wraps=asyncio.timeout) as timeout:
             await drain.run()
@@ -97,7 +98,7 @@ async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort
 class _EndlessQueue(NoListeners):
     """An acceptor whose queue never becomes empty."""
 
-    async def leave(self) -> None:
+    async def stop(self) -> None:
         await asyncio.Event().wait()
 
 
@@ -116,8 +117,8 @@ async def test_an_endless_queue_does_not_keep_the_worker_beyond_its_grace():
         client = await worker.connect()
         client.push(request())
         await until(lambda: worker.running)
-        drain = worker.drain(_EndlessQueue(worker))
-        drain.tell(wire.Drain(grace_s=0.01, linger_s=0.0))
+        drain = worker.drain(_EndlessQueue(worker.context.loop, Recorder(), worker.row))
+        drain.order(wire.Drain(grace_s=0.01, linger_s=0.0))
         await asyncio.wait_for(drain.run(), 10)
 
         assert [True] == cancelled
@@ -126,7 +127,7 @@ async def test_an_endless_queue_does_not_keep_the_worker_beyond_its_grace():
 
 async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Future[None]]:
     drain = worker.drain()
-    drain.tell(wire.Drain(grace_s=30.0, linger_s=linger_s))
+    drain.order(wire.Drain(grace_s=30.0, linger_s=linger_s))
     running = asyncio.ensure_future(drain.run())
     await turns()
     return drain, running
@@ -146,7 +147,7 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
         assert "still here" == await peer.message()
         assert idle.is_open
 
-        drain.tell(wire.Drain(grace_s=30.0, linger_s=0.0))
+        drain.order(wire.Drain(grace_s=30.0, linger_s=0.0))
         assert (1012, "service restart") == await peer.closed()
         assert b"" == await idle.rest()
         await running

@@ -6,7 +6,7 @@ from unittest.mock import call
 
 import pytest
 
-from asgid.worker.http.exchange import CLIENT_LEFT
+from asgid.worker.http.exchange import CLIENT_CLOSED_REQUEST
 from tests.worker.apps import after, keeps_scopes, pauses_in_response
 from tests.worker.harness import (
     Scope,
@@ -50,7 +50,9 @@ async def test_receive_reports_that_the_client_has_gone():
         assert 1 == worker.counts["DISCONNECTS"]
         assert not worker.counts.get("EXCEPTIONS")
         assert not worker.lines
-        assert [("/", CLIENT_LEFT, 0)] == [(path, status, size) for _, path, status, size, _ in worker.access_entries]
+        assert [("/", CLIENT_CLOSED_REQUEST, 0)] == [
+            (path, status, size) for _, path, status, size, _ in worker.access_entries
+        ]
 
 
 @on_a_loop

@@ -8,8 +8,8 @@ import pytest
 
 from asgid.config import Access
 from asgid.log import Log
+from asgid.worker.asgi import Receive, Send
 from asgid.worker.http.access_log import AccessLog
-from asgid.worker.http.context import Receive, Send
 from tests.worker.harness import Client, Scope, Worker, on_a_loop, request, respond, until
 
 TCP = {"trusted": ["127.0.0.1"]}

@@ -12,16 +12,15 @@ import pytest
 import uvloop
 
 from asgid.assignment import Listener
+from asgid.board import ACCEPTING, Row
 from asgid.log import Log
-from asgid.worker.net import acceptor
-from asgid.worker.net.acceptor import Doors
+from asgid.worker.net.acceptor import Acceptor, ProtocolFactory
 from tests.worker.harness import (
     Recorder,
-    is_opening,
+    is_starting,
     listening_servers,
     on_a_loop,
     pending_retry,
-    report_accepting_to,
     until,
     watches_listeners,
 )
@@ -59,10 +58,34 @@ class Accepted:
         await asyncio.sleep(0)
 
 
-def doors_of(listeners: list[socket.socket], log: Recorder | None = None) -> tuple[Doors, Accepted]:
+class _Row(dict[int, int]):
+    """A row of the board that keeps the written values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[int] = []
+
+    def __setitem__(self, cell: int, value: int) -> None:
+        assert cell == ACCEPTING
+        self.written.append(value)
+
+
+class _Acceptor(Acceptor):
+    """An acceptor that can be resumed or stopped before it was started."""
+
+    def __init__(self, listeners: list[Listener], factory: ProtocolFactory, log: Recorder | None = None) -> None:
+        self.row = _Row()
+        super().__init__(asyncio.get_running_loop(), listeners, cast("Log", log or Recorder()), cast("Row", self.row))
+        self._factory = factory
+
+    async def open(self) -> None:
+        await self.start(self._factory)
+
+
+def acceptor_of(listeners: list[socket.socket], log: Recorder | None = None) -> tuple[_Acceptor, Accepted]:
     guests = Accepted()
     served = [Listener(fd=sock.fileno(), name=str(index), backlog=8) for index, sock in enumerate(listeners)]
-    return Doors(asyncio.get_running_loop(), served, guests.protocol, cast("Log", log or Recorder())), guests
+    return _Acceptor(served, guests.protocol, log), guests
 
 
 def holders(sock: socket.socket) -> int:
@@ -83,11 +106,11 @@ def connect_to_each(listeners: list[socket.socket]) -> list[socket.socket]:
 @on_a_loop
 async def test_each_listener_is_served(listeners):
     """All of them at once."""
-    doors, guests = doors_of(listeners)
-    await doors.open()
+    acceptor, guests = acceptor_of(listeners)
+    await acceptor.open()
     clients = connect_to_each(listeners)
     await until(lambda: 2 == len(guests.transports))
-    doors.close()
+    acceptor.pause()
     await guests.leave()
     for client in clients:
         client.close()
@@ -96,17 +119,17 @@ async def test_each_listener_is_served(listeners):
 @on_a_loop
 async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
     """They are served when it opens again."""
-    doors, guests = doors_of(listeners)
-    await doors.open()
-    doors.close()
+    acceptor, guests = acceptor_of(listeners)
+    await acceptor.open()
+    acceptor.pause()
     clients = connect_to_each(listeners)
     for _ in range(50):
         await asyncio.sleep(0)
     assert not guests.transports
 
-    doors.reopen()
+    acceptor.resume()
     await until(lambda: 2 == len(guests.transports))
-    doors.close()
+    acceptor.pause()
     await guests.leave()
     for client in clients:
         client.close()
@@ -116,11 +139,11 @@ async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
 async def test_a_leaving_acceptor_accepts_the_whole_queue(listeners):
     """The kernel has completed these connections. Afterwards the worker's own descriptors are closed, and no others."""
     copies = [sock.dup() for sock in listeners]
-    doors, guests = doors_of(copies)
+    acceptor, guests = acceptor_of(copies)
     clients = connect_to_each(listeners) + connect_to_each(listeners)
     for copy in copies:
         copy.detach()  # the acceptor closes it
-    await doors.leave()
+    await acceptor.stop()
     clients += connect_to_each(listeners)  # the master still has it open
     held = [holders(sock) for sock in listeners]
     await guests.leave()
@@ -144,15 +167,13 @@ def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listene
             return guests.protocol(listener)
 
         fd = os.dup(listeners[0].fileno())
-        doors = Doors(
-            asyncio.get_running_loop(), [Listener(fd=fd, name="0", backlog=8)], protocol, cast("Log", Recorder())
-        )
-        await doors.open()
+        acceptor = _Acceptor([Listener(fd=fd, name="0", backlog=8)], protocol)
+        await acceptor.open()
         (client,) = connect_to_each(listeners[:1])
         await accepted.wait()
         assert not guests.transports, "the loop tells of it at once: this test is about nothing any more"
-        doors.close()
-        await doors.leave()
+        acceptor.pause()
+        await acceptor.stop()
         number = len(guests.transports)
         await until(lambda: guests.transports)
         await guests.leave()
@@ -167,10 +188,10 @@ def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listene
 async def test_the_kernel_refuses_clients_after_the_last_holder_has_left(listeners):
     """They do not wait in a queue without a worker."""
     addresses = [sock.getsockname() for sock in listeners]
-    doors, _ = doors_of(listeners)
+    acceptor, _ = acceptor_of(listeners)
     for sock in listeners:
         sock.detach()  # the acceptor closes it
-    await doors.leave()
+    await acceptor.stop()
 
     for address in addresses:
         with pytest.raises(ConnectionRefusedError):
@@ -180,9 +201,9 @@ async def test_the_kernel_refuses_clients_after_the_last_holder_has_left(listene
 @on_a_loop
 async def test_an_acceptor_that_is_closed_before_it_has_opened_stays_closed(listeners):
     """A drain may begin in the turn in which it was asked to open."""
-    doors, guests = doors_of(listeners)
-    doors.reopen()
-    doors.close()
+    acceptor, guests = acceptor_of(listeners)
+    acceptor.resume()
+    acceptor.pause()
     clients = connect_to_each(listeners)
     for _ in range(50):
         await asyncio.sleep(0)
@@ -214,22 +235,21 @@ def no_descriptors(but: int) -> Iterator[None]:
 @on_a_loop
 async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatch):
     """If one listener of two cannot open, none does. It is logged once, and no client is lost."""
-    monkeypatch.setattr(acceptor, "PAUSE_S", 0.01)
+    monkeypatch.setattr("asgid.worker.net.acceptor.PAUSE_S", 0.01)
     log = Recorder()
-    said: list[bool] = []
-    doors, guests = doors_of(listeners, log)
-    report_accepting_to(doors, said.append)
+    acceptor, guests = acceptor_of(listeners, log)
+    said = acceptor.row.written
     clients = connect_to_each(listeners)
     with no_descriptors(but=1):
-        doors.reopen()
+        acceptor.resume()
         await until(lambda: len(said) > 2)
-        assert listening_servers(doors) == []
+        assert listening_servers(acceptor) == []
     await until(lambda: 2 == len(guests.transports))
 
     assert [False] * (len(said) - 1) + [True] == said
     assert [("accepting pauses", "Too many open files")] == [(line.event, line.fields["reason"]) for line in log.lines]
 
-    doors.close()
+    acceptor.pause()
     await guests.leave()
     for client in clients:
         client.close()
@@ -238,26 +258,26 @@ async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatc
 @on_a_loop
 async def test_a_close_ends_the_retry_timer(listeners, monkeypatch):
     """A drain may begin while the worker waits for a descriptor."""
-    doors, _ = doors_of(listeners)
+    acceptor, _ = acceptor_of(listeners)
     with no_descriptors(but=0):
-        doors.reopen()
-        await until(lambda: pending_retry(doors) is not None)
-        look = pending_retry(doors)
-        doors.close()
+        acceptor.resume()
+        await until(lambda: pending_retry(acceptor) is not None)
+        look = pending_retry(acceptor)
+        acceptor.pause()
 
     assert look is not None
     assert look.cancelled()
-    assert not is_opening(doors)
+    assert not is_starting(acceptor)
 
 
 def test_an_acceptor_that_is_closed_while_it_opens_stays_closed(listeners):
     """asyncio's own loop accepts a turn before it reports it."""
 
     async def closes_in_between() -> int:
-        doors, guests = doors_of(listeners)
-        doors.reopen()
+        acceptor, guests = acceptor_of(listeners)
+        acceptor.resume()
         await asyncio.sleep(0)
-        doors.close()
+        acceptor.pause()
         clients = connect_to_each(listeners)
         for _ in range(50):
             await asyncio.sleep(0)
@@ -272,12 +292,12 @@ def test_an_acceptor_that_is_closed_while_it_opens_stays_closed(listeners):
 @on_a_loop
 async def test_a_worker_that_stepped_back_accepts_if_no_sibling_does(listeners):
     """After a moment, because the sibling may be blocked."""
-    doors, guests = doors_of(listeners)
-    await doors.open()
-    doors.step_back(lambda: True)
+    acceptor, guests = acceptor_of(listeners)
+    await acceptor.open()
+    acceptor.yield_to_siblings(lambda: True)
     clients = connect_to_each(listeners)
     await until(lambda: 2 == len(guests.transports))
-    doors.close()
+    acceptor.pause()
     await guests.leave()
     for client in clients:
         client.close()
@@ -286,23 +306,23 @@ async def test_a_worker_that_stepped_back_accepts_if_no_sibling_does(listeners):
 @on_a_loop
 async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listeners):
     """If the queue is empty after that moment, it stays back for as long as it has more connections."""
-    doors, guests = doors_of(listeners)
-    await doors.open()
+    acceptor, guests = acceptor_of(listeners)
+    await acceptor.open()
     looks: list[bool] = []
 
     def is_ahead() -> bool:
         looks.append(True)
         return True
 
-    doors.step_back(is_ahead)
+    acceptor.yield_to_siblings(is_ahead)
     clients = connect_to_each(listeners)
-    await until(lambda: pending_retry(doors) is not None)
+    await until(lambda: pending_retry(acceptor) is not None)
     taken = [listener.accept()[0] for listener in listeners]  # by the sibling
     await until(lambda: looks)
-    assert (listening_servers(doors), is_opening(doors), watches_listeners(doors)) == ([], False, True)
+    assert (listening_servers(acceptor), is_starting(acceptor), watches_listeners(acceptor)) == ([], False, True)
     assert not guests.transports
 
-    doors.close()
+    acceptor.pause()
     for sock in (*clients, *taken):
         sock.close()
 
@@ -310,18 +330,18 @@ async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listen
 @on_a_loop
 async def test_a_close_ends_the_watch_of_a_worker_that_stepped_back(listeners):
     """A drain may begin while a client waits in the queue."""
-    doors, guests = doors_of(listeners)
-    await doors.open()
-    doors.step_back(lambda: True)
+    acceptor, guests = acceptor_of(listeners)
+    await acceptor.open()
+    acceptor.yield_to_siblings(lambda: True)
     clients = connect_to_each(listeners)
-    await until(lambda: pending_retry(doors) is not None)
-    look = pending_retry(doors)
+    await until(lambda: pending_retry(acceptor) is not None)
+    look = pending_retry(acceptor)
 
-    doors.close()
+    acceptor.pause()
 
     assert look is not None
     assert look.cancelled()
-    assert not watches_listeners(doors)
+    assert not watches_listeners(acceptor)
     assert not guests.transports
     for client in clients:
         client.close()
@@ -353,8 +373,8 @@ async def test_a_leaving_worker_accepts_only_the_clients_in_the_queue(family, tm
         for _ in range(5):
             come()
         listener = Listener(fd=os.dup(master.fileno()), name="0", backlog=backlog)
-        doors = Doors(asyncio.get_running_loop(), [listener], lambda _: Guest(), cast("Log", Recorder()))
-        await asyncio.wait_for(doors.leave(), 10)
+        acceptor = _Acceptor([listener], lambda _: Guest())
+        await asyncio.wait_for(acceptor.stop(), 10)
         taken = len(clients) - 5
 
         assert taken == 5 if family == socket.AF_INET else 5 <= taken <= backlog + 1
@@ -366,11 +386,11 @@ async def test_a_leaving_worker_accepts_only_the_clients_in_the_queue(family, tm
 async def test_a_cancelled_leave_closes_all_sockets(listeners):
     """The end of the grace cancels it."""
     copies = [sock.dup() for sock in listeners]
-    doors, guests = doors_of(copies)
+    acceptor, guests = acceptor_of(copies)
     clients = connect_to_each(listeners)
     for copy in copies:
         copy.detach()  # the acceptor closes it
-    leaving = asyncio.ensure_future(doors.leave())
+    leaving = asyncio.ensure_future(acceptor.stop())
     await asyncio.sleep(0)
     leaving.cancel()
     with suppress(asyncio.CancelledError):

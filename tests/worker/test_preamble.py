@@ -189,16 +189,16 @@ async def test_a_connection_counts_from_its_accept_to_its_end():
     """It counts once against the limit, before and after its header."""
     async with Worker(mirror, limits={"connections": 2}) as worker:
         first, second = await worker.connect_behind(), await worker.connect_behind()
-        await until(lambda: 2 == worker.admission.open)
+        await until(lambda: 2 == worker.counted_connections)
         assert (2, 1) == (worker.row[board.CONNECTIONS], worker.paused)
 
         first.push(V1 + request())
         await first.response()
-        assert (2, 2, 1) == (worker.row[board.CONNECTIONS], worker.admission.open, worker.paused)
+        assert (2, 2, 1) == (worker.row[board.CONNECTIONS], worker.counted_connections, worker.paused)
         assert (2, 1) == (worker.counts["ACCEPTED"], worker.counts["LIMIT_REACHED"])
 
         second.close()
-        await until(lambda: 1 == worker.admission.open)
+        await until(lambda: 1 == worker.counted_connections)
         assert (1, 0) == (worker.row[board.CONNECTIONS], worker.paused)
 
 
@@ -211,7 +211,7 @@ async def test_a_drain_waits_for_a_header_that_has_begun():
         never.push(V1[:20])
         await until(lambda: 2 == len([one for one in worker.connections if getattr(one, "_received", b"")]))
         drain = worker.drain()
-        drain.tell(wire.Drain(grace_s=0.3, linger_s=0.0))
+        drain.order(wire.Drain(grace_s=0.3, linger_s=0.0))
         running = asyncio.ensure_future(drain.run())
         assert b"" == await silent.rest()
         assert 2 == len(worker.connections)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from asgid.worker.asgi import Message, Receive, Send
 from asgid.worker.http import exchange
-from asgid.worker.http.context import Event, Receive, Send
 from tests.worker.harness import Worker, mirror, mirrored, on_a_loop, request, respond, turns, until
 from tests.worker.peer import connect, handshake
 
@@ -31,7 +31,7 @@ async def _ask_for_a_while(receive: Receive) -> None:
         await asyncio.wait_for(receive(), 1e-6)
 
 
-async def _begin(scope: Event, receive: Receive, send: Send) -> None:
+async def _begin(scope: Message, receive: Receive, send: Send) -> None:
     await receive()
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -52,7 +52,7 @@ async def test_a_cancelled_receive_leaves_no_future(ask: _Ask, head: bytes) -> N
     grown: list[int] = []
     end = asyncio.Event()
 
-    async def app(scope: Event, receive: Receive, send: Send) -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
         await _begin(scope, receive, send)
         before = _futures()
         for _ in range(300):
@@ -77,17 +77,17 @@ async def test_a_cancelled_receive_does_not_count_as_a_reader() -> None:
     """
     is_taken: list[bool] = []
 
-    async def app(_scope: Event, receive: Receive, send: Send) -> None:
+    async def app(_scope: Message, receive: Receive, send: Send) -> None:
         await receive()
         await asyncio.sleep(0)
         (ours,) = worker.running
         asked = asyncio.ensure_future(receive())
         await asyncio.sleep(0)
         asked.cancel()
-        is_taken.append(ours.wake())
+        is_taken.append(ours.notify())
         asked = asyncio.ensure_future(receive())
         await asyncio.sleep(0)
-        is_taken.append(ours.wake())
+        is_taken.append(ours.notify())
         asked.cancel()
         await respond(send)
 
@@ -104,7 +104,7 @@ async def test_an_application_that_loops_on_receive_does_not_block_the_worker(he
     """It ignores the disconnect, so it never returns. Others are served meanwhile, and a stop can cancel it."""
     received: list[str] = []
 
-    async def app(scope: Event, receive: Receive, send: Send) -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["path"] == "/other":
             await mirror(scope, receive, send)
             return
@@ -133,10 +133,10 @@ async def test_an_application_that_loops_on_receive_does_not_block_the_worker(he
 @on_a_loop
 async def test_several_tasks_may_each_receive_the_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that wait have it at once, and so do those that ask in later turns."""
-    monkeypatch.setattr(exchange, "_ASKED_AGAIN_S", 1000.0)
-    received: list[Event] = []
+    monkeypatch.setattr(exchange, "_REPEATED_S", 1000.0)
+    received: list[Message] = []
 
-    async def app(_scope: Event, receive: Receive, send: Send) -> None:
+    async def app(_scope: Message, receive: Receive, send: Send) -> None:
         await receive()
         await asyncio.gather(*(receive() for _ in range(5)))
         for _ in range(5):
@@ -157,9 +157,9 @@ async def test_several_tasks_may_each_receive_the_end_at_once(monkeypatch: pytes
 @on_a_loop
 async def test_receive_reports_a_disconnect_after_the_response() -> None:
     """ASGI: `receive()` returns `http.disconnect` once the response has been sent."""
-    received: list[Event] = []
+    received: list[Message] = []
 
-    async def app(_scope: Event, receive: Receive, send: Send) -> None:
+    async def app(_scope: Message, receive: Receive, send: Send) -> None:
         await receive()
         await respond(send)
         received.extend([await receive(), await receive()])
@@ -178,7 +178,7 @@ async def test_a_cancelled_receive_loses_no_message(turns_each: int) -> None:
     """The message may come in the very turn of the cancellation; the next `receive()` returns it."""
     heard: list[str] = []
 
-    async def app(scope: Event, receive: Receive, send: Send) -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
         await _begin(scope, receive, send)
         while len(heard) < 500:
             asked = asyncio.ensure_future(receive())

@@ -422,7 +422,7 @@ async def test_messages_of_one_turn_leave_in_order():
     [
         ({"type": "websocket.send"}, "there is no text, and the bytes are NoneType"),
         ({"type": "websocket.send", "text": b"bytes"}, "the text is a str, not bytes"),
-        ({"type": "websocket.send", "text": "\ud800"}, "no Unicode"),
+        ({"type": "websocket.send", "text": "\ud800"}, "cannot be encoded in UTF-8"),
         ({"type": "websocket.send", "bytes": "text"}, "the bytes are str"),
         ({"type": "websocket.accept"}, "'websocket.accept' is not expected; the WebSocket is open"),
         ({"type": "websocket.close", "code": 1005}, "1005 is not a code that may be sent"),

@@ -14,8 +14,9 @@ from threading import Lock, get_ident
 from typing import Any, Self, TypeAlias
 
 from asgid.errors import AppError, ClientDisconnectedError
-from asgid.worker.http.context import Application, Event, Receive, Send
-from asgid.worker.http1.response import COMPLETE, Response
+from asgid.worker.asgi import Application, Message, Receive, Send
+from asgid.worker.http.response import COMPLETE, HEAD_PENDING, STREAMING, length_mismatch, named
+from asgid.worker.http1.response_head import checked
 
 #: A consumer of ASGI 1: a function of one message, or a coroutine function.
 Consumer: TypeAlias = Callable[[dict[str, Any]], object]
@@ -31,7 +32,7 @@ MAX_UNSENT_BYTES = 16 << 20
 def adapt(consumer: Consumer) -> Application:
     """Return an ASGI 3 application that calls `consumer` for each request."""
 
-    async def application(scope: Event, receive: Receive, send: Send) -> None:
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
         message = await _request(scope, receive)
         if message is None:  # the client disconnected before the end of its request
             return
@@ -112,6 +113,27 @@ class BodyChannel:
         return {"content": event["body"], "closed": False, "more_content": event["more_body"]}
 
 
+class _Validator:
+    """Raises for a message when it is sent, as the exchange would when the message is passed on."""
+
+    __slots__ = ("_left", "state")
+
+    def __init__(self, start: Message, *, is_head: bool) -> None:
+        head = checked(start["status"], start["headers"])
+        self._left = None if is_head or head.is_bodiless else head.length
+        self.state = HEAD_PENDING
+
+    def take(self, body: Message) -> None:
+        """Take a part of the body. Raises AppError if it does not fit the promised length."""
+        more = body["more_body"]
+        if self._left is not None:
+            left = self._left - len(body["body"])
+            if left < 0 or (left and not more):
+                raise length_mismatch(left)
+            self._left = left
+        self.state = STREAMING if more else COMPLETE
+
+
 class _ReplyStream:
     """The messages of one response on their way from a consumer, in any thread, to the client."""
 
@@ -119,8 +141,8 @@ class _ReplyStream:
         self._send, self._is_head = send, is_head
         self._loop, self._thread = asyncio.get_running_loop(), get_ident()
         self._lock = Lock()  # for the attributes that sending threads change
-        self._validator: Response | None = None  # checks messages as the exchange will, but in `send`
-        self._unsent: deque[tuple[Event, Event]] = deque()
+        self._validator: _Validator | None = None  # checks messages as the exchange will, but in `send`
+        self._unsent: deque[tuple[Message, Message]] = deque()
         self._unsent_bytes = 0
         self._has_work, self._drained = asyncio.Event(), asyncio.Event()
         self._is_released = self._is_over = self._is_disconnected = False
@@ -166,9 +188,9 @@ class _ReplyStream:
 
     @property
     def _state(self) -> str:
-        return self._validator.state.name.lower() if self._validator else "waiting"
+        return named(self._validator.state) if self._validator else "waiting"
 
-    def _to_asgi3(self, message: Mapping[str, Any]) -> tuple[Event, Event]:
+    def _to_asgi3(self, message: Mapping[str, Any]) -> tuple[Message, Message]:
         """Return the ASGI 3 messages: a start, {} after the first message, and a part of the body.
 
         Raises AppError; the response is then unchanged.
@@ -183,8 +205,9 @@ class _ReplyStream:
             "body": bytes(content),  # bytes are not copied; other types may change before they are sent
             "more_body": bool(message.get("more_content", False)),
         }
-        start: Event = {}
-        if self._validator is None:
+        start: Message = {}
+        validator = self._validator
+        if validator is None:
             if "status" not in message:
                 raise AppError("the first reply must have a status; the response is waiting")
             start = {
@@ -192,15 +215,12 @@ class _ReplyStream:
                 "status": message["status"],
                 "headers": [tuple(each) if isinstance(each, list) else each for each in message.get("headers", ())],
             }
-            validator = Response(self._is_head, 1, True)
-            validator.start(start)
+            validator = _Validator(start, is_head=self._is_head)
         elif "status" in message:
             raise AppError(f"only the first reply may have a status; the response is {self._state}")
         elif self.is_complete:
             raise AppError("the last reply was sent before; the response is complete")
-        else:
-            validator = self._validator
-        validator.body(body, b"", False)
+        validator.take(body)
         self._validator = validator
         return start, body
 
@@ -230,7 +250,7 @@ class _ReplyStream:
                     await self._has_work.wait()
         self.end()
 
-    async def _forward(self, start: Event, body: Event) -> None:
+    async def _forward(self, start: Message, body: Message) -> None:
         if start:
             await self._send(start)
         await self._send(body)
@@ -246,7 +266,7 @@ class _ReplyStream:
         self._drained.set()
 
 
-async def _request(scope: Event, receive: Receive) -> dict[str, Any] | None:
+async def _request(scope: Message, receive: Receive) -> dict[str, Any] | None:
     """Return the request as an ASGI 1 message without a reply channel; None if the client disconnects meanwhile."""
     parts, size, more = list[bytes](), 0, True
     while more and size <= MAX_WHOLE_BODY_BYTES:

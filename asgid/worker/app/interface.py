@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, cast
 from asgid.config import Config
 from asgid.errors import BootError
 from asgid.worker.app import asgi1, wsgi
-from asgid.worker.http.context import Application, Event, Receive, Send
+from asgid.worker.asgi import Application, Message, Receive, Send
 
 Interface: TypeAlias = Literal["asgi3", "asgi2", "consumer", "wsgi"]
 
@@ -30,10 +30,10 @@ class LoadedApp:
         return self.interface in ("consumer", "wsgi")
 
 
-def _adapt_asgi2(app: Callable[[Event], Callable[[Receive, Send], Awaitable[None]]]) -> Application:
+def _adapt_asgi2(app: Callable[[Message], Callable[[Receive, Send], Awaitable[None]]]) -> Application:
     """Return an ASGI 3 application that makes the two calls of ASGI 2."""
 
-    async def application(scope: Event, receive: Receive, send: Send) -> None:
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
         scope["asgi"]["version"] = "2.0"  # this dict belongs to the scope alone
         await app(scope)(receive, send)
 

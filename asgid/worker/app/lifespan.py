@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 from asgid.errors import AppError, BootError
 from asgid.log import Log
-from asgid.worker import tracebacks
-from asgid.worker.http.context import Application, Event
-from asgid.worker.process import forked
+from asgid.worker import forked, tracebacks
+from asgid.worker.asgi import Application, Message
 
 #: The version of the lifespan specification, independent of the other ASGI versions.
 SPEC_VERSION = "2.0"
@@ -157,7 +156,7 @@ class Lifespan:
         self._is_supported, self.state = False, None
         self._log.debug("the application has no lifespan", reason=reason)
 
-    async def _receive(self) -> Event:
+    async def _receive(self) -> Message:
         if self._phase is _Phase.SILENT:
             self._phase = _Phase.STARTING
             return {"type": "lifespan.startup"}
@@ -166,10 +165,10 @@ class Lifespan:
             self._phase = _Phase.STOPPING
             return {"type": "lifespan.shutdown"}
         # Nothing follows the shutdown: a further call waits until the task is cancelled.
-        never: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         return await never
 
-    async def _send(self, message: Event) -> None:
+    async def _send(self, message: Message) -> None:
         match self._phase, message["type"]:
             case _Phase.STARTING, "lifespan.startup.complete":
                 self._phase = _Phase.STARTED

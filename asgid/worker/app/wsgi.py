@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote_to_bytes
 
 from asgid.errors import AppError, BootError, ClientDisconnectedError
-from asgid.worker.http.context import Application, Event, Receive, Send
+from asgid.worker.asgi import Application, Message, Receive, Send
 from asgid.worker.http.scope import strip_root_path
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def adapt(app: "WSGIApplication", threads: int) -> Application:
 
     bridge: Any = WSGIMiddleware(start_call, threads, _MAX_WAITING_PARTS)  # its types are narrower than ASGI's
 
-    async def application(scope: Event, receive: Receive, send: Send) -> None:
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
         call = _Call(app, scope, receive, send)
         task = cast("asyncio.Task[Any]", asyncio.current_task())  # a coroutine always has a task here
         _CALLS[task] = call
@@ -88,7 +88,7 @@ class _Call:
     60 µs.
     """
 
-    def __init__(self, app: "WSGIApplication", scope: Event, receive: Receive, send: Send) -> None:
+    def __init__(self, app: "WSGIApplication", scope: Message, receive: Receive, send: Send) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
         self._loop = asyncio.get_running_loop()
         self.failure: BaseException | None = None  #: the exception that ended the response
@@ -97,7 +97,7 @@ class _Call:
         self._environ: WSGIEnvironment
         self._start: StartResponse
         self._parts: Iterable[bytes] = ()
-        self._head: Event | None = None
+        self._head: Message | None = None
         self._is_head_fixed = False  # a part of the body was returned
         self._is_head_sent = False
         self._last = b""  # the last part of the body
@@ -105,7 +105,7 @@ class _Call:
 
     # In the loop
 
-    async def send(self, message: Event) -> None:
+    async def send(self, message: Message) -> None:
         """Send a message of the thread; after a failure the rest is dropped."""
         if self.is_over or self._head is None or message["type"] == "http.response.start":
             return
@@ -219,7 +219,7 @@ class _Input(io.RawIOBase):
         return size
 
 
-def _minimal_scope(scope: Event) -> Event:
+def _minimal_scope(scope: Message) -> Message:
     """Return the values that a2wsgi converts correctly; `_environ` adds the others.
 
     A header name with an underscore is dropped: the application could take `X_User` for `X-User`, which a proxy checks.
@@ -235,7 +235,7 @@ def _minimal_scope(scope: Event) -> Event:
     }
 
 
-def _environ(environ: "WSGIEnvironment", scope: Event, read: Callable[[], bytes]) -> "WSGIEnvironment":
+def _environ(environ: "WSGIEnvironment", scope: Message, read: Callable[[], bytes]) -> "WSGIEnvironment":
     """Return a2wsgi's environment, with the values that it lacks or converts wrongly."""
     root_path = scope["root_path"].encode()
     # Not from scope["path"]: PEP 3333 keeps octets that are not UTF-8.

@@ -24,8 +24,8 @@ _FILE_WRITE = 65536
 _CUT = 200  # the max length of each text in a line that is too long for a pipe, in characters
 _REPORT_S = 60.0  # the min time between two reports of lost lines
 
-Scope: TypeAlias = Mapping[str, Any]  # the application may have changed it
-_Entry: TypeAlias = tuple[Scope, int, int, float]  # scope, status, body bytes, elapsed seconds
+_Scope: TypeAlias = Mapping[str, Any]  # the application may have changed it
+_Entry: TypeAlias = tuple[_Scope, int, int, float]  # scope, status, body bytes, elapsed seconds
 _Render: TypeAlias = Callable[[_Entry, int | None], str]
 
 _COMMON = '{client} - - [{clf_time}] "{method} {target} HTTP/{version}" {status} {bytes}'
@@ -43,18 +43,18 @@ _QUOTE = re.compile(r'\\.|(")')  # a quote that begins or ends a JSON string; an
 _UNSAFE = re.compile(r'[^\x20-\x7e]|["\\]')
 
 
-def _client(scope: Scope) -> str | None:
+def _client(scope: _Scope) -> str | None:
     return scope["client"][0] if scope.get("client") else None
 
 
-def _target(scope: Scope) -> str:
+def _target(scope: _Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query = scope.get("query_string")
     return (raw + b"?" + query if query else raw).decode("latin-1")
 
 
-def _header(name: bytes) -> Callable[[Scope], str | None]:
-    def read(scope: Scope) -> str | None:
+def _header(name: bytes) -> Callable[[_Scope], str | None]:
+    def read(scope: _Scope) -> str | None:
         for key, value in scope["headers"]:
             if key == name:
                 text: str = value.decode("latin-1")
@@ -65,7 +65,7 @@ def _header(name: bytes) -> Callable[[Scope], str | None]:
 
 
 #: Fields that a client chooses: texts to escape. Bytes are decoded as Latin-1, so that an escape shows one byte.
-_TEXTS: dict[str, Callable[[Scope], str | None]] = {
+_TEXTS: dict[str, Callable[[_Scope], str | None]] = {
     "client": _client,
     "method": lambda scope: scope.get("method", "GET"),  # a WebSocket scope has none; its handshake is a GET
     "path": lambda scope: scope["path"].encode("utf-8", "surrogatepass").decode("latin-1"),
@@ -129,7 +129,7 @@ class AccessLog:
         self._render = _compile(settings.format, self._batch)
         self._next_report = 0.0
 
-    def add(self, scope: Scope, status: int, response_bytes: int, elapsed_s: float) -> None:
+    def add(self, scope: _Scope, status: int, response_bytes: int, elapsed_s: float) -> None:
         """Queue a response, in 0.06 µs (measured). `flush` takes 2.4 to 3.7 µs to format its line."""
         if not self._queue:
             self._call_later(FLUSH_S, self.flush)

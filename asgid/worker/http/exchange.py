@@ -1,8 +1,8 @@
-"""One request and its response: what the application's `receive()` and `send()` do.
+"""One request: its body and `receive()`, the application's task, its errors, and the counters.
 
-The border for the application's errors: whatever it raises is logged here, once. Before the response has begun the
-client gets 500; after that the connection is aborted, so that nobody takes half an answer for a whole one. An exchange
-does not know the parser; it pulls on its connection for everything that concerns the transport.
+An exchange is the border for the application's errors: whatever the application raises is logged here, once. Before the
+response has begun the client receives 500; after that its connection or stream is aborted, so that no client takes half
+a response for a whole one. An exchange does not depend on the version of HTTP: its responder does.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import sys
 from asyncio import Future, Task
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from asgid.board import (
     ABANDONED,
@@ -27,31 +27,37 @@ from asgid.board import (
     count_answer,
     observe,
 )
-from asgid.errors import AppError, ClientDisconnectedError, ClientError
-from asgid.worker import tracebacks
-from asgid.worker.http import files
-from asgid.worker.http.context import HIGH_WATER
-from asgid.worker.http.scope import Scope
-from asgid.worker.http1.response import COMPLETE, HELD, WAITING, Message, Response, State
-from asgid.worker.process import forked
+from asgid.errors import AppError, ClientError
+from asgid.worker import forked, tracebacks
+from asgid.worker.asgi import Application, Message, Scope
+from asgid.worker.http.context import HIGH_WATER, WorkerContext
+from asgid.worker.http.responder import Responder
+from asgid.worker.http.response import COMPLETE, HEAD_PENDING, STREAMING, WAITING, named
 
-if TYPE_CHECKING:
-    from asgid.worker.http1.connection import Connection
-    from asgid.worker.websocket.session import Conversation
-
-#: Counted for each chunk beside its bytes: else a client that sends two bytes at a time could fill 25 times the limit.
+#: Counted for each chunk beside its bytes; otherwise a client that sends two bytes at a time could fill 25 times the
+#: limit.
 _CHUNK_BYTES = 48
-#: In the access log, of a client that has left before an answer began: nginx's number, for HTTP has none.
-CLIENT_LEFT = 499
-#: How long each further `receive()` waits that asks again after the end, without a turn of the loop in between.
-_ASKED_AGAIN_S = 1.0
-#: What a client is told that finds no place: by then a queue of short requests has gone.
+#: In the access log, for a client that has gone before its response began: nginx's number, because HTTP has none.
+CLIENT_CLOSED_REQUEST = 499
+#: How long each further `receive()` waits that follows the disconnect without a turn of the loop in between.
+_REPEATED_S = 1.0
+#: The `retry-after` of a rejected request, in seconds: a queue of short requests is gone by then.
 RETRY_AFTER_S = 1
 
-# From Python 3.12 on a task can begin where it is made: an application that never waits costs no trip through the loop.
+# From Python 3.12 on a task can start where it is made: an application that never waits costs no turn of the loop.
 _EAGER = sys.version_info >= (3, 12)
-_NOTHING: list[bytes] = []  # shared by all that have received nothing; never changed
-_NO_WAITERS: list[Future[None]] = []  # the same for those that nothing waits in
+_NO_CHUNKS: list[bytes] = []  # shared by all exchanges that have received none; never changed
+_NO_WAITERS: list[Future[None]] = []  # the same, if nothing waits
+
+
+class Session(Protocol):
+    """What replaces `receive` and `send` of an exchange, if its client asks for a WebSocket."""
+
+    is_accepted: bool
+
+    @property
+    def is_over(self) -> bool: ...
+    async def run(self, app: Application) -> None: ...
 
 
 class Exchange:
@@ -61,127 +67,118 @@ class Exchange:
         "_buffered",
         "_cancelled_for",
         "_chunks",
-        "_drops_until",
-        "_end_given",
+        "_disconnects",
         "_is_body_given",
-        "_service",
         "_waiters",
         "begun",
-        "connection",
-        "conversation",
-        "expects_continue",
+        "context",
         "is_body_complete",
-        "is_disconnected",
-        "is_hung_up",
+        "is_peer_eof",
         "is_slow_logged",
         "method",
         "path",
-        "response",
-        "response_bytes",
+        "responder",
         "scope",
+        "session",
         "stalled_s",
         "task",
     )
 
-    def __init__(self, connection: "Connection", scope: Scope, response: Response, expects_continue: bool) -> None:
-        self.connection = connection
-        self._service = connection.service
+    def __init__(self, context: WorkerContext, scope: Scope, responder: Responder) -> None:
+        self.context = context
         self.scope = scope
-        self.method, self.path = scope["method"], scope["path"]  # the scope is the application's, to empty it even
-        self.response = response
-        self.expects_continue = expects_continue
-        self.is_body_complete = False  # as far as it has arrived
+        self.method, self.path = scope["method"], scope["path"]  # the application may change its scope
+        self.responder = responder
+        self.is_body_complete = False  # as received
         self._is_body_given = False  # to the application, to its end
-        self._chunks = _NOTHING
+        self._chunks = _NO_CHUNKS
         self._buffered = 0
         self._waiters = _NO_WAITERS  # several tasks of the application may wait at once
-        self._end_given = (-1, 0)  # the turn in which `receive()` last returned the end; how often it was asked again
-        self.is_disconnected = False
-        self.is_hung_up = False  # the client will send no more, and may be gone
-        self._drops_until = 0.0  # time.monotonic(): until then send() drops what the client cannot read any more
+        self._disconnects = (-1, 0)  # the turn in which `receive()` last returned it, and how often it repeated that
+        self.is_peer_eof = False  # the client has closed its sending side, and may have gone
         self.task: Task[None] | None = None
         self.begun = 0.0  # when the application was called, time.monotonic()
         self.stalled_s = 0.0  # since then, in which the worker did not run
-        self.response_bytes = 0
         self.is_slow_logged = False
         self._cancelled_for: tuple[int, str] | None = None
-        self.conversation: Conversation | None = None  # in place of ours, where a WebSocket is asked for
+        self.session: Session | None = None
 
-    # The connection's side
+    # What a connection or a stream calls
 
     @property
-    def answer_by(self) -> float:
+    def response_by(self) -> float:
         """When `timeouts.request` ends, time.monotonic(); inf before the application is called."""
-        return self.begun + self._service.timeouts.request + self.stalled_s if self.begun else inf
+        return self.begun + self.context.timeouts.request + self.stalled_s if self.begun else inf
 
-    def start(self, now: float) -> None:
-        """Call the application. On Python 3.12+ it runs at once, up to where it first has to wait: often to its end."""
+    def run_app(self, now: float) -> None:
+        """Call the application. On Python 3.12+ it runs at once, up to its first wait: often to its end."""
         self.begun = now
-        service = self._service
+        context = self.context
         try:
-            service.cells[STARTED] += 1
+            context.cells[STARTED] += 1
         except ValueError:
-            service.row[STARTED] += 1
-        loop = service.loop
-        # Not the context at hand: the turn came, or reading was resumed, within another request's call.
-        context = service.context.copy()
+            context.row[STARTED] += 1
+        loop = context.loop
+        # Not the current context: an exchange may start, or resume reading, within the call of another request.
+        variables = context.contextvars.copy()
         if _EAGER:  # a partial of Task costs 0.1 µs more
-            self.task = task = Task(self._run(), loop=loop, context=context, eager_start=True)  # type: ignore[call-arg] # seen as on 3.11
+            self.task = task = Task(self._run(), loop=loop, context=variables, eager_start=True)  # type: ignore[call-arg] # seen as on 3.11
         else:
-            self.task = task = Task(self._run(), loop=loop, context=context)
+            self.task = task = Task(self._run(), loop=loop, context=variables)
         if not task.done():
-            service.running.add(self)
-            task.add_done_callback(self._ended)
-        elif service.places is not None or self.conversation is not None:
-            self._free_place()
+            context.running.add(self)
+            task.add_done_callback(self._on_done)
+        elif context.request_limit is not None or self.session is not None:
+            self._leave_limit()
 
-    def _ended(self, task: "Task[None]") -> None:
-        if task.cancelled():  # on Python 3.11 perhaps before its first step: then the border was never entered
-            self._fail_for_cancelled()
-        self._service.running.discard(self)
-        self._free_place()
-        self._service.on_left()
+    def _on_done(self, task: "Task[None]") -> None:
+        if task.cancelled():  # on Python 3.11 perhaps before its first step: then `_run` has not begun
+            self._fail_cancelled()
+        self.context.running.discard(self)
+        self._leave_limit()
+        self.context.connections.on_closed()
 
-    def _free_place(self) -> None:
-        """The call has ended: give its place back. An accepted WebSocket has left the place before."""
-        conversation, self.conversation = self.conversation, None  # each would keep the other
-        if conversation is None or not conversation.is_accepted:
-            self._service.free_place()
+    def _leave_limit(self) -> None:
+        """The call has ended: leave the request limit. An accepted WebSocket has left it before."""
+        session, self.session = self.session, None  # they refer to each other
+        if session is None or not session.is_accepted:
+            self.context.leave_limit()
 
-    def begin(self) -> None:
-        """Begin after waiting for a place; a client that has left meanwhile has given it back."""
-        if self.is_disconnected:
-            self._service.free_place()
+    def start_queued(self) -> None:
+        """Start after a wait in the queue; if the client has gone meanwhile, leave the limit at once."""
+        if self.responder.is_disconnected:
+            self.context.leave_limit()
         else:
-            self.connection.begin(self)
+            self.responder.run_exchange()
 
-    def refuse(self, now: float) -> None:
-        """Answer that there is no place (RFC 9110 section 15.6.4); the application never hears of it."""
+    def reject_overload(self, now: float) -> None:
+        """Respond with 503 (RFC 9110 section 15.6.4) without a call of the application."""
         self.begun = now
-        self._service.row[STARTED] += 1
-        self._service.row[OVERLOADED] += 1
-        self._fail(503, "too many requests at a time", b"retry-after: %d\r\n" % RETRY_AFTER_S)
+        self.context.row[STARTED] += 1
+        self.context.row[OVERLOADED] += 1
+        self._send_error(503, "Too many concurrent requests", b"retry-after: %d\r\n" % RETRY_AFTER_S)
 
-    def give_up(self, error: ClientError) -> None:
-        """Answer what is wrong with the body; an application that waits for it hears that its client is gone."""
+    def reject(self, error: ClientError) -> None:
+        """Respond to a faulty request body; an application that waits for the body receives a disconnect."""
         if not self.begun:
-            self._leave_waiting_room()
+            self._leave_queue()
             self.begun = monotonic()
-            self._service.row[STARTED] += 1
-        self._fail(error.status, str(error), error.lines)
-        self.is_disconnected = True
+            self.context.row[STARTED] += 1
+        self._send_error(error.status, str(error), error.lines)
+        self.responder.is_disconnected = True
 
     def feed(self, chunk: bytes) -> bool:
         """Take a part of the request body; return whether the client should wait."""
-        if self.response.state is COMPLETE:  # nobody will read it
+        responder = self.responder
+        if responder.state is COMPLETE:  # the application does not read it any more
             return False
-        self.expects_continue = False  # it did not wait to be asked
+        responder.expects_continue = False  # the client did not wait for 100
         if self._chunks:
             self._chunks.append(chunk)
         else:
             self._chunks = [chunk]
         self._buffered += len(chunk) + _CHUNK_BYTES
-        if self._waiters and self.wake():  # it is taken before more comes: a pause would be two system calls in vain
+        if self._waiters and self.notify():  # taken before more comes: a pause would be two system calls without effect
             return False
         return self._buffered >= HIGH_WATER
 
@@ -190,94 +187,100 @@ class Exchange:
         """Whether so much of the body waits for the application that the client should wait."""
         return self._buffered >= HIGH_WATER
 
-    def feed_end(self) -> None:
+    def feed_eof(self) -> None:
+        """Take the end of the request body."""
         self.is_body_complete = True
-        self.expects_continue = False  # there is nothing left to ask for
+        self.responder.expects_continue = False  # nothing is left to ask for
         if self._waiters:
-            self.wake()
+            self.notify()
 
-    def disconnect(self) -> None:
-        """The client is gone, or this connection is given up."""
-        if not self.is_disconnected:
-            self.is_disconnected = True
+    def on_disconnect(self) -> None:
+        """The client has gone, or its connection is given up."""
+        responder = self.responder
+        if not responder.is_disconnected:
+            responder.is_disconnected = True
             if not self.begun:
-                self._leave_waiting_room()
-            elif self.response.state is not State.COMPLETE:
-                self._service.row[DISCONNECTS] += 1
-                self._abandon()
-            self.wake()
+                self._leave_queue()
+            elif responder.state is not COMPLETE:
+                self.context.row[DISCONNECTS] += 1
+                self._count_aborted()
+            self.notify()
+            responder.release()
 
-    def _abandon(self) -> None:
-        """The answer will never be whole: count it as ended, and tell how much of it there was."""
-        row, response = self._service.row, self.response
-        row[ABANDONED] += 1
-        row[RESPONSE_BYTES] += self.response_bytes
-        if self._service.access:
-            status = response.status if response.state > HELD else CLIENT_LEFT
-            self._service.access.add(self.scope, status, self.response_bytes, monotonic() - self.begun)
+    def _count_aborted(self) -> None:
+        """The response stays incomplete: count its end, and log how much of it was sent."""
+        context, responder = self.context, self.responder
+        context.row[ABANDONED] += 1
+        context.row[RESPONSE_BYTES] += responder.body_bytes
+        if context.access:
+            status = responder.status if responder.state > HEAD_PENDING else CLIENT_CLOSED_REQUEST
+            context.access.add(self.scope, status, responder.body_bytes, monotonic() - self.begun)
 
-    def _leave_waiting_room(self) -> None:
-        places = self._service.places
-        if places is not None:
-            places.forget(self)
-            self._service.row[QUEUED] = len(places)
+    def _leave_queue(self) -> None:
+        limit = self.context.request_limit
+        if limit is not None:
+            limit.withdraw(self)
+            self.context.row[QUEUED] = len(limit)
 
-    def hang_up(self) -> None:
-        """The client has closed its sending side: who waits for a disconnect has it; what is sent may still be read.
+    def on_peer_eof(self) -> None:
+        """The client has half-closed: `receive()` returns http.disconnect, and `send()` still works.
 
-        Of an answer to HEAD, or a 304, all has left with the head: nobody is there for the rest, and no write ever
-        finds that out.
+        If the response has no body (HEAD, 304) and its head is sent, nothing is left to send. Then the client has
+        disconnected: no later write would show that it has gone.
         """
-        self.is_hung_up = True
-        if self.response.is_bodiless and self.response.state is State.STREAMING:
-            self.disconnect()
-            self.connection.finish()
-        self.wake()
+        self.is_peer_eof = True
+        responder = self.responder
+        if responder.is_bodiless and responder.state is STREAMING:
+            self.on_disconnect()
+            responder.finish()
+        self.notify()
 
     def cancel(self, status: int, text: str) -> None:
-        """End the application's call; `status` is the answer where it had not begun one."""
+        """Cancel the application's call; respond with `status` if the response has not begun."""
         if self.task and not self.task.done():
             self._cancelled_for = (status, text)
             try:
                 self.task.cancel()
             except Exception as error:  # noqa: BLE001 - what it awaits is the application's, and may refuse
-                self._tell_of(error)
-                self._fail(status, text)
+                self._log_exception(error)
+                self._send_error(status, text)
 
     # The application's side
 
     async def receive(self) -> Message:
-        """Return the next http.request, or http.disconnect once there is nothing more to come."""
+        """Return the next http.request, or http.disconnect when nothing more comes."""
         has_waited = False
+        responder = self.responder
         while True:
-            if self.is_disconnected or self.response.state is COMPLETE:
+            if responder.is_disconnected or responder.state is COMPLETE:
                 break
             if not self._is_body_given:
                 if self._chunks or self.is_body_complete:
                     return self._next_body()
-                if self.expects_continue:
-                    self.expects_continue = False  # once a part of the answer has left, the body is late like another
-                    if self.response.state <= HELD:
-                        self.connection.write_continue()
-            if self.is_hung_up:
-                # The application will end its stream early. Its end must not look like the end of the whole body.
-                if self.response.state > HELD and not self._service.is_draining:
-                    self._leave()
+                if responder.expects_continue:
+                    responder.expects_continue = False  # after a part of the response, the body is late like any other
+                    if responder.state <= HEAD_PENDING:
+                        responder.send_continue()
+            if self.is_peer_eof:
+                # The application will end its stream early. That must not look like the end of the whole body.
+                if responder.state > HEAD_PENDING and not self.context.connections.is_draining:
+                    self.abort()
                 break
-            await self.news()
+            await self.wait_for_event()
             has_waited = True
-        await self.before_end(has_waited=has_waited)
-        self._drops_until = inf  # the application knows: nothing that it sends from now on is an error
+        await self.before_disconnect(has_waited=has_waited)
+        responder.drops_until = inf  # the application knows: nothing that it sends from now on is an error
         return {"type": "http.disconnect"}
 
-    def _leave(self) -> None:
-        """Take a client that has closed its sending side for one that has gone."""
-        self.disconnect()
-        self.connection.abort()
+    def abort(self) -> None:
+        """Treat a client that has closed its sending side as gone."""
+        responder = self.responder
+        self.on_disconnect()
+        responder.abort()
 
-    async def news(self) -> None:
-        """Wait until something has come from the client, or it has gone."""
-        waiter = self._service.loop.create_future()
+    async def wait_for_event(self) -> None:
+        """Wait until something has come from the client, or the client has gone."""
+        waiter = self.context.loop.create_future()
         if self._waiters:
             self._waiters.append(waiter)
         else:
@@ -290,204 +293,129 @@ class Exchange:
                 self._waiters.remove(waiter)
             raise
 
-    async def before_end(self, *, has_waited: bool) -> None:
-        """Let the loop turn if `receive()`, which has not waited, returns the end a second time in one turn of it.
+    async def before_disconnect(self, *, has_waited: bool) -> None:
+        """Let the loop turn if `receive()`, which has not waited, returns the disconnect again in the same turn.
 
-        Such an application loops on `receive()` and does not look for the end. The second time takes a turn of the
-        loop, each further one a second: then it costs the other clients nothing, and can be cancelled. An application
-        that does something else in between is not made to wait: several parts of it may each ask once.
+        Such an application loops on `receive()` and ignores the disconnect. The second return takes a turn of the loop,
+        each further one a second: then the loop costs the other clients nothing, and can be cancelled. An application
+        that awaits something else in between does not wait: several parts of it may each receive the disconnect once.
         """
-        turns = self._service.turns
+        turns = self.context.connections.turns
         if not has_waited:
-            turn, times = self._end_given
-            times = times + 1 if turn == turns.number else 0
-            self._end_given = turn, times
-            if times:
-                await asyncio.sleep(0 if times == 1 else _ASKED_AGAIN_S)
-        self._end_given = turns.notice(), self._end_given[1]
+            turn, repeats = self._disconnects
+            repeats = repeats + 1 if turn == turns.number else 0
+            self._disconnects = turn, repeats
+            if repeats:
+                await asyncio.sleep(0 if repeats == 1 else _REPEATED_S)
+        self._disconnects = turns.notice(), self._disconnects[1]
 
     def _next_body(self) -> Message:
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         if chunks:
-            self._chunks = _NOTHING
-            if self._buffered >= HIGH_WATER:
-                self.connection.resume_reading()
-            self._buffered = 0
+            self._chunks = _NO_CHUNKS
+            was_full, self._buffered = self._buffered >= HIGH_WATER, 0
+            if was_full:
+                self.responder.body_consumed()
         self._is_body_given = self.is_body_complete
         return {"type": "http.request", "body": body, "more_body": not self.is_body_complete}
 
-    async def send(self, message: Message) -> None:  # noqa: C901 - a call more for each message costs 0.5 %
-        """Take one response message; returns when the transport can take another."""
-        kind = message.get("type")
-        if self.is_disconnected:
-            await self.drop(message)
-            return
-        response = self.response
-        if kind == "http.response.start":
-            if self._drops_until and self._is_second_answer():
-                await self.drop(message)
-                return
-            response.start(message)
-            return
-        if kind != "http.response.body":
-            await files.send(self, kind, message)
-            return
-        was_held = response.state is HELD
-        connection, service = self.connection, self._service
-        writer = connection.writer
-        if writer.transport.is_closing() and response.state is not COMPLETE:  # we are told in the next turn
-            await self.drop(message)
-            return
-        before, payload, after = response.body(
-            message,
-            service.common_lines,
-            self.expects_continue or ((connection.is_deaf or service.is_draining) and connection.is_last()),
-        )
-        if writer.cork:
-            writer.cork.writelines((before, payload, after))
-        elif len(payload) <= service.most_joined:
-            # A sum of two costs less than a join; only chunks have an end.
-            writer.transport.write(b"".join((before, payload, after)) if after else before + payload)
-        else:
-            writer.transport.writelines((before, payload, after) if after else (before, payload))
-        self.response_bytes += len(payload)
-        if response.state is COMPLETE:
-            self.complete(monotonic(), AT_ONCE if was_held else DURATION)
-            return
-        if was_held and self._is_enough():
-            return
-        writer.hold_back()
-        # A client that keeps up never makes its application wait: one that waits for nothing else would keep the loop,
-        # from the others and from the news that the client has gone.
-        if writer.is_paused or (writer.cork and writer.cork.is_passed):
-            await self.until_taken()
+    # What the responder calls
 
-    def _is_enough(self) -> bool:
-        """Take note that the head has left; return whether the client waits for nothing after it."""
-        observe(self._service.row, START, monotonic() - self.begun)
-        is_enough = self.is_hung_up and self.response.is_bodiless
+    def response_started(self) -> bool:
+        """Count that the head was sent; return whether the client waits for nothing more."""
+        observe(self.context.row, START, monotonic() - self.begun)
+        is_enough = self.is_peer_eof and self.responder.is_bodiless
         if is_enough:
-            self.hang_up()
+            self.on_peer_eof()
         return is_enough
 
-    def _is_second_answer(self) -> bool:
-        """Whether an application that knows of its client's end now ends as frameworks do: with another answer."""
-        is_second = self.is_hung_up and self.response.state is not WAITING
-        if is_second:
-            self._leave()
-        return is_second
-
-    async def drop(self, message: Message) -> None:
-        """Take a message for a client that has left: that is not an error (ASGI HTTP specification 2.3).
-
-        An application that never calls receive() would not learn of it, and could stream forever. So after a while its
-        next part raises ClientDisconnectedError. What ends an answer never does: background tasks may follow it.
-        """
-        if message.get("more_body", False):
-            now = monotonic()
-            self._drops_until = self._drops_until or now + self._service.drops_s
-            if now >= self._drops_until:
-                await asyncio.sleep(0)  # it may catch the error and send again
-                raise ClientDisconnectedError("the client has disconnected")
-        await asyncio.sleep(0)  # one that only sends must not hold the loop
-
-    async def until_taken(self) -> None:
-        """Wait for the client if it is slow, else for one turn of the loop."""
-        await self.connection.writer.taken()
-
-    def complete(self, now: float, histogram: int) -> None:
-        """The last byte is handed to the transport: count it, and let the connection go on."""
-        service, status = self._service, self.response.status
-        size, elapsed = self.response_bytes, now - self.begun
-        count_answer(service.cells, REQUEST_CELL[self.method][status], size, histogram, elapsed)
-        if service.access:
-            service.access.add(self.scope, status, size, elapsed)
+    def response_complete(self, histogram: int = DURATION) -> float:
+        """Count the response, whose last byte is passed to the transport; return the time.monotonic() of that."""
+        context, responder, now = self.context, self.responder, monotonic()
+        status, size, elapsed = responder.status, responder.body_bytes, now - self.begun
+        count_answer(context.cells, REQUEST_CELL[self.method][status], size, histogram, elapsed)
+        if context.access:
+            context.access.add(self.scope, status, size, elapsed)
         if self._waiters:
-            self.wake()
-        self.connection.exchange_done(self, now)
+            self.notify()
+        return now
 
-    def upgraded(self, now: float) -> None:
-        """The head that accepts a WebSocket has left: the request is answered; its connection is not HTTP any more."""
-        response, row = self.response, self._service.row
-        response.state, response.status = COMPLETE, 101
+    def websocket_accepted(self) -> None:
+        """Count the response that accepts a WebSocket: the request is complete, and leaves the limit."""
+        row = self.context.row
         row[REQUEST_CELL[self.method][101]] += 1
-        observe(row, AT_ONCE, now - self.begun)
-        self._service.free_place()
-        del self.connection
+        observe(row, AT_ONCE, monotonic() - self.begun)
+        self.context.leave_limit()
 
-    # The border
+    # The border for the application's errors
 
     async def _run(self) -> None:
         try:
-            if self.conversation:
-                await self.conversation.run(self._service.app)
+            if self.session:
+                await self.session.run(self.context.app)
             else:
-                await self._service.app(self.scope, self.receive, self.send)
-            if self.response.state is COMPLETE or self._has_lost_client:
+                await self.context.app(self.scope, self.receive, self.responder.send)
+            if self.responder.state is COMPLETE or self._has_lost_client:
                 return
-            if not self.is_hung_up:
-                if self.response.state is WAITING:
-                    self._service.withdraw_files()
-                raise AppError(  # noqa: TRY301 - the border is one for what it raises and for what it leaves undone
-                    f"the application returned while its response was {self.response.state.name.lower()}"
+            if not self.is_peer_eof:
+                if self.responder.state is WAITING:
+                    self.context.withdraw_files()
+                raise AppError(  # noqa: TRY301 - one border for errors and for missing responses
+                    f"the application returned while its response was {named(self.responder.state)}"
                 )
-            # It was told that nobody waits for an answer, and gives none: true, but where it was we who said so.
-            if self._service.is_draining:
-                self._fail(503, "the server is stopping")
+            # The application received a disconnect, and sends no response: right, unless the disconnect was ours.
+            if self.context.connections.is_draining:
+                self._send_error(503, "the server is stopping")
             else:
-                self._leave()
-        except BaseException as error:  # the border: nothing an application does ends a worker
+                self.abort()
+        except BaseException as error:  # the border: no error of an application ends a worker
             forked.exit_if_child(error)
             if tracebacks.is_task_cancelled(error):
-                self._fail_for_cancelled()
+                self._fail_cancelled()
                 raise
             if self._has_lost_client and tracebacks.is_caused_by_disconnect(error):
-                return  # we said so ourselves, and the application let it through: nothing is wrong
-            self._tell_of(error)
-            self._fail(500, "Internal Server Error")
+                return  # asgid raised it, and the application let it pass: nothing is wrong
+            self._log_exception(error)
+            self._send_error(500, "Internal Server Error")
 
-    def _tell_of(self, error: BaseException) -> None:
-        self._service.row[EXCEPTIONS] += 1
-        self._service.log.error(
+    def _log_exception(self, error: BaseException) -> None:
+        self.context.row[EXCEPTIONS] += 1
+        self.context.log.error(
             "application failed",
             method=self.method,
             path=self.path,
-            response=self.response.state.name.lower(),
+            response=named(self.responder.state),
             stack=tracebacks.format_traceback(error, skip=1),
         )
 
     @property
     def _has_lost_client(self) -> bool:
-        """Whether `send()` has nobody left to send to. One application may hold the `send` of many requests: that
-        another of them has lost its client says nothing about this one.
+        """Whether `send()` has no client any more. An application may hold the `send` of many requests, so an error
+        because of another client must not count here.
         """
-        if self.conversation and self.conversation.is_accepted:
-            return self.conversation.is_over
-        return self.is_disconnected or self.connection.transport.is_closing()
+        if self.session and self.session.is_accepted:
+            return self.session.is_over
+        return self.responder.is_disconnected or self.responder.is_closing()
 
-    def _fail_for_cancelled(self) -> None:
-        self._fail(*(self._cancelled_for or (500, "Internal Server Error")))
+    def _fail_cancelled(self) -> None:
+        self._send_error(*(self._cancelled_for or (500, "Internal Server Error")))
 
-    def _fail(self, status: int, text: str, lines: bytes = b"") -> None:
-        """Answer for the application where nothing was sent yet; else make plain that the answer is not whole."""
-        if self.is_disconnected or self.response.state is State.COMPLETE:
+    def _send_error(self, status: int, text: str, lines: bytes = b"") -> None:
+        """Respond instead of the application if nothing was sent yet; otherwise abort the response."""
+        responder = self.responder
+        if responder.is_disconnected or responder.state is COMPLETE:
             return
-        if self.response.state > HELD:
-            self.is_disconnected = True
-            self._abandon()
-            self.connection.abort()
-            return
-        self.response.status = status
-        self.response.state = State.COMPLETE
-        self.response.keep_alive = False
-        # Not by the scope: it is the application's, and there is middleware that makes a GET of a HEAD.
-        is_head = self.response.is_head
-        self.response_bytes = self.connection.write_error(status, text, is_head=is_head, lines=lines)
-        self.complete(monotonic(), AT_ONCE)
+        if responder.state > HEAD_PENDING:
+            responder.is_disconnected = True
+            self._count_aborted()
+            responder.abort()
+            responder.release()
+        else:
+            responder.send_error(status, text, lines)
 
-    def wake(self) -> bool:
-        """Let all that wait for news go on; return whether one did. One that was cancelled does not wait any more."""
+    def notify(self) -> bool:
+        """Wake everything that waits for the client; return whether something waited that was not cancelled."""
         waiters, self._waiters = self._waiters, _NO_WAITERS
         is_awaited = False
         for waiter in waiters:
@@ -499,10 +427,10 @@ class Exchange:
     @property
     def is_unanswered(self) -> bool:
         """Whether the client still waits for the first byte; a stream that has begun is not slow."""
-        return not self.is_disconnected and self.response.state in (State.WAITING, State.HELD)
+        return not self.responder.is_disconnected and self.responder.state <= HEAD_PENDING
 
     def stack(self) -> str:
-        """Return where the application's task waits, from its call inwards, and where its thread stands."""
+        """Return where the application's task waits, from its call inwards, and the stack of its thread."""
         if self.task is None:
             return ""
-        return tracebacks.format_await_chain(self.task.get_coro()) + self._service.elsewhere(self.task)
+        return tracebacks.format_await_chain(self.task.get_coro()) + self.context.thread_stack(self.task)

@@ -1,111 +1,168 @@
-"""What `send()` does with the messages of the extensions that the scope names.
+"""The files of http.response.pathsend and http.response.zerocopysend: which bytes are sent, and in which way.
 
-An ordinary response never comes here. Where a file goes its own way the response's state keeps other messages out. It
-does not know how the application is called.
+A regular file is sent as a range, past this process's memory. A pipe, or a file in memory, is read in parts, which are
+sent as an ordinary body.
 """
 
 import asyncio
 import os
+import stat
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Any
 
-from asgid.board import DURATION
 from asgid.errors import AppError, ClientDisconnectedError
-from asgid.worker.http1.response import COMPLETE, HELD, STREAMING, Message
-from asgid.worker.http1.response_head import accepts_trailers
-from asgid.worker.net.file_range import Handed, Stretch, path_stretch
+from asgid.worker.asgi import Message
+from asgid.worker.http.exchange import Exchange
+from asgid.worker.http.responder import Responder
+from asgid.worker.net.file_range import FileRange
 
-if TYPE_CHECKING:
-    from asgid.worker.http.exchange import Exchange
-
-#: Files up to here are read and leave with the head in one write.
-_SMALL_FILE = 16384
-
-
-async def send(exchange: "Exchange", kind: object, message: Message) -> None:
-    """Take one message; AppError for a kind that is none of the extensions', or does not fit the response's state."""
-    response, connection = exchange.response, exchange.connection
-    if kind == "http.response.early_hint":
-        connection.writer.write(response.early_hint(message))
-    elif kind == "http.response.trailers":
-        connection.writer.write(response.trailers(message, accepts_trailers(exchange.scope["headers"])))
-        if response.state is COMPLETE:
-            exchange.complete(monotonic(), DURATION)
-    elif kind == "http.response.pathsend" and response.state is HELD:  # never mixed with other parts of a body
-        with path_stretch(message) as stretch:
-            if stretch.length:
-                await _send_stretch(exchange, stretch, more=False)
-            else:  # empty, or a file of proc(5), which reports no size
-                await _send_handed(exchange, Handed({"file": stretch.fd}), more=False)
-    elif kind == "http.response.zerocopysend" and response.state in (HELD, STREAMING):
-        await _send_handed(exchange, Handed(message), more=message.get("more_body", False))
-    else:
-        raise AppError(f"send() of {kind!r} is not expected; the response is {response.state.name.lower()}")
-    if connection.writer.is_paused and response.state is not COMPLETE:
-        await exchange.until_taken()
+#: No file is longer (off_t has 64 bits).
+_MAX_OFFSET = (1 << 63) - 1
+#: How much is read at a time from a file that is not sent as a range.
+_PART_BYTES = 32768
 
 
-async def _send_handed(exchange: "Exchange", handed: Handed, *, more: bool) -> None:
-    stretch = handed.stretch()
-    if stretch is not None:
-        with stretch:
-            await _send_stretch(exchange, stretch, more=more)
-        handed.taken(stretch)
+async def send_path(responder: Responder, exchange: Exchange, message: Message) -> None:
+    """Send the file of http.response.pathsend as the whole body. Raises AppError if it cannot be sent."""
+    with _open_range(message.get("path")) as whole:
+        if whole.length:
+            await responder.send_range(whole, more=False)
+        else:  # empty, or a file of proc(5), which reports no size
+            await send_app_file(responder, exchange, {"file": whole.fd})
+
+
+async def send_app_file(responder: Responder, exchange: Exchange, message: Message) -> None:
+    """Send the file of http.response.zerocopysend as a part of the body. Raises AppError if it cannot be sent."""
+    file, more = AppFile(message), message.get("more_body", False)
+    part = file.range()
+    if part is not None:
+        with part:
+            await responder.send_range(part, more=more)
+        file.skip(part)
         return
-    if not exchange.response.is_bodiless:
+    if not responder.is_bodiless:
         with suppress(ClientDisconnectedError):  # while it waited for a pipe
-            async for part in handed.parts(lambda fd: _until_readable(exchange, fd)):
-                await exchange.send({"type": "http.response.body", "body": part, "more_body": True})
-                if exchange.is_disconnected:
+            async for data in file.parts(responder, exchange):
+                await responder.send({"type": "http.response.body", "body": data, "more_body": True})
+                if responder.is_disconnected:
                     break
-    await exchange.send({"type": "http.response.body", "more_body": more})
+    await responder.send({"type": "http.response.body", "more_body": more})
 
 
-async def _send_stretch(exchange: "Exchange", stretch: Stretch, *, more: bool) -> None:
-    """Send bytes of a file as a part of the body: a few in one write with the head, many past this process."""
-    response, connection = exchange.response, exchange.connection
-    if stretch.length <= _SMALL_FILE and not response.is_bodiless:
-        await exchange.send({"type": "http.response.body", "body": stretch.read(), "more_body": more})
-        return
-    response.announce(stretch.length, more)
-    if response.state is HELD:
-        await exchange.send({"type": "http.response.body", "more_body": True})
-        if exchange.is_disconnected or response.state is HELD:  # it was dropped
-            return
-    before, length, after = response.file(stretch.length, more)
-    if length:
-        connection.writer.write(before)
+def _open_range(path: object) -> FileRange:
+    # The specification requires an absolute path. But Starlette's FileResponse passes on the path that it was given. On
+    # a server without the extension the application opens it, relative to the working directory.
+    if not isinstance(path, str):
+        raise AppError(f"http.response.pathsend: the path {path!r} is not text")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)  # a FIFO would block otherwise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        # Not an OSError: raised by send(), it would mean that the client has gone.
+        raise AppError(f"http.response.pathsend: {path!r} cannot be opened: {reason}") from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise AppError(f"http.response.pathsend: {path!r} is not a regular file")
+    return FileRange(fd, 0, status.st_size)
+
+
+class AppFile:
+    """The file of http.response.zerocopysend, which stays the application's, with the offset and count to send."""
+
+    __slots__ = ("_count", "_fd", "_file", "_offset")
+
+    def __init__(self, message: Message) -> None:
+        self._file: Any = message.get("file")  # any object that the application uses as a file
+        self._offset, self._count = message.get("offset"), message.get("count")
+        for name in ("offset", "count"):
+            value = message.get(name)
+            if not (value is None or (isinstance(value, int) and 0 <= value <= _MAX_OFFSET)):
+                raise AppError(f"http.response.zerocopysend: {name} {value!r} is not a number of bytes up to 2^63 - 1")
+        self._fd = _fileno(self._file)
+
+    def range(self) -> FileRange | None:
+        """Return the range for sendfile(2); None if the file has to be read, such as one that reports no size."""
+        if self._fd is None:
+            return None
         try:
-            async for sent in stretch.transmit(connection):
-                exchange.response_bytes += sent
-        except ConnectionError:
-            exchange.disconnect()
-            connection.abort()
-            return
-    response.file_sent(more)
-    if after:
-        connection.writer.write(after)
-    if response.state is COMPLETE:
-        exchange.complete(monotonic(), DURATION)
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise AppError(f"http.response.zerocopysend: descriptor {self._fd}: {error.strerror}") from error
+        if not (stat.S_ISREG(status.st_mode) and status.st_size):
+            return None
+        offset = self._position() if self._offset is None else self._offset
+        rest = max(0, status.st_size - offset)
+        return FileRange(os.dup(self._fd), offset, rest if self._count is None else min(rest, self._count))
+
+    def skip(self, part: FileRange) -> None:
+        """Move the file's position behind a range that began at it."""
+        if self._offset is None:
+            self._seek(part.offset + part.length)
+
+    async def parts(self, responder: Responder, exchange: Exchange) -> AsyncIterator[bytes]:
+        """Yield the bytes to send as they come. Raises ClientDisconnectedError if the client leaves meanwhile."""
+        if self._offset is not None:
+            self._seek(self._offset)
+        left = self._count
+        while left is None or left:
+            size = _PART_BYTES if left is None else min(left, _PART_BYTES)
+            if self._fd is None:  # perhaps in memory, perhaps decompressed from a disk: reading may take long
+                part = await asyncio.get_running_loop().run_in_executor(None, self._file.read, size)
+            else:
+                await _wait_readable(responder, exchange, self._fd)
+                part = os.read(self._fd, size)
+            if not part:
+                return
+            yield part
+            left = None if left is None else left - len(part)
+
+    def _position(self) -> int:
+        # An object that reads ahead is at another position than its descriptor.
+        tell = getattr(self._file, "tell", None)
+        position: int = tell() if tell else os.lseek(self._fd or 0, 0, os.SEEK_CUR)
+        return position
+
+    def _seek(self, offset: int) -> None:
+        try:
+            seek = getattr(self._file, "seek", None)
+            if seek:
+                seek(offset)
+            else:
+                os.lseek(self._fd or 0, offset, os.SEEK_SET)
+        except OSError as error:
+            raise AppError(f"http.response.zerocopysend: {self._file!r} has no offset: {error}") from error
 
 
-async def _until_readable(exchange: "Exchange", fd: int) -> None:
-    """Wait until a pipe can be read without waiting; ClientDisconnectedError where the client leaves before."""
+def _fileno(file: Any) -> int | None:
+    """Return the descriptor of an application's file; None if the file can only be read."""
+    if isinstance(file, int):
+        return file
+    try:
+        return int(file.fileno())
+    except (AttributeError, OSError, ValueError) as error:  # io.BytesIO raises io.UnsupportedOperation
+        if hasattr(file, "read") and not getattr(file, "closed", False):
+            return None
+        raise AppError(f"http.response.zerocopysend: {file!r} is not an open file") from error
+
+
+async def _wait_readable(responder: Responder, exchange: Exchange, fd: int) -> None:
+    """Wait until a pipe has bytes. Raises ClientDisconnectedError if the client leaves before."""
 
     def on_readable() -> None:
         is_readable.set()
-        exchange.wake()
+        exchange.notify()
 
     is_readable = asyncio.Event()
-    loop, own = asyncio.get_running_loop(), os.dup(fd)  # a descriptor has one reader, and that may be the application's
+    loop, own = asyncio.get_running_loop(), os.dup(fd)  # a descriptor has one reader, which may be the application's
     try:
         loop.add_reader(own, on_readable)
         while not is_readable.is_set():
-            await exchange.news()
-            if exchange.is_disconnected:
+            await exchange.wait_for_event()
+            if responder.is_disconnected:
                 raise ClientDisconnectedError("the client has disconnected")
-    except PermissionError:  # epoll(7) on a device such as /dev/zero, which never waits
+    except PermissionError:  # epoll(7) on a device such as /dev/zero, which never blocks
         return
     finally:
         loop.remove_reader(own)

@@ -12,11 +12,13 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeAlias
 
 from asgid.config import Proxy
+from asgid.worker.asgi import Scope
 from asgid.worker.http.fields import TOKEN_CHARACTERS
-from asgid.worker.http.scope import Scope, full_path, strip_root_path
+from asgid.worker.http.scope import full_path, strip_root_path
+from asgid.worker.net.peers import UNIX, Node, address_text
 
-#: The names in `proxy.trusted` of a peer on a unix socket, and of any peer.
-UNIX, ANY_PEER = "unix", "*"
+#: The name in `proxy.trusted` of any peer.
+ANY_PEER = "*"
 _X_FORWARDED = {
     b"x-forwarded-for": b"for",
     b"x-forwarded-proto": b"proto",
@@ -45,7 +47,6 @@ _NODE = re.compile(
 _PAIR = re.compile(rb"([%b]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([%b:\[\]]+))" % (TOKEN_CHARACTERS, TOKEN_CHARACTERS))
 _ELEMENT = re.compile(rb"%(pair)b(?:[ \t]*;[ \t]*%(pair)b)*+;?" % {b"pair": _PAIR.pattern})
 
-Node: TypeAlias = tuple[str, int]
 _Values: TypeAlias = Mapping[bytes, Sequence[bytes]]  # parameter -> its values, the nearest proxy's first
 _Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -119,11 +120,6 @@ class ForwardedFields:
             if node[0] not in self._trusted:
                 break
         return hop, client
-
-
-def address_text(address: IPv4Address | IPv6Address) -> str:
-    """Return an address as text; an IPv4-mapped IPv6 address as IPv4."""
-    return str(address.ipv4_mapped or address) if isinstance(address, IPv6Address) else str(address)
 
 
 def _plain_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:

@@ -5,7 +5,6 @@ since the last one of its kind.
 """
 
 from time import monotonic
-from typing import Protocol
 
 from asgid.board import PROTOCOL_CELL, Row
 from asgid.errors import ClientError
@@ -13,13 +12,6 @@ from asgid.log import Log
 
 #: The min time between two lines of a kind.
 QUIET_S = 1.0
-
-
-class _Request(Protocol):
-    @property
-    def method(self) -> str: ...
-    @property
-    def path(self) -> str: ...
 
 
 class RejectionLog:
@@ -30,8 +22,8 @@ class RejectionLog:
         self._quiet_until: dict[str, float] = {}
         self._suppressed: dict[str, int] = {}
 
-    def log_request(self, error: ClientError, client: str | None, request: _Request | None) -> None:
-        """Count and log a request that was answered with `error`; `request` is None if its head is incomplete."""
+    def log_request(self, error: ClientError, client: str | None, method: str | None, path: str | None) -> None:
+        """Count and log a request that was answered with `error`; it has no `method` before its head is complete."""
         kind = error.kind or "timeout"
         suppressed = self.suppressed_since_last(kind, monotonic())
         if suppressed is not None:
@@ -40,8 +32,8 @@ class RejectionLog:
                 kind=kind,
                 status=error.status,
                 client=client,
-                method=request.method if request else None,
-                path=request.path if request else None,
+                method=method,
+                path=path,
                 reason=str(error),
                 suppressed=suppressed,
             )

@@ -5,11 +5,11 @@ and six stores are cheaper than a dict display of fourteen keys.
 """
 
 from collections.abc import Mapping
-from typing import Any, AnyStr, TypeAlias
+from typing import Any, AnyStr
 from urllib.parse import unquote_to_bytes
 
-Scope: TypeAlias = dict[str, Any]  # the ASGI specification defines keys and values
-Address: TypeAlias = tuple[str, int] | tuple[str, None] | None
+from asgid.worker.asgi import Scope
+from asgid.worker.net.peers import Address
 
 #: The extensions that let the kernel send a file, announced if `http.sendfile` is on.
 FILES: Scope = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}

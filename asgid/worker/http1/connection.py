@@ -1,461 +1,531 @@
-"""asyncio.Protocol: what is read becomes exchanges, in turn; keep-alive, pipelining, and one deadline.
+"""asyncio.Protocol for HTTP/1.1: received bytes become exchanges, one after the other; keep-alive and pipelining.
 
-The application is started at the end of the message where that is already here, else after the bytes at hand are used
-up. Requests of one connection are answered strictly in order, and one is not read before the last one has its answer:
-until then it waits as bytes, and no more of them are taken from the client. A connection has one number, `deadline`,
-and the phase that it belongs to; the pulse looks at it once a second, so no timer is made or cancelled for a request.
+The application is called at the end of the message if that is received already, otherwise after the received bytes are
+used up. Requests of one connection are answered strictly in order (RFC 9112 section 9.3.2). A request is not parsed
+before the last one has its response: until then it waits as bytes, and reading pauses. A connection has one number,
+`deadline`, and the phase that it belongs to; the ticker looks at it once a second, so a request makes no timer.
 """
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from asgid.board import QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
+from asgid.config import Timeouts
 from asgid.errors import ClientError
-from asgid.worker.http.admission import Entry, Places
-from asgid.worker.http.context import Service
+from asgid.worker.http import request_limit
+from asgid.worker.http.context import RunningExchange, WorkerContext
 from asgid.worker.http.exchange import Exchange
 from asgid.worker.http.fields import Field
+from asgid.worker.http.response import COMPLETE, HEAD_PENDING
 from asgid.worker.http.scope import request_scope, scope_template
 from asgid.worker.http1.parser import SLICE, RequestParser, StopParsing
-from asgid.worker.http1.response import COMPLETE, HELD, Response, error_response
+from asgid.worker.http1.responder import Responder
+from asgid.worker.http1.response_head import error_response
 from asgid.worker.net import addresses
 from asgid.worker.net.addresses import Addresses
-from asgid.worker.net.lingering_close import Farewell
+from asgid.worker.net.lingering_close import LingeringClose
 from asgid.worker.net.writer import Writer
 
-if TYPE_CHECKING:
-    from asgid.worker.websocket.protocol import WebSocket
+#: A body that the application does not want is read up to here, so that the connection can be kept; for a larger one
+#: closing costs less.
+_MAX_DISCARDED = 262144
 
-#: Body that nobody wants, read so that the connection can be kept; above it closing is cheaper.
-_DISCARDED = 262144
+
+class Phase(IntEnum):
+    """What a connection waits for. `PHASES` has the deadline of each, and what happens then."""
+
+    HEAD = 0
+    BODY = 1
+    APP = 2
+    WRITE = 3
+    KEEP_ALIVE = 4
+    BUFFERED = 5
+
+
+HEAD, BODY, APP, WRITE, KEEP_ALIVE, BUFFERED = Phase
 
 
 class Connection(asyncio.Protocol):
-    """One client. `is_deaf` once nothing that it sends is looked at any more; an answer may still be owed."""
+    """One client. With `is_reading_stopped` no byte of the client is parsed any more; a response may still be due."""
 
     __slots__ = (
-        "_common",
+        "_addresses",
+        "_client_closes",
         "_discarded",
-        "_ends",
-        "_has_begun",
-        "_has_said_last",
-        "_is_ended",
-        "_is_in_line",
+        "_is_peer_eof",
+        "_is_read_queued",
         "_is_turn_spent",
+        "_parser",
+        "_pending",
         "_phase",
-        "_reader",
         "_receiving",
-        "_unstarted",
+        "_request_in_read",
+        "_scope_template",
+        "_timeouts",
+        "context",
         "deadline",
         "exchange",
-        "is_deaf",
-        "service",
+        "is_reading_stopped",
         "transport",
         "writer",
     )
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, context: WorkerContext, timeouts: tuple[float, ...]) -> None:
+        self.context, self._timeouts = context, timeouts
         self.transport: asyncio.Transport
         self.writer: Writer
-        self._has_begun = False  # a request, in this read
-        self._is_turn_spent = False  # no other is to begin in it; false between reads
-        self._is_in_line = False  # what was received is read on in a later turn of the loop
-        self._has_said_last = False  # the client: it sends no request after the one that came last
-        self.exchange: Exchange | None = None  # the one whose turn it is to answer
+        self._request_in_read = False  # a request has begun in this read
+        self._is_turn_spent = False  # no other request may begin in this read; False between reads
+        self._is_read_queued = False  # received bytes are parsed in a later turn of the loop
+        self._client_closes = False  # the last request asks to close: no other follows
+        self.exchange: Exchange | None = None  # whose response is due
         self.deadline = inf
-        self.is_deaf = False
-        self._reader = RequestParser(self, service.limits)
-        self._phase = ""
-        self._receiving: Exchange | None = None  # the one whose message is arriving
-        self._unstarted: Exchange | None = None
-        self._is_ended = False  # the client has closed its sending side
-        self._discarded = 0
+        self.is_reading_stopped = False
+        self._parser = RequestParser(self, context.limits)
+        self._phase = HEAD
+        self._receiving: Exchange | None = None  # whose message is being received
+        self._pending: Exchange | None = None  # not started yet
+        self._is_peer_eof = False
+        self._discarded = 0  # bytes of an unwanted body
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.service.entered(self)
-        self.begin_on(transport, addresses.from_transport(transport), monotonic() + self.service.timeouts.header)
+        self.context.connections.opened(self)
+        self.attach(transport, addresses.from_transport(transport), monotonic() + self._timeouts[HEAD])
 
-    def begin_on(self, transport: asyncio.BaseTransport, known: Addresses, header_by: float) -> None:
-        """Serve `transport`, whose two ends are `known`; the first head is to be here at `header_by`."""
-        self.transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
-        service = self.service
-        self.writer = Writer(self.transport, service)
-        self._ends = known
-        self._common = scope_template(*known, root_path=service.config.app.root_path, extensions=service.extensions)
-        self._phase, self.deadline = "header", header_by
+    def attach(self, transport: asyncio.BaseTransport, known: Addresses, head_by: float) -> None:
+        """Serve `transport` between `known` addresses; the deadline of the first head is `head_by`."""
+        self.transport = cast("asyncio.Transport", transport)  # the base class is wider than a server's transports
+        context = self.context
+        self.writer = Writer(self.transport, context.connections)
+        self._addresses = known
+        self._scope_template = scope_template(
+            *known, root_path=context.config.app.root_path, extensions=context.extensions
+        )
+        self._phase, self.deadline = HEAD, head_by
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.deadline = inf
-        self.is_deaf = True
+        self.is_reading_stopped = True
         if self.exchange:
-            self.exchange.disconnect()
-        self.exchange = self._receiving = self._unstarted = None
-        self._reader.close()
-        self.writer.release()
-        self.service.left(self)
+            self.exchange.on_disconnect()
+        self.exchange = self._receiving = self._pending = None
+        self._parser.close()
+        self.writer.resume()
+        self.context.connections.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.is_deaf:
+        if self.is_reading_stopped:
             return
-        reader = self._reader
-        if len(data) > SLICE and self.service.turns.is_spent(monotonic()):
-            reader.keep(data)
-            self._hold_rest()
+        parser, turns = self._parser, self.context.connections.turns
+        if len(data) > SLICE and turns.is_spent(monotonic()):
+            parser.keep(data)
+            self._continue_later()
             return
-        self._has_begun = False
+        self._request_in_read = False
         try:
-            reader.feed(data)
-            while reader.can_continue and not (self._is_turn_spent or self.service.turns.is_spent(monotonic())):
-                reader.feed(b"")
+            parser.feed(data)
+            while parser.can_continue and not (self._is_turn_spent or turns.is_spent(monotonic())):
+                parser.feed(b"")
         except ClientError as error:
-            self._fail(error)
+            self._reject(error)
             return
-        if self._unstarted:
-            self._start(self._unstarted)
-        if reader.has_rest:
-            self._hold_rest()
+        if self._pending:
+            self._admit(self._pending)
+        if parser.has_rest:
+            self._continue_later()
         elif self._is_turn_spent:
             self._end_turn()
         if self._receiving:
-            self._await_body(self._receiving)
-        elif reader.is_in_head:
-            self._await_head()
+            self._wait_for_body(self._receiving)
+        elif parser.is_in_head:
+            self._wait_for_head()
 
     def _end_turn(self) -> None:
-        """All that was here is read: the next read may begin a request."""
+        """All received bytes are parsed: the next read may begin a request."""
         self._is_turn_spent = False
         if self.exchange is None and not self.writer.is_paused:
-            self._reader.is_stopped = False
+            self._parser.is_stopped = False
 
-    def _hold_rest(self) -> None:
-        """Take no more of the client. Read what is here when its turn comes, or in a later turn of the loop."""
+    def _continue_later(self) -> None:
+        """Pause reading. Parse the received bytes when their turn comes, or in a later turn of the loop."""
         self._is_turn_spent = False
-        self.service.pause_reading(self)
+        self.context.connections.pause_reading(self)
         if self.exchange is None or self._receiving is not None:
-            self._read_later()
+            self._parse_later()
 
     def eof_received(self) -> bool:
-        # A client may close its sending side and still read what it is owed (RFC 9112 section 9.6); else it leaves.
+        # A client may close its sending side and still read its response (RFC 9112 section 9.6).
         exchange = self.exchange
         if exchange is None or self._receiving is not None:
             return False
-        if self.service.places is not None and not exchange.begun:  # who leaves the waiting room is not kept a place
+        if self.context.request_limit is not None and not exchange.begun:  # a client that leaves the queue has no place
             return False
-        self.is_deaf = self._is_ended = True
-        exchange.hang_up()
+        self.is_reading_stopped = self._is_peer_eof = True
+        exchange.on_peer_eof()
         return True
 
-    def client_left(self, is_reset: bool) -> None:
-        """The client has closed its sending side, or the connection, while we do not read."""
-        if is_reset:
-            self.abort()
-        elif self.exchange and self.exchange.is_body_complete:  # else the rest of the body may still be there
-            self.exchange.hang_up()
-
     def pause_writing(self) -> None:
-        # While the client does not take what it has asked for, what it asks for further waits: else one that never
-        # reads could fill the memory with answers.
-        self._reader.is_stopped = True
+        # Stop parsing pipelined requests while the client does not read its responses; otherwise a client that never
+        # reads could make asgid buffer without limit.
+        self._parser.is_stopped = True
         self.writer.pause()
-        self._await_reader()
+        self._wait_for_write()
 
     def resume_writing(self) -> None:
-        self.writer.release()
-        if self._phase != "write" or self.transport.is_closing():
+        self.writer.resume()
+        if self._phase is not WRITE or self.transport.is_closing():
             return
         if self.exchange is None:
-            self._next(monotonic())
+            self._next_request(monotonic())
         elif self._receiving is self.exchange:
-            self._await_body(self.exchange)
+            self._wait_for_body(self.exchange)
         else:
-            self._await_answer(self.exchange)
+            self._wait_for_app(self.exchange)
 
-    # The reader's side
+    # The parser's side
 
     def request_began(
         self, method: str, target: bytes, minor: int, headers: list[Field], keep_alive: bool, expects_continue: bool
     ) -> None:
-        if self._has_begun:
+        context = self.context
+        if self._request_in_read:
             self.writer.hold_back()
-            self._is_turn_spent = self.service.turns.is_spent(monotonic())
-        self._has_begun = True
-        self._has_said_last = not keep_alive
-        scope = request_scope(self._common, self.service.state, method, target, minor, headers)
-        if self._reader.is_forwarded:
-            self.service.forwarding.apply(scope, addresses.peer_name(self._ends, self.transport))
-        response = Response(method == "HEAD", minor, keep_alive)
-        self._receiving = exchange = Exchange(self, scope, response, expects_continue)
-        if self._reader.is_handshake and self.service.converse:
-            self.service.converse(exchange, headers)
-        self.exchange = self._unstarted = exchange
+            self._is_turn_spent = context.connections.turns.is_spent(monotonic())
+        self._request_in_read = True
+        self._client_closes = not keep_alive
+        scope = request_scope(self._scope_template, context.state, method, target, minor, headers)
+        if self._parser.is_forwarded:
+            context.forwarded_fields.apply(scope, addresses.peer_name(self._addresses, self.transport))
+        responder = Responder(self, method == "HEAD", minor, keep_alive, expects_continue)
+        exchange = Exchange(context, scope, responder)
+        if self._parser.is_handshake and context.start_session:
+            context.start_session(exchange, headers)
+            responder.keep_alive = False  # a denial ends the connection
+        responder.exchange = self.exchange = self._receiving = self._pending = exchange
 
     def body_came(self, chunk: bytes) -> None:
-        self.service.row[REQUEST_BYTES] += len(chunk)
+        self.context.row[REQUEST_BYTES] += len(chunk)
         exchange = self._receiving
         if exchange is None:  # given up meanwhile
             raise StopParsing
-        if exchange.response.state is COMPLETE:
+        if exchange.responder.state is COMPLETE:
             self._discarded += len(chunk)
-            if self._discarded > _DISCARDED:
-                self.finish()
+            if self._discarded > _MAX_DISCARDED:
+                self.close()
                 raise StopParsing
         elif exchange.feed(chunk):
-            self.service.pause_reading(self)
+            self.context.connections.pause_reading(self)
 
     def request_ended(self) -> None:
         exchange, self._receiving = self._receiving, None
         if exchange is None:
             raise StopParsing
-        if self._unstarted is exchange:
-            exchange.is_body_complete, exchange.expects_continue = True, False  # and nothing waits for the body yet
-            if not exchange.conversation:  # the bytes at hand may be the WebSocket's already: it is started after them
-                self._start(exchange)
+        if self._pending is exchange:
+            exchange.is_body_complete, exchange.responder.expects_continue = True, False  # nothing waits for it yet
+            # A WebSocket starts after all received bytes are parsed: the rest may be frames.
+            if not exchange.session:
+                self._admit(exchange)
         else:
-            exchange.feed_end()
-            if exchange.response.state is COMPLETE:
+            exchange.feed_eof()
+            if exchange.responder.state is COMPLETE:
                 self._discarded = 0
-                self._next(monotonic())
-            elif self._phase == "body":
-                self._await_answer(exchange)
-        if self.is_deaf:  # its answer is here, and the last
+                self._next_request(monotonic())
+            elif self._phase is BODY:
+                self._wait_for_app(exchange)
+        if self.is_reading_stopped:  # its response is sent, and was the last one
             raise StopParsing
         if self.exchange is not None or self._is_turn_spent:
-            self._reader.is_stopped = True
+            self._parser.is_stopped = True
 
     # Requests in turn
 
-    def _start(self, exchange: Exchange) -> None:
-        self._unstarted = None
-        if self.service.places is not None and not self._has_place(self.service.places, exchange):
-            return
-        self.begin(exchange)
+    def _admit(self, exchange: Exchange) -> None:
+        """Run the exchange, or let it wait for its place, or reject it."""
+        self._pending = None
+        limit = self.context.request_limit
+        if limit is None or self._has_place(limit, exchange):
+            self.run_exchange(exchange)
 
-    def _has_place(self, places: Places[Exchange], exchange: Exchange) -> bool:
+    def _has_place(self, limit: request_limit.RequestLimit[RunningExchange], exchange: Exchange) -> bool:
         now = monotonic()
-        entry = places.enter(exchange, now)
-        if entry is Entry.REFUSED:
-            exchange.refuse(now)
-        elif entry is Entry.WAITS:
-            self.service.row[QUEUED] = len(places)
-            self._await_answer(exchange)
-        return entry is Entry.BEGINS
+        admission = limit.enter(exchange, now)
+        if admission is request_limit.REJECTED:
+            exchange.reject_overload(now)
+        elif admission is request_limit.QUEUED:
+            self.context.row[QUEUED] = len(limit)
+            self._wait_for_app(exchange)
+        return admission is request_limit.STARTED
 
-    def begin(self, exchange: Exchange) -> None:
+    def run_exchange(self, exchange: Exchange) -> None:
         """Call the application."""
-        now = monotonic()
-        exchange.start(now)
-        # Often the application has ended by now; it had the loop, so no deadline was looked at meanwhile. What it wrote
-        # may have made the client the one who is waited for.
-        if self.exchange is not exchange or self._phase == "write":
+        exchange.run_app(monotonic())
+        # Often the application has returned by now. Its call held the loop, so no deadline was checked meanwhile. Its
+        # writes may have filled the transport: then the client's reading is awaited.
+        if self.exchange is not exchange or self._phase is WRITE:
             return
-        if self._receiving is exchange:  # its turn, or its place, came before the rest of its body
-            self._await_body(exchange)
+        if self._receiving is exchange:  # it started before the rest of its body came
+            self._wait_for_body(exchange)
         else:
-            self._await_answer(exchange)
+            self._wait_for_app(exchange)
 
-    def is_last(self) -> bool:
-        """Whether the answer that is about to begin ends the connection."""
-        return (self.is_deaf or self.service.is_draining) and not self._reader.has_rest
+    def has_buffered_request(self) -> bool:
+        """Return whether bytes of a further request are received."""
+        return self._parser.has_rest
 
-    def exchange_done(self, exchange: Exchange, now: float) -> None:
-        """The response has left whole."""
-        response = exchange.response
-        if not response.keep_alive:  # where it is we who close, its next request may be on the way
-            self.finish(hears_out=not self._has_said_last, answer=response)
-        elif exchange.is_body_complete:
-            self._next(now)
-        else:  # read on, to where the next request can begin
+    def response_complete(self, responder: Responder, now: float) -> None:
+        """Go on after a response: close, parse the next request, or discard the rest of the body first."""
+        exchange = self.exchange
+        if not responder.keep_alive:  # if the server closes, the client's next request may be on its way
+            self.close(linger=not self._client_closes, is_open_ended=responder.ends_with_connection)
+        elif exchange is None or exchange.is_body_complete:
+            self._next_request(now)
+        else:
             self.resume_reading()
 
-    def _next(self, now: float) -> None:
-        """The next request has its turn: what is here of it is read, else it is awaited."""
+    def _next_request(self, now: float) -> None:
+        """Parse the next request if bytes of it are received, otherwise wait for it."""
         self.exchange = None
-        reader, service = self._reader, self.service
-        if self.writer.is_paused and (reader.has_rest or not (self.is_deaf or service.is_draining)):
-            service.pause_reading(self)  # until what was asked for is taken
-        elif reader.has_rest:
-            self._phase, self.deadline = "", inf
-            self._read_later()  # not from within the last one's stack: a hundred of them would be as deep
+        parser, connections = self._parser, self.context.connections
+        if self.writer.is_paused and (parser.has_rest or not (self.is_reading_stopped or connections.is_draining)):
+            connections.pause_reading(self)  # until the client has read the response
+        elif parser.has_rest:
+            self._phase, self.deadline = BUFFERED, inf
+            self._parse_later()  # not within this call: the stack of a hundred requests would be as deep
         else:
-            reader.is_stopped = False
-            if reader.is_in_head:
-                self._expect("header")
-            elif self.is_deaf or service.is_draining:
-                self.finish()
+            parser.is_stopped = False
+            if parser.is_in_head:
+                self._set_deadline(HEAD)
+            elif self.is_reading_stopped or connections.is_draining:
+                self.close()
             else:
-                self._phase, self.deadline = "keep_alive", now + service.timeouts.keep_alive
-            if self in service.unread:
+                self._phase, self.deadline = KEEP_ALIVE, now + self._timeouts[KEEP_ALIVE]
+            if self in connections.paused:
                 self.resume_reading()
 
-    def _read_later(self) -> None:
-        if not self._is_in_line:
-            self._is_in_line = True
-            self.service.turns.later(self._read_rest)
+    def _parse_later(self) -> None:
+        if not self._is_read_queued:
+            self._is_read_queued = True
+            self.context.connections.turns.later(self._parse_buffered)
 
-    def _read_rest(self) -> None:
-        """Read what came while the last request had its turn, or the loop no time."""
-        self._is_in_line = False
-        if not self._can_read_rest:
+    def _parse_buffered(self) -> None:
+        """Parse the bytes that came while another request had its turn, or the loop had no time."""
+        self._is_read_queued = False
+        if not self._can_parse_buffered:
             return
-        reader = self._reader
+        parser = self._parser
         if self._receiving is None:
-            reader.is_stopped = False
+            parser.is_stopped = False
         self.data_received(b"")
-        if self.is_deaf or reader.has_rest:
+        if self.is_reading_stopped or parser.has_rest:
             return
         if self.exchange:
             if not self.exchange.is_full:
                 self.resume_reading()
-        elif not reader.is_stopped:
-            self._next(monotonic())  # of that no request was whole
+        elif not parser.is_stopped:
+            self._next_request(monotonic())  # the bytes held no whole request
 
     @property
-    def _can_read_rest(self) -> bool:
-        """Not where the connection is lost, another request has its turn, or the client takes nothing of its answer."""
-        if self.is_deaf or not self._reader.has_rest:
+    def _can_parse_buffered(self) -> bool:
+        """Whether it is the turn of buffered bytes: not if the connection is lost, if another request has its turn, or
+        if the client does not read its response.
+        """
+        if self.is_reading_stopped or not self._parser.has_rest:
             return False
         return self._receiving is not None or not (self.exchange or self.writer.is_paused)
 
-    def upgrade(self, websocket: "WebSocket", head: bytes) -> None:
-        """Accept the handshake with `head`: from here on the transport is the WebSocket's."""
+    def upgrade(self, head: bytes) -> tuple[asyncio.Transport, bytes]:
+        """Send the head that accepts a WebSocket; return the transport and the bytes that came after the handshake.
+
+        The connection has no client any more.
+        """
         self.writer.write(head)
-        rest, self.exchange, self.is_deaf, self.deadline = self._reader.rest, None, True, inf
-        self._reader.close()
+        self.writer.uncork()
+        rest, self.exchange, self.is_reading_stopped, self.deadline = self._parser.rest, None, True, inf
+        self._parser.close()
         self.resume_reading()
-        self.service.connections.remove(self)
-        websocket.begin_on(self.writer, rest)
+        self.context.connections.open.remove(self)
+        return self.transport, rest
 
     # Ends
 
-    def _fail(self, error: ClientError) -> None:
-        """What the client sent cannot be the application's to answer: answer it ourselves, and close."""
-        self.is_deaf = True
-        self._unstarted = None
-        exchange = self.exchange
-        self.service.refusals.log_request(error, addresses.format_client(self._ends.client), exchange)
+    def _reject(self, error: ClientError) -> None:
+        """Respond to a faulty request without the application, and close."""
+        self.is_reading_stopped = True
+        self._pending = None
+        exchange, context = self.exchange, self.context
+        request = (exchange.method, exchange.path) if exchange else (None, None)
+        context.rejections.log_request(error, addresses.format_client(self._addresses.client), *request)
         if exchange is None:
-            size = self.write_error(error.status, str(error), is_head=self._reader.is_head_request, lines=error.lines)
-            self.service.row[RESPONSE_BYTES] += size
-        elif exchange.response.state <= HELD:
-            exchange.give_up(error)
-        elif exchange.response.state is not COMPLETE:
-            exchange.disconnect()
+            is_head = self._parser.is_head_request
+            head, body = error_response(error.status, str(error), context.common_lines + error.lines, is_head=is_head)
+            self.writer.write(head + body)
+            context.row[RESPONSE_BYTES] += len(body)
+        elif exchange.responder.state <= HEAD_PENDING:
+            exchange.reject(error)
+        elif exchange.responder.state is not COMPLETE:
+            exchange.on_disconnect()
             self.abort()
-        self.finish(hears_out=True)
+        self.close(linger=True)
 
-    def finish(self, *, hears_out: bool = False, answer: Response | None = None) -> None:
-        """End once what was written has left; a client that is still sending, or may be, is heard out first."""
-        service, writer = self.service, self.writer
-        hears_out = (hears_out or self._receiving is not None or self in service.unread) and not self._is_ended
-        self.is_deaf = True
-        self.exchange = self._receiving = self._unstarted = None
-        if self not in service.connections or self.transport.is_closing():  # it has ended already
+    def close(self, *, linger: bool = False, is_open_ended: bool = False) -> None:
+        """Close after the last byte; read on meanwhile with `linger`, or if the client is still sending."""
+        connections, writer = self.context.connections, self.writer
+        linger = (linger or self._receiving is not None or self in connections.paused) and not self._is_peer_eof
+        self.is_reading_stopped = True
+        self.exchange = self._receiving = self._pending = None
+        if self not in connections.open or self.transport.is_closing():  # it has ended already
             return
         writer.uncork()
-        if hears_out or writer.unsent:
-            self._reader.close()
+        if linger or writer.unsent:
+            self._parser.close()
             self.resume_reading()
-            service.connections.remove(self)
-            is_open_ended = answer is not None and answer.is_open_ended
-            Farewell(service, writer, is_open_ended=is_open_ended).begin(hears_out)
-        else:  # nearly always: there is nobody to wait for, and what a farewell takes would be a twentieth of it all
+            connections.open.remove(self)
+            LingeringClose(connections, writer, is_open_ended=is_open_ended).start(linger=linger)
+        else:  # nearly always: nothing to wait for, and a lingering close would cost a twentieth of the connection
             self.deadline = inf
             self.transport.close()
 
+    # registry.Client
+
+    def requests(self) -> tuple[str, ...]:
+        return (f"{self.exchange.method} {self.exchange.path}",) if self.exchange else ()
+
+    def on_peer_closed(self, is_reset: bool) -> None:
+        if is_reset:
+            self.abort()
+        elif self.exchange and self.exchange.is_body_complete:  # otherwise the rest of the body may be in the socket
+            self.exchange.on_peer_eof()
+
     def close_if_idle(self) -> None:
-        """Close a connection on which nothing is in hand, not even a part of a head; the rest of a body that nothing
-        wants is nothing.
-        """
+        # The rest of a body that the application does not want is not a request.
         if self.exchange is None:
-            is_idle = not (self._reader.is_in_head or self._reader.has_rest)
+            is_idle = not (self._parser.is_in_head or self._parser.has_rest)
         else:
-            is_idle = self.exchange.response.state is COMPLETE
+            is_idle = self.exchange.responder.state is COMPLETE
         if is_idle:
-            self.finish()
+            self.close()
 
     def abort(self) -> None:
-        """End the connection in a way that nobody takes for an orderly end."""
-        self.is_deaf = True
-        is_half = self.exchange is not None and self.exchange.response.is_open_ended
-        self.writer.abort(is_half and self in self.service.connections)  # else the descriptor may be another's by now
+        self.is_reading_stopped = True
+        exchange = self.exchange
+        is_truncated = exchange is not None and exchange.responder.ends_with_connection
+        # After another protocol took over, the descriptor may belong to another client.
+        self.writer.abort(is_truncated and self in self.context.connections.open)
 
-    def overdue(self) -> None:
-        """The deadline has passed: end what it was for."""
+    def on_deadline(self) -> None:
         exchange, phase = self.exchange, self._phase
-        if exchange and monotonic() >= exchange.answer_by:
-            phase = "request"
-        elif self._is_in_line:
-            return  # it is we who have not read: the next beat looks again
+        if exchange and monotonic() >= exchange.response_by:
+            phase = APP
+        elif self._is_read_queued:
+            return  # asgid has not parsed the client's bytes yet: the next tick looks again
         self.deadline = inf
-        if phase == "request":
-            pass
-        elif phase == "write" and self.writer.is_moving:
-            self._await_reader()  # slow is not silent
+        if phase is WRITE and self.writer.has_progressed:
+            self._wait_for_write()  # a slow client is not a silent one
             return
-        elif phase == "body" and exchange and (self in self.service.unread or exchange.expects_continue):
-            self._await_body(exchange)  # it is we who do not read, or have not asked for it
+        if phase is BODY and exchange and self._holds_body_up(exchange):
+            self._wait_for_body(exchange)
             return
-        self.service.row[TIMEOUT_CELL[phase]] += 1
-        if phase == "header" and self._reader.is_in_head:
-            self._fail(ClientError(408, "", "the request head took longer than timeouts.header"))
-        elif phase == "body":
-            self._fail(ClientError(408, "", "the request body stood still for timeouts.body"))
-        elif phase == "request" and exchange:
-            exchange.cancel(504, "the application took longer than timeouts.request")
-        elif phase == "write":
-            self.abort()
+        row = PHASES[phase]
+        self.context.row[TIMEOUT_CELL[row.timeout]] += 1
+        row.act(self)
+
+    def _holds_body_up(self, exchange: Exchange) -> bool:
+        """Return whether asgid itself does not read the body, or has not sent 100."""
+        return self in self.context.connections.paused or exchange.responder.expects_continue
+
+    def _end_head(self) -> None:
+        if self._parser.is_in_head:
+            self._reject(ClientError(408, "", "the request head took longer than timeouts.header"))
         else:
-            self.finish()
+            self.close()
 
-    # The transport
+    def _end_body(self) -> None:
+        self._reject(ClientError(408, "", "no byte of the request body came within timeouts.body"))
 
-    def write_continue(self) -> None:
-        self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if self._phase == "body":
-            self._expect("body")
+    def _end_app(self) -> None:
+        if self.exchange:
+            self.exchange.cancel(504, "the application took longer than timeouts.request")
 
-    def write_error(self, status: int, text: str, *, is_head: bool, lines: bytes = b"") -> int:
-        """Answer ourselves; return the bytes of the body. `lines` are what the status needs beside the common ones."""
-        head, body = error_response(status, text, self.service.common_lines + lines, is_head=is_head)
-        self.writer.write(head + body)
-        return len(body)
+    # Reading, and the deadline
 
     def resume_reading(self) -> None:
-        if self in self.service.unread and not self._reader.has_rest and not self.transport.is_closing():
-            self.service.unread.remove(self)
+        """Read on, unless received bytes still wait."""
+        paused = self.context.connections.paused
+        if self in paused and not self._parser.has_rest and not self.transport.is_closing():
+            paused.remove(self)
             self.transport.resume_reading()
-            if self._phase == "body":  # it could not send until now
-                self._expect("body")
+            self.restart_body_timeout()  # the client could not send until now
 
-    # The deadline
+    def restart_body_timeout(self) -> None:
+        if self._phase is BODY:
+            self._set_deadline(BODY)
 
-    def _expect(self, phase: str) -> None:
-        """Wait for what one of the `timeouts` is for; the application's own limit is absolute."""
-        self._phase, self.deadline = phase, monotonic() + getattr(self.service.timeouts, phase)
+    def _set_deadline(self, phase: Phase) -> None:
+        """Wait for what `phase` awaits; the application's own deadline is absolute."""
+        self._phase, self.deadline = phase, monotonic() + self._timeouts[phase]
         if self.exchange:
-            self.deadline = min(self.deadline, self.exchange.answer_by)
+            self.deadline = min(self.deadline, self.exchange.response_by)
 
-    def _await_head(self) -> None:
-        """The client is to send the rest of a head, within a time from its first byte; its turn comes first."""
-        if self._phase != "header" and self.exchange is None and not self.writer.is_paused:
-            self._expect("header")
+    def _wait_for_head(self) -> None:
+        if self._phase is not HEAD and self.exchange is None and not self.writer.is_paused:
+            self._set_deadline(HEAD)
 
-    def _await_body(self, exchange: Exchange) -> None:
-        """The client is to send more of the body; not where it first has to read, or others have their turn before."""
+    def _wait_for_body(self, exchange: Exchange) -> None:
         if exchange is self.exchange and not self.writer.is_paused:
-            self._expect("body")
+            self._set_deadline(BODY)
 
-    def _await_reader(self) -> None:
-        """The client is to take what was written."""
-        self.writer.watch()
-        self._expect("write")
+    def _wait_for_write(self) -> None:
+        self.writer.mark_progress()
+        self._set_deadline(WRITE)
 
-    def _await_answer(self, exchange: Exchange) -> None:
-        """Nothing is expected of the client; of the application, once it is called: before, its place is awaited."""
-        self._phase = "request"
-        self.deadline = exchange.answer_by
+    def _wait_for_app(self, exchange: Exchange) -> None:
+        self._phase, self.deadline = APP, exchange.response_by
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One row of the connection's states."""
+
+    awaited: str
+    timeout: str  #: the key in [timeouts], and the label of the metric; "" without a deadline
+    at_deadline: str
+    act: Callable[[Connection], None]
+
+
+PHASES = {
+    HEAD: Wait(
+        "the rest of a request head, from its first byte; of the first head, from the connection",
+        "header",
+        "408; closes if no byte of a head has come",
+        Connection._end_head,  # noqa: SLF001 - the table of the class
+    ),
+    BODY: Wait(
+        "more of the request body",
+        "body",
+        "408; waits on if asgid does not read, or has not sent 100",
+        Connection._end_body,  # noqa: SLF001
+    ),
+    APP: Wait(
+        "the response of the application, or its place in the queue",
+        "request",
+        "cancels the call: 504, or an aborted response; applies in every phase",
+        Connection._end_app,  # noqa: SLF001
+    ),
+    WRITE: Wait(
+        "the client to read its response", "write", "aborts; waits on if the client has read a part", Connection.abort
+    ),
+    KEEP_ALIVE: Wait("the next request", "keep_alive", "closes", Connection.close),
+    BUFFERED: Wait("the turn of received bytes", "", "has no deadline", Connection.close),
+}
+
+
+def phase_timeouts(timeouts: Timeouts) -> tuple[float, ...]:
+    """Return the seconds of each phase, by its number."""
+    return tuple(getattr(timeouts, PHASES[phase].timeout) if PHASES[phase].timeout else inf for phase in Phase)

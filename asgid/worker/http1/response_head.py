@@ -6,13 +6,16 @@ once and then looked up; measured, that is a third of what the check of two know
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable
 from enum import IntEnum
+from hashlib import sha1
 from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
 from asgid.errors import AppError
 from asgid.worker.http.fields import FIELD_VALUE, TOKEN
+from asgid.worker.http.response import WebSocketAnswer
 
 #: What a head is made of; a key of HEADS. The pairs must be tuples: lists are no keys.
 Parts: TypeAlias = tuple[int, tuple[tuple[bytes, bytes], ...]]
@@ -33,7 +36,7 @@ class Head(NamedTuple):
     lines: bytes  #: status line and header lines
     length: int | None  #: the content-length that is promised
     closes: bool  #: the application wants no further request on this connection
-    mine: tuple[bytes, ...]  #: of Date and Server those that the application sends itself, as `b"date:"`
+    app_lines: tuple[bytes, ...]  #: of Date and Server those that the application sends itself, as `b"date:"`
     is_bodiless: bool  #: whatever the application sends, there is no body (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5)
 
 
@@ -42,7 +45,7 @@ class _Role(IntEnum):
 
     PLAIN = 0
     LENGTH = 1
-    OURS = 2  # transfer-encoding, keep-alive: the application cannot know what the connection needs
+    SERVER_ONLY = 2  # transfer-encoding, keep-alive: the application cannot know the connection's needs
     CONNECTION = 3
     DATE = 4
     SERVER = 5
@@ -50,8 +53,8 @@ class _Role(IntEnum):
 
 _ROLES = {
     b"content-length": _Role.LENGTH,
-    b"transfer-encoding": _Role.OURS,
-    b"keep-alive": _Role.OURS,
+    b"transfer-encoding": _Role.SERVER_ONLY,
+    b"keep-alive": _Role.SERVER_ONLY,
     b"connection": _Role.CONNECTION,
     b"date": _Role.DATE,
     b"server": _Role.SERVER,
@@ -67,8 +70,8 @@ _NO_TRAILERS = frozenset(
 # The bounds keep what never comes again (cookies, ETags) from filling the memory. Of heads that differ in one line all
 # other lines are still known.
 _LINES: dict[tuple[bytes, bytes], tuple[bytes, _Role]] = {}
-_MOST_LINES, _LONGEST_LINE = 2048, 256
-_MOST_HEADS, _LONGEST_HEAD = 512, 1024
+_MAX_LINES, _MAX_LINE_BYTES = 2048, 256
+_MAX_HEADS, _MAX_HEAD_BYTES = 512, 1024
 
 
 class _Heads(dict[Parts, Head]):
@@ -79,8 +82,8 @@ class _Heads(dict[Parts, Head]):
 
     def __missing__(self, parts: Parts) -> Head:
         head = checked(*parts)
-        if len(head.lines) <= _LONGEST_HEAD:
-            if len(self) >= _MOST_HEADS:
+        if len(head.lines) <= _MAX_HEAD_BYTES:
+            if len(self) >= _MAX_HEADS:
                 self.clear()
             self[parts] = head
         return head
@@ -94,7 +97,7 @@ def checked(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Head:
     lines = [STATUS_LINES.get(status) or _status_line(status)]
     length: int | None = None
     closes = False
-    mine: tuple[bytes, ...] = ()
+    app_lines: tuple[bytes, ...] = ()
     for name, value in map(_pair, headers):
         line, role = _LINES.get((name, value)) or _line(name, value)
         if role is _Role.LENGTH:
@@ -106,14 +109,14 @@ def checked(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Head:
         elif role is _Role.CONNECTION:
             closes = closes or b"close" in [option.strip(b" \t") for option in value.lower().split(b",")]
             continue
-        elif role is _Role.OURS:
+        elif role is _Role.SERVER_ONLY:
             continue
         elif role is not _Role.PLAIN:
-            mine += (b"date:" if role is _Role.DATE else b"server:",)
+            app_lines += (b"date:" if role is _Role.DATE else b"server:",)
         lines.append(line)
     if status == 205:  # the one that may have no body, and has to say so
         lines.append(b"content-length: 0\r\n")
-    return Head(b"".join(lines), length, closes, mine, status in (204, 205, 304))
+    return Head(b"".join(lines), length, closes, app_lines, status in (204, 205, 304))
 
 
 def early_hint(links: Iterable[bytes]) -> bytes:
@@ -132,21 +135,45 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     return lines
 
 
-def accept_lines(headers: Iterable[tuple[bytes, bytes]], common: bytes) -> list[bytes]:
-    """Return the lines of the head that accepts a WebSocket, those of `common` among them that are not in `headers`.
+def error_response(status: int, text: str, common: bytes, *, is_head: bool = False) -> tuple[bytes, bytes]:
+    """Return head and body of a response of asgid's own, after which the connection closes."""
+    body = text.encode() + b"\n"
+    head = b"%scontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n" % (
+        STATUS_LINES[status],
+        len(body),
+        common,
+    )
+    return head, b"" if is_head else body
 
-    AppError for a field of the handshake itself: it is ours.
+
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+
+
+def accept_head(answer: WebSocketAnswer, common: bytes) -> bytes:
+    """Return the head that accepts a WebSocket (RFC 6455 section 4.2.2); `common` are the lines of every response.
+
+    Raises AppError if the application sends a field of the handshake itself.
     """
-    lines, mine = [], []
-    for name, value in map(_pair, headers):
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
+        b64encode(sha1(answer.key + _WEBSOCKET_GUID, usedforsecurity=False).digest()),
+        b"\r\n",
+    ]
+    if answer.subprotocol:
+        lines.append(b"sec-websocket-protocol: %s\r\n" % answer.subprotocol.encode())
+    if answer.extensions:
+        lines.append(b"sec-websocket-extensions: %s\r\n" % answer.extensions)
+    app_fields: list[bytes] = []
+    for name, value in map(_pair, answer.headers):
         line, role = _line(name, value)
         lowered = name.lower()
         if lowered.startswith(b"sec-websocket-"):
             raise AppError(f"websocket.accept: the header {name!r} is the server's; a subprotocol has its own key")
-        if role in (_Role.PLAIN, _Role.DATE, _Role.SERVER) and lowered != b"upgrade":  # else about the framing: ours
+        if role in (_Role.PLAIN, _Role.DATE, _Role.SERVER) and lowered != b"upgrade":  # the others concern the framing
             lines.append(line)
-            mine.append(lowered + b":")
-    return [*lines, *(line for line in common.splitlines(keepends=True) if not line.startswith(tuple(mine)))]
+            app_fields.append(lowered + b":")
+    lines += [line for line in common.splitlines(keepends=True) if not line.startswith(tuple(app_fields))]
+    return b"".join((*lines, b"\r\n"))
 
 
 def without_length(lines: bytes) -> bytes:
@@ -190,8 +217,8 @@ def _line(name: bytes, value: bytes) -> tuple[bytes, _Role]:
     if name.lower() == b"upgrade":  # its sender must send the option too (RFC 9110 section 7.8)
         line += b"connection: upgrade\r\n"
     entry = line, role
-    if len(entry[0]) <= _LONGEST_LINE:
-        if len(_LINES) >= _MOST_LINES:
+    if len(entry[0]) <= _MAX_LINE_BYTES:
+        if len(_LINES) >= _MAX_LINES:
             _LINES.clear()
         _LINES[name, value] = entry
     return entry

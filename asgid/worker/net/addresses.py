@@ -5,8 +5,7 @@ import os
 import socket
 from typing import NamedTuple
 
-from asgid.worker.http.forwarded import UNIX
-from asgid.worker.http.scope import Address
+from asgid.worker.net.peers import UNIX, Address
 
 
 class Addresses(NamedTuple):

@@ -1,6 +1,6 @@
-"""asyncio.Protocol after the last word: what was written leaves, the client is heard out, and the connection ends.
+"""asyncio.Protocol after the last byte: the response leaves, the client's bytes are discarded, the connection closes.
 
-A connection or a WebSocket that has nothing more to say passes its transport on. It does not know what was said.
+A protocol that has sent its last byte passes its transport on to this one (nginx: `lingering_close`).
 """
 
 import asyncio
@@ -8,55 +8,49 @@ from math import inf
 from time import monotonic
 
 from asgid.board import TIMEOUT_CELL
-from asgid.worker.http.context import Service
+from asgid.worker.net.registry import Connections
 from asgid.worker.net.writer import Writer
 
-#: After the last that we say the client may still be sending: read that much longer and throw it away, or the kernel's
-#: RST would take what was said out of the client's hands (RFC 9112 section 9.6, RFC 6455 section 7.1.1).
+#: After our last byte the client may still be sending. Its bytes are read and discarded for this long; otherwise the
+#: kernel's RST would destroy the response before the client has read it (RFC 9112 section 9.6, RFC 6455 section 7.1.1).
 LINGER_S = 2.0
-#: One that goes on sending is heard longer, up to here: it writes all of an upload before it reads the answer. nginx's
-#: lingering_time is the same. A drain does not wait for it.
-LONGEST_LINGER_S = 30.0
+#: A client that goes on sending is read up to this long: it writes a whole upload before it reads the response. nginx's
+#: `lingering_time` is the same. A drain does not wait for it.
+MAX_LINGER_S = 30.0
 
 
-class Farewell(asyncio.Protocol):
-    """One client that nothing more is asked of, or said to."""
+class LingeringClose(asyncio.Protocol):
+    """The end of one connection. `is_open_ended`: the last response has no end but the connection's."""
 
-    __slots__ = ("_is_open_ended", "_lingers_until", "_received_at", "_service", "_writer", "deadline")
+    __slots__ = ("_connections", "_is_open_ended", "_lingers_until", "_received_at", "_writer", "deadline")
 
-    exchange = None  # there is none any more
-
-    def __init__(self, service: Service, writer: Writer, *, is_open_ended: bool = False) -> None:
-        self._service, self._writer = service, writer
-        self._is_open_ended = is_open_ended  # the last answer has no end but the connection's
+    def __init__(self, connections: Connections, writer: Writer, *, is_open_ended: bool = False) -> None:
+        self._connections, self._writer = connections, writer
+        self._is_open_ended = is_open_ended
         self.deadline = inf
-        self._received_at = 0.0  # the last that the client sent
-        self._lingers_until = monotonic() + LONGEST_LINGER_S
+        self._received_at = 0.0  # the client's last bytes
+        self._lingers_until = monotonic() + MAX_LINGER_S
 
-    def begin(self, hears_out: bool) -> None:
-        """Take the transport over; end our side of it, or, where the client has nothing more to say, both."""
+    def start(self, *, linger: bool) -> None:
+        """Take the transport over. With `linger` close our side only, and read on; otherwise close both."""
         self._writer.transport.set_protocol(self)
-        self._service.connections.add(self)
-        if hears_out:
-            self._writer.end()
+        self._connections.open.add(self)
+        if linger:
+            self._writer.write_eof()
         else:
             self._writer.close()
-        self._await_end()
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self._writer.transport
+        self._wait_for_end()
 
     # asyncio's side
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature; lost is lost
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.deadline = inf
-        self._writer.release()
-        self._service.left(self)
+        self._writer.resume()
+        self._connections.closed(self)
 
     def data_received(self, _data: bytes) -> None:
         self._received_at = now = monotonic()
-        turns, transport = self._service.turns, self._writer.transport
+        turns, transport = self._connections.turns, self._writer.transport
         if turns.is_spent(now) and not transport.is_closing():
             transport.pause_reading()
             turns.later(self._read_on)
@@ -69,33 +63,43 @@ class Farewell(asyncio.Protocol):
         self._writer.pause()
 
     def resume_writing(self) -> None:
-        self._writer.release()
+        self._writer.resume()
 
-    # What a service asks of whoever holds a connection
+    # registry.Client
 
-    def overdue(self) -> None:
-        if self._writer.is_moving:  # slow is not silent
-            self._await_end()
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._writer.transport
+
+    def on_deadline(self) -> None:
+        if self._writer.has_progressed:  # a slow client is not a silent one
+            self._wait_for_end()
             return
         if self._writer.unsent:
-            self._service.row[TIMEOUT_CELL["write"]] += 1
+            self._connections.row[TIMEOUT_CELL["write"]] += 1
         elif self._lingers_on(monotonic()):
             return
         self.abort()
 
     def _lingers_on(self, now: float) -> bool:
-        """Whether the client, which has taken all, is still sending; then its moment begins with the last it sent."""
+        """Move the deadline after the client's last bytes; return whether it is in the future."""
         self.deadline = min(self._received_at + LINGER_S, self._lingers_until)
-        return self.deadline > now and not self._service.is_draining
+        return self.deadline > now and not self._connections.is_draining
+
+    def _wait_for_end(self) -> None:
+        """Let the client read the rest within the write timeout, and then close its side within LINGER_S."""
+        self.deadline = monotonic() + (self._connections.write_timeout if self._writer.mark_progress() else LINGER_S)
+
+    def on_peer_closed(self, is_reset: bool) -> None:
+        """Nothing: reading is paused for one turn at most."""
 
     def close_if_idle(self) -> None:
-        """It closes, or waits for its client."""
+        """Nothing: it closes already."""
 
     def abort(self) -> None:
         self.deadline = inf
-        # Of a whole one that has left, nothing is to be taken back.
+        # A response that has left whole stays whole.
         self._writer.abort(self._is_open_ended and self._writer.unsent > 0)
 
-    def _await_end(self) -> None:
-        """The client is to take what was written, and then has a moment to end its side."""
-        self.deadline = monotonic() + (self._service.timeouts.write if self._writer.watch() else LINGER_S)
+    def requests(self) -> tuple[str, ...]:
+        return ()

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from asgid.errors import ClientError
-from asgid.worker.http.forwarded import Node, address_text
+from asgid.worker.net.peers import Node, address_text
 
 _V1_START = b"PROXY "
 _V1_MAX_BYTES = 107  # section 2.1, with CR LF

@@ -1,105 +1,137 @@
-"""asyncio.Protocol that reads a PROXY header, and then gives the transport to a Connection with the header's addresses.
+"""asyncio.Protocol in front of another one: reads the PROXY header, and passes the transport on with its addresses.
 
-It is counted, and has a deadline, as the Connection that follows. A peer must be trusted and must send the header. Any
-other peer is closed without a response, because its bytes may not be HTTP.
+Until the header is complete it counts, has a deadline and ends like the connection that follows. Only a trusted peer
+may send the header, and it must. Otherwise the connection closes without a response, because nothing shows that the
+peer uses HTTP.
 """
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from time import monotonic
-from typing import cast
+from typing import Protocol, cast
 
 from asgid.board import TIMEOUT_CELL
 from asgid.errors import ClientError
-from asgid.worker.http.context import Service
-from asgid.worker.http1.connection import Connection
 from asgid.worker.net import addresses, proxy_header
 from asgid.worker.net.addresses import Addresses
 from asgid.worker.net.proxy_header import ProxyHeader
+from asgid.worker.net.registry import Client, Connections
+
+
+class Successor(Client, Protocol):
+    """The protocol that serves the connection after the header."""
+
+    def attach(self, transport: asyncio.BaseTransport, known: Addresses, head_by: float) -> None:
+        """Serve `transport` between `known` addresses; the deadline of the first head is `head_by`."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take the bytes that were received after the header."""
+
+
+class Trusted(Protocol):
+    """The peers that may send a header, by the names of `addresses.peer_name`."""
+
+    def __contains__(self, peer: str, /) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyPolicy:
+    """The rules of one listener."""
+
+    versions: str  #: "v1", "v2" or "any"
+    trusted: Trusted
+    head_timeout: float  #: seconds from the connection to the first request head, the PROXY header included
+    on_rejected: Callable[[ClientError, str], None]  #: called with the fault and the peer
 
 
 class ProxyProtocol(asyncio.Protocol):
     """One connection, until its PROXY header is complete."""
 
-    __slots__ = ("_known", "_listener", "_received", "_service", "_transport", "_versions", "deadline")
+    __slots__ = ("_addresses", "_connections", "_make_successor", "_policy", "_received", "deadline", "transport")
 
-    exchange = None  # no request before the header
-
-    def __init__(self, service: Service, listener: str, versions: str) -> None:
-        self._service, self._listener, self._versions = service, listener, versions
+    def __init__(self, connections: Connections, policy: ProxyPolicy, make_successor: Callable[[], Successor]) -> None:
+        self._connections, self._policy, self._make_successor = connections, policy, make_successor
+        self.transport: asyncio.Transport
         self._received = b""
         self.deadline = inf
 
     # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # the base class is wider than what a server is given
-        self._known = addresses.from_transport(transport)
-        self.deadline = monotonic() + self._service.timeouts.header
-        self._service.entered(self)
+        self.transport = cast("asyncio.Transport", transport)  # the base class is wider than a server's transports
+        self._addresses = addresses.from_transport(transport)
+        self.deadline = monotonic() + self._policy.head_timeout
+        self._connections.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.deadline = inf
-        self._service.left(self)
+        self._connections.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
-        # A peer without an address is not an error: a health check of HAProxy sends its header and then an RST, and the
-        # kernel does not know its address any more.
+        # A connection without bytes is not a fault: it may be a health check. Neither is one that has sent its header
+        # and an RST before it was accepted, as HAProxy does: without an address it cannot be trusted.
         if not self._peer:
             self.abort()
             return
         self._received += data
         try:
-            header = self._read()
+            header = self._parse()
         except ClientError as error:
             self._reject(error)
         else:
             if header:
-                self._become_connection(header)
+                self._pass_on(header)
 
     def eof_received(self) -> None:
-        if self._received:  # else a health check, from any peer
+        if self._received:
             self._reject(ClientError(400, "proxy", "the connection ended within its PROXY header"))
 
     # The header
 
-    def _read(self) -> ProxyHeader | None:
-        if self._peer not in self._service.trust:
+    def _parse(self) -> ProxyHeader | None:
+        if self._peer not in self._policy.trusted:
             raise ClientError(400, "proxy", "the peer is not in proxy.trusted")
-        return proxy_header.parse_header(self._received, self._versions)
+        return proxy_header.parse_header(self._received, self._policy.versions)
 
     @property
     def _peer(self) -> str:
-        return addresses.peer_name(self._known, self._transport)
+        return addresses.peer_name(self._addresses, self.transport)
 
-    def _become_connection(self, header: ProxyHeader) -> None:
-        """Give the transport to a Connection; the deadline stays, for its first request head."""
-        connection = Connection(self._service)
-        self._service.connections.remove(self)
-        self._service.connections.add(connection)
-        self._transport.set_protocol(connection)
-        client, server, _ = self._known
+    def _pass_on(self, header: ProxyHeader) -> None:
+        """Pass the transport on; our deadline stays that of the first request head."""
+        successor = self._make_successor()
+        self._connections.replace(self, successor)
+        self.transport.set_protocol(cast("asyncio.Protocol", successor))
+        client, server, _ = self._addresses
         known = Addresses(header.client or client, header.server or server, "https" if header.is_tls else "http")
-        connection.begin_on(self._transport, known, self.deadline)
+        successor.attach(self.transport, known, self.deadline)
         if rest := self._received[header.size :]:
-            connection.data_received(rest)
+            successor.data_received(rest)
 
     def _reject(self, error: ClientError) -> None:
-        self._service.refusals.log_proxy_header(error, self._listener, self._peer)
+        self._policy.on_rejected(error, self._peer)
         self.abort()
 
-    # As any member of Service.connections
+    # registry.Client
 
-    def overdue(self) -> None:
+    def on_deadline(self) -> None:
         self.deadline = inf
-        self._service.row[TIMEOUT_CELL["header"]] += 1
+        self._connections.row[TIMEOUT_CELL["header"]] += 1
         self.abort()
+
+    def on_peer_closed(self, is_reset: bool) -> None:
+        """Nothing: reading is never paused."""
 
     def close_if_idle(self) -> None:
         if not self._received:
             self.abort()
 
     def abort(self) -> None:
-        self._transport.abort()
+        self.transport.abort()
+
+    def requests(self) -> tuple[str, ...]:
+        return ()

@@ -4,21 +4,18 @@ The module does not know the transport, nor frames.
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from hashlib import sha1
 from typing import NamedTuple
 
 from asgid.errors import AppError, ClientError
+from asgid.worker.asgi import Scope
 from asgid.worker.http.fields import TOKEN, Field, list_elements
-from asgid.worker.http.scope import Scope
-from asgid.worker.http1.response_head import accept_lines
+from asgid.worker.http.response import WebSocketAnswer
 
 _VERSION = b"13"  # of RFC 6455; lower versions were drafts
 #: Fields of the response to another version (RFC 6455 section 4.4, RFC 9110 section 15.5.22).
 _VERSIONS = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: %s\r\n" % _VERSION
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
 class HandshakeRequest(NamedTuple):
@@ -52,30 +49,19 @@ def parse_handshake(headers: Iterable[Field]) -> HandshakeRequest:
     return HandshakeRequest(key, tuple(protocol.decode() for protocol in protocols), extensions)
 
 
-def accept(
-    request: HandshakeRequest,
-    subprotocol: object,
-    headers: Iterable[tuple[bytes, bytes]],
-    extensions: bytes,
-    common: bytes,
-) -> bytes:
-    """Return the head that accepts `request`. Raises AppError for an invalid subprotocol or header.
+def answer_handshake(
+    request: HandshakeRequest, subprotocol: object, headers: Iterable[tuple[bytes, bytes]], extensions: bytes
+) -> WebSocketAnswer:
+    """Return the answer that accepts `request`; `extensions` answers those of the client.
 
-    `extensions` is the value of Sec-WebSocket-Extensions, `common` has the lines of every response.
+    Raises AppError for a subprotocol that the client does not offer.
     """
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
-        b64encode(sha1(request.key + _GUID, usedforsecurity=False).digest()),
-        b"\r\n",
-    ]
-    # "" counts as None: Starlette, among others, passes it if the client offers none.
-    if subprotocol not in (None, ""):
-        if not isinstance(subprotocol, str) or subprotocol not in request.subprotocols:
-            raise AppError(_not_offered(subprotocol, request.subprotocols))
-        lines.append(b"sec-websocket-protocol: %s\r\n" % subprotocol.encode())
-    if extensions:
-        lines.append(b"sec-websocket-extensions: %s\r\n" % extensions)
-    return b"".join((*lines, *accept_lines(headers, common), b"\r\n"))
+    # "" is none: Starlette, among others, passes on the empty header of a client that offers none.
+    if subprotocol in (None, ""):
+        return WebSocketAnswer(request.key, None, extensions, tuple(headers))
+    if not isinstance(subprotocol, str) or subprotocol not in request.subprotocols:
+        raise AppError(_not_offered(subprotocol, request.subprotocols))
+    return WebSocketAnswer(request.key, subprotocol, extensions, tuple(headers))
 
 
 def _not_offered(subprotocol: object, offered: Sequence[str]) -> str:

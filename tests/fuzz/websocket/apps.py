@@ -7,12 +7,12 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from asgid.worker.http.context import Application, Event, Receive, Send
+from asgid.worker.asgi import Application, Message, Receive, Send
 from tests.fuzz.delivery import ON_PURPOSE, Outcome
 from tests.worker.harness import Scope
 
 
-def _content(message: Event) -> str | bytes:
+def _content(message: Message) -> str | bytes:
     content: str | bytes = message["text"] if message.get("text") is not None else message["bytes"]
     return content
 

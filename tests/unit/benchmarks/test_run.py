@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from asgid.worker.http1.response import Response
 from benchmarks import apps, clients, figures, load, report, run, servers, websocket_load
 from benchmarks.peers import floor
 from benchmarks.scenarios import BROWSER_HEADERS, FILE, FILE_VARIABLE, SCENARIOS, Scenario
+from tests.responders import make_responder
 
 HELLO = SCENARIOS["hello"]
 OVER_HTTP = [scenario for scenario in SCENARIOS.values() if not scenario.is_websocket]
@@ -229,11 +229,11 @@ class TestScenarios:
         """Else it would be the floor of another answer. asgid's comes from the very object that writes it."""
         scenario = SCENARIOS[name]
         start, body = asyncio.run(play(application(scenario), scope_of(scenario), []))
-        response = Response(is_head=False, minor=1, keep_alive=scenario.keep_alive)
+        response = make_responder(keep_alive=scenario.keep_alive)
         response.start(start)
         common = b"date: Fri, 02 Jan 2026 03:04:05 GMT\r\nserver: asgid\r\n"
 
-        assert len(b"".join(response.body(body, common, is_last=False))) == len(floor.answer_to(scenario))
+        assert len(b"".join(response.body(body, common, must_close=False))) == len(floor.answer_to(scenario))
 
     def test_everyone_who_is_named_as_a_player_is_a_server(self):
         for scenario in SCENARIOS.values():

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from asgid.config import Proxy
-from asgid.worker.http.forwarded import UNIX, ForwardedFields, TrustedProxies
-from asgid.worker.http.scope import Scope, request_scope, scope_template
+from asgid.worker.asgi import Scope
+from asgid.worker.http.forwarded import ForwardedFields, TrustedProxies
+from asgid.worker.http.scope import request_scope, scope_template
+from asgid.worker.net.peers import UNIX
 
 NEAR, FAR = "10.0.0.1", "10.0.0.2"  # two trusted proxies in a row; NEAR is the peer
 TRUSTED = ("127.0.0.1", "::1", UNIX, "10.0.0.0/8", "2001:db8:1::/48")

@@ -5,51 +5,49 @@ from time import process_time
 import pytest
 
 from asgid.config import Limits
-from asgid.worker.http.admission import Entry, Places
+from asgid.worker.http.request_limit import QUEUED, REJECTED, STARTED, RequestLimit
 
 
-def places(cap: int = 2, room: int = 2, patience: float = 5.0) -> Places[str]:
-    return Places(cap, room, patience)
+def make_limit(maximum: int = 2, max_queued: int = 2, queue_timeout: float = 5.0) -> RequestLimit[str]:
+    return RequestLimit(maximum, max_queued, queue_timeout)
 
 
 def test_up_to_the_cap_they_begin_then_wait_then_are_refused():
     """The waiting room is bounded too."""
-    full = places()
+    full = make_limit()
 
-    assert [Entry.BEGINS, Entry.BEGINS, Entry.WAITS, Entry.WAITS, Entry.REFUSED] == [
-        full.enter(name, 10.0) for name in "abcde"
-    ]
-    assert (full.taken, len(full)) == (2, 2)
+    assert [STARTED, STARTED, QUEUED, QUEUED, REJECTED] == [full.enter(name, 10.0) for name in "abcde"]
+    assert (full.running, len(full)) == (2, 2)
 
 
 def test_a_place_goes_to_who_waited_longest():
     """It is taken at once: nobody who comes now is faster."""
-    full = places()
+    full = make_limit()
     for name in "abcd":
         full.enter(name, 10.0)
 
     assert full.leave() == "c"
-    assert full.enter("e", 10.0) is Entry.WAITS
+    assert full.enter("e", 10.0) is QUEUED
     assert [full.leave(), full.leave(), full.leave(), full.leave()] == ["d", "e", None, None]
-    assert full.taken == 0
+    assert full.running == 0
 
 
 def test_without_a_room_nobody_waits():
     """`limits.queue = 0` refuses at the cap."""
-    full = places(cap=1, room=0)
+    full = make_limit(maximum=1, max_queued=0)
     full.enter("a", 10.0)
 
-    assert full.enter("b", 10.0) is Entry.REFUSED
+    assert full.enter("b", 10.0) is REJECTED
 
 
 def test_who_has_left_is_struck_out():
     """And takes nobody's place."""
-    full = places()
+    full = make_limit()
     begun, _, waiting, _ = names = list("abcd")
     for name in names:
         full.enter(name, 10.0)
-    full.forget(waiting)
-    full.forget(begun)  # not in the room
+    full.withdraw(waiting)
+    full.withdraw(begun)  # not in the room
 
     assert len(full) == 1
     assert full.leave() == "d"
@@ -57,14 +55,14 @@ def test_who_has_left_is_struck_out():
 
 def test_a_crowd_that_leaves_costs_no_more_than_it_did_to_come():
     """Each is struck out by itself, however many wait: by a look at all of them this takes eight seconds."""
-    full = Places[object](1, 20_000, 5.0)
+    full = RequestLimit[object](1, 20_000, 5.0)
     crowd = [object() for _ in range(20_001)]
     for who in crowd:
         full.enter(who, 0.0)
 
     begun = process_time()
     for who in crowd[1:10_001]:
-        full.forget(who)
+        full.withdraw(who)
     taken = [full.leave() for _ in range(10_000)]
 
     assert crowd[10_001:] == taken
@@ -73,12 +71,12 @@ def test_a_crowd_that_leaves_costs_no_more_than_it_did_to_come():
 
 def test_patience_ends_in_the_order_of_arrival():
     """Each waits as long as the next."""
-    full = places(cap=1, room=3, patience=5.0)
+    full = make_limit(maximum=1, max_queued=3, queue_timeout=5.0)
     for name, now in (("a", 0.0), ("b", 10.0), ("c", 11.0), ("d", 12.0)):
         full.enter(name, now)
 
-    assert full.overdue(14.9) == []
-    assert full.overdue(16.0) == ["b", "c"]
+    assert full.pop_expired(14.9) == []
+    assert full.pop_expired(16.0) == ["b", "c"]
     assert full.leave() == "d"
 
 
@@ -98,7 +96,7 @@ WITHIN = {
 @pytest.mark.parametrize(("limits", "threads", "begin", "wait"), WITHIN.values(), ids=WITHIN.keys())
 def test_threads_are_a_cap_and_a_cap_alone_lets_nobody_wait(limits, threads, begin, wait):
     """Where nobody has set one, whoever is connected may wait for a thread."""
-    found = Places[int].within(Limits(**limits), threads)
-    entries = [found.enter(number, 0.0) for number in range(99)] if found is not None else [Entry.BEGINS] * 99
+    found = RequestLimit[int].from_settings(Limits(**limits), threads)
+    entries = [found.enter(number, 0.0) for number in range(99)] if found is not None else [STARTED] * 99
 
-    assert (begin, wait) == (entries.count(Entry.BEGINS), entries.count(Entry.WAITS))
+    assert (begin, wait) == (entries.count(STARTED), entries.count(QUEUED))

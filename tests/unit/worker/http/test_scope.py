@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from asgid.worker.http.scope import EXTENSIONS, FILES, Scope, request_scope, scope_template
+from asgid.worker.asgi import Scope
+from asgid.worker.http.scope import EXTENSIONS, FILES, request_scope, scope_template
 
 
 def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state: Any) -> Scope:

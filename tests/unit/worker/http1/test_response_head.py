@@ -130,12 +130,12 @@ def test_a_header_is_a_pair_of_bytes(pair):
 
 def test_what_never_comes_again_does_not_fill_the_memory():
     """Heads and lines have bounds in number, and long ones are not kept."""
-    for number in range(3 * max(module._MOST_LINES, module._MOST_HEADS)):
-        long = b"x" * module._LONGEST_LINE + b"%d" % number
+    for number in range(3 * max(module._MAX_LINES, module._MAX_HEADS)):
+        long = b"x" * module._MAX_LINE_BYTES + b"%d" % number
         HEADS[200, ((b"etag", b"%d" % number), (b"set-cookie", long))]
         HEADS[200, ((b"x-long", long * 4),)]
 
-    assert len(module._LINES) <= module._MOST_LINES
-    assert max(len(line) for line, _ in module._LINES.values()) <= module._LONGEST_LINE
-    assert len(HEADS) <= module._MOST_HEADS
-    assert max(len(head.lines) for head in HEADS.values()) <= module._LONGEST_HEAD
+    assert len(module._LINES) <= module._MAX_LINES
+    assert max(len(line) for line, _ in module._LINES.values()) <= module._MAX_LINE_BYTES
+    assert len(HEADS) <= module._MAX_HEADS
+    assert max(len(head.lines) for head in HEADS.values()) <= module._MAX_HEAD_BYTES

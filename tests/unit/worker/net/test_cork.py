@@ -30,8 +30,8 @@ def test_what_is_held_back_leaves_in_one_write():
     cork.writelines((b"b", b"c"))
 
     assert [] == writes
-    cork.pull()
-    cork.pull()
+    cork.flush()
+    cork.flush()
     assert [b"abc"] == writes
 
 
@@ -40,7 +40,7 @@ def test_what_is_large_is_not_copied():
     cork, writes = _corked(most_joined=3)
     for part in (b"ab", b"cd"):
         cork.write(part)
-    cork.pull()
+    cork.flush()
 
     assert [b"ab|cd"] == writes
 
@@ -52,5 +52,5 @@ def test_no_more_is_held_back_than_gains_anything():
         cork.write(b"x" * 10_000)
 
     assert [70_000] == [len(write) for write in writes]
-    cork.pull()
+    cork.flush()
     assert [70_000, 30_000] == [len(write) for write in writes]

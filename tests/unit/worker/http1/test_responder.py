@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
-from asgid.worker.http1.response import Response, State, error_response
+from asgid.worker.http.response import State
+from asgid.worker.http1.responder import Responder
+from asgid.worker.http1.response_head import error_response
+from tests.responders import make_responder
 
 COMMON = b"date: today\r\nserver: asgid\r\n"
 
@@ -17,15 +20,15 @@ def respond(
     is_head: bool = False,
     minor: int = 1,
     keep_alive: bool = True,
-    is_last: bool = False,
+    must_close: bool = False,
 ) -> tuple[bytes, bool]:
     """Return what a whole response of these parts writes, and whether the connection is kept."""
-    response = Response(is_head=is_head, minor=minor, keep_alive=keep_alive)
+    response = make_responder(is_head=is_head, minor=minor, keep_alive=keep_alive)
     response.start({"type": "http.response.start", "status": status, "headers": headers})
     written = b""
     for index, body in enumerate(bodies):
         message = {"type": "http.response.body", "body": body, "more_body": index < len(bodies) - 1}
-        written += b"".join(response.body(message, COMMON, is_last=is_last))
+        written += b"".join(response.body(message, COMMON, must_close=must_close))
     assert response.state is State.COMPLETE
     return written, response.keep_alive
 
@@ -81,7 +84,7 @@ WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
         False,
     ),
     "we close": (
-        {"bodies": [b""], "is_last": True},
+        {"bodies": [b""], "must_close": True},
         OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
         False,
     ),
@@ -163,26 +166,26 @@ def test_a_status_that_is_not_final_is_refused(status):
         respond(b"", status=status)
 
 
-def _started(**kinds: Any) -> Response:
-    response = Response(is_head=False, minor=1, keep_alive=True)
+def _started(**kinds: Any) -> Responder:
+    response = make_responder(is_head=False, minor=1, keep_alive=True)
     response.start({"type": "http.response.start", "status": 200, **kinds})
     return response
 
 
 def test_each_message_has_its_place():
     """What comes in another order is refused, with the state in the message."""
-    waiting = Response(is_head=False, minor=1, keep_alive=True)
+    waiting = make_responder(is_head=False, minor=1, keep_alive=True)
     with pytest.raises(AppError, match="waiting"):
-        waiting.body({}, COMMON, is_last=False)
+        waiting.body({}, COMMON, must_close=False)
     held = _started()
-    with pytest.raises(AppError, match="held"):
+    with pytest.raises(AppError, match="started"):
         held.start({"status": 200})
-    held.body({"more_body": True}, COMMON, is_last=False)
+    held.body({"more_body": True}, COMMON, must_close=False)
     with pytest.raises(AppError, match="streaming"):
         held.start({"status": 200})
-    held.body({}, COMMON, is_last=False)
+    held.body({}, COMMON, must_close=False)
     with pytest.raises(AppError, match="complete"):
-        held.body({}, COMMON, is_last=False)
+        held.body({}, COMMON, must_close=False)
 
 
 @pytest.mark.parametrize(
@@ -192,18 +195,18 @@ def test_a_length_is_a_promise(body, more, why):
     """Broken in its first part, nothing was written yet: the head is still held, and a 500 can be."""
     response = _started(headers=[(b"content-length", b"5")])
     with pytest.raises(AppError, match=why):
-        response.body({"body": body, "more_body": more}, COMMON, is_last=False)
+        response.body({"body": body, "more_body": more}, COMMON, must_close=False)
 
-    assert State.HELD is response.state
+    assert State.HEAD_PENDING is response.state
 
 
 @pytest.mark.parametrize(("body", "more", "why"), [(b"cdefg", True, "2 bytes longer"), (b"c", False, "2 bytes short")])
 def test_a_length_is_a_promise_to_the_end(body, more, why):
     """Broken later, the answer has begun."""
     response = _started(headers=[(b"content-length", b"5")])
-    response.body({"body": b"ab", "more_body": True}, COMMON, is_last=False)
+    response.body({"body": b"ab", "more_body": True}, COMMON, must_close=False)
     with pytest.raises(AppError, match=why):
-        response.body({"body": body, "more_body": more}, COMMON, is_last=False)
+        response.body({"body": body, "more_body": more}, COMMON, must_close=False)
 
     assert State.STREAMING is response.state
 
@@ -211,10 +214,10 @@ def test_a_length_is_a_promise_to_the_end(body, more, why):
 def test_trailers_leave_with_the_last_of_them():
     """After the body the response waits for them."""
     response = _started(trailers=True, headers=[(b"content-length", b"2")])
-    head, payload, after = response.body({"body": b"hi"}, COMMON, is_last=False)
+    head, payload, after = response.body({"body": b"hi"}, COMMON, must_close=False)
 
     assert (OK + b"transfer-encoding: chunked\r\n" + COMMON + b"\r\n2\r\n", b"hi", b"\r\n") == (head, payload, after)
-    assert "TRAILING" == response.state.name
+    assert "TRAILERS" == response.state.name
     assert b"" == response.trailers({"headers": [(b"x", b"1")], "more_trailers": True}, is_wanted=True)
     assert b"0\r\nx: 1\r\ny: 2\r\n\r\n" == response.trailers({"headers": [(b"y", b"2")]}, is_wanted=True)
     assert "COMPLETE" == response.state.name
@@ -223,7 +226,7 @@ def test_trailers_leave_with_the_last_of_them():
 def test_trailers_that_nobody_wants_leave_no_trace():
     """The body still ends as it must."""
     response = _started(trailers=True)
-    response.body({"body": b"hi"}, COMMON, is_last=False)
+    response.body({"body": b"hi"}, COMMON, must_close=False)
 
     assert b"0\r\n\r\n" == response.trailers({"headers": [(b"x", b"1")]}, is_wanted=False)
 
@@ -231,26 +234,26 @@ def test_trailers_that_nobody_wants_leave_no_trace():
 def test_a_file_is_framed_like_any_part():
     """What goes before it and after it; until it was sent nothing else may come."""
     response = _started()
-    response.announce(5, more=True)
-    response.body({"more_body": True}, COMMON, is_last=False)
+    response.declare_length(5, more=True)
+    response.body({"more_body": True}, COMMON, must_close=False)
 
-    assert (b"5\r\n", 5, b"\r\n") == response.file(5, more=True)
-    assert "SENDING" == response.state.name
+    assert (b"5\r\n", 5, b"\r\n") == response.begin_file(5, more=True)
+    assert "SENDING_FILE" == response.state.name
     with pytest.raises(AppError, match="sending"):
-        response.body({}, COMMON, is_last=False)
-    response.file_sent(more=True)
-    assert (b"3\r\n", 3, b"\r\n0\r\n\r\n") == response.file(3, more=False)
-    response.file_sent(more=False)
+        response.body({}, COMMON, must_close=False)
+    response.end_file(more=True)
+    assert (b"3\r\n", 3, b"\r\n0\r\n\r\n") == response.begin_file(3, more=False)
+    response.end_file(more=False)
     assert "COMPLETE" == response.state.name
 
 
 def test_a_file_that_is_the_whole_body_tells_its_length():
     """No chunks are needed."""
     response = _started()
-    response.announce(5, more=False)
+    response.declare_length(5, more=False)
 
-    assert b"content-length: 5\r\n" in response.body({"more_body": True}, COMMON, is_last=False)[0]
-    assert (b"", 5, b"") == response.file(5, more=False)
+    assert b"content-length: 5\r\n" in response.body({"more_body": True}, COMMON, must_close=False)[0]
+    assert (b"", 5, b"") == response.begin_file(5, more=False)
 
 
 @pytest.mark.parametrize(("length", "more", "why"), [(6, True, "1 bytes longer"), (4, False, "1 bytes short")])
@@ -258,18 +261,18 @@ def test_a_file_keeps_the_promise(length, more, why):
     """It is looked at before anything is written."""
     response = _started(headers=[(b"content-length", b"5")])
     with pytest.raises(AppError, match=why):
-        response.announce(length, more)
+        response.declare_length(length, more)
 
-    assert State.HELD is response.state
+    assert State.HEAD_PENDING is response.state
 
 
 def test_a_payload_is_not_copied():
     """Bytes go out as they came in; what could change meanwhile is copied."""
     large = b"x" * 100_000
-    assert _started().body({"body": large}, COMMON, is_last=False)[1] is large
+    assert _started().body({"body": large}, COMMON, must_close=False)[1] is large
 
     mutable = bytearray(b"abc")
-    _, payload, _ = _started().body({"body": mutable}, COMMON, is_last=False)
+    _, payload, _ = _started().body({"body": mutable}, COMMON, must_close=False)
     mutable[:] = b"xyz"
     assert payload == b"abc"
 
@@ -278,7 +281,7 @@ def test_a_payload_is_not_copied():
 def test_a_body_is_bytes(body):
     """The message says what it was."""
     with pytest.raises(AppError, match=f"is bytes, not {type(body).__name__}"):
-        _started().body({"body": body}, COMMON, is_last=False)
+        _started().body({"body": body}, COMMON, must_close=False)
 
 
 def test_an_answer_of_our_own_is_whole():
