@@ -167,6 +167,11 @@ class Log:
         """The descriptor that lines are written to."""
         return self._writer.output.fd
 
+    @property
+    def is_hidden_file(self) -> bool:
+        """Whether lines go to a regular file that is not standard error too."""
+        return self._writer.output.is_file and descriptors.identity(self.fd) != descriptors.identity(2)
+
     def bind(self, **fields: object) -> "Log":
         """Return a log that adds `fields` to each line. Both always have the same level, format and output."""
         bound = copy(self)

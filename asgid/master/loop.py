@@ -103,7 +103,7 @@ class Loop:
         self._is_exec_requested = False
         self._stopped_at = 0.0
         self._is_winch_explained = False
-        self._start_failure = ""
+        self.start_failure = ""  #: why no worker became ready, if the start failed
         self._decisive_stack = ""  # of the worker that made a start or a reload fail last
         self._watchdog_at = 0.0 if resources.notifier.watchdog_s else float("inf")
 
@@ -161,7 +161,7 @@ class Loop:
         self._log.info("stopped", code=int(self._exit_code))
         if self._exit_code is ExitCode.NO_WORKER:  # last, because readers of a log look at its end first
             stack = {"stack": self._decisive_stack} if self._decisive_stack else {}
-            self._log.error("cannot start: no worker became ready", problem=self._start_failure, **stack)
+            self._log.error("cannot start: no worker became ready", problem=self.start_failure, **stack)
         return self._exit_code
 
     def _turn(self) -> None:
@@ -363,7 +363,7 @@ class Loop:
             self._reload.on_rolled_back(step, self._decisive_stack)
             self._decisive_stack = ""
         else:
-            self._start_failure = step.reason
+            self.start_failure = step.reason
 
     def _on_backing_off(self, step: steps.BackingOff) -> None:
         self._log.warning("waiting before the next start", delay_s=round(step.delay_s, 2), failures=step.failures)

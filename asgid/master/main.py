@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -49,11 +50,16 @@ def run(load: Callable[[], Config], reload: Callable[[], Config], worker: Worker
         with suppress(AttributeError):  # musl has no such function
             ctypes.CDLL(None).malloc_trim(0)
         gc.freeze()
-        return loop.run()
+        code = loop.run()
     finally:
         # If the loop has failed, Python prints a traceback. Under `stty tostop` the handler of TTOU would block that.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         own.release()
+    if loop.start_failure and own.log.is_hidden_file:
+        # systemd and containers show the standard error of a program that does not start, not its log file.
+        with suppress(OSError):
+            print(f"asgid: cannot start: {loop.start_failure}; see {own.config.log.output}", file=sys.stderr)  # noqa: T201
+    return code
 
 
 def _warn_at_start(config: Config, log: Log, bound: Iterable[str]) -> None:

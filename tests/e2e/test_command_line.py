@@ -306,6 +306,30 @@ def test_the_cause_of_a_failed_start_is_logged_last_and_once(
     assert_ends_with_traceback(f"{event['problem']}\n{event['stack']}", sentence)
 
 
+@pytest.mark.parametrize("output", ["asgid.log", "stderr", "a file that is stderr"])
+def test_a_failed_start_is_reported_on_stderr_once(file: Path, tmp_path: Path, output: str) -> None:
+    """The journal of systemd has a reason too if the log is a file."""
+    (tmp_path / "broken.py").write_text(AT_IMPORT)
+    app = {"target": "broken:application", "directory": str(tmp_path)}
+    file.write_text(toml(merged(DEFAULTS, {"app": app})))
+    log = tmp_path / "asgid.log"
+    with (tmp_path / "stderr").open("w") as stderr:
+        words = {"asgid.log": str(log), "stderr": "stderr"}.get(output, stderr.name)
+        subprocess.run(
+            [ASGID, "-c", file, "--set", f"log.output={words}"], stderr=stderr, check=False, timeout=WITHIN_S
+        )
+    lines = Path(stderr.name).read_text().splitlines()
+
+    reason = 'app.target: importing "broken" failed: RuntimeError: the shop is closed ('
+    if output == "asgid.log":
+        assert [lines[-1]] == [line for line in lines if "the shop is closed" in line]
+        assert lines[-1].startswith(f"asgid: cannot start: {reason}")
+        assert lines[-1].endswith(f"; see {log}")
+    else:
+        assert [lines[-1]] == [line for line in lines if "cannot start" in line]
+        assert json.loads(lines[-1])["problem"].startswith(reason)
+
+
 BREAKS_ASGID = {
     "all descriptors are closed": (
         "import os\nos.closerange(3, 4096)\n",
@@ -474,11 +498,11 @@ def test_the_stack_of_a_startup_that_awaits_forever_is_logged(file: Path, tmp_pa
     checked = asgid("check", "-c", str(file), "--boot")
     started = asgid("-c", str(file))
 
-    (exited,) = [
-        event for line in started.stderr.splitlines() if (event := json.loads(line))["event"] == "worker exited"
-    ]
+    last = json.loads(started.stderr.splitlines()[-1])
     assert (checked.returncode, started.returncode) == (3, 3)
-    for stack in (checked.stderr, exited["stack"]):
+    assert "worker 0 was not ready within timeouts.boot" == last["problem"]
+    assert started.stderr.count("in waits_for_a_database") == 1
+    for stack in (checked.stderr, last["stack"]):
         calls = [stack.find(f"in {name}\n") for name in ("application", "resources", "waits_for_a_database")]
         assert -1 not in calls, stack
         assert calls == sorted(calls), stack

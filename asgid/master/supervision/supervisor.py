@@ -132,8 +132,10 @@ class Supervisor:
         reason = worker.classify_exit(status)
         self.exits[reason] += 1
         failure = self._failure(worker, worker.describe_exit(status), now) if worker.exit_reason is None else []
-        # The stack of a worker that a signal ended is logged with its exit: its failure may have been reported before.
-        is_decisive = status >= 0 and any(isinstance(step, RolledBack) for step in failure)
+        # A start that fails is reported after this exit. A reload that failed by a deadline or a signal was reported
+        # before: then the line of this exit has the stack.
+        is_failed_start = self.exit_code is ExitCode.NO_WORKER
+        is_decisive = is_failed_start or (status >= 0 and any(isinstance(step, RolledBack) for step in failure))
         report = WorkerExited(slot, worker.plan.generation, reason, status, worker.failure, is_decisive)
         return [report, *failure, *self.reconcile(now)]
 

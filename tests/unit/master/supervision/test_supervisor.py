@@ -162,7 +162,7 @@ def test_a_start_fails_if_the_first_worker_is_not_ready_in_time():
     assert supervisor.tick(59.9, {}) == []
     assert supervisor.tick(60.0, {}) == [Signal(0, 1, SIGABRT, why), RolledBack(1, f"worker 0 was {why}")]
     assert supervisor.exited(0, -6, 60.1) == [
-        WorkerExited(0, 1, ExitReason.BOOT_TIMEOUT, -6, ""),
+        WorkerExited(0, 1, ExitReason.BOOT_TIMEOUT, -6, "", is_decisive=True),
         Quit(ExitCode.NO_WORKER),
     ]
 
@@ -219,7 +219,7 @@ def test_a_booting_worker_with_an_invalid_message_is_aborted():
         RolledBack(1, f"worker 0 was replaced: {why}"),
     ]
     assert supervisor.exited(0, -6, 1.5) == [
-        WorkerExited(0, 1, ExitReason.BOOT_FAILED, -6, ""),
+        WorkerExited(0, 1, ExitReason.BOOT_FAILED, -6, "", is_decisive=True),
         Quit(ExitCode.NO_WORKER),
     ]
 
