@@ -249,7 +249,7 @@ def test_a_stop_takes_effect_at_once_during_a_reload(build: Build):
 
 
 def test_a_stop_takes_effect_at_once_during_a_delay(build: Build):
-    """There is no worker to wait for, and none starts any more."""
+    """No worker runs, and none starts any more."""
     master = build("crashes_after_ready", workers={"count": 1}).launch()
     master.logged("waiting before the next start", 4)
 

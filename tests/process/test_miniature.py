@@ -138,7 +138,7 @@ def test_in_a_roll_no_fewer_than_wanted_workers_serve(module):
 
 
 def test_a_worker_that_does_not_drain_is_killed_at_its_deadline(module):
-    """Before the deadline there is no step."""
+    """Before the deadline no step follows."""
     supervisor = module.Supervisor(wanted=1)
     supervisor.reconcile(now=0.0)
     supervisor.ready(0, now=0.0)

@@ -102,7 +102,7 @@ class Rollout:
     # Progress
 
     def settle(self, live: Collection[WorkerRecord], now: float) -> None:
-        """Check whether the canary has settled. At a start it need not: there is no older generation to protect."""
+        """Check whether the canary has settled. At a start it need not: no older generation needs protection."""
         if self.target and not self.has_settled:
             is_start = self.committed is None
             self.has_settled = any(

@@ -93,7 +93,7 @@ CANARIES = {
 
 @pytest.mark.parametrize(("rollout", "live", "has_settled"), CANARIES.values(), ids=CANARIES.keys())
 def test_a_canary_has_settled_when_it_has_served_for_the_settle_time(rollout, live, has_settled):
-    """At a start, as soon as it serves: there is no older generation to protect."""
+    """At a start, as soon as it serves: no older generation needs protection."""
     it = replace(rollout)
     it.settle(live, 11.0)
 

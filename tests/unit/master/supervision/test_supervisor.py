@@ -35,7 +35,7 @@ def plan(generation: int, wanted: int = 2, *, surge: int = 1, settle: float = 1.
 
 
 def serving(first: Plan) -> Supervisor:
-    """Return a supervisor whose workers of `first`, in the slots from 0 on, all became ready at 0 s."""
+    """Return a supervisor with workers that became ready at 0 s: those of `first`, in the slots from 0 on."""
     supervisor = Supervisor()
     supervisor.reload(first, 0.0)
     for slot in range(first.wanted):
@@ -709,7 +709,7 @@ def test_a_stop_while_the_first_worker_boots_drains_it_at_once():
 
 
 def test_a_stop_while_no_worker_runs_ends_at_once():
-    """During a delay there is no worker to wait for."""
+    """During a delay no worker runs."""
     supervisor = serving(plan(1, 1))
     supervisor.exited(0, 1, 10.0)
 

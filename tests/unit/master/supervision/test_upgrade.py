@@ -14,7 +14,7 @@ BUDGET_S = 60.0 + 20.0 + 5.0 + START_MARGIN_S
 
 
 def in_trial(now: float = 100.0) -> Upgrade:
-    """Return an upgrade whose trial has run since `now`."""
+    """Return an upgrade with a trial that has run since `now`."""
     it = Upgrade()
     assert list(it.request()) == []
     assert list(it.when_idle(now, PLAN)) == [StartTrial()]
