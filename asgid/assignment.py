@@ -48,4 +48,4 @@ WorkerMain: TypeAlias = Callable[[Assignment], int]
 DUMP = signal.SIGRTMIN
 
 #: The first line in the memory file for stacks, if the worker was ended while its startup awaited something.
-WAITS = "the startup waits here:"
+STARTUP_WAITS = "the startup waits here:"

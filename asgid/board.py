@@ -254,7 +254,7 @@ class Board:
             return self._own[slot]
         return self._cells[slot * STRIDE : slot * STRIDE + CELLS]
 
-    def use(self, slots: int) -> None:
+    def set_used_slots(self, slots: int) -> None:
         """Set the number of slots that were ever used, for the workers. Only the master calls it."""
         self._cells[-1] = slots
 

@@ -29,7 +29,7 @@ def own(fd: int) -> int:
         else:
             os.close(fd)
             fd = high
-    note(fd)
+    register(fd)
     return fd
 
 
@@ -46,7 +46,7 @@ def copy(fd: int) -> int:
     return own(os.dup(fd))
 
 
-def note(fd: int) -> None:
+def register(fd: int) -> None:
     """Put a descriptor on the list under its present number."""
     _own[fd] = identity(fd)
 

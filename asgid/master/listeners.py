@@ -36,7 +36,7 @@ class Listeners:
         """`inherited` are the sockets of systemd, by name; `left` are open sockets of the program before this one."""
         self.inherited = {name: list(fds) for name, fds in inherited.items()}
         for fd in chain.from_iterable(inherited.values()):
-            descriptors.note(fd)
+            descriptors.register(fd)
         self._bound: dict[Address, list[BoundSocket]] = {}
         for state in left:
             address, sock = parse(state.bind), socket.socket(fileno=descriptors.own(state.fd))
@@ -142,7 +142,7 @@ class Listeners:
                 yield unix_sockets.open_abstract(address), None
             case Descriptor():
                 yield _adopt(address.fd, address), None
-                descriptors.note(address.fd)  # it stays open for the next reload
+                descriptors.register(address.fd)  # it stays open for the next reload
             case Systemd():
                 yield from ((_adopt(fd, address), None) for fd in self._systemd_fds(address))
 

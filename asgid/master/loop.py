@@ -70,7 +70,7 @@ class Loop:
         self._resources, self._predecessor = resources, predecessor
         self._log, self._listeners, self._notifier = resources.log, resources.listeners, resources.notifier
         self._selector = selectors.EpollSelector()
-        descriptors.note(self._selector.fileno())
+        descriptors.register(self._selector.fileno())
         self._supervisor = Supervisor.resume(predecessor.supervisor, time.monotonic()) if predecessor else Supervisor()
         self._history = (
             predecessor.history if predecessor else StatusHistory(time.monotonic(), time.time(), time.time())
@@ -324,7 +324,7 @@ class Loop:
             self._carry_out(self._supervisor.exited(step.slot, int(ExitCode.INTERNAL), time.monotonic()))
         else:
             self._history.record_start(step.slot)
-            self._resources.memory.board.use(max(self._history.slots) + 1)
+            self._resources.memory.board.set_used_slots(max(self._history.slots) + 1)
 
     def _quit(self, step: steps.Quit) -> None:
         self._exit_code = step.code

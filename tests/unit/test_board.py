@@ -221,9 +221,9 @@ def test_siblings_with_an_old_or_a_future_heartbeat_are_ignored(rows):
     for slot, beat in beats.items():
         rows.row(slot)[board.HEARTBEAT_NS] = beat
         rows.row(slot)[board.ACCEPTED] = slot
-    rows.use(2**64 - 1)
+    rows.set_used_slots(2**64 - 1)
     found = rows.siblings(0, now_ns - 10**9, now_ns)
-    rows.use(0)
+    rows.set_used_slots(0)
 
     assert [row[board.ACCEPTED] for row in found] == [1, 4]
     assert rows.siblings(0, now_ns - 10**9, now_ns) == []

@@ -1,4 +1,4 @@
-"""TCP sockets for a listener: one for each address that its host name stands for.
+"""TCP sockets for a listener: one for each address to which its host name resolves.
 
 This file does not know which sockets the master holds; the caller passes those that may be shared.
 """
@@ -23,7 +23,7 @@ _MAX_ATTEMPTS = 20  # to find a port that is free in both families
 
 @dataclass(frozen=True, slots=True)
 class SocketAddress:
-    """One address that a host name stands for."""
+    """One address to which a host name resolves."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]  #: the argument of bind(2)
@@ -56,7 +56,7 @@ class SocketAddress:
 
 
 def resolve(address: Tcp) -> list[SocketAddress]:
-    """Return every address that the host stands for; `localhost` usually has one in each family.
+    """Return every address to which the host resolves; `localhost` usually has one in each family.
 
     An empty host is every interface: IPv4, and IPv6 if the machine has it. Raises OSError.
     """

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from asgid import descriptors, faults, pipes
-from asgid.assignment import DUMP, WAITS, Assignment, WorkerMain
+from asgid.assignment import DUMP, STARTUP_WAITS, Assignment, WorkerMain
 from asgid.board import Board
 from asgid.command_signals import COMMANDS
 from asgid.errors import ExitCode
@@ -58,7 +58,7 @@ class Child:
     def read_stack_dump(self) -> str:
         """Return the stacks that the worker wrote when a signal ended it; "" if it wrote none."""
         dump = _FORK_FRAMES.sub("", os.pread(self.stack_dump_fd, 65536, 0).decode(errors="replace"))
-        if dump.startswith(WAITS):  # the event loop's own thread adds nothing: it only waits for the startup
+        if dump.startswith(STARTUP_WAITS):  # the event loop's own thread adds nothing: it only waits for the startup
             where, _, stacks = dump.partition(_ABORT_HEADER)
             threads = [
                 part for part in stacks.split("\n\n") if part.startswith("Thread ") and not _IDLE_THREAD.search(part)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from asgid.assignment import WAITS
+from asgid.assignment import STARTUP_WAITS
 from asgid.log import Log
 
 #: A startup that takes longer than this is logged; most take less than a second.
@@ -27,7 +27,7 @@ async def watch(stack: Callable[[], str], log: Log, last_words_fd: int, boot_s: 
             await asyncio.sleep(period_s)
             waited_s += period_s
             text = stack()
-            _write(last_words_fd, f"{WAITS}\n{text}\n" if text else "")
+            _write(last_words_fd, f"{STARTUP_WAITS}\n{text}\n" if text else "")
             if waited_s >= LOG_AFTER_S and text and not is_logged:
                 is_logged = True
                 log.warning("startup waits", waited_s=round(waited_s, 1), boot_s=boot_s, stack=text)
