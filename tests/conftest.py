@@ -52,7 +52,7 @@ def launch(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """As `start`, for a whole module whose tests do not change the daemon."""
+    """As `start`, for a whole module; its tests do not change the daemon."""
     with ExitStack() as stack:
         directory = tmp_path_factory.mktemp("shared")
         yield lambda *target, **tables: _new(stack, directory, *target, **tables).start()

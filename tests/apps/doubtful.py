@@ -1,4 +1,4 @@
-"""Takes one argument, whose name does not show an interface."""
+"""Takes one argument; its name does not show an interface."""
 
 
 def application(request):

@@ -131,10 +131,10 @@ def are_read_back(world: World, conversation: Conversation, sizes: Sequence[int]
         if _closes(head) or (asked.minor == 0 and (b"connection", b"keep-alive") not in list(head.headers)):
             break
         if asked.connection == "close":
-            raise BrokenRuleError("a client that asks for the end is not told of it", head, stream)
+            raise BrokenRuleError("a response to Connection: close does not have it", head, stream)
     else:
         if outcome.is_closed:
-            raise BrokenRuleError("a connection is closed that was said to stay", outcome.written, stream)
+            raise BrokenRuleError("a connection is closed that was to be kept", outcome.written, stream)
     if unread:
         raise BrokenRuleError("something is written after the last answer", unread, stream)
 

@@ -100,7 +100,7 @@ GOOD: Mapping[str, bytes] = {
     "an offer to upgrade and leave": _post(*_UPGRADE, "Expect: 100-continue", _CHUNKED) + _CHUNKS,
     "an offer of h2c": _get("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"),
     "an upgrade that connection does not name": _get("Upgrade: websocket") + _GET,
-    "a connection that names what is not there": _get("Connection: upgrade") + _GET,
+    "a connection option without a field": _get("Connection: upgrade") + _GET,
     "a handshake": _get(*_UPGRADE, "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
     "two requests": _GET * 2,
     "thirty requests": _GET * 30,
@@ -214,7 +214,7 @@ BAD: Mapping[str, bytes] = {
     "a host with a user": _head("GET / HTTP/1.1", "Host: b@a"),
     "a host of two words": _head("GET / HTTP/1.1", "Host: a b"),
     "another host than in the target": _head("GET http://a/ HTTP/1.1", "Host: b"),
-    "a length that is no number": _post("Content-Length: x") + b"abc",
+    "a length that is not a number": _post("Content-Length: x") + b"abc",
     "a length with a sign": _post("Content-Length: +3") + b"abc",
     "a length below zero": _post("Content-Length: -1") + b"abc",
     "a length with a blank": _post("Content-Length: 3 3") + b"abc",
@@ -240,7 +240,7 @@ BAD: Mapping[str, bytes] = {
     "a coding with a blank before the colon": _post("Transfer-Encoding : chunked") + _CHUNKS,
     "a coding of 1.0": _head("POST / HTTP/1.0", _CHUNKED) + _CHUNKS,
     "a coding with an underscore": _post("Transfer_Encoding: chunked", "Content-Length: 3") + b"abc",
-    "a chunk's size that is no number": _post(_CHUNKED) + b"x\r\nabc\r\n",
+    "a chunk's size that is not a number": _post(_CHUNKED) + b"x\r\nabc\r\n",
     "a chunk's size with a sign": _post(_CHUNKED) + b"+3\r\nabc\r\n0\r\n\r\n",
     "a chunk's size below zero": _post(_CHUNKED) + b"-3\r\nabc\r\n0\r\n\r\n",
     "a chunk's size with 0x": _post(_CHUNKED) + b"0x3\r\nabc\r\n0\r\n\r\n",
@@ -261,10 +261,10 @@ BAD: Mapping[str, bytes] = {
     "a quote in an extension that does not end": _post(_CHUNKED) + b'3;a="b\r\nabc\r\n0\r\n\r\n',
     "a trailer without a colon": _post(_CHUNKED) + b"0\r\nnonsense\r\n\r\n",
     "a folded trailer": _post(_CHUNKED) + b"0\r\nA: b\r\n c\r\n\r\n",
-    "a trailer that says chunked": _post(_CHUNKED) + b"0\r\nTransfer-Encoding: chunked\r\n\r\n" + _GET,
+    "a trailer with chunked": _post(_CHUNKED) + b"0\r\nTransfer-Encoding: chunked\r\n\r\n" + _GET,
     "a trailer that means framing": _post(_CHUNKED) + b"3\r\nabc\r\n0\r\nContent-Length: 9\r\n\r\n" + _GET,
     "a trailer of an empty coding": _post(_CHUNKED) + b"0\r\nTransfer-Encoding:\r\n\r\n" + _GET,
-    "a trailer of a length that is no number": _post(_CHUNKED) + b"0\r\nContent-Length: x\r\n\r\n" + _GET,
+    "a trailer with a length that is not a number": _post(_CHUNKED) + b"0\r\nContent-Length: x\r\n\r\n" + _GET,
     "a trailer that is a host": _post(_CHUNKED) + b"0\r\nHost: b\r\n\r\n" + _GET,
     "another expectation": _post("Expect: 200-ok", "Content-Length: 3") + b"abc",
     "two expectations": _post("Expect: 100-continue, a", "Content-Length: 3") + b"abc",
@@ -322,5 +322,5 @@ LARGE: Mapping[str, bytes] = {
     "a large body that is not whole": _post("Content-Length: 400000") + _LARGE_BODY,
 }
 
-#: All streams whose outcome must not depend on cuts.
+#: All streams with an outcome that must not depend on the cuts.
 STREAMS: Mapping[str, bytes] = {**GOOD, **UNFINISHED, **BAD}

@@ -118,7 +118,7 @@ async def answers_unread(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"y" * 50})
 
 
-#: The applications whose requests must follow the rules.
+#: Applications that record their requests for the rules.
 READS: Application = partial(_reads, 0)
 WAITS: Application = partial(_reads, 1)
 
@@ -366,7 +366,7 @@ class World:
             if turns > _FEW_TURNS and not self._is_obliging:
                 return
             if turns > _MOST_TURNS:
-                raise BrokenRuleError("the loop turns for ever")
+                raise BrokenRuleError("the loop turns forever")
 
     async def _settle(self, transport: Transport) -> None:
         """Let the loop turn until nothing changes, and check that an open connection has a deadline."""
@@ -380,7 +380,7 @@ class World:
         if transport.is_closing() or not self._is_obliging:
             return
         if not transport.is_reading():
-            raise BrokenRuleError("reading stays paused, and nobody will resume it")
+            raise BrokenRuleError("reading stays paused forever")
         if transport.protocol.deadline == inf:
             raise BrokenRuleError("an open connection has no deadline")
 

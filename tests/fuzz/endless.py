@@ -96,13 +96,13 @@ ENDLESS_FRAMES: Mapping[str, Endless] = {
     "pings": Endless(HANDSHAKE, frame(FIN | PING, b"x" * 125)),
     "pings between fragments": Endless(HANDSHAKE + frame(TEXT, b"a"), frame(FIN | PING)),
     "pongs": Endless(HANDSHAKE, frame(FIN | PONG, b"x")),
-    "what follows a close": Endless(HANDSHAKE + close(), text("a")),
-    "what follows a fault": Endless(HANDSHAKE + b"\x83\x80", b"x"),
+    "bytes behind a close": Endless(HANDSHAKE + close(), text("a")),
+    "bytes behind a fault": Endless(HANDSHAKE + b"\x83\x80", b"x"),
     "compressed messages": Endless(OFFER, frame(FIN | RSV1 | BINARY, deflated(b"x" * 1000))),
     "compressed zeros": Endless(OFFER, frame(FIN | RSV1 | BINARY, deflated(bytes(4096)))),
     "compressed messages of nothing": Endless(OFFER, frame(FIN | RSV1 | BINARY, b"\0")),
     "messages with a final block": Endless(OFFER, frame(FIN | RSV1 | TEXT, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")),
-    "what follows a final block": Endless(
+    "bytes behind a final block": Endless(
         OFFER + frame(RSV1 | BINARY, deflated(b"a", zlib.Z_FINISH)), frame(CONT, b"\xff" * 500)
     ),
     "fragments that inflate to nothing": Endless(OFFER + frame(RSV1 | BINARY), frame(CONT, b"\0\0\0\xff\xff")),

@@ -99,7 +99,7 @@ class Rules:
             self._begins_alike(stream, whole, cut)
             return
         if whole.seen != cut.seen:
-            raise BrokenRuleError("the cut changes what is seen", _told(pieces, whole, cut), stream)
+            raise BrokenRuleError("the cut changes the requests", _told(pieces, whole, cut), stream)
         if whole.is_closed != cut.is_closed:
             raise BrokenRuleError("the cut changes whether the connection stays", _told(pieces, whole, cut), stream)
         if _without_leave(whole) != _without_leave(cut) and _statuses(whole) != _statuses(cut):

@@ -280,7 +280,7 @@ class Run:
             Part("the grammar, with faults", 3, _by_grammar(rules, _apart(chance)), rules.every_way),
             Part("conversations", 2, _in_conversation(_apart(chance))),
             Part("large bodies", 1, _large(rules, _apart(chance))),
-            Part("what has no end", 1, _without_end()),
+            Part("streams without an end", 1, _without_end()),
             *_frame_parts(chance),
             Part("rounds of the property tests", 2, _property_tests(_apart(chance))),
         ]

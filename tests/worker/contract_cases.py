@@ -83,7 +83,7 @@ BODIES: dict[str, tuple[bytes, bytes]] = {
     "chunks": (bodiless(b"POST / HTTP/1.1", _CHUNKED) + b"3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789"),
     "no chunks": (bodiless(b"POST / HTTP/1.1", _CHUNKED) + b"0\r\n\r\n", b""),
     "chunks with trailers": (bodiless(b"POST / HTTP/1.1", _CHUNKED) + b"1\r\na\r\n0\r\nX: y\r\n\r\n", b"a"),
-    "what looks like a request": (
+    "a body that looks like a request": (
         bodiless(b"POST / HTTP/1.1", b"Content-Length: 18") + b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
     ),
@@ -227,7 +227,7 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         OK + b"content-length: 0\r\nconnection: close\r\n\r\n",
         False,
     ),
-    "what only resembles close": (
+    "an option that resembles close": (
         GET,
         [start(200, (b"connection", b"x-close")), last()],
         OK + b"content-length: 0\r\n\r\n",
@@ -313,7 +313,7 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         CHUNKED + b"1\r\na\r\n0\r\n\r\n",
         True,
     ),
-    "trailers that nobody wants": (
+    "trailers without TE": (
         GET,
         [start(trailers=True), last(b"a"), trailers((b"x-sum", b"1"))],
         CHUNKED + b"1\r\na\r\n0\r\n\r\n",
@@ -415,7 +415,7 @@ REFUSED: dict[str, tuple[list[Message], str]] = {
     "two starts": ([start(), start()], "started"),
     "a start in the body": ([start(), part(b"a"), start()], "streaming"),
     "no type": ([{}], "waiting"),
-    "a type that is no text": ([{"type": 5}], "waiting"),
+    "a type that is not text": ([{"type": 5}], "waiting"),
     "an unknown type": ([start(), {"type": "http.response.nothing"}], "started"),
     "a WebSocket's message": ([{"type": "websocket.accept"}], "waiting"),
     "an extension that is not announced": ([{"type": "http.response.push", "path": "/"}], "waiting"),
@@ -447,7 +447,7 @@ REFUSED: dict[str, tuple[list[Message], str]] = {
         for octet in (*range(9), *range(10, 32), 127)
     },
     "a second head in a value": ([start(200, (b"a", b"b\r\n\r\nHTTP/1.1 200 OK"))], "control character"),
-    "a length that is no number": ([start(200, (b"content-length", b"five"))], "not a number"),
+    "a length that is not a number": ([start(200, (b"content-length", b"five"))], "not a number"),
     "a length with a sign": ([start(200, (b"content-length", b"+5"))], "not a number"),
     "a length of many digits": ([start(200, (b"content-length", b"1" * 5000))], "not a number"),
     "two lengths": ([start(200, FIVE, (b"content-length", b"6"))], "promised before"),

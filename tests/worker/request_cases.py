@@ -205,7 +205,12 @@ TARGETS = [
     served("half an encoding", "3.2.1", _target(b"/%"), _at(b"/%", "/%")),
     served("half an encoding more", "3.2.1", _target(b"/a%4?%4"), _at(b"/a%4", "/a%4", b"%4")),
     served("twice encoded", "3.2.1", _target(b"/%252e"), _at(b"/%252e", "/%2e")),
-    served("what no URI needs", "3.2.1", _target(b'/a|b{c}"<>^`\\[]'), _at(b'/a|b{c}"<>^`\\[]', '/a|b{c}"<>^`\\[]')),
+    served(
+        "a character that no URI needs",
+        "3.2.1",
+        _target(b'/a|b{c}"<>^`\\[]'),
+        _at(b'/a|b{c}"<>^`\\[]', '/a|b{c}"<>^`\\[]'),
+    ),
     served(
         "all that a path may hold",
         "3.2.1",
@@ -236,7 +241,7 @@ TARGETS = [
     refused("a host alone", "3.2.3", _target(b"example.org")),
     refused("a tunnel", "3.2.3", _target(b"a:443", b"CONNECT"), 501),
     refused("a tunnel by its address", "3.2.3", _target(b"[::1]:443", b"CONNECT"), 501),
-    refused("a tunnel and what is meant for it", "3.2.3", _target(b"a:443", b"CONNECT") + NEXT, 501),
+    refused("a tunnel and its bytes", "3.2.3", _target(b"a:443", b"CONNECT") + NEXT, 501),
     refused(
         "a tunnel with a body", "3.2.3", head(b"Content-Length: 3", start=b"CONNECT a:1 HTTP/1.1") + b"abc" + NEXT, 501
     ),
@@ -358,9 +363,7 @@ FIELDS = [
         head(b"!#$%&'*+-.^_`|~09AZaz: b"),
         _with((b"!#$%&'*+-.^_`|~09azaz", b"b")),
     ),
-    served(
-        "names with an underscore stay what they are", "5", head(b"Content_Length: 5"), _with((b"content_length", b"5"))
-    ),
+    served("names with an underscore are kept", "5", head(b"Content_Length: 5"), _with((b"content_length", b"5"))),
     served("a long value", "5", head(b"A: " + b"b" * 8000), _with((b"a", b"b" * 8000))),
     *(
         refused(f"the field line {line!r}", "5", head(line))

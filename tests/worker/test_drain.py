@@ -96,7 +96,7 @@ async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort
 
 
 class _EndlessQueue(NoListeners):
-    """An acceptor whose queue never becomes empty."""
+    """An acceptor with an endless queue."""
 
     async def stop(self) -> None:
         await asyncio.Event().wait()

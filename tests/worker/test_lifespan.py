@@ -16,7 +16,7 @@ from tests.worker.harness import Recorder, lifespan_task, on_a_loop, until
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
-#: A SyntaxError whose column is not a number: the traceback module cannot format it.
+#: A SyntaxError without a number as its column: the traceback module cannot format it.
 UNREADABLE: Any = ("no", ("app.py", 1, "x", "x"))
 
 
@@ -112,19 +112,19 @@ async def test_off_does_not_call_the_application():
 
 
 FAILS_TO_START = {
-    "says so": ({"type": "lifespan.startup.failed", "message": "no database"}, "no database"),
-    "says so, without a reason": ({"type": "lifespan.startup.failed"}, "no reason"),
+    "sends startup.failed": ({"type": "lifespan.startup.failed", "message": "no database"}, "no database"),
+    "sends startup.failed without a reason": ({"type": "lifespan.startup.failed"}, "no reason"),
     "exits": (SystemExit(3), "SystemExit: 3"),
-    "raises what looks like a cancellation": (asyncio.CancelledError("no"), "CancelledError"),
-    "raises what is no Exception": (BaseException("no database"), "BaseException: no database"),
+    "raises CancelledError": (asyncio.CancelledError("no"), "CancelledError"),
+    "raises a BaseException": (BaseException("no database"), "BaseException: no database"),
     "returns": (None, "returned before it sent lifespan.startup.complete"),
 }
 #: Exceptions in a startup; with `auto` such an application counts as one without a lifespan.
 RAISES_AT_ITS_START = {
     "an assertion": (AssertionError("http only"), "AssertionError: http only"),
     "an error": (ValueError("no database"), "ValueError: no database"),
-    "what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError"),
-    "what send() raises": (STOPPED, "not expected while the lifespan is starting"),
+    "an error that cannot be formatted": (SyntaxError(*UNREADABLE), "SyntaxError"),
+    "an error of send()": (STOPPED, "not expected while the lifespan is starting"),
 }
 
 
@@ -302,10 +302,10 @@ async def test_nothing_is_written_to_a_reused_descriptor(monkeypatch, tmp_path):
 
 
 FAILS_TO_STOP = {
-    "says so": ({"type": "lifespan.shutdown.failed", "message": "lost a file"}, "lost a file"),
+    "sends startup.failed": ({"type": "lifespan.shutdown.failed", "message": "lost a file"}, "lost a file"),
     "raises": (ValueError("lost a file"), "ValueError: lost a file"),
     "exits": (SystemExit(3), "SystemExit: 3"),
-    "raises what cannot be shown": (SyntaxError(*UNREADABLE), "SyntaxError: no (app.py, line 1)"),
+    "raises an error that cannot be formatted": (SyntaxError(*UNREADABLE), "SyntaxError: no (app.py, line 1)"),
 }
 
 

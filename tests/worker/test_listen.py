@@ -171,7 +171,7 @@ def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listene
         await acceptor.open()
         (client,) = connect_to_each(listeners[:1])
         await accepted.wait()
-        assert not guests.transports, "the loop tells of it at once: this test is about nothing any more"
+        assert not guests.transports, "the loop reports it at once: this test has lost its subject"
         acceptor.pause()
         await acceptor.stop()
         number = len(guests.transports)

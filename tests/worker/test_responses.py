@@ -65,7 +65,7 @@ WHOLE: dict[str, tuple[list[Any], str, int, int, bytes, str, bool]] = {
     ),
     "HEAD": ([start(200, LENGTH), part(b"hello", more=False)], "HEAD", 1, 200, b"", "content-length", False),
     "HEAD, streamed": ([start(), part(b"he"), part(b"llo"), END], "HEAD", 1, 200, b"", "", False),
-    "HEAD, with less than it told": ([start(200, LENGTH), END], "HEAD", 1, 200, b"", "content-length", False),
+    "HEAD, with less than its length": ([start(200, LENGTH), END], "HEAD", 1, 200, b"", "content-length", False),
     "204": ([start(204), END], "GET", 1, 204, b"", "", False),
     "204 with a body": ([start(204, LENGTH), part(b"hello", more=False)], "GET", 1, 204, b"", "", False),
     "304": ([start(304, LENGTH), END], "GET", 1, 304, b"", "content-length", False),

@@ -107,7 +107,7 @@ ENVIRON = {
         ("CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"),
         ["text/x", "3", None, None],
     ),
-    "what the server says of itself": (
+    "the server's own keys": (
         request(),
         {},
         ("wsgi.version", "wsgi.url_scheme", "wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once"),
@@ -460,9 +460,9 @@ def status(text):
 
 FAULTS = {
     "at once": (raising(ValueError("no")), "ValueError: no"),
-    "what ends a program": (raising(SystemExit(3)), "SystemExit: 3"),
-    "what ends a program by hand": (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
-    "what no future takes": (raising(StopIteration(1)), "StopIteration"),
+    "an exit of the program": (raising(SystemExit(3)), "SystemExit: 3"),
+    "an interrupt of the program": (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "an exception that no future accepts": (raising(StopIteration(1)), "StopIteration"),
     "after the head": (raising_after_the_head, "ValueError: after the head"),
     "no head": (lambda environ, start_response: [b"body"], "did not call start_response"),
     "nothing": (lambda environ, start_response: [], "did not call start_response"),

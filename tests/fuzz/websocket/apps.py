@@ -37,7 +37,7 @@ async def _listens(scope: Scope, receive: Receive, send: Send, *, is_echoing: bo
     outcome.end = message["code"], message["reason"]
 
 
-#: The applications whose received messages must follow the rules.
+#: Applications that record their messages for the rules.
 LISTENS: Application = partial(_listens, is_echoing=False, turns=0)
 ECHOES: Application = partial(_listens, is_echoing=True, turns=0)
 WAITS: Application = partial(_listens, is_echoing=True, turns=2)

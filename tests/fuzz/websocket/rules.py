@@ -135,7 +135,7 @@ class Rules:
         if read.pongs != heard.pings:
             raise BrokenRuleError("pings are not answered, or what was none", f"{heard.pings}, {read.pongs}")
         if (read.close or (ABNORMAL, ""))[0] != code:
-            raise BrokenRuleError("the client is told another end", f"{read.close}, and the application {code}")
+            raise BrokenRuleError("the client gets another end", f"{read.close}, and the application {code}")
         if outcome.is_closed != (code != ABNORMAL):
             raise BrokenRuleError("a WebSocket is closed that was not over, or the other way", f"{code}")
 
@@ -144,7 +144,7 @@ class Rules:
         head, _, frames = outcome.written.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 101 "):
             if outcome.closes and head:  # it has not read anything yet
-                raise BrokenRuleError("what was never open is counted as closed", outcome)
+                raise BrokenRuleError("a WebSocket that was never open is counted as closed", outcome)
             return Answered()
         if (b"permessage-deflate" in head) != self.is_deflated:
             raise BrokenRuleError("something else is agreed than was offered", head)
@@ -152,17 +152,17 @@ class Rules:
         if len(outcome.closes) != 1:
             raise BrokenRuleError("a WebSocket's end is not counted once", outcome)
         if outcome.end and _label(outcome.end[0]) != outcome.closes[0]:
-            raise BrokenRuleError("another end is counted than the application is told", outcome)
+            raise BrokenRuleError("another end is counted than the application received", outcome)
         return read
 
     def _same(self, whole: Outcome, cut: Outcome, pieces: Sequence[bytes]) -> None:
         if whole.told != cut.told or not self._is_same_end(whole, cut):
-            raise BrokenRuleError("the cut changes what is told", _shown(pieces, whole, cut))
+            raise BrokenRuleError("the cut changes the received messages", _shown(pieces, whole, cut))
         if whole.is_closed != cut.is_closed:
             raise BrokenRuleError("the cut changes whether the WebSocket stays", _shown(pieces, whole, cut))
         ours, theirs = self._is_read(whole), self._is_read(cut)
         if ours.pongs != theirs.pongs or (ours.close != theirs.close and whole.end == cut.end):
-            raise BrokenRuleError("the cut changes what the client is told", _shown(pieces, whole, cut))
+            raise BrokenRuleError("the cut changes the frames of the server", _shown(pieces, whole, cut))
         # With an application that echoes, the number of messages before the end depends on its time.
         shorter = min(len(ours.messages), len(theirs.messages)) if ours.close else None
         if ours.messages[:shorter] != theirs.messages[:shorter]:
@@ -181,9 +181,9 @@ class Rules:
         """
         self._is_read(part)
         if part.told != whole.told[: len(part.told)]:
-            raise BrokenRuleError("other messages are told", _shown([], whole, part))
+            raise BrokenRuleError("other messages are received", _shown([], whole, part))
         if part.end and part.end[0] not in _OWN_ENDS and not self._is_same_end(whole, part):
-            raise BrokenRuleError("another end is told", _shown([], whole, part))
+            raise BrokenRuleError("another end is received", _shown([], whole, part))
 
 
 def _label(code: int) -> str:

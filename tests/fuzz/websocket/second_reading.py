@@ -292,7 +292,7 @@ def _by_wsproto(frames: bytes, *, is_deflated: bool) -> Answered | None:
     except ParseFailed as error:
         if str(error) == "CLOSE with unknown reserved code":  # 1014: registered by IANA after wsproto
             return None
-        raise BrokenRuleError("wsproto does not read what is written", f"{error}: {frames!r}") from error
+        raise BrokenRuleError("wsproto does not read the written frames", f"{error}: {frames!r}") from error
     return read
 
 
@@ -312,7 +312,7 @@ def _by_websockets(frames: bytes, *, is_deflated: bool) -> Answered:
     protocol.extensions = [Websockets(False, False, _BITS, _BITS)] if is_deflated else []
     protocol.receive_data(frames)
     if protocol.parser_exc:
-        raise BrokenRuleError("websockets does not read what is written", f"{protocol.parser_exc}: {frames!r}")
+        raise BrokenRuleError("websockets does not read the written frames", f"{protocol.parser_exc}: {frames!r}")
     read = Answered()
     received: Sequence[TheirFrame] = protocol.events_received()  # type: ignore[assignment] # its others are of the handshake
     for one in received:
