@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asgid.assignment import DUMP, Assignment, Listener
-from asgid.board import BYTES, HEARTBEAT_NS, STRIDE, Board
+from asgid.board import BYTES, CELLS, HEARTBEAT_NS, STRIDE, Board
 from asgid.config import Config, parse
 from asgid.master.workers.board_memory import BoardMemory
 from asgid.master.workers.spawn import SIGNALS, Child, ExitedProcess, fork_worker, reap
@@ -31,6 +32,9 @@ from tests.daemon import eventually
 CONFIG: Config = parse('[app]\ntarget = "shop:application"', "asgid.toml")
 
 Fork = Callable[..., Child]
+
+#: mseal(2) of no bytes does nothing, if the kernel has it.
+HAS_MSEAL = not ctypes.CDLL(None).syscall(ctypes.c_long(462), None, ctypes.c_size_t(0), ctypes.c_ulong(0))
 
 
 # Threads of the test tools do not run in the child, and nothing in the child waits for them.
@@ -411,6 +415,39 @@ def test_a_worker_can_write_to_its_own_row_and_to_no_other(fork, memory):
     assert exit_of(child).status == 0
     assert found == {"writable": STRIDE * 8, "refused": [-1], "descriptors": [], "sibling": 17}
     assert (board.row(0)[HEARTBEAT_NS], board.row(1)[HEARTBEAT_NS]) == (5, 17)
+
+
+@pytest.mark.parametrize("call", ["mremap", "copying mremap", "remap_file_pages"])
+def test_the_mapping_of_a_row_can_neither_grow_nor_move_to_another_row(fork, memory, call):
+    """Before mseal(2) mremap(2) extended it over the rows behind it, and remap_file_pages(2) moved it to any row."""
+    if not HAS_MSEAL:
+        pytest.skip("this kernel has no mseal(2)")
+    size = STRIDE * 8
+
+    def attacks(assignment: Assignment) -> int:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mremap.restype = ctypes.c_void_p
+        libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
+        libc.remap_file_pages.argtypes = (
+            *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+            *(ctypes.c_size_t, ctypes.c_int),
+        )
+        row = ctypes.addressof(ctypes.c_uint64.from_buffer(assignment.board.row(assignment.slot)))
+        if call == "remap_file_pages":
+            address = row if libc.remap_file_pages(row, size, 0, size // PAGESIZE, 0) == 0 else None
+        else:
+            old_size = 0 if call == "copying mremap" else size
+            end = libc.mremap(row, old_size, 2 * size, 1)
+            address = None if end == ctypes.c_void_p(-1).value else end + size
+        if address:
+            ctypes.memset(address, 0xFF, 8 * CELLS)
+        return send(assignment, {"succeeded": bool(address)})
+
+    child = fork(attacks)
+
+    assert sent_by(child) == {"succeeded": False}
+    assert exit_of(child).status == 0
+    assert memory.board.row(1)[HEARTBEAT_NS] == 0
 
 
 def test_the_memory_of_the_board_cannot_be_truncated(memory):

@@ -1,9 +1,11 @@
 """The shared memory under the board: created at a start, adopted by a new program, confined to one row in a worker.
 
 The master maps all rows for writing; a worker, only its own. A worker maps the others through a descriptor that is open
-for reading, so that mprotect(2) cannot make them writable. The size is sealed: if a worker could truncate the file, the
-next read would kill the master (SIGBUS, mmap(2)). The module calls mmap(2) itself, because Python's `mmap` keeps a
-duplicate of the descriptor, which a worker would inherit.
+for reading, so that mprotect(2) cannot make them writable. Its own mapping is sealed (mseal(2)), because mremap(2) and
+remap_file_pages(2) could extend or move it to other rows. Before Linux 6.10 they can, and a worker may write to every
+row; the ledger limits the damage. The size is sealed: if a worker could truncate the file, the next read would kill the
+master (SIGBUS, mmap(2)). The module calls mmap(2) itself, because Python's `mmap` keeps a duplicate of the descriptor,
+which a worker would inherit.
 """
 
 import ctypes
@@ -17,12 +19,15 @@ from asgid.board import BYTES, CELLS, STRIDE, Board
 _ROW_BYTES = STRIDE * 8
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _FAILED = ctypes.c_void_p(-1).value
+_MSEAL = 462  # its number on all architectures but alpha; glibc has a function since 2.41
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _mmap, _munmap = _libc.mmap, _libc.munmap
 _mmap.restype = ctypes.c_void_p
 _mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_syscall = _libc.syscall
+_syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_ulong)
 
 
 class BoardMemory:
@@ -51,6 +56,7 @@ class BoardMemory:
         the master after this call.
         """
         own = _map(self.fd, _ROW_BYTES, PROT_READ | PROT_WRITE, slot * _ROW_BYTES)
+        _syscall(_MSEAL, own, _ROW_BYTES, 0)  # fails without effect before Linux 6.10 and with 32 bits
         others = self._others()
         _munmap(self._start, BYTES)
         os.close(self.fd)
