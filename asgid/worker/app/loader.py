@@ -37,11 +37,11 @@ def load(config: Config) -> LoadedApp:
         sys.path.insert(0, os.getcwd())  # "." may be a directory that was removed since the start, without a name
     except OSError as error:
         raise BootError(f"app.directory: {settings.directory!r}: {error.strerror}") from error
-    home = AppFiles.from_target(settings.target)
+    files = AppFiles.from_target(settings.target)
     module_name, _, path = settings.target.partition(":")
-    found = _attribute(_module(module_name, path, home), path, home)
+    found = _get_attribute(_import_module(module_name, path, files), path, files)
     if settings.factory:
-        found = _call_factory(found, settings.target, home)
+        found = _call_factory(found, settings.target, files)
     if not callable(found):
         name = describe(settings.target, config)
         raise BootError(
@@ -53,26 +53,26 @@ def load(config: Config) -> LoadedApp:
 # The module
 
 
-def _module(name: str, path: str, home: AppFiles) -> ModuleType:
+def _import_module(name: str, path: str, files: AppFiles) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        missing = _missing(error)
+        missing = _missing_module(error)
         if not missing:
-            raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
+            raise BootError(f"app.target: {_describe_failure(name, path, error, files)}") from error
         if name == missing or name.startswith(f"{missing}."):
-            raise BootError(f"app.target: {_no_module(missing, name, path, error, home)}") from error
-        raise BootError(f'app.target: "{name}" {_needs(name, missing, error, home)}') from error
+            raise BootError(f"app.target: {_describe_missing_module(missing, name, path, error, files)}") from error
+        raise BootError(f'app.target: "{name}" {_describe_missing_import(name, missing, error, files)}') from error
     except BaseException as error:  # an import may raise anything
-        raise BootError(f"app.target: {_failed(name, path, error, home)}") from error
+        raise BootError(f"app.target: {_describe_failure(name, path, error, files)}") from error
 
 
-def _failed(name: str, path: str, error: BaseException, home: AppFiles) -> str:
-    place = _where(error, home, f'in "{_unfinished(name)}"')
-    return f'importing "{name}" failed: {one_line(error)} ({place}){_package(name, path, error)}'
+def _describe_failure(name: str, path: str, error: BaseException, files: AppFiles) -> str:
+    place = _location_of(error, files, f'in "{_first_not_imported(name)}"')
+    return f'importing "{name}" failed: {one_line(error)} ({place}){_package_hint(name, path, error)}'
 
 
-def _missing(error: ModuleNotFoundError) -> str:
+def _missing_module(error: ModuleNotFoundError) -> str:
     """Return the module that Python did not find; "" if the message is not Python's: then the message is shown."""
     with suppress(BaseException):  # the class of the error may be the application's, and raise anything
         if isinstance(error.name, str) and str(error).startswith(f"No module named {error.name!r}"):
@@ -80,26 +80,26 @@ def _missing(error: ModuleNotFoundError) -> str:
     return ""
 
 
-def _needs(name: str, missing: str, error: ModuleNotFoundError, home: AppFiles) -> str:
+def _describe_missing_import(name: str, missing: str, error: ModuleNotFoundError, files: AppFiles) -> str:
     """Describe a missing module that the application imports, or a library, perhaps by a name in the settings."""
     is_own = name.partition(".")[0] == missing.partition(".")[0]
     fault = "does not exist" if is_own else "is not installed"
     hint = _unreadable_note(missing)
-    importer, place = next(reversed(relevant_frames(error)), None), fault_frame(error, home)
+    importer, place = next(reversed(relevant_frames(error)), None), fault_frame(error, files)
     if importer is None or place is None or (importer.filename, importer.lineno) == (place.filename, place.lineno):
-        return f'imports "{missing}", which {fault} ({_where(error, home)}){_near_module(missing) or hint}'
-    if naming := _naming(missing, error, home):
-        return f'needs "{missing}", which {fault} ({naming} names it){_near_module(missing) or hint}'
-    way = f"{_at(importer)} imports it, called from {_at(place)}"
+        return f'imports "{missing}", which {fault} ({_location_of(error, files)}){_suggest_module(missing) or hint}'
+    if naming := _origin_of_name(missing, error, files):
+        return f'needs "{missing}", which {fault} ({naming} names it){_suggest_module(missing) or hint}'
+    way = f"{_file_and_line(importer)} imports it, called from {_file_and_line(place)}"
     return f'needs "{missing}", which {fault} ({way}){hint}'
 
 
-def _naming(missing: str, error: BaseException, home: AppFiles) -> str:
+def _origin_of_name(missing: str, error: BaseException, files: AppFiles) -> str:
     """Return the origin of a module name that a library imports: a line of the application, or a variable."""
-    files = [frame.filename for frame in relevant_frames(error)]
-    files += [file for module in [*sys.modules.values()] if isinstance(file := _file(module), str)]
+    names = [frame.filename for frame in relevant_frames(error)]
+    names += [file for module in [*sys.modules.values()] if isinstance(file := _file(module), str)]
     quoted = re.compile(rf"""["']{re.escape(missing)}(?:[.:][\w.:]*)?["']""")
-    for file in dict.fromkeys(filter(home.contains, files)):
+    for file in dict.fromkeys(filter(files.contains, names)):
         with suppress(OSError, UnicodeDecodeError):
             for number, line in enumerate(Path(file).read_text().splitlines(), 1):
                 if quoted.search(line):
@@ -112,29 +112,29 @@ def _file(module: object) -> object:
     return vars(module).get("__file__") if isinstance(module, ModuleType) else None
 
 
-def _unfinished(name: str) -> str:
+def _first_not_imported(name: str) -> str:
     """Return the module that failed: `name`, or a package around it."""
     parts = accumulate(name.split("."), "{}.{}".format)
     return next((each for each in parts if each not in sys.modules), name)
 
 
-def _no_module(name: str, whole: str, path: str, error: ModuleNotFoundError, home: AppFiles) -> str:
+def _describe_missing_module(name: str, whole: str, path: str, error: ModuleNotFoundError, files: AppFiles) -> str:
     """Describe where module `name` was searched; `whole` is the module of the target, `path` its attribute."""
     inner = whole.removeprefix(name)
     parent = name.rpartition(".")[0]
     if not parent:
-        hint = _near_module(name, inner, path) or _unreadable_note(name)
+        hint = _suggest_module(name, inner, path) or _unreadable_note(name)
         return f'there is no module "{name}" in {os.getcwd()} or on sys.path{hint}'
     package = sys.modules.get(parent)
     if package is None:  # the package itself imports the module, and so its import failed
-        return f'there is no module "{name}" ({_where(error, home)})'
+        return f'there is no module "{name}" ({_location_of(error, files)})'
     if not hasattr(package, "__path__"):
-        return f'there is no module "{name}": "{parent}" is {_place(package)}, not a package'
-    hint = _near_module(name, inner, path) or _unreadable_note(name)
+        return f'there is no module "{name}": "{parent}" is {_file_name(package)}, not a package'
+    hint = _suggest_module(name, inner, path) or _unreadable_note(name)
     return f'there is no module "{name}" in {", ".join(package.__path__)}{hint}'
 
 
-def _near_module(name: str, inner: str = "", path: str = "") -> str:
+def _suggest_module(name: str, inner: str = "", path: str = "") -> str:
     """Return a suggestion of a module with a similar name, in the working directory or in the same package.
 
     `inner` is a submodule that the suggested module must have; `path` is the attribute of a target.
@@ -170,7 +170,7 @@ def _first_unreadable(place: str) -> str:
     return ""
 
 
-def _package(name: str, path: str, error: BaseException) -> str:
+def _package_hint(name: str, path: str, error: BaseException) -> str:
     """Return a hint if the module belongs to a package: its relative imports fail without it."""
     if not (isinstance(error, ImportError) and "no known parent package" in one_line(error)):
         return ""
@@ -181,23 +181,23 @@ def _package(name: str, path: str, error: BaseException) -> str:
 # The attribute
 
 
-def _attribute(module: ModuleType, path: str, home: AppFiles) -> object:
+def _get_attribute(module: ModuleType, path: str, files: AppFiles) -> object:
     found, known = module, module.__name__
     for number, name in enumerate(path.split(".")):
         try:
             found = getattr(found, name)
         except AttributeError as error:
             rest = ".".join(path.split(".")[number + 1 :])
-            raise BootError(f"app.target: {_no_attribute(found, known, name, rest)}") from error
+            raise BootError(f"app.target: {_describe_missing_attribute(found, known, name, rest)}") from error
         except BaseException as error:  # a property, or the __getattr__ of a module, may raise anything
             raise BootError(
-                f'app.target: reading "{name}" failed: {one_line(error)} ({_where(error, home)})'
+                f'app.target: reading "{name}" failed: {one_line(error)} ({_location_of(error, files)})'
             ) from error
         known += f"{'.' if number else ':'}{name}"
     return found
 
 
-def _no_attribute(found: object, known: str, name: str, rest: str) -> str:
+def _describe_missing_attribute(found: object, known: str, name: str, rest: str) -> str:
     """Describe a missing attribute and suggest a submodule of that name, the only application, or a similar name.
 
     `rest` is the part of the target after `name`.
@@ -208,24 +208,24 @@ def _no_attribute(found: object, known: str, name: str, rest: str) -> str:
     spec = find_spec(f"{found.__name__}.{name}") if hasattr(found, "__path__") else None
     if spec:
         file = Path(spec.origin) if spec.origin else None
-        return f'"{name}" is a module of the package "{known}"; {_written(f"{known}.{name}", file, rest)}'
+        return f'"{name}" is a module of the package "{known}"; {_instruct(f"{known}.{name}", file, rest)}'
     if hasattr(found, "__path__") and found.__file__ is None:
         folders = ", ".join(found.__path__)
         modules = [
             each.name for each in pkgutil.iter_modules(found.__path__) if each.name in ("asgi", "app", "main", name)
         ]
-        guesses = [(each, _guess(folders, each)) for each in modules]
+        guesses = [(each, _application_name(folders, each)) for each in modules]
         suggestion = next((f'; did you mean "{known}.{each}:{guess}"?' for each, guess in guesses if guess), "")
         return f'there is no "{name}" in {folders}, a folder without __init__.py{suggestion or ": name a module in it"}'
-    return f'there is no "{name}" in {_place(found)}{_other(found, name)}'
+    return f'there is no "{name}" in {_file_name(found)}{_suggest(found, name)}'
 
 
-def _guess(folder: str, module: str) -> str:
+def _application_name(folder: str, module: str) -> str:
     guess = find_application(Path(folder, f"{module}.py"))
     return guess.attribute if guess and not guess.is_factory else ""
 
 
-def _written(module: str, file: Path | None, attribute: str = "") -> str:
+def _instruct(module: str, file: Path | None, attribute: str = "") -> str:
     """Return the instruction to name the application in a module, which may not be imported yet."""
     guess = FoundApp(attribute) if attribute else find_application(file) if file else None
     if guess is None:
@@ -233,7 +233,7 @@ def _written(module: str, file: Path | None, attribute: str = "") -> str:
     return f'write "{module}:{guess.attribute}"' + (f" and {FACTORY_SETTING}" if guess.is_factory else "")
 
 
-def _other(module: ModuleType, name: str) -> str:
+def _suggest(module: ModuleType, name: str) -> str:
     """Return a suggestion from a module: (1) an application with a similar name, (2) its only application, (3) its only
     factory, (4) any callable with a similar name.
     """
@@ -253,13 +253,13 @@ def _suggest_attribute(found: object) -> str:
         return ""
     file = _file(found)
     name = next((each for each in ("application", "app") if callable(getattr(found, each, None))), "")
-    return f"; {_written(found.__name__, Path(file) if isinstance(file, str) else None, name)}"
+    return f"; {_instruct(found.__name__, Path(file) if isinstance(file, str) else None, name)}"
 
 
 # The factory
 
 
-def _call_factory(factory: object, target: str, home: AppFiles) -> object:
+def _call_factory(factory: object, target: str, files: AppFiles) -> object:
     if not callable(factory):
         raise BootError(
             f'app.target: "{target}" is {_describe_type(factory)}, which cannot be called, but app.factory is true'
@@ -269,7 +269,7 @@ def _call_factory(factory: object, target: str, home: AppFiles) -> object:
         return factory()
     except BaseException as error:
         raise BootError(
-            f'app.target: the factory "{target}" failed: {one_line(error)} ({_where(error, home)})'
+            f'app.target: the factory "{target}" failed: {one_line(error)} ({_location_of(error, files)})'
         ) from error
 
 
@@ -293,7 +293,7 @@ def _check_factory(factory: Callable[..., object], target: str) -> None:
 # Texts
 
 
-def _place(module: ModuleType) -> str:
+def _file_name(module: ModuleType) -> str:
     return getattr(module, "__file__", None) or "a built-in module of Python"
 
 
@@ -310,13 +310,13 @@ def _nearest(name: str, names: Iterable[str], min_ratio: float = 0.6) -> str:
     return next(iter(get_close_matches(name, names, 1, min_ratio)), "")
 
 
-def _where(error: BaseException, home: AppFiles, unknown: str = "place unknown") -> str:
+def _location_of(error: BaseException, files: AppFiles, unknown: str = "place unknown") -> str:
     """Return the last line of the application in the traceback, or the line with a syntax error."""
     if isinstance(error, SyntaxError) and isinstance(file := error.filename, str) and file and file[0] != "<":
         return f"{file}:{error.lineno}"
-    place = fault_frame(error, home)
-    return _at(place) if place else unknown
+    place = fault_frame(error, files)
+    return _file_and_line(place) if place else unknown
 
 
-def _at(place: traceback.FrameSummary) -> str:
+def _file_and_line(place: traceback.FrameSummary) -> str:
     return f"{place.filename}:{place.lineno}"

@@ -1,7 +1,7 @@
 """Parses the lines of a request head, each for itself: the request line, a field line, the authority in Host.
 
 The rules are strict: a line that two servers could read differently allows request smuggling, so it is rejected with
-ClientError (RFC 9112 section 11.2). This module does not know how the lines arrived, nor what they mean together.
+ClientError (RFC 9112 section 11.2). This module does not know how the lines arrived, nor their meaning together.
 """
 
 import re
