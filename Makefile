@@ -46,7 +46,7 @@ format: $(VENV)/.test ## format the code with ruff
 fuzz: $(VENV)/.test ## ten minutes of random byte streams; FUZZ_MINUTES=1 for less
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_MINUTES)
 
-docs: $(VENV)/.test ## write the generated documents: the references of settings and metrics, the example file
+docs: $(VENV)/.test ## write the generated documents: the references of settings and metrics, the example file, the tables of files and states
 	@$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.bench ## all servers in one interleaved run; the report goes to benchmarks/RESULTS.md

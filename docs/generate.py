@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from asgid.config import reference
-from docs import conformance, metrics, migrating
+from docs import architecture, conformance, metrics, migrating
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +17,7 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/config.md": reference.markdown,
     "docs/metrics.md": metrics.page,
     "docs/migrating.md": migrating.page,
+    "docs/architecture.md": architecture.page,
     "docs/conformance.md": conformance.page,
 }
 

@@ -227,26 +227,6 @@ def test_every_exit_code_is_explained():
     assert list(ExitCode) == sorted(int(code) for code in re.findall(r"^\| (\d+) \|", own, re.MULTILINE))
 
 
-def test_the_architecture_names_every_file_of_the_package_and_no_other():
-    """A new file needs a row with its purpose."""
-    named = re.findall(r"^\| `(asgid/[\w/]+\.py)` \|", PROSE["docs/architecture.md"], re.MULTILINE)
-
-    assert sorted(SOURCES) == sorted(named)
-
-
-def test_the_architecture_calls_pure_what_is_pure():
-    """No module with a P imports a clock, a descriptor, a process or a log."""
-    impure = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
-    pure = re.findall(r"^\| `(asgid/[\w/]+\.py)` \| P \|", PROSE["docs/architecture.md"], re.MULTILINE)
-
-    assert "asgid/master/supervision/supervisor.py" in pure
-    for name in pure:
-        for node in ast.walk(ast.parse(SOURCES[name])):
-            imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not impure & {module.partition(".")[0] for module in imported}, name
-
-
 def test_links_have_a_target():
     """The target is a file or folder of the checkout, and a heading in it."""
     links = found_in_prose(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
