@@ -61,7 +61,9 @@ def _check_output(text: str) -> None:
 
 
 def _check_tcp(text: str) -> None:
-    if not isinstance(address.parse(text, address.TCP_FORMS), address.Tcp):
+    if text.lower() in ("", "-", "off", "none", "no", "false", "disabled"):
+        raise ValueError("to have no metrics, write enabled = false in [metrics] (--set metrics.enabled=false)")
+    if not isinstance(address.parse(text, address.METRICS), address.Tcp):
         raise ValueError(f'expected host:port, such as "127.0.0.1:9464", not {quoted(text)}')
 
 

@@ -146,18 +146,23 @@ class Listeners:
             case Systemd():
                 yield from ((_adopt(fd, address), None) for fd in self._systemd_fds(address))
 
-    def _check_own_sockets(self, address: Tcp, reusable: Sequence[BoundSocket]) -> None:
-        """Raise UnavailableError if one of our own sockets has the wanted port."""
+    def find_conflict(self, address: Tcp) -> BoundSocket | None:
+        """Return our socket that has the port of `address` and one of its hosts. Raises OSError."""
         wanted = {place.host for place in tcp_sockets.resolve(address)}
         for bound in self:
             host, port = bound.host_and_port
             if port == address.port and (host in wanted or not _EVERY_HOST.isdisjoint({host, *wanted})):
-                setting = "" if bound.local_address == str(bound.address) else f" (for {bound.address})"
-                raise UnavailableError(
-                    f"cannot listen on {address}: asgid itself listens on {bound.local_address}{setting}, and both "
-                    "take the same connections; "
-                    + ("only a restart changes one into the other" if bound in reusable else "leave one of them out")
-                )
+                return bound
+        return None
+
+    def _check_own_sockets(self, address: Tcp, reusable: Sequence[BoundSocket]) -> None:
+        """Raise UnavailableError if one of our own sockets has the wanted port."""
+        if bound := self.find_conflict(address):
+            raise UnavailableError(
+                f"cannot listen on {address}: asgid itself listens on {describe(bound)}, and both take the same "
+                "connections; "
+                + ("only a restart changes one into the other" if bound in reusable else "leave one of them out")
+            )
 
     def _share(self, address: Unix, reusable: Sequence[BoundSocket]) -> tuple[socket.socket, SocketFile] | None:
         """Return a duplicate of our socket whose file is at this path too; None if we have none there."""
@@ -183,6 +188,12 @@ class Listeners:
                 f"set FileDescriptorName={address.name} in the .socket unit and start it first"
             )
         return fds
+
+
+def describe(bound: BoundSocket) -> str:
+    """Return the address of a socket, and that of its setting if it differs."""
+    setting = "" if bound.local_address == str(bound.address) else f" (for {bound.address})"
+    return f"{bound.local_address}{setting}"
 
 
 def unavailable(address: Address, error: OSError) -> UnavailableError:

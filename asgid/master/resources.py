@@ -4,6 +4,7 @@ They are acquired at a start, or adopted from the previous program, and released
 workers.
 """
 
+import errno
 import resource
 import socket
 from collections.abc import MutableMapping
@@ -15,7 +16,7 @@ from asgid.address import Tcp
 from asgid.config import Config
 from asgid.errors import UnavailableError
 from asgid.log import Log
-from asgid.master.listeners import Listeners, unavailable
+from asgid.master.listeners import Listeners, describe, unavailable
 from asgid.master.net import tcp_sockets
 from asgid.master.replace.handover import Handover
 from asgid.master.supervision import generations
@@ -57,7 +58,7 @@ def acquire(settings: Config, environ: MutableMapping[str, str]) -> Resources:
         settings = generations.with_systemd_sockets(settings, listeners.inherited)
         listeners.open(settings.listen)
         undo.callback(lambda: listeners.close(listeners.addresses))
-        endpoint = _open_endpoint(settings, log)
+        endpoint = _open_endpoint(settings, listeners, log)
         undo.pop_all()
     _raise_open_file_limit(settings, log)
     return Resources(settings, log, pid_file, listeners, BoardMemory.create(), endpoint, Notifier(environ))
@@ -91,7 +92,7 @@ def _log_or_stderr(settings: Config) -> Log:
         return log
 
 
-def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
+def _open_endpoint(settings: Config, listeners: Listeners, log: Log) -> socket.socket | None:
     """Bind metrics.bind. If it cannot be bound, raise UnavailableError; if it is only the default, log a warning."""
     if not settings.metrics.enabled:
         return None
@@ -103,6 +104,9 @@ def _open_endpoint(settings: Config, log: Log) -> socket.socket | None:
         sock.listen(64)
     except OSError as error:
         if "bind" in settings.metrics.model_fields_set:
+            if error.errno == errno.EADDRINUSE and (bound := listeners.find_conflict(where)):
+                reason = f"asgid itself listens on {describe(bound)}, for requests; choose another port"
+                raise UnavailableError(f"metrics.bind: cannot listen on {where}: {reason}") from error
             raise UnavailableError(f"metrics.bind: {unavailable(where, error)}") from error
         log.warning("no metrics: the default address is taken; set metrics.bind", address=str(where))
         return None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import prometheus_client.openmetrics.parser
@@ -200,6 +201,21 @@ def test_a_taken_metrics_address_is_an_error_where_it_was_written(start: Start, 
 
     assert second.wait() == 69
     assert f"metrics.bind: cannot listen on {first.metrics_address}" in second.log_text()
+
+
+def test_a_metrics_address_that_a_listener_of_the_same_asgid_has_is_named(launch: Start) -> None:
+    """A host name hides the conflict from the check of the settings, and `ss` would show only asgid."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    daemon = launch(listen=[{"bind": f"localhost:{port}"}], metrics={"bind": f"127.0.0.1:{port}"})
+
+    assert daemon.wait() == 69
+    assert (
+        f"metrics.bind: cannot listen on 127.0.0.1:{port}: asgid itself listens on 127.0.0.1:{port} "
+        f"(for localhost:{port}), for requests; choose another port" in daemon.log_text()
+    )
 
 
 def test_metrics_can_be_switched_off(start: Start) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
+from asgid.address import METRICS, Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
 
 WRITTEN: dict[str, Address] = {
     "127.0.0.1:8000": Tcp("127.0.0.1", 8000),
@@ -30,6 +30,20 @@ def test_an_address_is_parsed_and_written_back(text):
     assert text == str(address)
 
 
+METRICS_REFUSED = {
+    "localhost": 'write "localhost:9464"',
+    "::1": r'in brackets: "\[::1\]:9464"',
+    "127.0.0.1:80,127.0.0.1:81": 'only one address is possible; write "127.0.0.1:80"',
+}
+
+
+@pytest.mark.parametrize("text", METRICS_REFUSED)
+def test_a_metrics_address_is_corrected_with_its_own_port(text):
+    """The port of the application would be taken."""
+    with pytest.raises(ValueError, match=METRICS_REFUSED[text]):
+        parse(text, METRICS)
+
+
 REFUSED = {
     "": "no port",
     "8000": r'8000 is only a port; write "127\.0\.0\.1:8000", or ":8000"',
@@ -39,6 +53,8 @@ REFUSED = {
     "localhost:65536": "a port is a number",
     "localhost:-1": "a port is a number",
     "localhost:８０": "a port is a number",  # noqa: RUF001 - int() accepts these digits, a port does not
+    "127.0.0.1:80,[::1]:80, unix:/x": r"3 addresses; write -b 127.0.0.1:80 -b '\[::1\]:80' -b unix:/x, or one",
+    "127.0.0.1:80,": "brackets|a port is a number",
     "::1:8000": r'in brackets: "\[::1\]:8000"',
     "[::g]:80": "not an IPv6 address",
     "[]:80": "not an IPv6 address",

@@ -225,3 +225,14 @@ def test_a_wrong_address_is_corrected(word):
     assert suggested
     for address in suggested:
         config.parse(None, "", target="main:app", binds=[address])
+
+
+def test_a_list_of_addresses_is_corrected_to_one_option_for_each():
+    """gunicorn accepts commas between addresses; the suggested options work as they are printed."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(None, "", target="main:app", binds=["127.0.0.1:8000,127.0.0.1:8001"])
+    message = caught.value.problems[0].message
+    words = message.partition("; write ")[2].partition(", or")[0]
+
+    assert "-b 127.0.0.1:8000 -b 127.0.0.1:8001" == words
+    assert ["127.0.0.1:8000", "127.0.0.1:8001"] == [each.bind for each in typed(f"asgid main:app {words}").listen]

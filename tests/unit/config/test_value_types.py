@@ -118,6 +118,7 @@ REFUSED = {
     '[http]\nserver_header = "a\\r\\nb"': "printable ASCII",
     '[http]\nserver_header = "ä"': "printable ASCII",
     '[metrics]\nbind = "unix:/x"': "expected host:port",
+    '[metrics]\nbind = "off"': "write enabled = false in [metrics] (--set metrics.enabled=false)",
     '[metrics]\nbind = "9464"': '9464 is only a port; write "127.0.0.1:9464", or ":9464" for every',
     '[[listen]]\nbind = "8000"': '4: listen.bind: 8000 is only a port; write "127.0.0.1:8000"',
     '[proxy]\ntrusted = "127.0.0.1"': "4: proxy.trusted: expected a list in brackets",
