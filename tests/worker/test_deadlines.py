@@ -417,6 +417,46 @@ async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_drainin
 
 
 @on_a_loop
+async def test_of_many_slow_requests_ten_are_logged_with_a_stack():
+    """To format the stacks of thousands would block the loop; the others are counted."""
+    go = asyncio.Event()
+
+    async def dawdle(scope, receive, send):
+        await go.wait()
+        await respond(send)
+
+    async with Worker(dawdle) as worker:
+        clients = [await worker.connect() for _ in range(13)]
+        for client in clients:
+            await client.send(request())
+        await until(lambda: 13 == len(worker.running))
+        worker.pass_time(6)
+        worker.pass_time(6)
+
+        assert ["slow request"] * 10 + ["more slow requests"] == [line.event for line in worker.lines]
+        assert 3 == worker.lines[-1].fields["count"]
+        assert 13 == worker.counts["SLOW"]
+        go.set()
+
+
+@on_a_loop
+async def test_many_overdue_connections_end_in_several_turns():
+    """Thousands of clients that miss a deadline at once do not block the loop."""
+    async with Worker(mirror) as worker:
+        clients = [await worker.connect() for _ in range(40)]
+        for client in clients:
+            await client.send(b"GET / HT")
+        worker.look_s = 0.002
+        worker.pass_time(10)
+        ended = sum(client.is_reading_stopped for client in clients)
+        worker.look_s = 0.0
+
+        assert 0 < ended < 40
+        await until(lambda: all(client.is_reading_stopped for client in clients))
+        assert 40 == worker.counts["timeout header"]
+
+
+@on_a_loop
 async def test_a_slow_request_is_logged_once_with_its_stack():
     """It is not cancelled."""
     go = asyncio.Event()

@@ -569,3 +569,22 @@ async def test_a_response_to_head_has_no_body_if_middleware_changes_the_scope():
         await client.send(request("HEAD"))
 
         assert (await client.rest()).endswith(b"\r\n\r\n")
+
+
+@on_a_loop
+async def test_an_error_without_a_readable_traceback_is_a_500():
+    """The client gets its response if the log cannot format the error."""
+
+    class UnreadableError(Exception):
+        @property
+        def __traceback__(self):
+            raise RuntimeError("no traceback")
+
+    async def app(scope, receive, send):
+        raise UnreadableError
+
+    async with Worker(app) as worker:
+        client = await worker.connect()
+        await client.send(request())
+
+        assert 500 == (await client.response()).status

@@ -376,8 +376,10 @@ class Exchange:
                 raise
             if self._has_lost_client and tracebacks.is_caused_by_disconnect(error):
                 return  # asgid raised it, and the application let it pass: nothing is wrong
-            self._log_exception(error)
-            self._send_error(500, "Internal Server Error")
+            try:
+                self._log_exception(error)
+            finally:  # an error that cannot be formatted does not leave its client without a response
+                self._send_error(500, "Internal Server Error")
 
     def _log_exception(self, error: BaseException) -> None:
         self.context.row[EXCEPTIONS] += 1

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,7 @@ def test_a_batch_needs_one_timer_and_one_write(bench, writes):
     for _ in range(100):
         bench.add()
 
-    assert [(FLUSH_S, bench.access.flush)] == bench.timers
+    assert [FLUSH_S] == [delay for delay, _ in bench.timers]
     assert writes == []
 
     bench.access.flush()
@@ -266,6 +267,43 @@ def test_a_batch_needs_one_timer_and_one_write(bench, writes):
 
     assert [piece.count(b"\n") for piece in writes] == [100]
     assert len(bench.timers) == 2
+
+
+def test_a_flush_writes_for_a_share_of_a_turn_of_the_loop(bench, monkeypatch):
+    """The other lines wait for later turns: a client can send texts that take long to escape."""
+    clock = count(0.0, 0.004)
+    monkeypatch.setattr("asgid.worker.http.access_log.time.monotonic", lambda: next(clock))
+    for _ in range(100):
+        bench.add()
+    turns = 0
+    while bench.timers:
+        bench.timers.pop()[1]()
+        turns += 1
+
+    assert 100 == len(bench.path.read_text().splitlines())
+    assert 7 == turns  # 16 lines in each but the last one
+
+
+def test_a_queue_that_grows_faster_than_it_is_written_loses_lines(bench, monkeypatch):
+    """Its memory is bounded; lost lines are reported."""
+    clock = count(0.0, 0.004)
+    monkeypatch.setattr("asgid.worker.http.access_log.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("asgid.worker.http.access_log._MAX_QUEUED", 20)
+    for _ in range(100):
+        bench.add()
+    bench.timers.pop()[1]()
+
+    assert 16 + 20 == len(bench.lines())
+
+
+@pytest.mark.parametrize("format", ["combined", "json"])
+def test_long_texts_are_cut_before_they_are_escaped(tmp_path, format):  # noqa: A002
+    """A request may have 64 KiB of them, and a line of them would block the loop for milliseconds."""
+    bench = _Bench(tmp_path, format)
+    bench.add(headers=[(b"user-agent", b"\xff" * 60_000)])
+    (line,) = bench.lines()
+
+    assert 4096 == line.count("\\xff")
 
 
 def test_a_large_batch_is_written_to_a_file_in_large_writes_of_whole_lines(bench, writes):
