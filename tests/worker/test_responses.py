@@ -577,7 +577,7 @@ async def test_an_error_without_a_readable_traceback_is_a_500():
 
     class UnreadableError(Exception):
         @property
-        def __traceback__(self):
+        def __traceback__(self):  # type: ignore[override] # the point of this test
             raise RuntimeError("no traceback")
 
     async def app(scope, receive, send):
