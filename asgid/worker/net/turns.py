@@ -6,11 +6,11 @@ next socket. A protocol of any kind that reads from clients uses this object as 
 - Process the first unit of a read at once, a request or 4 KiB. An ordinary client sends no more, and `is_spent` is not
   called.
 - Call `is_spent(now)` before each further unit. If the time is spent, keep the bytes, pause reading
-  (`Service.pause_reading`), and pass a method to `later` that continues with them. It runs in a later turn, in the
+  (`Connections.pause_reading`), and pass a method to `later` that continues with them. It runs in a later turn, in the
   order of the calls of `later`, and processes one unit before it calls `is_spent` again.
 - That method first checks whether its connection has ended, and resumes reading after the last byte.
 
-A deadline of a client is a number, `deadline`, on an object in `Service.connections`. The ticker checks it after the
+A deadline of a client is a number, `deadline`, on a member of `Connections`. The ticker checks it after the
 worker has read all that had arrived, and moves it by the time in which the worker did not run. Code with its own timer
 passes the action of the timer to `after_reading`.
 """
