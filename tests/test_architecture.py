@@ -146,7 +146,7 @@ def test_imports_make_no_cycle():
         walk((name,))
 
 
-#: The folders of the worker, lowest first. A file imports from its own folder and from lower ones.
+#: The folders of each half, lowest first. A file imports from its own folder and from lower ones.
 ORDER = {
     "worker": (
         {"asgi", "tracebacks", "forked"},
@@ -157,6 +157,17 @@ ORDER = {
         {"app"},
         {"process"},
         {"server"},
+        {"main"},
+    ),
+    "master": (
+        {"supervision", "system", "net"},
+        {"listeners"},
+        {"workers"},
+        {"status"},
+        {"replace"},
+        {"resources"},
+        {"reload"},
+        {"loop"},
         {"main"},
     ),
 }

@@ -16,7 +16,7 @@ from asgid.config import TABLES, Config, Table, reference, reserved_keys
 from asgid.config.tables import header
 from asgid.errors import ConfigError, ExitCode
 from asgid.master.status import metrics
-from asgid.master.workers import spawn
+from asgid.master.system import signals
 from asgid.worker.http.access_log import check_template
 from docs.generate import DOCUMENTS, ROOT
 
@@ -215,7 +215,7 @@ def test_every_signal_is_explained():
     }
     (ignored,) = re.findall(r"A worker ignores ([A-Z0-9, ]+) and ([A-Z0-9]+)", to_worker)
 
-    assert {signum.name.removeprefix("SIG") for signum in spawn.SIGNALS} == explained
+    assert {signum.name.removeprefix("SIG") for signum in signals.SIGNALS} == explained
     ours = {signum.name.removeprefix("SIG") for signum in spawn._WORKER_IGNORES if signum != DUMP}
     assert ours == {*ignored[0].split(", "), ignored[1]}
 

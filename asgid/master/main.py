@@ -24,7 +24,7 @@ from asgid.master.loop import Loop
 from asgid.master.replace import new_program
 from asgid.master.replace.new_program import Command
 from asgid.master.system.cpus import usable_cpus
-from asgid.master.workers.spawn import SIGNALS
+from asgid.master.system.signals import SIGNALS
 
 
 def run(load: Callable[[], Config], reload: Callable[[], Config], worker: WorkerMain, program: Command) -> ExitCode:

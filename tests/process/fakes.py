@@ -23,7 +23,7 @@ from asgid.config import Config, parse
 from asgid.errors import ExitCode, UnavailableError
 from asgid.master.main import run
 from asgid.master.replace.new_program import HANDOVER_VARIABLE, Command
-from asgid.master.workers.spawn import SIGNALS
+from asgid.master.system.signals import SIGNALS
 
 _TICK_S = 0.05
 #: A trial that writes its receipt for the handover.

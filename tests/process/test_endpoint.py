@@ -23,8 +23,9 @@ from asgid.log import Log
 from asgid.master.status import endpoint as endpoint_module
 from asgid.master.status.endpoint import MAX_CLIENTS, Endpoint
 from asgid.master.status.pages import Pages
-from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, ReloadResult, Snapshot, WorkerStatus
+from asgid.master.status.snapshot import ListenerBacklog, ReloadResult, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
+from asgid.master.workers.process_state import ProcessUsage
 from tests.daemon import WITHIN_S
 
 _BOARD = Board(bytearray(BYTES))

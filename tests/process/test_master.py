@@ -15,7 +15,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
-from asgid.master.workers.spawn import SIGNALS
+from asgid.master.system.signals import SIGNALS
 from tests.daemon import DEFAULTS, ENVIRONMENT, WITHIN_S, Daemon, as_systemd, eventually, merged
 
 FAKES = Path(__file__).with_name("fakes.py")

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from asgid.master.system.signals import Signals
-from asgid.master.workers.spawn import SIGNALS
+from asgid.master.system.signals import SIGNALS, Signals
 
 
 @pytest.fixture

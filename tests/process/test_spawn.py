@@ -24,8 +24,9 @@ import pytest
 from asgid.assignment import DUMP, Assignment, Listener
 from asgid.board import BYTES, CELLS, HEARTBEAT_NS, STRIDE, Board
 from asgid.config import Config, parse
+from asgid.master.system.signals import SIGNALS
 from asgid.master.workers.board_memory import BoardMemory
-from asgid.master.workers.spawn import SIGNALS, Child, ExitedProcess, fork_worker, reap
+from asgid.master.workers.spawn import Child, ExitedProcess, fork_worker, reap
 from asgid.pipes import PipeEnd
 from tests.daemon import eventually
 

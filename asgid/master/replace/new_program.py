@@ -20,7 +20,8 @@ from asgid.log import Log
 from asgid.master.replace import handover
 from asgid.master.replace.handover import Handover
 from asgid.master.supervision.steps import SignalTrial, UpgradeRefused
-from asgid.master.workers.spawn import SIGNALS, ExitedProcess
+from asgid.master.system.signals import SIGNALS
+from asgid.master.workers.spawn import ExitedProcess
 from asgid.master.workers.trial import FAILURE_PREFIX
 
 #: The environment variable with the descriptor of the handover, for the executed program.

@@ -9,9 +9,10 @@ from importlib.util import find_spec
 
 from asgid.master.net.bound_socket import BoundSocket
 from asgid.master.status.history import StatusHistory
-from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, Snapshot, WorkerStatus
+from asgid.master.status.snapshot import ListenerBacklog, Snapshot, WorkerStatus
 from asgid.master.supervision.lifecycle import State
 from asgid.master.supervision.supervisor import Supervisor
+from asgid.master.workers.process_state import ProcessUsage
 from asgid.master.workers.spawn import Child
 from asgid.master.workers.usage import process_usage
 

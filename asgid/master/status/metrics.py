@@ -15,9 +15,10 @@ from typing import TypeAlias
 import asgid
 from asgid import board
 from asgid.master.status.exposition import Metric, Sample, histogram
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ProcessUsage, Snapshot
+from asgid.master.status.snapshot import BOOT_BUCKETS_S, Snapshot
 from asgid.master.supervision.lifecycle import ExitReason, StartReason
 from asgid.master.workers.ledger import Ledger
+from asgid.master.workers.process_state import ProcessUsage
 
 _Reading: TypeAlias = tuple[tuple[str, ...], float]  # the values of the labels, the value
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from asgid.master.workers.process_state import ProcessUsage
+
 BOOT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -34,17 +36,6 @@ class ListenerBacklog:
     name: str
     backlog_limit: int
     backlog: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessUsage:
-    """What one process uses, as the kernel reports it."""
-
-    cpu_s: float  #: user and system time
-    threads: int
-    virtual_bytes: int
-    resident_bytes: int
-    open_fds: int | None  #: None if the kernel does not report it, for example of a process that has ended
 
 
 @dataclass(frozen=True, slots=True)

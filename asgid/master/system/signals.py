@@ -14,8 +14,10 @@ from contextlib import suppress
 from fcntl import F_GETPIPE_SZ, fcntl
 
 from asgid import descriptors
-from asgid.master.workers.spawn import SIGNALS
+from asgid.command_signals import COMMANDS
 
+#: The signals that the master handles.
+SIGNALS = (*COMMANDS, signal.SIGCHLD)
 #: Each of these changes the number of workers by one. Of any other signal, a thousand mean the same as one.
 _COUNTED = (signal.SIGTTIN, signal.SIGTTOU)
 

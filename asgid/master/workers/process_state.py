@@ -1,4 +1,4 @@
-"""The part of a handover that describes one worker process, as a value."""
+"""One worker process as values: its state for a handover, and the resources that it uses."""
 
 from dataclasses import dataclass
 
@@ -15,3 +15,14 @@ class ProcessState:
     lifeline_writer_fd: int  #: the pipe to the worker
     stack_dump_fd: int
     half_read: str  #: the part of a message that has arrived; its end has not
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUsage:
+    """What one process uses, as the kernel reports it."""
+
+    cpu_s: float  #: user and system time
+    threads: int
+    virtual_bytes: int
+    resident_bytes: int
+    open_fds: int | None  #: None if the kernel does not report it, for example of a process that has ended

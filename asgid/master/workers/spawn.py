@@ -23,11 +23,11 @@ from asgid.board import Board
 from asgid.command_signals import COMMANDS
 from asgid.errors import ExitCode
 from asgid.master.system import terminal
+from asgid.master.system.signals import SIGNALS
 from asgid.pipes import PipeEnd
 from asgid.wire import Decoder, FromWorker, from_worker
 
-#: The signals that the master handles; a worker ignores all but TERM.
-SIGNALS = (*COMMANDS, signal.SIGCHLD)
+#: Signals of the master that a worker ignores: all but TERM.
 _WORKER_IGNORES = (*(signum for signum in COMMANDS if signum != signal.SIGTERM), DUMP)
 _JOB_CONTROL = (signal.SIGTTIN, signal.SIGTTOU)
 #: The frames below the fork in a stack of faulthandler, innermost first. They belong to the master, not to the worker.

@@ -2,7 +2,7 @@
 
 import psutil
 
-from asgid.master.status.snapshot import ProcessUsage
+from asgid.master.workers.process_state import ProcessUsage
 
 
 def process_usage(pid: int) -> ProcessUsage | None:

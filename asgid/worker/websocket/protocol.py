@@ -39,8 +39,8 @@ from asgid.worker.websocket.frames import (
 
 #: How long the client has to answer our close.
 CLOSE_S = 5.0
-#: A larger read is decoded later if the time of this turn of the loop is spent: it may have 170 small frames.
-_SHORT_READ = 1024
+#: A larger read is decoded later if the time of this turn of the loop is spent: it may have 340 small frames.
+_SHORT_READ = 2048
 _MESSAGES = frozenset((TEXT, BINARY))
 
 

@@ -20,7 +20,7 @@ def test_a_worker_sets_its_title_first(monkeypatch: pytest.MonkeyPatch) -> None:
     def begins() -> None:
         raise _Begins
 
-    monkeypatch.setattr(main, "setproctitle", titles.append)
+    monkeypatch.setattr("asgid.worker.process.title.setproctitle", titles.append)
     monkeypatch.setattr(main, "raise_trim_threshold", begins)
     assignment = Assignment(3, 7, read(""), (), PipeEnd(-1, -1), -1, Board(bytearray(BYTES)))
     with pytest.raises(_Begins):

@@ -17,8 +17,9 @@ from asgid import board
 from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
 from asgid.master.status.exposition import render
 from asgid.master.status.metrics import metrics
-from asgid.master.status.snapshot import ListenerBacklog, ProcessUsage, ReloadResult, Snapshot, WorkerStatus
+from asgid.master.status.snapshot import ListenerBacklog, ReloadResult, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
+from asgid.master.workers.process_state import ProcessUsage
 
 _STARTS = ("initial", "reload", "recycle", "crash", "scale")
 _EXITS = ("reload", "recycle", "blocked", "crash", "signal", "boot_failed", "boot_timeout", "scale", "shutdown")
