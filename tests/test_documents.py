@@ -17,6 +17,7 @@ from asgid.config.tables import header
 from asgid.errors import ConfigError, ExitCode
 from asgid.master.status import metrics
 from asgid.master.system import signals
+from asgid.master.workers import spawn
 from asgid.worker.http.access_log import check_template
 from docs.generate import DOCUMENTS, ROOT
 
