@@ -8,7 +8,6 @@ end of its lifeline, and sends the messages that the arbiter cannot send.
 import asyncio
 import json
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,6 +18,7 @@ from gunicorn.workers import base
 from asgid import config, pipes, wire
 from asgid.assignment import Assignment, Listener
 from asgid.board import BYTES, STARTED, Board, Row
+from asgid.config import translation
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
 from asgid.pipes import PipeEnd
@@ -34,51 +34,11 @@ Cfg: TypeAlias = Any  # gunicorn has no types
 _RESERVE_S = 2.0
 #: How long a client may still send a request on an idle connection; the response closes the connection.
 _LINGER_S = 0.5
-#: The limit for a gunicorn setting of 0, which means unlimited there.
-_UNLIMITED_BYTES = 2**20
-
-#: Atom of gunicorn's access log format -> field of asgid's.
-ATOMS: Final[Mapping[str, str]] = {
-    "h": "{client}",
-    "l": "-",
-    "u": "-",
-    "t": "[{clf_time}]",
-    "r": "{method} {target} HTTP/{version}",
-    "m": "{method}",
-    "U": "{path}",
-    "q": "{query}",
-    "H": "HTTP/{version}",
-    "s": "{status}",
-    "b": "{bytes}",
-    "B": "{bytes}",
-    "f": "{referer}",
-    "a": "{user_agent}",
-    "M": "{duration_ms}",
-    "L": "{duration_s}",
-    "p": "<{pid}>",
-}
 
 
 def _grace_s(cfg: Cfg) -> float:
     grace_s: float = cfg.graceful_timeout
     return max(grace_s - _RESERVE_S, grace_s / 2)
-
-
-def _header_bytes(cfg: Cfg) -> int:
-    # gunicorn limits one field, asgid all fields together.
-    field_size = cfg.limit_request_field_size
-    return max(config.Limits().header_size, 4 * field_size) if field_size else _UNLIMITED_BYTES
-
-
-def _access_format(cfg: Cfg) -> str:
-    def field(atom: re.Match[str]) -> str:
-        header, name = atom.groups()
-        if header or name in ATOMS:
-            return f"{{header[{header}]}}" if header else ATOMS[name]
-        raise ValueError(f"access_log_format: {atom[0]} is not supported; use {' '.join(ATOMS)} {{name}}i")
-
-    literal = cfg.access_log_format.replace("{", "{{").replace("}", "}}")
-    return re.sub(r"%\((?:\{\{([\w-]+)\}\}i|([^)]+))\)s", field, literal)
 
 
 def _output(name: str | None, stream: str) -> str:
@@ -97,11 +57,11 @@ SETTINGS: Final[Mapping[str, Callable[[Cfg], object]]] = {
     "app.lifespan": lambda cfg: getattr(cfg, "asgi_lifespan", "auto"),
     "workers.threads": lambda cfg: cfg.threads,
     "timeouts.graceful": _grace_s,
-    "timeouts.keep_alive": lambda cfg: cfg.keepalive or 0.001,  # 0 is no keep-alive in gunicorn, no limit in asgid
+    "timeouts.keep_alive": lambda cfg: translation.keep_alive_s(cfg.keepalive),
     "limits.connections": lambda cfg: cfg.worker_connections,
-    "limits.request_line": lambda cfg: cfg.limit_request_line or _UNLIMITED_BYTES,
-    "limits.header_count": lambda cfg: cfg.limit_request_fields,
-    "limits.header_size": _header_bytes,
+    "limits.request_line": lambda cfg: translation.request_line_bytes(cfg.limit_request_line),
+    "limits.header_count": lambda cfg: translation.header_count(cfg.limit_request_fields),
+    "limits.header_size": lambda cfg: translation.header_bytes(cfg.limit_request_field_size),
     "websocket.max_message": lambda cfg: getattr(cfg, "websocket_max_message_size", config.WebSocket().max_message),
     "proxy.trusted": lambda cfg: [*cfg.forwarded_allow_ips, "unix"],  # gunicorn trusts clients of a socket file too
     "log.level": lambda cfg: {"critical": "error"}.get(cfg.loglevel.lower(), cfg.loglevel.lower()),
@@ -109,7 +69,7 @@ SETTINGS: Final[Mapping[str, Callable[[Cfg], object]]] = {
     "log.format": lambda _: "text",
     "log.access.enabled": lambda cfg: cfg.accesslog is not None,
     "log.access.output": lambda cfg: _output(cfg.accesslog, "stdout"),
-    "log.access.format": _access_format,
+    "log.access.format": lambda cfg: translation.access_format(cfg.access_log_format),
     "process.name": lambda cfg: cfg.proc_name,
     "process.umask": lambda _: _umask(),  # the process's, which the arbiter has set if configured
 }

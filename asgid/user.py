@@ -53,7 +53,7 @@ def user_of(settings: Process) -> User | None:
 
 
 def find_uid(user: str) -> int:
-    """Return the id of a user, who is given by name or by id; an id needs no name. Raises LookupError."""
+    """Return the id of a user. The text is a name or an id; an id needs no name. Raises LookupError."""
     try:
         return int(user) if _is_id(user) else pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -61,7 +61,7 @@ def find_uid(user: str) -> int:
 
 
 def find_gid(group: str) -> int:
-    """Return the id of a group, which is given by name or by id; an id needs no name. Raises LookupError."""
+    """Return the id of a group. The text is a name or an id; an id needs no name. Raises LookupError."""
     try:
         return int(group) if _is_id(group) else grp.getgrnam(group).gr_gid
     except KeyError:

@@ -88,7 +88,10 @@ class SettingsDocument:
         except (LookupError, TypeError):
             self._refuse(Problem(option, name, "there is no table to set it in"))
         except ValueError as error:
-            self._refuse(Problem(option, name, str(error)))
+            if fixed := _with_quotes(word):
+                self._refuse(Problem(option, name, f"the shell removed quotes; write --set {quote(f'{name}={fixed}')}"))
+            else:
+                self._refuse(Problem(option, name, str(error)))
 
     def add_problem(self, path: KeyPath, message: str) -> None:
         """Add a problem with the value at `path`, or with its absence. Its place is the nearest origin above."""
@@ -104,6 +107,27 @@ class SettingsDocument:
         """Raise ConfigError with every problem, in order, if there are any."""
         if self._problems:
             raise ConfigError(*(problem for _, problem in sorted(self._problems, key=lambda found: found[0])))
+
+
+def _with_quotes(word: str) -> str:
+    """Return a list or table with the quotes that a shell has removed; "" if `word` is anything else."""
+
+    def item(text: str) -> str:
+        key, equals, value = text.strip().partition("=") if word[0] == "{" else ("", "", text.strip())
+        return f"{key.strip()} = {json.dumps(value.strip())}" if equals else json.dumps(value)
+
+    if (
+        len(word) < 3
+        or word[0] + word[-1] not in ("[]", "{}")
+        or any(character in "[]{}\"'" for character in word[1:-1])
+    ):
+        return ""
+    fixed = word[0] + ", ".join(map(item, word[1:-1].split(","))) + word[-1]
+    try:
+        tomli.loads(f"value = {fixed}")
+    except ValueError:
+        return ""
+    return fixed
 
 
 def read_word(word: str) -> object:

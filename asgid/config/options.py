@@ -4,18 +4,24 @@ The result is one message with every unknown option and the whole command to wri
 the settings before. argparse is not known here.
 """
 
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import join, quote
 
 from asgid.config.other_servers import ServerSetting, letters, load, options, plain_name
 from asgid.config.reserved_keys import reserved_key
-from asgid.config.spelling import nearest
-from asgid.config.translation import accepts, translated_value
+from asgid.config.spelling import did_you_mean, nearest
+from asgid.config.translation import accepts, example_value, translated_value, with_port
+from asgid.config.value_types import quoted
 
 _VALUED = ("-b", "-c", "-w", "--set", "--takes-over")
 _FLAGS = ("-h", "--help", "--version", "--boot", "--schema", "--defaults", "--")
+#: `value` of a row -> the part of an address.
+_ADDRESS_PARTS = {"host": "host", "port": "port", "metrics_host": "host", "metrics_port": "port"}
+#: `value` of a row -> asgid's command or option.
+_COMMANDS = {"check_command": "check", "config_command": "config", "version_option": "--version"}
 _ASSIGNMENT = re.compile(r"[^\W\d]\w*=")
 _TARGET = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
@@ -32,8 +38,8 @@ class _Command:
     environment: list[str] = field(default_factory=list)  #: variables before the command, in a shell
     socket_mode: list[str] = field(default_factory=list)  #: the option for the permissions of a socket file
     config_file: str | None = None
-    host: str | None = None
-    port: str | None = None
+    command: str = ""  #: asgid's command or option in the place of an unknown option
+    addresses: dict[str, dict[str, str]] = field(default_factory=dict)  #: asgid's key -> host and port
 
 
 def correction(
@@ -49,27 +55,59 @@ def correction(
     if not command.unknown and wrong is None:
         return ""
     parts = [f"there is no {', '.join(dict.fromkeys(command.unknown))}"] if command.unknown else []
-    if command.host is not None or command.port is not None:
-        host, port = command.host or "127.0.0.1", command.port or "8000"
-        bind = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        command.added += ["-b", bind if accepts("listen.bind", bind) and bind[0] != "-" else "127.0.0.1:8000"]
-    if command.config_file is not None and any(word not in load().ignored_commands for word in command.positionals):
-        command.notes.append(options()["config"].instead)
-    elif command.config_file is not None:
-        command.kept += ["-c", command.config_file]
+    if command.command.startswith("-"):
+        return "; ".join([*parts, f"write {join([*prefix[:1], command.command])}"])
+    for key, address in command.addresses.items():
+        _add_address(key, address, command)
+    _add_config_file(command)
     if command.socket_mode and any(word.startswith("unix:") for word in (*command.kept, *command.added)):
         command.added += command.socket_mode
     elif command.socket_mode:
         command.notes.append("only a socket file has permissions")
     parts += dict.fromkeys(command.notes)
     is_complete = wrong is None or _replace(wrong, command, resolve, parts)
+    if any(word.startswith("-c") for word in command.kept):  # a file and an application exclude each other
+        _override_target(command)
     has_app = bool(command.positionals) or any(word.startswith("-c") for word in command.kept)
+    prefix = [*prefix[:1], command.command] if command.command else prefix
     arguments = [*([] if has_app else default_app), *command.kept, *command.added]
     if is_complete and (has_app or default_app):
         parts.append(f"write {' '.join([*command.environment, join([*prefix, *arguments])])}")
     elif is_complete and command.added:
         parts.append(f"write {join(command.added)}")
     return "; ".join(parts)
+
+
+def _add_config_file(command: _Command) -> None:
+    """Add -c for a file in another option. gunicorn's file is a program, so an application beside it is enough."""
+    file = command.config_file
+    is_program = file is not None and (file.endswith(".py") or file.startswith("python:"))
+    if is_program and any(word not in load().ignored_commands for word in command.positionals):
+        command.notes.append(options()["config"].instead)
+    elif file:
+        command.kept[:0] = ["-c", file]
+
+
+def _add_address(key: str, address: Mapping[str, str], command: _Command) -> None:
+    """Add the option for a host and a port, which other servers have in two options."""
+    default = example_value(key)
+    default_host, _, default_port = default.rpartition(":")
+    host, port = address.get("host", default_host), address.get("port", default_port)
+    bind = host if "port" not in address and accepts(key, host) else with_port(host, port)
+    forms = [] if bind.startswith("-") else [bind, json.dumps(bind)]
+    word = next((each for each in forms if accepts(key, each)), None)
+    if word is None:
+        command.notes.append(_no_value_message(bind, key))
+    command.added += _option(key, default if word is None else word)
+
+
+def _override_target(command: _Command) -> None:
+    """Make the application an override of the one in the file."""
+    words = []
+    for before, word in zip(["", *command.kept], command.kept, strict=False):
+        is_target = before not in _VALUED and _TARGET.fullmatch(word)
+        words += ["--set", f"app.target={word}"] if is_target else [word]
+    command.kept = words
 
 
 def _replace(word: str, command: _Command, resolve: Callable[[str], list[str]], parts: list[str]) -> bool:
@@ -87,7 +125,7 @@ def _replace(word: str, command: _Command, resolve: Callable[[str], list[str]], 
     else:
         replacement, reason = resolve(word), f"{reason}, and an application is written module:attribute"
         if not replacement:
-            parts.append(reason)
+            parts.append(f"{reason}{did_you_mean(word, ('check', 'config'))}")
             return False
     parts.append(reason)
     command.kept[index : index + 1] = replacement
@@ -126,24 +164,21 @@ def _translate(word: str, rest: list[str], command: _Command) -> None:
         return
     setting = options()[name]
     given = value if equals else None
-    if given is None and not is_negated and not setting.flag and rest and _is_value(rest[0]):
+    is_next = rest and (_is_value(rest[0]) or (setting.value == "config_file" and rest[0].startswith("python:")))
+    if given is None and not is_negated and not setting.flag and is_next:
         given = rest.pop(0)
     if option == "-p" and given and given.isdecimal():  # daphne's port, not gunicorn's pid file
         setting = options()["port"]
+    if option == "-v" and rest and rest[0].isdecimal():  # daphne's verbosity, not gunicorn's version
+        setting, given = options()["verbosity"], rest.pop(0)
     _add(setting, given, command, is_negated=is_negated)
 
 
 def _add(setting: ServerSetting, value: str | None, command: _Command, *, is_negated: bool) -> None:
     """Add asgid's options for another server's option, or a note."""
-    if setting.value in ("config_file", "host", "port") and value:
-        setattr(command, setting.value, value)
-    elif setting.value == "env_file":
-        file = quote(value if value and "/" in value else f"./{value or '.env'}")
-        form = f"for one variable write --set app.env.NAME=value, for all run first: set -a; . {file}; set +a"
-        command.notes.append(f"asgid does not read such a file; {form}")
-    elif setting.value == "python_path":
-        command.environment.append(f"PYTHONPATH={quote(value or 'src')}")
-    elif setting.instead:
+    if _add_special(setting, value, command):
+        return
+    if setting.instead:
         command.notes.append(setting.instead)
     elif reserved_key(setting.key):
         command.notes.append(f"{setting.key} comes with a later version")
@@ -153,19 +188,63 @@ def _add(setting: ServerSetting, value: str | None, command: _Command, *, is_neg
     elif setting.key == "app.env":
         assignment = value if value and _ASSIGNMENT.match(value) else "NAME=value"
         variable, _, text = assignment.partition("=")
-        command.added += _options_for(setting, f"app.env.{variable}", text, is_negated=False)
+        command.added += _options_for(setting, f"app.env.{variable}", text, command, is_negated=False)
     elif setting.key == "listen.mode":
-        command.socket_mode = _options_for(setting, setting.key, value, is_negated=is_negated)
+        command.socket_mode = _options_for(setting, setting.key, value, command, is_negated=is_negated)
     else:
-        command.added += _options_for(setting, setting.key, value, is_negated=is_negated)
+        command.added += _options_for(setting, setting.key, value, command, is_negated=is_negated)
 
 
-def _options_for(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool) -> list[str]:
-    """Return the options that set asgid's `key` to the translation of `value`, or to an example."""
+def _add_special(setting: ServerSetting, value: str | None, command: _Command) -> bool:
+    """Add an option that is not one key of asgid. Return whether `setting` is such an option."""
+    if setting.value == "config_file" and value:
+        command.config_file = value
+    elif setting.value in _ADDRESS_PARTS and value:
+        command.addresses.setdefault(setting.key, {})[_ADDRESS_PARTS[setting.value]] = value
+    elif setting.value == "bind" and value:
+        for each in value.split(","):
+            _add_bind(setting, each.strip(), command)
+    elif setting.value in _COMMANDS:
+        command.command = _COMMANDS[setting.value]
+        command.notes.append(setting.instead)
+    elif setting.value == "env_file":
+        file = quote(value if value and "/" in value else f"./{value or '.env'}")
+        form = f"for one variable write --set app.env.NAME=value, for all run first: set -a; . {file}; set +a"
+        command.notes.append(f"asgid does not read such a file; {form}")
+    elif setting.value == "python_path":
+        command.environment.append(f"PYTHONPATH={quote(value or 'src')}")
+    else:
+        return False
+    return True
+
+
+def _add_bind(setting: ServerSetting, value: str, command: _Command) -> None:
+    """Add an address. One without a port may be daphne's, with its port in another option."""
+    if not accepts(setting.key, value) and accepts(setting.key, with_port(value, 8000)):
+        command.addresses.setdefault(setting.key, {}).setdefault("host", value)
+        if command.addresses[setting.key]["host"] == value:
+            return
+    command.added += _options_for(setting, setting.key, value, command, is_negated=False)
+
+
+def _options_for(
+    setting: ServerSetting, key: str, value: str | None, command: _Command, *, is_negated: bool
+) -> list[str]:
+    """Return the options that set asgid's `key` to the translation of `value`, or to an example, with a note."""
     given = None if value == "-" and key == "listen.bind" else value
     word = translated_value(setting, key, given, is_negated=is_negated)
+    if word is None and value is not None:
+        command.notes.append(_no_value_message(value, key))
+    return _option(key, example_value(key) if word is None else word)
+
+
+def _option(key: str, word: str) -> list[str]:
     short = {"listen.bind": "-b", "workers.count": "-w"}.get(key)
     return [short, word] if short else ["--set", f"{key}={word}"]
+
+
+def _no_value_message(value: str, key: str) -> str:
+    return f"{key} does not accept {quoted(value)}, so the command has an example"
 
 
 def _find(plain: str) -> tuple[str, bool]:

@@ -15,7 +15,7 @@ from asgid.config.reserved_keys import reserved_key
 from asgid.config.spelling import did_you_mean, nearest
 from asgid.config.tables import TABLES, header
 from asgid.config.toml_lines import KeyPath, full_name
-from asgid.config.translation import translated_value
+from asgid.config.translation import example_value, translated_value
 from asgid.config.value_types import quoted
 
 
@@ -81,15 +81,23 @@ def _our_key(setting: ServerSetting, value: object) -> str:
     table, _, key = setting.key.rpartition(".")
     if reserved_key(setting.key):
         return f"{key} in {header(table)} comes with a later version"
-    word = translated_value(setting, setting.key, value if isinstance(value, str) else json.dumps(value, default=str))
-    text = (
-        word
-        if setting.key == "app.env"
-        else json.dumps(word)
-        if setting.key == "listen.bind"
-        else quoted(read_word(word))
-    )
-    return f"write {key} = {text} in {header(table)}"
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if setting.key == "listen.bind":
+        texts = [each.strip() for each in text.split(",")] if isinstance(value, str) else [*map(str, _list(value))]
+        binds = [translated_value(setting, setting.key, each) for each in texts]
+        if len(binds) > 1 and all(binds):
+            return f"write {' and '.join(f'bind = {json.dumps(each)}' for each in binds)}, each in its own [[listen]]"
+        text = texts[0] if len(texts) == 1 else text
+    word = translated_value(setting, setting.key, text)
+    reason = "" if word is not None else f"{setting.key} does not accept {quoted(value)}, so this is an example; "
+    word = example_value(setting.key) if word is None else word
+    is_text = setting.key in ("app.env", "listen.bind")
+    written = (word if setting.key == "app.env" else json.dumps(word)) if is_text else quoted(read_word(word))
+    return f"{reason}write {key} = {written} in {header(table)}"
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def _all(words: Iterable[str], introduction: str) -> str:

@@ -1,10 +1,13 @@
 """Translates a value of another server's setting into a value of asgid's key.
 
-Every translated value was tried on the settings, so a hint works when it is typed as printed.
+Every translated value was tried on the settings, so a hint works when it is typed as printed. The worker class for
+gunicorn uses the same conversions.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -12,12 +15,35 @@ from asgid.config.cross_checks import find_contradictions
 from asgid.config.document import SettingsDocument
 from asgid.config.other_servers import ServerSetting
 from asgid.config.reserved_keys import find_reserved
-from asgid.config.tables import TABLES, Config
+from asgid.config.tables import TABLES, Config, Limits
 from asgid.config.value_types import ValueType
 from asgid.errors import ConfigError
 
 _LEVELS = {"critical": "error", "fatal": "error", "trace": "debug", "notset": "debug", "warn": "warning"}
 _VERBOSITY = {"0": "warning", "1": "info", "2": "debug", "3": "debug"}
+_NO_KEEP_ALIVE_S = 0.001
+_NO_LIMIT_BYTES = 2**20
+_MAX_GUNICORN_FIELDS = 32768
+#: Atom of gunicorn's access log format -> asgid's field.
+ATOMS: Mapping[str, str] = {
+    "h": "{client}",
+    "l": "-",
+    "u": "-",
+    "t": "[{clf_time}]",
+    "r": "{method} {target} HTTP/{version}",
+    "m": "{method}",
+    "U": "{path}",
+    "q": "{query}",
+    "H": "HTTP/{version}",
+    "s": "{status}",
+    "b": "{bytes}",
+    "B": "{bytes}",
+    "f": "{referer}",
+    "a": "{user_agent}",
+    "M": "{duration_ms}",
+    "L": "{duration_s}",
+    "p": "<{pid}>",
+}
 _STREAMS = {"log.output": "stderr", "log.access.output": "stdout"}
 
 
@@ -29,22 +55,62 @@ def _octal(text: str) -> str:
     return json.dumps(text.removeprefix("0o").zfill(4))
 
 
-def _host(text: str) -> str:
-    return f"[{text}]:8000" if ":" in text else f"{text}:8000"
+def with_port(host: str, port: int | str) -> str:
+    """Return an address; an IPv6 host gets brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def keep_alive_s(seconds: float) -> float:
+    """Return `timeouts.keep_alive` for that of another server. There 0 disables keep-alive, in asgid the limit."""
+    return seconds or _NO_KEEP_ALIVE_S
+
+
+def request_line_bytes(size: int) -> int:
+    """Return `limits.request_line` for gunicorn's limit_request_line, where 0 disables it."""
+    return size or _NO_LIMIT_BYTES
+
+
+def header_bytes(field_size: int) -> int:
+    """Return `limits.header_size` for gunicorn's limit_request_field_size, a limit of one field; 0 disables it."""
+    return max(Limits().header_size, 4 * field_size) if field_size else _NO_LIMIT_BYTES
+
+
+def header_count(count: int) -> int:
+    """Return `limits.header_count` for gunicorn's limit_request_fields, where 0 is its maximum."""
+    return count or _MAX_GUNICORN_FIELDS
+
+
+def access_format(template: str) -> str:
+    """Return `log.access.format` for a format with gunicorn's atoms. Raises ValueError for an unknown atom."""
+
+    def field(atom: re.Match[str]) -> str:
+        header, name = atom.groups()
+        if header or name in ATOMS:
+            return f"{{header[{header}]}}" if header else ATOMS[name]
+        raise ValueError(f"access_log_format: {atom[0]} is not supported; use {' '.join(ATOMS)} {{name}}i")
+
+    literal = template.replace("{", "{{").replace("}", "}}")
+    return re.sub(r"%\((?:\{\{([\w-]+)\}\}i|([^)]+))\)s", field, literal)
 
 
 #: `value` of a row in other_servers.toml -> the conversion of a text.
 CONVERSIONS: Mapping[str, Callable[[str], str]] = {
+    "access_format": access_format,
+    "bind": lambda text: with_port(text, 8000),
     "descriptor": "fd:{}".format,
-    "host": _host,
+    "header_count": lambda text: str(header_count(int(text))),
+    "header_size": lambda text: str(header_bytes(int(text))),
+    "host": lambda text: with_port(text, 8000),
     "interface": lambda text: {"asgi": "asgi3", "asginl": "asgi3"}.get(text, text),
+    "keep_alive": lambda text: f"{keep_alive_s(float(text)):g}",
     "list": _list,
     "log_level": lambda text: _LEVELS.get(text.lower(), text.lower()),
     "mebibytes": "{}MiB".format,
-    "metrics_host": "{}:9464".format,
+    "metrics_host": lambda text: with_port(text, 9464),
     "metrics_port": "127.0.0.1:{}".format,
     "octal": _octal,
     "port": "127.0.0.1:{}".format,
+    "request_line": lambda text: str(request_line_bytes(int(text))),
     "socket_file": "unix:{}".format,
     "verbosity": lambda text: _VERBOSITY.get(text, text),
 }
@@ -69,13 +135,18 @@ _EXAMPLES: Mapping[str, str] = {
 _ON, _OFF = ("true", "on", "yes"), ("false", "none", "off", "no", "")
 
 
-def translated_value(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool = False) -> str:
-    """Return a word or a TOML value that asgid's `key` accepts: the translation of `value`, else an example.
+def translated_value(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool = False) -> str | None:
+    """Return a word or a TOML value that asgid's `key` accepts and that means `value`; None if there is none.
 
     `value` is None for an option without a value. `is_negated` is true if the name of the option begins with `no`.
     """
     candidates = _candidates(setting, key, value, is_negated=is_negated)
-    return next((word for word in candidates if accepts(key, word)), None) or _EXAMPLES.get(key, _default(key))
+    return next((word for word in candidates if accepts(key, word)), None)
+
+
+def example_value(key: str) -> str:
+    """Return a word or a TOML value that asgid's `key` accepts."""
+    return _EXAMPLES.get(key, _default(key))
 
 
 def accepts(key: str, word: str) -> bool:
@@ -104,13 +175,19 @@ def _candidates(setting: ServerSetting, key: str, value: str | None, *, is_negat
     elif value is None or is_negated:
         yield no if is_negated else yes
     else:
-        if setting.value in CONVERSIONS:
-            yield CONVERSIONS[setting.value](value)
-        yield value
-        yield json.dumps(value, ensure_ascii=False)
+        is_complete = setting.value == "bind" and accepts(key, value)  # a port is added only if there is none
+        if setting.value in CONVERSIONS and not is_complete:
+            with suppress(ValueError, OverflowError):
+                yield from _as_text(CONVERSIONS[setting.value](value))
+        yield from _as_text(value)
         yield value.lower()  # Python's True
         if value.lower() in (*_OFF, *_ON):
             yield no if value.lower() in _OFF else yes
+
+
+def _as_text(value: str) -> Iterator[str]:
+    yield value
+    yield json.dumps(value, ensure_ascii=False)
 
 
 def _default(key: str) -> str:

@@ -32,6 +32,7 @@ TRANSLATED = {
     "limit_request_line": (1000, "limits.request_line", 1000),
     "limit_request_line off": (0, "limits.request_line", 2**20),
     "limit_request_fields": (50, "limits.header_count", 50),
+    "limit_request_fields off": (0, "limits.header_count", 32768),
     "limit_request_field_size": (20_000, "limits.header_size", 80_000),
     "limit_request_field_size that is small": (100, "limits.header_size", 32768),
     "limit_request_field_size off": (0, "limits.header_size", 2**20),

@@ -43,13 +43,14 @@ def refused(line: str, capsys: pytest.CaptureFixture[str]) -> str:
     return last.partition("error: ")[2]
 
 
-def typed(line: str) -> config.Config:
-    """Return the settings of a command as typed into a shell; variables may come first."""
+def typed(line: str) -> config.Config | None:
+    """Return the settings of a command as typed into a shell, None if it needs none; variables may come first."""
     words = shlex.split(line)
     while "=" in words[0]:
         del words[0]
     assert words[0] == "asgid"
-    return cli._source(cli._parse(words[1:])).load()
+    arguments = cli._parse(words[1:])
+    return None if arguments.action is cli._version else cli._source(arguments).load()
 
 
 CORRECTIONS = {
@@ -63,7 +64,68 @@ CORRECTIONS = {
     "asgid --port 8000 main:app": "there is no --port; write asgid main:app -b 127.0.0.1:8000",
     "asgid main:app --host 0.0.0.0": "there is no --host; write asgid main:app -b 0.0.0.0:8000",
     "asgid main:app --host :: --port=80": "there is no --host, --port; write asgid main:app -b '[::]:80'",
-    "asgid main:app --port shop": "there is no --port; write asgid main:app -b 127.0.0.1:8000",
+    "asgid main:app --port shop": (
+        'there is no --port; listen.bind does not accept "127.0.0.1:shop", so the command has an example; '
+        "write asgid main:app -b 127.0.0.1:8000"
+    ),
+    "asgid main:app --host 0.0.0.0:9000": "there is no --host; write asgid main:app -b 0.0.0.0:9000",
+    "asgid main:app --bind 0.0.0.0": "there is no --bind; write asgid main:app -b 0.0.0.0:8000",
+    "asgid main:app --bind ::1 --port 80": "there is no --bind, --port; write asgid main:app -b '[::1]:80'",
+    "asgid main:app --bind 127.0.0.1:8001,127.0.0.1:8002": (
+        "there is no --bind; write asgid main:app -b 127.0.0.1:8001 -b 127.0.0.1:8002"
+    ),
+    "asgid main:app --bind 10.0.0.1,10.0.0.2,:80": (
+        "there is no --bind; write asgid main:app -b 10.0.0.2:8000 -b :80 -b 10.0.0.1:8000"
+    ),
+    "asgid main:app --metrics-address :: --metrics-port 9000": (
+        "there is no --metrics-address, --metrics-port; write asgid main:app --set 'metrics.bind=\"[::]:9000\"'"
+    ),
+    "asgid main:app --max-requests=-5": (
+        'there is no --max-requests; workers.max_requests does not accept "-5", so the command has an example; '
+        "write asgid main:app --set workers.max_requests=0"
+    ),
+    "asgid main:app --workers=0": (
+        'there is no --workers; workers.count does not accept "0", so the command has an example; '
+        "write asgid main:app -w 4"
+    ),
+    "asgid main:app --keep-alive 0": "there is no --keep-alive; write asgid main:app --set timeouts.keep_alive=0.001",
+    "asgid main:app --timeout-keep-alive 5": (
+        "there is no --timeout-keep-alive; write asgid main:app --set timeouts.keep_alive=5"
+    ),
+    "asgid main:app --limit-request-line 0 --limit-request-fields 0": (
+        "there is no --limit-request-line, --limit-request-fields; "
+        "write asgid main:app --set limits.request_line=1048576 --set limits.header_count=32768"
+    ),
+    "asgid main:app --limit-request-field_size 16380": (
+        "there is no --limit-request-field_size; write asgid main:app --set limits.header_size=65520"
+    ),
+    "asgid main:app --access-logformat '%(h)s %(s)s'": (
+        """there is no --access-logformat; write asgid main:app --set 'log.access.format="{client} {status}"'"""
+    ),
+    "asgid main:app --access-logformat '%(zzz)s'": (
+        'there is no --access-logformat; log.access.format does not accept "%(zzz)s", so the command has an example; '
+        "write asgid main:app --set log.access.format=combined"
+    ),
+    "asgid main:app --user 33 --group 33": (
+        "there is no --user, --group; write asgid main:app --set process.user=33 --set process.group=33"
+    ),
+    "asgid main:app --check-config -w 2": (
+        "there is no --check-config; asgid check -c FILE names every problem of a file; write asgid check main:app -w 2"
+    ),
+    "asgid --config asgid.toml --print-config": (
+        "there is no --config, --print-config; asgid config -c FILE shows the settings in force; "
+        "write asgid config -c asgid.toml"
+    ),
+    "asgid main:app --config asgid.toml": "there is no --config; write asgid -c asgid.toml --set app.target=main:app",
+    "asgid -c asgid.toml main:app --port 80": (
+        "there is no --port; write asgid -c asgid.toml --set app.target=main:app -b 127.0.0.1:80"
+    ),
+    "asgid -v": "there is no -v; write asgid --version",
+    "asgid -V": "there is no -V; write asgid --version",
+    "asgid main:app -v 2": "there is no -v; write asgid main:app --set log.level=debug",
+    "asgid chekc main:app": (
+        "'chekc' is not a command, and an application is written module:attribute; did you mean \"check\"?"
+    ),
     "asgid main:app --wrokers 4": "there is no --wrokers (did you mean --workers?); write asgid main:app -w 4",
     "asgid main:app --bind :80 --timeout=30": (
         "there is no --bind, --timeout; write asgid main:app -b :80 --set timeouts.heartbeat=30"
@@ -107,6 +169,10 @@ CORRECTIONS = {
         "there is no --config; asgid reads a file with -c FILE, and [app] in it names the application; "
         "write asgid main:app"
     ),
+    "asgid --config python:conf main:app": (
+        "there is no --config; asgid reads a file with -c FILE, and [app] in it names the application; "
+        "write asgid main:app"
+    ),
     "asgid main:app -k uvicorn.workers.UvicornWorker -t30": (
         "there is no -k, -t; there is one kind of worker; the application's interface is app.interface; "
         "write asgid main:app --set timeouts.heartbeat=30"
@@ -119,7 +185,10 @@ CORRECTIONS = {
         "write asgid main:app --set log.access.enabled=false"
     ),
     "asgid main:app --log-level critical": "there is no --log-level; write asgid main:app --set log.level=error",
-    "asgid main:app --log-level loud": "there is no --log-level; write asgid main:app --set log.level=info",
+    "asgid main:app --log-level loud": (
+        'there is no --log-level; log.level does not accept "loud", so the command has an example; '
+        "write asgid main:app --set log.level=info"
+    ),
     "asgid main:app --log-level": "there is no --log-level; write asgid main:app --set log.level=debug",
     "asgid main:app --forwarded-allow-ips 10.0.0.1,10.0.0.2": (
         """there is no --forwarded-allow-ips; write asgid main:app --set 'proxy.trusted=["10.0.0.1", "10.0.0.2"]'"""
@@ -178,7 +247,9 @@ VALUES = ["4", "-", "/srv/shop", "127.0.0.1", "true", "shop=x", "no such value",
 def test_every_option_of_another_server_is_corrected_to_a_command_that_works(name, capsys):
     """With any value, and without a value."""
     option = f"--{name.replace('_', '-')}"
-    values = ["/"] if file_settings()[name].key == "app.directory" else VALUES  # a directory has to be there
+    existing = {"app.directory": ["/"], "config_file": ["asgid.toml"]}
+    row = file_settings()[name]
+    values = existing.get(row.key or row.value, VALUES)
     for words in ([option], *([f"{option}={value}"] for value in values), [option.replace("--", "--no-", 1)]):
         message = correction(["main:app", *words], ["asgid"], lambda _: [], [])
 
@@ -235,4 +306,25 @@ def test_a_list_of_addresses_is_corrected_to_one_option_for_each():
     words = message.partition("; write ")[2].partition(", or")[0]
 
     assert "-b 127.0.0.1:8000 -b 127.0.0.1:8001" == words
-    assert ["127.0.0.1:8000", "127.0.0.1:8001"] == [each.bind for each in typed(f"asgid main:app {words}").listen]
+    settings = typed(f"asgid main:app {words}")
+    assert settings is not None
+    assert ["127.0.0.1:8000", "127.0.0.1:8001"] == [each.bind for each in settings.listen]
+
+
+WITHOUT_QUOTES = {
+    # word after the shell: the hint
+    "proxy.trusted=[10.0.0.0/8]": """write --set 'proxy.trusted=["10.0.0.0/8"]'""",
+    "proxy.trusted=[10.0.0.0/8, ::1]": """write --set 'proxy.trusted=["10.0.0.0/8", "::1"]'""",
+    "app.env={A=b}": """write --set 'app.env={A = "b"}'""",
+}
+
+
+@pytest.mark.parametrize("word", WITHOUT_QUOTES)
+def test_quotes_that_the_shell_has_removed_are_added(word):
+    """The corrected option works as it is printed."""
+    with pytest.raises(ConfigError) as caught:
+        typed(f"asgid main:app --set '{word}'")
+    message = str(caught.value.problems[0])
+
+    assert message.endswith(WITHOUT_QUOTES[word])
+    typed(f"asgid main:app {message.partition('; write ')[2]}")
