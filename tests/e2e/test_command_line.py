@@ -341,9 +341,9 @@ import sys, types
 from asgid.worker.process import ticker
 sys.modules["gevent.monkey"] = types.ModuleType("gevent.monkey")
 def start(_): raise ValueError("only from the main thread")
-ticker.Pulse.start = start
+ticker.Ticker.start = start
 """,
-        "the worker failed: ValueError: only from the main thread; gevent.monkey has patched what asgid uses",
+        "the worker failed: ValueError: only from the main thread; gevent.monkey has patched modules that asgid uses",
     ),
 }
 
