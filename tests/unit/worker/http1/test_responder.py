@@ -1,4 +1,4 @@
-"""Response messages become bytes: every order, every framing, and what is refused."""
+"""A responder converts response messages to bytes: each order of messages, each framing, and each refusal."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def respond(
     keep_alive: bool = True,
     must_close: bool = False,
 ) -> tuple[bytes, bool]:
-    """Return what a whole response of these parts writes, and whether the connection is kept."""
+    """Return the bytes of a whole response of these parts, and whether the connection is kept."""
     response = make_responder(is_head=is_head, minor=minor, keep_alive=keep_alive)
     response.start({"type": "http.response.start", "status": status, "headers": headers})
     written = b""
@@ -34,7 +34,7 @@ def respond(
 
 
 OK = b"HTTP/1.1 200 OK\r\n"
-# what is given, what is written, whether the connection is kept
+# arguments of `respond`, bytes of the response, whether the connection is kept
 WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
     "one part": ({"bodies": [b"hi"]}, OK + b"content-length: 2\r\n" + COMMON + b"\r\nhi", True),
     "parts": (
@@ -73,22 +73,22 @@ WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
         b"HTTP/1.1 599 \r\ncontent-length: 0\r\n" + COMMON + b"\r\n",
         True,
     ),
-    "the client closes": (
+    "the client wants to close": (
         {"bodies": [b""], "keep_alive": False},
         OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
         False,
     ),
-    "the application closes": (
+    "the application wants to close": (
         {"bodies": [b""], "headers": [(b"connection", b"close")]},
         OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
         False,
     ),
-    "we close": (
+    "the server wants to close": (
         {"bodies": [b""], "must_close": True},
         OK + b"content-length: 0\r\nconnection: close\r\n" + COMMON + b"\r\n",
         False,
     ),
-    "a framing that is not its own": (
+    "framing from the application": (
         {"bodies": [b""], "headers": [(b"Transfer-Encoding", b"chunked"), (b"connection", b"upgrade")]},
         OK + b"content-length: 0\r\n" + COMMON + b"\r\n",
         True,
@@ -100,7 +100,7 @@ WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
         + b"\r\n",
         True,
     ),
-    "a date of its own": (
+    "a date from the application": (
         {"bodies": [b""], "headers": [(b"Date", b"now")]},
         OK + b"Date: now\r\ncontent-length: 0\r\nserver: asgid\r\n\r\n",
         True,
@@ -124,8 +124,8 @@ WRITTEN: dict[str, tuple[dict[str, Any], bytes, bool]] = {
 
 
 @pytest.mark.parametrize(("given", "written", "is_kept"), WRITTEN.values(), ids=WRITTEN.keys())
-def test_a_response_is_written(given, written, is_kept):
-    """Byte for byte."""
+def test_a_response_has_these_bytes(given, written, is_kept):
+    """The connection is kept if client, application and server allow it."""
     bodies = given.pop("bodies")
 
     assert (written, is_kept) == respond(*bodies, **given)
@@ -145,15 +145,15 @@ REFUSED_HEADERS = {
     "text": ("a", "b"),
     "a text value": (b"a", "b"),
     "a number": (b"a", 1),
-    "what has no hash": (b"a", bytearray(b"b")),
-    "a length that is none": (b"content-length", b"-1"),
+    "a value without a hash": (b"a", bytearray(b"b")),
+    "a negative length": (b"content-length", b"-1"),
     "an empty length": (b"content-length", b""),
 }
 
 
 @pytest.mark.parametrize("header", REFUSED_HEADERS.values(), ids=REFUSED_HEADERS.keys())
-def test_a_header_that_could_become_framing_is_refused(header):
-    """Before anything is written; asked twice the answer is the same."""
+def test_a_header_that_could_change_the_framing_is_refused(header):
+    """AppError is raised before a byte is written; also for the second response, which may find the line known."""
     for _ in range(2):
         with pytest.raises(AppError):
             respond(b"", headers=[header])
@@ -161,7 +161,7 @@ def test_a_header_that_could_become_framing_is_refused(header):
 
 @pytest.mark.parametrize("status", [0, 100, 101, 199, 1000, "200", None, True, 200.5])
 def test_a_status_that_is_not_final_is_refused(status):
-    """The message names it."""
+    """The message of the error has the range of the final ones."""
     with pytest.raises(AppError, match="is not a final status from 200 to 999"):
         respond(b"", status=status)
 
@@ -172,8 +172,8 @@ def _started(**kinds: Any) -> Responder:
     return response
 
 
-def test_each_message_has_its_place():
-    """What comes in another order is refused, with the state in the message."""
+def test_a_message_in_a_wrong_order_is_refused():
+    """The message of the error names the state of the response."""
     waiting = make_responder(is_head=False, minor=1, keep_alive=True)
     with pytest.raises(AppError, match="waiting"):
         waiting.body({}, COMMON, must_close=False)
@@ -191,8 +191,8 @@ def test_each_message_has_its_place():
 @pytest.mark.parametrize(
     ("body", "more", "why"), [(b"abcdef", True, "1 bytes longer"), (b"abc", False, "2 bytes short")]
 )
-def test_a_length_is_a_promise(body, more, why):
-    """Broken in its first part, nothing was written yet: the head is still held, and a 500 can be."""
+def test_a_first_part_of_a_wrong_length_is_refused(body, more, why):
+    """The head is not written yet, so the server can send a 500."""
     response = _started(headers=[(b"content-length", b"5")])
     with pytest.raises(AppError, match=why):
         response.body({"body": body, "more_body": more}, COMMON, must_close=False)
@@ -201,8 +201,8 @@ def test_a_length_is_a_promise(body, more, why):
 
 
 @pytest.mark.parametrize(("body", "more", "why"), [(b"cdefg", True, "2 bytes longer"), (b"c", False, "2 bytes short")])
-def test_a_length_is_a_promise_to_the_end(body, more, why):
-    """Broken later, the answer has begun."""
+def test_a_later_part_of_a_wrong_length_is_refused(body, more, why):
+    """A part of the response is already written."""
     response = _started(headers=[(b"content-length", b"5")])
     response.body({"body": b"ab", "more_body": True}, COMMON, must_close=False)
     with pytest.raises(AppError, match=why):
@@ -211,8 +211,8 @@ def test_a_length_is_a_promise_to_the_end(body, more, why):
     assert State.STREAMING is response.state
 
 
-def test_trailers_leave_with_the_last_of_them():
-    """After the body the response waits for them."""
+def test_trailers_are_written_with_the_last_message():
+    """After the body the response waits for its trailers."""
     response = _started(trailers=True, headers=[(b"content-length", b"2")])
     head, payload, after = response.body({"body": b"hi"}, COMMON, must_close=False)
 
@@ -223,16 +223,16 @@ def test_trailers_leave_with_the_last_of_them():
     assert "COMPLETE" == response.state.name
 
 
-def test_trailers_that_nobody_wants_leave_no_trace():
-    """The body still ends as it must."""
+def test_trailers_are_left_out_if_the_client_does_not_accept_them():
+    """The body still ends with the last chunk."""
     response = _started(trailers=True)
     response.body({"body": b"hi"}, COMMON, must_close=False)
 
     assert b"0\r\n\r\n" == response.trailers({"headers": [(b"x", b"1")]}, is_wanted=False)
 
 
-def test_a_file_is_framed_like_any_part():
-    """What goes before it and after it; until it was sent nothing else may come."""
+def test_begin_file_returns_the_framing_before_and_after_the_file():
+    """Another message is refused until the file is sent."""
     response = _started()
     response.declare_length(5, more=True)
     response.body({"more_body": True}, COMMON, must_close=False)
@@ -247,8 +247,8 @@ def test_a_file_is_framed_like_any_part():
     assert "COMPLETE" == response.state.name
 
 
-def test_a_file_that_is_the_whole_body_tells_its_length():
-    """No chunks are needed."""
+def test_a_file_that_is_the_whole_body_has_a_content_length():
+    """It is not sent in chunks."""
     response = _started()
     response.declare_length(5, more=False)
 
@@ -257,8 +257,8 @@ def test_a_file_that_is_the_whole_body_tells_its_length():
 
 
 @pytest.mark.parametrize(("length", "more", "why"), [(6, True, "1 bytes longer"), (4, False, "1 bytes short")])
-def test_a_file_keeps_the_promise(length, more, why):
-    """It is looked at before anything is written."""
+def test_a_file_of_a_wrong_length_is_refused(length, more, why):
+    """AppError is raised before a byte is written."""
     response = _started(headers=[(b"content-length", b"5")])
     with pytest.raises(AppError, match=why):
         response.declare_length(length, more)
@@ -267,7 +267,7 @@ def test_a_file_keeps_the_promise(length, more, why):
 
 
 def test_a_payload_is_not_copied():
-    """Bytes go out as they came in; what could change meanwhile is copied."""
+    """Only a bytearray is copied, because the application could change it."""
     large = b"x" * 100_000
     assert _started().body({"body": large}, COMMON, must_close=False)[1] is large
 
@@ -279,13 +279,13 @@ def test_a_payload_is_not_copied():
 
 @pytest.mark.parametrize("body", ["text", None, 5, [b"a"]])
 def test_a_body_is_bytes(body):
-    """The message says what it was."""
+    """The message of the error names the wrong type."""
     with pytest.raises(AppError, match=f"is bytes, not {type(body).__name__}"):
         _started().body({"body": body}, COMMON, must_close=False)
 
 
-def test_an_answer_of_our_own_is_whole():
-    """It closes, and has no body for HEAD."""
+def test_error_response_returns_a_head_and_a_body():
+    """The connection closes after it. The body is empty for HEAD."""
     head = b"HTTP/1.1 413 %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 9\r\nconnection: close\r\n"
     got, body = error_response(413, "too much", COMMON)
 

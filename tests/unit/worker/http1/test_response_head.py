@@ -1,4 +1,4 @@
-"""Status and headers become the lines of a head: known ones are looked up, and what never comes again is let go."""
+"""The lines of a head and its facts for the framing; known heads are looked up, and the dictionaries have limits."""
 
 from typing import Any
 
@@ -41,14 +41,14 @@ OK = b"HTTP/1.1 200 OK\r\n"
         ),
     ],
 )
-def test_a_head_says_what_it_means_to_the_framing(headers, head):
-    """Lines that are ours are left out; a length, a wish to close, and lines in place of ours are told."""
+def test_checked_returns_the_lines_and_the_facts_for_the_framing(headers, head):
+    """The lines lack fields of the server. The facts are the length, a request to close, and own Date and Server."""
     assert head == checked(200, headers)
     assert head == HEADS[200, tuple(headers)]
 
 
-def test_a_status_that_may_have_no_body_promises_none():
-    """A 205 has to say so, a 304 may tell what a 200 would have had (RFC 9110 sections 15.3.5, 15.3.6 and 8.6)."""
+def test_a_status_without_a_body_has_the_length_that_it_allows():
+    """A 204 has none, a 205 has 0, and a 304 may have that of a 200 (RFC 9110 sections 15.3.5, 15.3.6 and 8.6)."""
     length = [(b"content-length", b"5")]
 
     assert Head(b"HTTP/1.1 204 No Content\r\n", None, False, (), True) == checked(204, length)
@@ -56,40 +56,40 @@ def test_a_status_that_may_have_no_body_promises_none():
     assert Head(b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n", 5, False, (), True) == checked(304, length)
 
 
-def test_links_become_an_answer_of_their_own():
-    """One line each; of none there is nothing to say."""
+def test_early_hint_returns_a_response_with_one_line_for_each_link():
+    """It returns no bytes if there are no links."""
     assert b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n" == early_hint([b"</a>", b" </b> "])
     assert b"" == early_hint([])
 
 
 @pytest.mark.parametrize("link", [b"</a>\r\nb: c", b"\0", "</a>", None])
-def test_a_link_that_could_become_framing_is_refused(link):
-    """As a header would be."""
+def test_a_link_that_could_change_the_framing_is_refused(link):
+    """The check is that of a header."""
     with pytest.raises(AppError):
         early_hint([link])
 
 
-def test_trailers_are_lines_like_headers():
-    """Pairs of any kind, names as they were written."""
+def test_trailer_lines_returns_a_line_for_each_pair():
+    """A pair may be a list, and the case of a name is kept."""
     pairs: Any = [(b"X-Sum", b" 1 "), [b"etag", b"2"]]
 
     assert [b"X-Sum: 1\r\n", b"etag: 2\r\n"] == trailer_lines(pairs)
 
 
 @pytest.mark.parametrize("name", sorted(module._NO_TRAILERS))
-def test_what_must_be_known_before_the_body_is_no_trailer(name):
-    """In whatever letters (RFC 9110 section 6.5.1)."""
+def test_a_field_that_a_receiver_needs_before_the_body_is_refused_as_a_trailer(name):
+    """The case of its name does not matter (RFC 9110 section 6.5.1)."""
     with pytest.raises(AppError, match=r"6\.5\.1"):
         trailer_lines([(name.upper(), b"1")])
 
 
-def test_a_head_can_be_had_without_its_length():
-    """Whatever the letters of its name; a value that speaks of it stays."""
+def test_without_length_removes_the_content_length_only():
+    """The case of the name does not matter. A value that contains the name stays."""
     assert OK + b"a: content-length: 5\r\n" == without_length(OK + b"Content-LENGTH: 5\r\na: content-length: 5\r\n")
 
 
 @pytest.mark.parametrize(
-    ("wants", "headers"),
+    ("accepts", "headers"),
     [
         (True, [(b"te", b"trailers")]),
         (True, [(b"te", b"gzip;q=0.5 ,\tTrailers")]),
@@ -100,20 +100,20 @@ def test_a_head_can_be_had_without_its_length():
         (False, []),
     ],
 )
-def test_a_client_says_whether_it_wants_trailers(wants, headers):
-    """In a list of codings (RFC 9110 section 10.1.4)."""
-    assert wants == accepts_trailers(headers)
+def test_accepts_trailers_is_true_if_te_lists_trailers(accepts, headers):
+    """TE is a list of codings (RFC 9110 section 10.1.4)."""
+    assert accepts == accepts_trailers(headers)
 
 
 def test_a_head_is_checked_once():
-    """The same parts give the very same head."""
+    """Equal parts return the same object."""
     parts = (200, ((b"x-checked", b"once"),))
 
     assert HEADS[parts] is HEADS[parts]
 
 
-def test_lists_are_no_keys_but_headers_all_the_same():
-    """The specification says an iterable of two; what the dictionary refuses is checked each time."""
+def test_a_list_is_a_valid_header_but_not_a_key():
+    """The ASGI specification requires an iterable of two. The dictionary refuses a list, so `checked` is called."""
     pairs: Any = [[b"a", b"b"]]
     with pytest.raises(TypeError):
         HEADS[200, tuple(pairs)]
@@ -123,13 +123,13 @@ def test_lists_are_no_keys_but_headers_all_the_same():
 
 @pytest.mark.parametrize("pair", [(b"a",), (b"a", b"b", b"c"), ("a", b"b"), (b"a", "b"), (b"a", None), b"ab", None, 5])
 def test_a_header_is_a_pair_of_bytes(pair):
-    """The message shows what it was."""
+    """The message of the error requires a name and a value."""
     with pytest.raises(AppError, match="a name and a value, both bytes"):
         checked(200, [pair])
 
 
-def test_what_never_comes_again_does_not_fill_the_memory():
-    """Heads and lines have bounds in number, and long ones are not kept."""
+def test_heads_and_lines_that_differ_do_not_fill_the_memory():
+    """Their number is limited, and long ones are not kept."""
     for number in range(3 * max(module._MAX_LINES, module._MAX_HEADS)):
         long = b"x" * module._MAX_LINE_BYTES + b"%d" % number
         HEADS[200, ((b"etag", b"%d" % number), (b"set-cookie", long))]

@@ -1,4 +1,4 @@
-"""A cork holds answers back in their order, and not without bound."""
+"""A cork collects the bytes of responses in their order, up to a limit."""
 
 import asyncio  # noqa: TC003 - it is loaded anyway
 from math import inf
@@ -23,8 +23,8 @@ def _corked(most_joined: float = inf) -> tuple[Cork, list[bytes]]:
     return Cork(cast("asyncio.WriteTransport", transport), most_joined), transport.writes
 
 
-def test_what_is_held_back_leaves_in_one_write():
-    """In the order in which it came; and nothing is written twice, or where there is nothing."""
+def test_flush_writes_all_bytes_in_one_write():
+    """Their order is kept. A second flush writes nothing."""
     cork, writes = _corked()
     cork.write(b"a")
     cork.writelines((b"b", b"c"))
@@ -35,8 +35,8 @@ def test_what_is_held_back_leaves_in_one_write():
     assert [b"abc"] == writes
 
 
-def test_what_is_large_is_not_copied():
-    """The transport is given the parts as they are."""
+def test_large_parts_are_not_joined():
+    """The transport gets the parts as they are, without a copy."""
     cork, writes = _corked(most_joined=3)
     for part in (b"ab", b"cd"):
         cork.write(part)
@@ -45,8 +45,8 @@ def test_what_is_large_is_not_copied():
     assert [b"ab|cd"] == writes
 
 
-def test_no_more_is_held_back_than_gains_anything():
-    """Beyond that the transport has it, which knows whether the client keeps up."""
+def test_a_cork_writes_at_its_limit():
+    """The transport then counts the bytes and pauses the writer if the client is slow."""
     cork, writes = _corked()
     for _ in range(10):
         cork.write(b"x" * 10_000)

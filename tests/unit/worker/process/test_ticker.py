@@ -1,4 +1,4 @@
-"""How often the clock of a worker beats."""
+"""The interval between two ticks of a worker."""
 
 import pytest
 
@@ -24,6 +24,6 @@ from asgid.worker.process.ticker import interval_s
         ('websocket.ping_timeout = "1ms"', 0.05),
     ],
 )
-def test_a_short_timeout_is_not_judged_much_too_late(setting, interval):
-    """By half of it at most; below 0.1 s the beat stays at 50 ms."""
+def test_the_interval_is_at_most_half_of_the_shortest_timeout(setting, interval):
+    """So a timeout is noticed late by half of it at most. The interval is never below 50 ms."""
     assert pytest.approx(interval) == interval_s(parse(f'app.target = "a:b"\n{setting}', ""))
