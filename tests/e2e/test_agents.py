@@ -1,4 +1,4 @@
-"""Agents that are in the process before asgid is: they keep their connection, their exit handlers and their output."""
+"""Agents that start before asgid in its process: they keep their connection, their exit handlers and their output."""
 
 import os
 import socket
@@ -11,9 +11,9 @@ from tests.client import get
 from tests.conftest import Start
 from tests.daemon import eventually
 
-#: As the wrappers of monitoring services do it: connect when the interpreter starts, report from a thread that begins
-#: again after each fork, and write the rest at the exit. Its first descriptors move its connection to a number that is
-#: free in a worker.
+#: Wrappers of monitoring services work this way: they connect when the interpreter starts, report from a thread that
+#: starts again after each fork, and write the rest at exit. The 14 descriptors that it opens first move its connection
+#: to a number that is free in a worker.
 AGENT = """
 import atexit, os, socket, threading
 
@@ -44,7 +44,7 @@ if os.environ.get("COLLECTOR"):
 
 @contextmanager
 def collector() -> Iterator[tuple[int, list[bytes]]]:
-    """Listen on a port, and list the data of the connection."""
+    """Listen on a port; yield it and the list of the data that arrives on its connection."""
     arrived: list[bytes] = []
 
     def serve() -> None:
@@ -62,7 +62,7 @@ def collector() -> Iterator[tuple[int, list[bytes]]]:
 
 
 def test_an_agent_keeps_its_connection_and_its_exit_handlers_in_each_worker(start: Start, tmp_path: Path) -> None:
-    """Its bytes reach its collector and no client; its exit handlers run once in each worker and in the master."""
+    """Its bytes reach the collector and no client. Its exit handlers run once in each worker and in the master."""
     ends = tmp_path / "ends"
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "sitecustomize.py").write_text(AGENT)
@@ -77,8 +77,8 @@ def test_an_agent_keeps_its_connection_and_its_exit_handlers_in_each_worker(star
         workers += daemon.workers()
         assert int(get(daemon.address()).body) in workers
 
-        everyone = {str(pid).encode() for pid in (*workers, daemon.pid)}
-        eventually(lambda: everyone <= set(b"".join(arrived).split()))
+        reporters = {str(pid).encode() for pid in (*workers, daemon.pid)}
+        eventually(lambda: reporters <= set(b"".join(arrived).split()))
         for client in clients:
             client.setblocking(False)
             with suppress(BlockingIOError):
@@ -92,7 +92,10 @@ def test_an_agent_keeps_its_connection_and_its_exit_handlers_in_each_worker(star
 
 
 def test_descriptors_that_an_application_closes_are_not_asgids(start: Start, tmp_path: Path) -> None:
-    """It closes its standard streams: log lines go on, and reach no client. A file under asgid's number is kept."""
+    """The application closes the standard streams: asgid still logs, and no log line reaches a client.
+
+    A file of the application that takes over a descriptor number of asgid keeps its content.
+    """
     place = tmp_path / "database"
     daemon = start(
         "closes:application",
@@ -120,23 +123,27 @@ def test_descriptors_that_an_application_closes_are_not_asgids(start: Start, tmp
 
 
 def test_descriptors_of_asgid_have_numbers_that_no_open_returns(start: Start) -> None:
-    """What the master holds for long, and what a worker holds beside its event loop and its clients."""
+    """Those that the master keeps open, and those of a worker apart from its event loop and its clients."""
     daemon = start("pid:application", process={"pid_file": "asgid.pid"}, log={"access": {"output": "access.log"}})
 
     held = descriptors_of(daemon.pid)
-    low = {number: what for number, what in held.items() if int(number) < 256 and what != "anon_inode:[eventpoll]"}
+    low = {
+        number: target for number, target in held.items() if int(number) < 256 and target != "anon_inode:[eventpoll]"
+    }
     assert low.keys() == {"0", "1", "2"}, low
     for pid in daemon.workers():
-        ours = {what for what in held.values() if what.startswith("socket:")} | {str(daemon.directory / "access.log")}
+        ours = {target for target in held.values() if target.startswith("socket:")} | {
+            str(daemon.directory / "access.log")
+        }
         found = descriptors_of(pid)
-        low = {number: what for number, what in found.items() if int(number) < 256}
+        low = {number: target for number, target in found.items() if int(number) < 256}
         assert not ours & set(low.values())
-        assert not [what for what in low.values() if what.startswith("/memfd:")]
+        assert not [target for target in low.values() if target.startswith("/memfd:")]
         assert len(ours & set(found.values())) == 2, "the listener and the access log"
 
 
 def descriptors_of(pid: int) -> dict[str, str]:
-    """Return what each number leads to."""
+    """Return the target of each open descriptor of a process, by its number."""
     found = {}
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):

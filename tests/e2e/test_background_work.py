@@ -1,4 +1,4 @@
-"""Work that runs beside requests, from startup to shutdown: it feeds whoever listens, and ends with its worker."""
+"""A task that runs beside requests, from startup to shutdown: it feeds its listeners, and ends with its worker."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,8 +34,8 @@ def numbers_of(socket: ClientConnection) -> Iterator[int]:
         yield int(socket.recv(timeout=10))
 
 
-def test_it_feeds_all_who_listen_and_ends_with_its_worker(start: Start, tmp_path: Path) -> None:
-    """In each of two workers; at a stop its task is cancelled when the last listener has been sent away."""
+def test_a_task_feeds_all_listeners_and_ends_with_its_worker(start: Start, tmp_path: Path) -> None:
+    """Each of two workers has a task. At a stop it is cancelled after the last listener was disconnected."""
     daemon = start("in_background:application", timeouts={"graceful": "1s"}, app={"env": {"MARKS": str(tmp_path)}})
     workers = daemon.workers()
     with ExitStack() as stack:
@@ -56,8 +56,8 @@ def test_it_feeds_all_who_listen_and_ends_with_its_worker(start: Start, tmp_path
     }
 
 
-def test_who_leaves_is_forgotten(start: Start, tmp_path: Path) -> None:
-    """A listener that has gone is fed no more, or the worker's memory would fill."""
+def test_a_listener_that_leaves_is_removed(start: Start, tmp_path: Path) -> None:
+    """The task stops to feed a listener that has left; otherwise the queue of the listener would grow without limit."""
     daemon = start("in_background:application", workers={"count": 1}, app={"env": {"MARKS": str(tmp_path)}})
     for by in (by_events, by_socket):
         with by(daemon) as feed:

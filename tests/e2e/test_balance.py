@@ -1,4 +1,4 @@
-"""Long-lived connections spread over the workers, though all take them from one queue."""
+"""Long-lived connections spread evenly over the workers, although all workers accept from one queue."""
 
 import time
 
@@ -7,14 +7,14 @@ from tests.conftest import Start
 
 
 def test_keep_alive_connections_spread_evenly(start: Start) -> None:
-    """Four workers, 200 connections opened over two seconds: the fullest holds at most 1.25 times the emptiest."""
+    """With 200 connections in two seconds, none of four workers has more than 1.25 times as many as another."""
     daemon = start("hello:application", workers={"count": 4})
     clients = []
     begun = time.monotonic()
     for number in range(200):
         clients.append(Client(daemon.address()))
         clients[-1].get()
-        while time.monotonic() < begun + 0.01 * number:  # the pace is the case: 100 connections a second
+        while time.monotonic() < begun + 0.01 * number:  # the test is about this pace: 100 connections a second
             time.sleep(0.001)
 
     held = [worker["connections"] for worker in daemon.status()["workers"]]
@@ -25,8 +25,8 @@ def test_keep_alive_connections_spread_evenly(start: Start) -> None:
     assert max(held) <= 1.25 * min(held), held
 
 
-def test_connections_that_come_at_once_spread_too(start: Start) -> None:
-    """A hundred in one burst, as after a restart of a proxy."""
+def test_a_burst_of_connections_spreads_evenly(start: Start) -> None:
+    """A proxy that restarts opens a hundred connections at once."""
     daemon = start("hello:application", workers={"count": 2})
     clients = [Client(daemon.address()) for _ in range(100)]
     for client in clients:
@@ -40,7 +40,7 @@ def test_connections_that_come_at_once_spread_too(start: Start) -> None:
 
 
 def test_a_stuck_worker_gets_no_new_connections(start: Start) -> None:
-    """Nor does anybody wait for it, though it holds the fewest: that would be for the ten seconds of its heartbeat."""
+    """It has the fewest connections. A client that it accepted would wait for the ten seconds of its heartbeat."""
     daemon = start("stuck:application", workers={"count": 2}, timeouts={"heartbeat": "10s", "graceful": "0s"})
     with Client(daemon.address()) as victim:
         victim.send(b"GET /stuck HTTP/1.1\r\nhost: a\r\n\r\n")

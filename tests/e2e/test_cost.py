@@ -1,8 +1,8 @@
-"""What asgid itself costs, beside the application: memory, processor time while nothing happens, and a start.
+"""The costs of asgid itself, without the application: memory, processor time while idle, and the time of a start.
 
-The application imports nothing. An MB is 2**20 bytes, as top and systemd count. Memory does not depend on how busy the
-machine is; of times the best of several is taken, and processor time is what the kernel has counted, not what went by:
-on a virtual machine some of it is what others took.
+The application imports nothing. An MB is 2**20 bytes, as in top and systemd. Memory does not depend on the load of the
+machine. Times do, so each is the best of several. Processor time is the kernel's count, not the time that passed: on a
+virtual machine, other guests take a part of that.
 """
 
 import resource
@@ -36,18 +36,18 @@ def ticks(pid: int) -> int:
 
 
 def ticks_while_idle(pid: int) -> int:
-    """Return the least of up to three looks; a process that turns while nothing happens uses two hundred in each."""
-    least = 1000
+    """Return the min of up to three measurements. A busy loop in an idle process would use 200 ticks in each."""
+    fewest = 1000
     for _ in range(3):
         before = ticks(pid)
-        time.sleep(IDLE_S)  # this is what is measured
-        if (least := min(least, ticks(pid) - before)) <= 1:
+        time.sleep(IDLE_S)  # the measured time
+        if (fewest := min(fewest, ticks(pid) - before)) <= 1:
             break
-    return least
+    return fewest
 
 
 def import_s() -> float:
-    """Return how long a new Python takes at best for what a worker is forked with, on this machine and now."""
+    """Return the min time, in seconds, in which a new Python imports the modules that a worker is forked with."""
     times = []
     for _ in range(3):
         begun = time.monotonic()
@@ -65,7 +65,7 @@ def scrape(daemon: Daemon, times: int) -> None:
 
 @pytest.fixture
 def descriptors() -> Iterator[int]:
-    """As many as the system lets this process, and so the daemon, have."""
+    """Raise the limit of open descriptors to its max, for this process and the daemon; yield it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard
@@ -73,7 +73,7 @@ def descriptors() -> Iterator[int]:
 
 
 def test_the_master_takes_less_than_40_mb(start: Start) -> None:
-    """After hundreds of scrapes and some reloads, which leave nothing behind."""
+    """Hundreds of scrapes and some reloads do not raise its memory."""
     daemon = start()
     scrape(daemon, 100)
     first = resident_bytes(daemon.pid)
@@ -88,7 +88,7 @@ def test_the_master_takes_less_than_40_mb(start: Start) -> None:
 
 
 def test_a_worker_takes_less_than_35_mb(start: Start) -> None:
-    """Beside what the application takes; also one that came of a master which has been at work."""
+    """The application takes next to nothing. A worker that is forked by a busy master stays below the limit too."""
     daemon = start()
     scrape(daemon, 50)
     first = daemon.workers()
@@ -103,11 +103,11 @@ def test_a_worker_takes_less_than_35_mb(start: Start) -> None:
 
 
 def test_an_idle_connection_takes_less_than_12_kb_and_no_time(start: Start, descriptors: int) -> None:
-    """2,000 of them in one worker, or as many as there are descriptors for; each has had one request answered."""
+    """One worker has 2,000 of them, or as many as it has descriptors for. Each has received one response."""
     daemon = start(workers={"count": 1}, timeouts={"keep_alive": "5m"}, log={"access": {"enabled": False}})
     number = min(2000, descriptors - 300)
     (worker,) = daemon.workers()
-    for _ in range(20):  # what the first requests bring about stays, and is no connection's
+    for _ in range(20):  # the first requests allocate memory that stays and belongs to no connection
         get(daemon.address())
     with ExitStack() as stack:
         before = resident_bytes(worker)
@@ -121,8 +121,8 @@ def test_an_idle_connection_takes_less_than_12_kb_and_no_time(start: Start, desc
         assert ticks_while_idle(worker) <= 1
 
 
-def ask(daemon: Daemon, number: int) -> None:
-    """Send so many requests on one connection, fifty at a time."""
+def send_requests(daemon: Daemon, number: int) -> None:
+    """Send `number` requests on one connection, fifty at a time."""
     with Client(daemon.address()) as client:
         for at in range(0, number, 50):
             client.send(b"".join(request("GET", f"/{at + each}", {"Cookie": "x" * 2000}) for each in range(50)))
@@ -131,28 +131,34 @@ def ask(daemon: Daemon, number: int) -> None:
 
 
 def open_sockets(daemon: Daemon, number: int) -> None:
-    """Open so many WebSockets, one after the other, and read each to its end."""
+    """Open `number` WebSockets, one after the other, and read each to its end."""
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Cookie": "x" * 2000}
     headers |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions": "permessage-deflate"}
     for each in range(number):
         with Client(daemon.address()) as client:
             client.send(request("GET", f"/{each}", headers))
             assert client.head().status == 101
-            client.send(b"\x88\x80\0\0\0\0")  # else the server waits for the answer to its close
+            client.send(b"\x88\x80\0\0\0\0")  # without this close frame the server waits for one
             client.rest()
 
 
 @pytest.mark.parametrize(
     ("target", "use"),
-    [("asgi3", ask), ("asgi2", ask), ("asgi1", ask), ("wsgi", ask), ("asgi3", open_sockets)],
+    [
+        ("asgi3", send_requests),
+        ("asgi2", send_requests),
+        ("asgi1", send_requests),
+        ("wsgi", send_requests),
+        ("asgi3", open_sockets),
+    ],
     ids=["asgi3", "asgi2", "asgi1", "wsgi", "websocket"],
 )
 def test_a_worker_does_not_grow_with_its_requests(
     start: Start, target: str, use: Callable[[Daemon, int], None]
 ) -> None:
-    """Two thousand take less than the two kilobytes that each of them has sent."""
+    """Two thousand requests of two kilobytes each grow the worker by less than two kilobytes a request."""
     daemon = start(f"interfaces:{target}", workers={"count": 1}, log={"access": {"enabled": False}})
-    use(daemon, 500)  # what is made once, and remembered within bounds
+    use(daemon, 500)  # these fill the caches, which have limits
     before = daemon.metric("asgid_worker_resident_memory_bytes")
     use(daemon, 2000)
     each = (daemon.metric("asgid_worker_resident_memory_bytes") - before) / 2000
@@ -161,23 +167,23 @@ def test_a_worker_does_not_grow_with_its_requests(
     assert each < 2000
 
 
-def test_a_master_that_nobody_asks_does_nearly_nothing(start: Start) -> None:
-    """At most one tick in two seconds, which is half a per cent; it wakes to look at heartbeats."""
+def test_an_idle_master_uses_nearly_no_processor_time(start: Start) -> None:
+    """It uses at most one tick in two seconds, half a per cent: it wakes up to check heartbeats."""
     daemon = start()
 
     assert ticks_while_idle(daemon.pid) <= 1
 
 
 def test_a_worker_is_ready_within_300_ms_of_its_fork(start: Start) -> None:
-    """The best of four: imports, loop, application, listeners; the heavy imports came with the fork.
+    """The best of four boots has imports, event loop, application and listeners. The slow imports came with the fork.
 
-    Where the machine is so slow that these alone take longer, less than they do.
+    On a machine on which the slow imports alone take more than 300 ms, a boot takes less time than they do.
     """
     daemon = start()
     assert daemon.reload()["event"] == "reload committed"
     boots_s = [event["boot_s"] for event in daemon.log_events("worker ready")]
-    heavy_s = import_s()
-    print(f"boots: {boots_s}, imports: {heavy_s:.2f}")
+    imports_s = import_s()
+    print(f"boots: {boots_s}, imports: {imports_s:.2f}")
 
     assert len(boots_s) == 4
-    assert min(boots_s) < max(0.3, heavy_s)
+    assert min(boots_s) < max(0.3, imports_s)

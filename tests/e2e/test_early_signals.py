@@ -1,6 +1,6 @@
-"""Signals that come before asgid is up: none kills it by default action, and one that asks it to stop is obeyed.
+"""Signals that arrive before asgid is up: none kills it by its default action, and one for a stop ends it cleanly.
 
-The only moments without guard are those before Python runs our first line; a test begins when /proc shows the guard.
+Only before Python runs the first line of asgid are signals not handled. A test begins when /proc shows that they are.
 """
 
 import re
@@ -22,13 +22,13 @@ ENDING = ("TERM", "INT", "QUIT")
 HARMLESS = ("HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH")
 _ALL = sum(1 << (signal.Signals[f"SIG{name}"] - 1) for name in ENDING + HARMLESS)
 
-#: Seconds from the first guarded moment: while it imports, binds, forks, boots its worker, and serves.
+#: Seconds since signals are handled: the master imports, binds, forks, boots its worker, and serves.
 DELAYS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 
 @pytest.fixture
 def launch_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Daemon]]:
-    """Start `python -m asgid` and return in the first moment in which no signal can kill it."""
+    """Yield a function that starts `python -m asgid` and returns as soon as no signal can kill it."""
     monkeypatch.setattr(daemons, "ASGID", Path(sys.executable))
     with ExitStack() as stack:
 
@@ -36,9 +36,9 @@ def launch_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
             arguments = ("-m", "asgid", "-c", "asgid.toml")
             daemon = stack.enter_context(Daemon(tmp_path, {"workers": {"count": 1}}, arguments)).launch()
             deadline = time.monotonic() + 10
-            while True:  # without a pause, for the moment is what this is about
-                is_importing = "pydantic" in _of_process(daemon.pid, "maps")
-                if _is_guarded(daemon.pid):
+            while True:  # without a pause: the test needs the first moment
+                is_importing = "pydantic" in _read_proc(daemon.pid, "maps")
+                if _handles_signals(daemon.pid):
                     return daemon
                 assert not is_importing, "it imports what is slow while a signal can still kill it"
                 assert daemon.is_running, daemon.log_text()
@@ -47,15 +47,15 @@ def launch_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         yield launch
 
 
-def _is_guarded(pid: int) -> bool:
-    """Whether every signal of ours is blocked, caught or ignored by the process (proc_pid_status(5))."""
-    masks = re.findall(r"^Sig(?:Blk|Cgt|Ign):\t([0-9a-f]+)$", _of_process(pid, "status"), re.MULTILINE)
-    guarded = reduce(or_, (int(mask, 16) for mask in masks), 0)
-    return guarded & _ALL == _ALL
+def _handles_signals(pid: int) -> bool:
+    """Return whether the process blocks, catches or ignores each of the signals (proc_pid_status(5))."""
+    masks = re.findall(r"^Sig(?:Blk|Cgt|Ign):\t([0-9a-f]+)$", _read_proc(pid, "status"), re.MULTILINE)
+    handled = reduce(or_, (int(mask, 16) for mask in masks), 0)
+    return handled & _ALL == _ALL
 
 
-def _of_process(pid: int, name: str) -> str:
-    """Return what /proc says of a process, "" if it is gone."""
+def _read_proc(pid: int, name: str) -> str:
+    """Return the text of a file of a process in /proc, "" if the process has ended."""
     try:
         return Path(f"/proc/{pid}/{name}").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -65,10 +65,10 @@ def _of_process(pid: int, name: str) -> str:
 @pytest.mark.parametrize(
     ("delay", "ending"), [*((delay, "TERM") for delay in DELAYS), *((0.0, ending) for ending in ENDING[1:])]
 )
-def test_a_stop_is_obeyed_whenever_it_comes(launch_early: Callable[[], Daemon], delay: float, ending: str) -> None:
-    """After all other signals at once, in whatever it was doing: the exit code is 0, and nothing is left behind."""
+def test_a_stop_during_the_start_takes_effect(launch_early: Callable[[], Daemon], delay: float, ending: str) -> None:
+    """All other signals arrive just before. In each phase of the start, the exit code is 0 without a traceback."""
     daemon = launch_early()
-    time.sleep(delay)  # waits for nothing: it chooses what is interrupted
+    time.sleep(delay)  # not a wait: it selects the phase that is interrupted
     for name in (*HARMLESS, ending):
         daemon.signal(name)
 
@@ -77,8 +77,8 @@ def test_a_stop_is_obeyed_whenever_it_comes(launch_early: Callable[[], Daemon], 
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_no_early_signal_ends_it(launch_early: Callable[[], Daemon], name: str) -> None:
-    """It comes up and answers, and only then stops as asked."""
+def test_a_harmless_signal_during_the_start_does_not_end_asgid(launch_early: Callable[[], Daemon], name: str) -> None:
+    """asgid starts, answers, and stops only at TERM."""
     daemon = launch_early()
     daemon.signal(name)
 

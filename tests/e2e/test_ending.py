@@ -1,4 +1,4 @@
-"""The end of a worker: what the application still runs may finish within the grace, and holds up no stop after it."""
+"""The end of a worker: threads and tasks of the application may finish within the grace, and delay no stop after it."""
 
 import time
 from pathlib import Path
@@ -20,8 +20,8 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_what_does_not_end_is_named_and_holds_up_no_stop(start: Start, tmp_path: Path, kind: str) -> None:
-    """Exit handlers run, the worker exits with 0, and no signal is needed. A minute of `kill` shows who ended it."""
+def test_work_that_does_not_end_is_named_and_delays_no_stop(start: Start, tmp_path: Path, kind: str) -> None:
+    """Exit handlers run, and the worker exits with 0 by itself: with `kill` at 60 s, no signal can have ended it."""
     marks = tmp_path / "marks"
     daemon = start(
         "lasts:application",
@@ -49,7 +49,7 @@ def test_what_does_not_end_is_named_and_holds_up_no_stop(start: Start, tmp_path:
 
 @pytest.mark.parametrize(("kind", "done"), [("job", ["finished"]), ("loop", ["finished"]), ("daemon", [])])
 def test_a_job_may_finish_within_the_grace(start: Start, tmp_path: Path, kind: str, done: list[str]) -> None:
-    """Also one that waits for the event loop; daemon threads are not waited for, as Python does not."""
+    """A job may also wait for the event loop. asgid does not wait for daemon threads, as Python does not."""
     marks = tmp_path / "marks"
     daemon = start("lasts:application", workers={"count": 1}, app={"env": {"KIND": kind, "MARKS": str(marks)}})
     begun = time.monotonic()
