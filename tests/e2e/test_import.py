@@ -1,4 +1,4 @@
-"""What a module may do while it is imported, and its process when it ends."""
+"""A module may run an event loop while it is imported, and register a function for the exit of its worker."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def application(environ, start_response):
 """
 
 
-def test_a_module_may_run_a_loop_and_leave_something_for_the_exit(start: Start, tmp_path: Path) -> None:
-    """No loop turns yet, so Django answers queries there, too; and the end of a worker is an exit of Python."""
+def test_a_module_may_run_an_event_loop_and_register_an_exit_function(start: Start, tmp_path: Path) -> None:
+    """No event loop runs at that time, so Django allows its queries, too. A worker ends with the exit of Python."""
     (tmp_path / "module.py").write_text(MODULE)
     daemon = start("module:application", app={"directory": str(tmp_path)}, workers={"count": 1})
 

@@ -1,4 +1,4 @@
-"""Listening sockets of every kind, as clients find them: at the start, over a HUP, and where somebody else has them."""
+"""Listening sockets of every kind, as clients see them: at the start, over a HUP, and if another server has them."""
 
 import fcntl
 import os
@@ -21,12 +21,12 @@ FIRST: list[dict[str, Any]] = DEFAULTS["listen"]
 
 @pytest.fixture
 def given() -> Iterator[list[socket.socket]]:
-    """Four sockets that listen before asgid is started, and after it has ended."""
+    """Four sockets that listen before asgid starts and after it ends."""
     with ExitStack() as stack:
         yield [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(4)]
 
 
-def where(sock: socket.socket) -> str:
+def address_of(sock: socket.socket) -> str:
     return "{}:{}".format(*sock.getsockname())
 
 
@@ -35,7 +35,7 @@ def all_refused(addresses: list[str]) -> bool:
 
 
 def ipv6() -> list[dict[str, Any]]:
-    """Return a listener on ::1, where this machine has it."""
+    """Return a listener on ::1, or none if this machine has no such address."""
     try:
         with closing(socket.socket(socket.AF_INET6)) as sock:
             sock.bind(("::1", 0))
@@ -45,9 +45,9 @@ def ipv6() -> list[dict[str, Any]]:
 
 
 def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Path, given: list[socket.socket]) -> None:
-    """Before and after a HUP, which keeps them all; two sockets of one systemd unit have one name, and both answer."""
+    """All answer before and after a HUP. Two sockets of one systemd unit have the same name, and both answer."""
     *of_unit, admin, plain = given
-    number = fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD, 50)  # above those that systemd hands over
+    number = fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD, 50)  # above the descriptors that systemd passes
     file, name = tmp_path / "shop.sock", f"@asgid-test-{os.getpid()}"
     kinds = [
         *FIRST,
@@ -67,7 +67,7 @@ def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Pat
     inode = file.stat().st_ino
     found = [event["address"] for event in daemon.log_events("listening")]
 
-    assert set(found) == {daemon.address(), f"unix:{file}", f"unix:{name}", *map(where, given)} | {
+    assert set(found) == {daemon.address(), f"unix:{file}", f"unix:{name}", *map(address_of, given)} | {
         daemon.address(table["bind"]) for table in ipv6()
     }
     assert {b"hello"} == {get(address).body for address in found}
@@ -86,23 +86,23 @@ def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Pat
     )
 
 
-def test_systemds_sockets_are_served_without_being_named(start: Start, given: list[socket.socket]) -> None:
-    """A reload that leaves one of them out is rolled back: its clients would wait in vain."""
+def test_sockets_of_systemd_are_served_without_a_setting(start: Start, given: list[socket.socket]) -> None:
+    """A reload without one of them is rolled back, because the clients of that socket would wait forever."""
     passed = as_systemd(*(("http", sock.fileno()) for sock in given))
     daemon = start(listen=None, prefix=passed, descriptors=tuple(sock.fileno() for sock in given))
 
-    assert {b"hello"} == {get(where(sock)).body for sock in given}
+    assert {b"hello"} == {get(address_of(sock)).body for sock in given}
     assert daemon.reload()["event"] == "reload committed"
 
     daemon.configure(listen=[*FIRST])
     verdict = daemon.reload()
 
     assert ("reload rolled back", True) == (verdict["event"], "nothing listens on systemd:http" in verdict["reason"])
-    assert {b"hello"} == {get(where(sock)).body for sock in given}
+    assert {b"hello"} == {get(address_of(sock)).body for sock in given}
 
 
-def test_a_socket_of_systemds_that_is_left_out_is_said_at_the_start(launch: Start, given: list[socket.socket]) -> None:
-    """69, and how to name it, before any worker exists."""
+def test_a_socket_of_systemd_without_a_listener_fails_the_start(launch: Start, given: list[socket.socket]) -> None:
+    """The exit code is 69, and the message names the socket, before any worker exists."""
     daemon = launch(listen=[*FIRST], prefix=as_systemd(("http", given[0].fileno())), descriptors=(given[0].fileno(),))
 
     assert daemon.wait() == 69
@@ -110,9 +110,11 @@ def test_a_socket_of_systemds_that_is_left_out_is_said_at_the_start(launch: Star
     assert not daemon.log_events("worker started")
 
 
-def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp_path: Path) -> None:
-    """Ten HUPs under load, each adds two and removes those of the last: what is added answers from the commit on, what
-    is removed is refused after it, and of the one that stays no kept connection and no new one ever fails.
+def test_a_kept_listener_loses_no_client_while_others_come_and_go(start: Start, tmp_path: Path) -> None:
+    """Ten HUPs under load: each adds two listeners and removes the two that the HUP before added.
+
+    An added listener answers from the commit on, and a removed one refuses clients. The kept listener loses no
+    connection, neither an open one nor a new one.
     """
     daemon = start()
     before: list[str] = []
@@ -137,8 +139,8 @@ def test_listeners_come_and_go_and_one_that_stays_loses_nobody(start: Start, tmp
     assert max(kept.seconds + new.seconds) < 5
 
 
-def test_a_reload_to_another_name_of_the_same_socket_loses_nobody(start: Start) -> None:
-    """From 127.0.0.1:P to localhost:P and back; to 0.0.0.0:P only a restart leads, and the verdict says so."""
+def test_a_reload_to_another_name_of_the_same_socket_loses_no_client(start: Start) -> None:
+    """From 127.0.0.1:P to localhost:P and back. A change to 0.0.0.0:P needs a restart, as the verdict explains."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     daemon = start(listen=[{"bind": f"127.0.0.1:{port}"}], workers={"count": 1})
@@ -157,7 +159,7 @@ def test_a_reload_to_another_name_of_the_same_socket_loses_nobody(start: Start) 
 
 
 def test_a_removed_address_is_refused_while_an_old_worker_still_has_a_request(start: Start, tmp_path: Path) -> None:
-    """Nobody who connects after the commit waits for a worker that has left it; who came before is answered."""
+    """After the commit no new client waits for the worker that drains; the client from before gets its answer."""
     gate = tmp_path / "gate"
     second = {"bind": "127.0.0.2:0", "name": "second"}
     settings = {"listen": [*FIRST, second], "timeouts": {"graceful": "1m"}}
@@ -175,7 +177,7 @@ def test_a_removed_address_is_refused_while_an_old_worker_still_has_a_request(st
         assert b"".join(iter(client.chunk, b"")) == b"held most=1"
 
 
-# Socket files of others
+# Socket files of other servers
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def bind(file: Path, *, backlog: int | None) -> socket.socket:
-    """Return another server's socket; without a backlog it is one that does not listen, as a dead server's file."""
+    """Return another server's socket; without a backlog it does not listen, like the file of a dead server."""
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(file))
     if backlog is not None:
@@ -192,8 +194,8 @@ def bind(file: Path, *, backlog: int | None) -> socket.socket:
     return sock
 
 
-def test_the_file_of_a_dead_server_makes_room(start: Start, file: Path) -> None:
-    """At the start, and at a HUP that adds it."""
+def test_the_file_of_a_dead_server_is_replaced(start: Start, file: Path) -> None:
+    """At the start, and at a HUP that adds its address."""
     bind(file, backlog=None).close()
     late = file.with_name("late.sock")
     bind(late, backlog=None).close()
@@ -208,7 +210,7 @@ def test_the_file_of_a_dead_server_makes_room(start: Start, file: Path) -> None:
 
 
 def test_the_file_of_a_living_server_ends_the_start(tmp_path: Path, file: Path) -> None:
-    """69, and the message says who has it; the other server has its file still."""
+    """The exit code is 69, and the message names the cause; the other server keeps its file."""
     settings = tmp_path / "asgid.toml"
     settings.write_text(toml(merged(DEFAULTS, {"listen": [{"bind": f"unix:{file}"}]})))
     with bind(file, backlog=8):
@@ -221,7 +223,7 @@ def test_the_file_of_a_living_server_ends_the_start(tmp_path: Path, file: Path) 
 
 
 def test_the_file_of_a_living_server_rolls_a_reload_back(start: Start, file: Path, tmp_path: Path) -> None:
-    """Neither it nor what was bound before it is touched or kept; the old listeners answer."""
+    """The other server keeps its file, the file that the reload had bound is removed, and the old listeners answer."""
     fresh = tmp_path / "fresh.sock"
     daemon = start()
     with bind(file, backlog=8):
@@ -237,7 +239,7 @@ def test_the_file_of_a_living_server_rolls_a_reload_back(start: Start, file: Pat
         assert get(daemon.address()).body == b"hello"
 
 
-def test_what_a_reload_has_bound_goes_with_it_when_it_is_rolled_back(start: Start, file: Path) -> None:
+def test_a_reload_that_is_rolled_back_removes_the_listeners_that_it_bound(start: Start, file: Path) -> None:
     """A canary that cannot boot leaves no file, and no address that accepts and never answers."""
     daemon = start()
     daemon.configure(

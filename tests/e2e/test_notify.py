@@ -1,4 +1,4 @@
-"""What systemd is told over NOTIFY_SOCKET, and when: sd_notify(3), systemd.service(5) on Type=notify-reload."""
+"""The messages to systemd over NOTIFY_SOCKET: sd_notify(3), systemd.service(5) on Type=notify-reload."""
 
 import socket
 import time
@@ -15,7 +15,7 @@ Message = dict[str, str]
 
 
 class Manager:
-    """The other end of NOTIFY_SOCKET: what a service says, in order."""
+    """The other end of NOTIFY_SOCKET: receives the messages of a service, in order."""
 
     def __init__(self, path: Path) -> None:
         self.address = str(path)
@@ -23,13 +23,13 @@ class Manager:
         self.socket.bind(self.address)
         self.socket.settimeout(WITHIN_S)
 
-    def hear(self) -> Message:
-        """Wait for the next message and return its assignments; raises TimeoutError where none comes."""
+    def receive(self) -> Message:
+        """Wait for the next message and return its assignments; raises TimeoutError if none comes."""
         return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
 
-    def hear_of(self, *names: str) -> Message:
-        """Return the next message that assigns one of `names`; what only changes the status line is passed over."""
-        while not (message := self.hear()).keys() & set(names):
+    def receive_any(self, *names: str) -> Message:
+        """Return the next message that assigns one of `names`; skips those that only change the status line."""
+        while not (message := self.receive()).keys() & set(names):
             pass
         return message
 
@@ -41,11 +41,12 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
         yield manager
 
 
-def test_ready_is_said_when_requests_are_answered_and_not_before(launch: Start, manager: Manager) -> None:
-    """An application that boots three seconds: READY=1 comes after them, and from then on nobody waits.
-    Before it timeouts.boot is asked for: TimeoutStartSec= may be shorter.
+def test_ready_is_sent_when_requests_are_answered_and_not_before(launch: Start, manager: Manager) -> None:
+    """The application boots for three seconds: READY=1 comes after them, and from then on no client waits.
+
+    Before that the master requests the time of timeouts.boot, because TimeoutStartSec= may be shorter.
     """
-    begun = time.monotonic()
+    started_at = time.monotonic()
     daemon = launch(
         "slow_boot:application",
         app={"env": {"SLOW_BOOT_S": "3"}},
@@ -54,18 +55,18 @@ def test_ready_is_said_when_requests_are_answered_and_not_before(launch: Start, 
     )
     daemon.eventually(lambda: daemon.log_events("worker started"))
 
-    assert int(manager.hear()["EXTEND_TIMEOUT_USEC"]) > 20 * 1_000_000
+    assert int(manager.receive()["EXTEND_TIMEOUT_USEC"]) > 20 * 1_000_000
 
     with Client(daemon.address()) as early:
         early.send(request("GET", "/"))
-        assert manager.hear_of("READY")["READY"] == "1"
-        said = time.monotonic()
+        assert manager.receive_any("READY")["READY"] == "1"
+        ready_at = time.monotonic()
         assert early.answer().status == 200
         assert get(daemon.address()).status == 200
-        answered = time.monotonic()
+        answered_at = time.monotonic()
 
-    assert said - begun > 3
-    assert answered - said < 2.5
+    assert ready_at - started_at > 3
+    assert answered_at - ready_at < 2.5
 
 
 def break_the_file(daemon: Daemon) -> None:
@@ -88,17 +89,19 @@ RELOADS = [
 
 
 @pytest.mark.parametrize(("change", "event"), RELOADS, ids=[event for _, event in RELOADS])
-def test_a_reload_is_told_from_its_begin_to_its_verdict(start: Start, manager: Manager, change, event: str) -> None:
-    """RELOADING=1 with the time at which it began, then READY=1, whatever the verdict: systemd waits for it."""
+def test_a_reload_is_sent_to_systemd_at_its_start_and_at_its_verdict(
+    start: Start, manager: Manager, change, event: str
+) -> None:
+    """RELOADING=1 with the time of the start, then READY=1 with any verdict: systemd waits for it."""
     daemon = start(environment={"NOTIFY_SOCKET": manager.address})
-    manager.hear_of("READY")
+    manager.receive_any("READY")
     change(daemon)
     before = time.monotonic_ns() // 1000
     verdict = daemon.reload()
     after = time.monotonic_ns() // 1000
 
-    reloading = manager.hear_of("RELOADING", "READY")
-    ready = manager.hear_of("RELOADING", "READY")
+    reloading = manager.receive_any("RELOADING", "READY")
+    ready = manager.receive_any("RELOADING", "READY")
 
     assert verdict["event"] == event
     assert reloading["RELOADING"] == "1"
@@ -107,22 +110,23 @@ def test_a_reload_is_told_from_its_begin_to_its_verdict(start: Start, manager: M
     assert verdict.get("reason", "committed")[:40] in ready["STATUS"]
 
 
-def test_a_stop_is_told_when_it_begins(start: Start, manager: Manager, tmp_path: Path) -> None:
-    """STOPPING=1 comes at TERM, while a request is still in hand, and asks for the time that the file allows: its own
-    TimeoutStopSec= would cut a longer drain short.
+def test_a_stop_is_sent_to_systemd_when_it_begins(start: Start, manager: Manager, tmp_path: Path) -> None:
+    """STOPPING=1 comes at TERM, while a request is still in progress.
+
+    It requests the time that the settings allow: the unit's TimeoutStopSec= would end a longer drain too early.
     """
     gate = tmp_path / "gate"
     timeouts = {"graceful": "1m"}
     environment = {"NOTIFY_SOCKET": manager.address}
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, timeouts=timeouts, environment=environment)
-    manager.hear_of("READY")
+    manager.receive_any("READY")
     with Client(daemon.address()) as client:
         client.send(request("GET", "/"))
         assert client.head().status == 200
 
         daemon.signal("TERM")
 
-        stopping = manager.hear_of("STOPPING", "READY", "RELOADING")
+        stopping = manager.receive_any("STOPPING", "READY", "RELOADING")
 
         assert stopping["STOPPING"] == "1"
         assert int(stopping["EXTEND_TIMEOUT_USEC"]) > daemon.log_events("stopping")[0]["within_s"] * 1_000_000

@@ -1,4 +1,4 @@
-"""Under load: requests beyond the cap wait in a bounded room, and who finds no place is told when to come again."""
+"""Overload: requests beyond the cap wait in a bounded queue, and a request without a place gets 503 and Retry-After."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ ONE = {"count": 1}
 
 
 def gated(start: Start, tmp_path: Path, **limits: object) -> tuple[Daemon, Path]:
-    """A worker whose application holds every request until the gate opens, and of which nobody gets tired."""
+    """Return a daemon whose application holds every request until the gate file exists, and the path of that file."""
     gate = tmp_path / "gate"
     return start(
         "gate:application", workers=ONE, limits={"queue_timeout": "5m"} | limits, app={"env": {"GATE": str(gate)}}
@@ -18,9 +18,9 @@ def gated(start: Start, tmp_path: Path, **limits: object) -> tuple[Daemon, Path]
 
 
 def test_beyond_the_cap_requests_wait_and_beyond_the_queue_they_are_refused(start: Start, tmp_path: Path) -> None:
-    """Two at a time, two wait, the fifth gets 503 with Retry-After at once; those who waited are served."""
+    """Two requests run, two wait, and the fifth gets 503 with Retry-After at once; the two that wait are answered."""
     daemon, gate = gated(start, tmp_path, requests=2, queue=2)
-    idle = [Client(daemon.address()) for _ in range(10)]  # connections without a request are no load
+    idle = [Client(daemon.address()) for _ in range(10)]  # connections without a request do not count
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(4)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 2)
@@ -43,8 +43,8 @@ def test_beyond_the_cap_requests_wait_and_beyond_the_queue_they_are_refused(star
         client.close()
 
 
-def test_who_waits_too_long_is_refused(start: Start, tmp_path: Path) -> None:
-    """limits.queue_timeout bounds the wait; the application never hears of the request."""
+def test_a_request_that_waits_too_long_is_refused(start: Start, tmp_path: Path) -> None:
+    """limits.queue_timeout bounds the wait; the application never receives the request."""
     daemon, gate = gated(start, tmp_path, requests=1, queue=5, queue_timeout="0.5s")
     held = in_thread(lambda: get(daemon.address()))
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
@@ -58,8 +58,8 @@ def test_who_waits_too_long_is_refused(start: Start, tmp_path: Path) -> None:
     assert get(daemon.address()).body == b"held most=1"
 
 
-def test_a_client_that_leaves_gives_its_place_in_the_queue_back(start: Start, tmp_path: Path) -> None:
-    """It is dropped without an answer, and who comes after it is served."""
+def test_a_client_that_leaves_frees_its_place_in_the_queue(start: Start, tmp_path: Path) -> None:
+    """Its request is dropped without an answer, and the next client takes the place."""
     daemon, gate = gated(start, tmp_path, requests=1, queue=1)
     answers: list[Answer] = []
     held = in_thread(lambda: answers.append(get(daemon.address())))
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_gives_its_place_in_the_queue_back(start: Start, tm
 
 
 def test_requests_in_a_pipeline_wait_like_any_other(start: Start, tmp_path: Path) -> None:
-    """Their order on the connection stays; each has its place in turn."""
+    """Their order on the connection stays; each takes a place in its turn."""
     daemon, gate = gated(start, tmp_path, requests=1, queue=1)
     with Client(daemon.address()) as client:
         client.send(request("GET", "/") * 3)
@@ -88,8 +88,8 @@ def test_requests_in_a_pipeline_wait_like_any_other(start: Start, tmp_path: Path
         assert [client.answer().body for _ in range(3)] == [b"held most=1"] * 3
 
 
-def test_who_still_waits_at_the_end_of_a_stop_is_refused(start: Start, tmp_path: Path) -> None:
-    """With an answer, and without beginning in the place of a request that is cut off."""
+def test_a_request_that_still_waits_at_the_end_of_a_stop_is_refused(start: Start, tmp_path: Path) -> None:
+    """It gets an answer, and does not begin in the place of the request that the stop cuts off."""
     daemon = start(
         "gate:application",
         workers=ONE,
@@ -110,7 +110,7 @@ def test_who_still_waits_at_the_end_of_a_stop_is_refused(start: Start, tmp_path:
 
 
 def test_a_worker_that_had_no_descriptor_accepts_again(start: Start, tmp_path: Path) -> None:
-    """Below its cap it opens its doors, two with one descriptor to spare; it tries until it can."""
+    """Below its cap it opens its two listeners again, with one free descriptor; it retries until it can accept."""
     listen = [{"bind": "127.0.0.1:0"}, {"bind": f"unix:{tmp_path}/socket"}]
     daemon = start("grabs:application", workers=ONE, limits={"connections": 2}, listen=listen)
     with Client(daemon.address()) as first, Client(daemon.address()) as second:
