@@ -1,4 +1,4 @@
-"""The metrics address: what it says, and that it says it whatever the workers and its own clients do."""
+"""The metrics address: its content, and that neither stuck workers nor its own clients delay it."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import Series, eventually
 
-#: Every metric of the contract that this version can fill, by the name of one of its samples.
+#: Every metric of the contract that this version has, by the name of one of its samples.
 CONTRACT = {
     "asgid_build_info",
     "asgid_generation",
@@ -59,8 +59,8 @@ def only_grows(series: Series) -> bool:
     return series[0].endswith(("_total", "_count", "_sum", "_bucket"))
 
 
-def test_every_metric_of_the_contract_is_there(start: Start) -> None:
-    """After one request all names are there, and their values are what happened."""
+def test_every_metric_of_the_contract_is_exposed(start: Start) -> None:
+    """After one request all names are present, and the values match the request and the workers."""
     daemon = start("echo:application")
     with Client(daemon.address()) as client:
         assert client.post(b"12345").body == b"12345"
@@ -84,8 +84,8 @@ def test_every_metric_of_the_contract_is_there(start: Start) -> None:
     }
 
 
-def test_openmetrics_is_served_to_who_asks_for_it(start: Start) -> None:
-    """A scraper that accepts OpenMetrics gets it, and it parses under its stricter rules."""
+def test_openmetrics_is_served_if_the_client_accepts_it(start: Start) -> None:
+    """A scraper that accepts OpenMetrics receives it, and the text follows the stricter rules of that format."""
     daemon = start()
     get(daemon.address())
 
@@ -99,37 +99,37 @@ def test_openmetrics_is_served_to_who_asks_for_it(start: Start) -> None:
 
 
 def test_counters_never_go_backwards(start: Start) -> None:
-    """Neither a killed worker nor a reload takes away anything that was counted, in any series, at any scrape."""
+    """Neither a killed worker nor a reload lowers a counter, in any series, at any scrape."""
     daemon = start()
     for _ in range(50):
         get(daemon.address())
     eventually(lambda: daemon.metric("asgid_http_requests_total") == 50)
-    known = daemon.metrics()
+    last = daemon.metrics()
 
-    def look() -> None:
-        nonlocal known
+    def scrape() -> None:
+        nonlocal last
         now = daemon.metrics()
-        lost = [series for series in known if only_grows(series) and now.get(series, -1.0) < known[series]]
+        lost = [series for series in last if only_grows(series) and now.get(series, -1.0) < last[series]]
         assert not lost
-        known = now
+        last = now
 
     victim = daemon.workers()[0]
     os.kill(victim, signal.SIGKILL)
     while victim in daemon.workers() or daemon.metric("asgid_workers", state="ready") < 2:
-        look()
+        scrape()
     daemon.signal("HUP")
     while not daemon.log_events("reload committed", generation=2):
-        look()
+        scrape()
     eventually(lambda: len(daemon.workers()) == 2)
     for _ in range(50):
         get(daemon.address())
-        look()
+        scrape()
 
     eventually(lambda: daemon.metric("asgid_http_requests_total", method="GET", code="200") == 100)
 
 
-def test_the_probes_and_the_status_page(start: Start) -> None:
-    """/livez and /readyz say yes, /status names each worker, and everything else is told where to look."""
+def test_the_probes_and_the_status_page_report_the_state(start: Start) -> None:
+    """/livez and /readyz return 200, /status lists each worker, and another path returns 404."""
     daemon = start()
 
     status = daemon.status()
@@ -149,8 +149,8 @@ def test_the_probes_and_the_status_page(start: Start) -> None:
         assert (worker["connections"], worker["requests"]) == (0, 0)
 
 
-def test_not_ready_before_the_first_worker(launch: Start) -> None:
-    """While the first worker boots the server is alive and not ready."""
+def test_asgid_is_not_ready_before_its_first_worker(launch: Start) -> None:
+    """While the first worker boots, /livez returns 200 and /readyz returns 503."""
     daemon = launch("never_ready:application")
     eventually(lambda: daemon.log_events("worker started"))
 
@@ -159,12 +159,12 @@ def test_not_ready_before_the_first_worker(launch: Start) -> None:
     assert {worker["state"] for worker in daemon.status()["workers"]} == {"booting"}
 
 
-def test_idle_clients_of_the_endpoint_hold_up_nobody(start: Start) -> None:
-    """Clients that connect and never send, or ask and never read, cost the others no time: each would ten seconds."""
+def test_idle_clients_of_the_endpoint_do_not_delay_others(start: Start) -> None:
+    """Some clients connect and never send, others send a request and never read. Each could delay others by 10 s."""
     daemon = start()
-    crowd = [Client(daemon.metrics_address, receive_buffer=1024) for _ in range(40)]
+    idle = [Client(daemon.metrics_address, receive_buffer=1024) for _ in range(40)]
     try:
-        for client in crowd[20:]:
+        for client in idle[20:]:
             client.send(request("GET", "/metrics"))
         begun = time.monotonic()
 
@@ -175,12 +175,12 @@ def test_idle_clients_of_the_endpoint_hold_up_nobody(start: Start) -> None:
         assert time.monotonic() - begun < 8
         assert get(daemon.address()).body == b"hello"
     finally:
-        for client in crowd:
+        for client in idle:
             client.close()
 
 
 def test_the_endpoint_answers_when_every_worker_is_stuck(start: Start) -> None:
-    """The master knows how long each event loop has been silent, and says so."""
+    """The master serves it, and reports the time since the last heartbeat of each worker."""
     daemon = start(
         "stuck:application", workers={"count": 1}, timeouts={"heartbeat": "5m", "graceful": "0s", "kill": "1s"}
     )
@@ -193,8 +193,8 @@ def test_the_endpoint_answers_when_every_worker_is_stuck(start: Start) -> None:
         assert daemon.status()["workers"][0]["requests"] == 1
 
 
-def test_a_taken_metrics_address_is_an_error_where_it_was_written(start: Start, launch: Start) -> None:
-    """Who wrote metrics.bind wants it: a second server with the same one does not start."""
+def test_a_configured_metrics_address_in_use_is_an_error(start: Start, launch: Start) -> None:
+    """A second server with the same metrics.bind in its settings does not start."""
     first = start()
 
     second = launch(metrics={"bind": first.metrics_address})
@@ -203,8 +203,8 @@ def test_a_taken_metrics_address_is_an_error_where_it_was_written(start: Start, 
     assert f"metrics.bind: cannot listen on {first.metrics_address}" in second.log_text()
 
 
-def test_a_metrics_address_that_a_listener_of_the_same_asgid_has_is_named(launch: Start) -> None:
-    """A host name hides the conflict from the check of the settings, and `ss` would show only asgid."""
+def test_a_conflict_of_the_metrics_address_with_a_listener_is_named(launch: Start) -> None:
+    """A host name hides the conflict from the check of the settings, and `ss` would only show asgid."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -219,7 +219,7 @@ def test_a_metrics_address_that_a_listener_of_the_same_asgid_has_is_named(launch
 
 
 def test_metrics_can_be_switched_off(start: Start) -> None:
-    """With metrics.enabled = false nobody listens but the application."""
+    """With metrics.enabled = false only the listener of the application is open."""
     daemon = start(metrics={"enabled": False})
 
     assert get(daemon.address()).body == b"hello"

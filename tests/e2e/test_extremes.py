@@ -73,7 +73,7 @@ MIN_VALUES: dict[str, dict[str, Any]] = {
 
 
 def test_every_numeric_setting_is_tested() -> None:
-    """A setting that is added later is included."""
+    """A numeric setting that is added later is included automatically."""
     assert len(list(numbers())) == sum(map(len, MAX_VALUES.values())) > 25
     assert MAX_VALUES["timeouts"]["graceful"] == MAX_DURATION
     assert MAX_VALUES["websocket"]["max_message"] == 2**63 - 2
@@ -81,7 +81,7 @@ def test_every_numeric_setting_is_tested() -> None:
 
 
 def test_a_daemon_with_max_values_serves_and_stops(start: Start) -> None:
-    """A check accepts the values, requests and messages are answered, a reload begins, and an idle server stops."""
+    """A check accepts the values. The daemon answers requests and messages, begins a reload, and stops when idle."""
     daemon = start("echoes:application", **MAX_VALUES)
     assert asgid("check", "-c", str(daemon.file), cwd=daemon.directory).returncode == 0
     with connect(f"ws://{daemon.address()}/", open_timeout=WITHIN_S, close_timeout=WITHIN_S) as socket:
@@ -97,7 +97,7 @@ def test_a_daemon_with_max_values_serves_and_stops(start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["TERM", "HUP"])
 def test_a_master_with_max_durations_drains(start: Start, tmp_path: Path, name: str) -> None:
-    """During a request it waits longer than the 24.8 days that epoll_wait(2) allows."""
+    """The master waits for a request with a timeout above the 24.8 days that epoll_wait(2) allows."""
     gate = tmp_path / "gate"
     durations = {key: value for key, value in MAX_VALUES["timeouts"].items() if value == MAX_DURATION}
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, timeouts=durations)

@@ -1,4 +1,4 @@
-"""Clients that send as much as they can, and workers that stand still: ordinary clients hardly notice either."""
+"""Clients that send as much as they can, and workers that are stopped for a while, do not harm other clients."""
 
 import os
 import selectors
@@ -16,9 +16,9 @@ from tests.conftest import Start
 from tests.daemon import Daemon
 
 _FLOODERS = 8
-#: How long one probe may take on a machine with other work. On an idle one it takes 0.05 s; without the shares of a
-#: turn eight such clients keep it waiting for 4 to 40 s.
-_BOUND_S = 2.0
+#: The max time of one request on a busy machine; on an idle one it takes 0.05 s. If one turn of the event loop did not
+#: limit each connection, eight such clients would delay the request by 4 to 40 s.
+_MAX_S = 2.0
 _CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 _GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 _FLOODS = {
@@ -39,7 +39,7 @@ def served(start_shared: Start) -> Daemon:
 
 @contextmanager
 def _flood(daemon: Daemon, data: bytes) -> Iterator[None]:
-    """Send `data` again and again on each of the connections, and read what comes."""
+    """Send `data` repeatedly on each of the connections, and read the responses."""
     is_over = threading.Event()
     host, _, port = daemon.address().rpartition(":")
 
@@ -74,35 +74,35 @@ def _flood(daemon: Daemon, data: bytes) -> Iterator[None]:
 
 @pytest.mark.parametrize("kind", _FLOODS)
 def test_others_are_served_while_clients_send_as_much_as_they_can(served: Daemon, kind: str) -> None:
-    """Each kind cost others seconds, and had the worker replaced where the heartbeat is short."""
+    """Each kind once delayed others by seconds. With a short heartbeat deadline, the worker was even replaced."""
     worker = served.workers()
-    waited = []
+    seconds = []
     with _flood(served, _FLOODS[kind]):
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
             began = time.monotonic()
             assert b"hello" == get(served.address()).body
-            waited.append(time.monotonic() - began)
+            seconds.append(time.monotonic() - began)
 
-    assert max(waited) < _BOUND_S
+    assert max(seconds) < _MAX_S
     assert served.workers() == worker
 
 
 def test_a_worker_that_was_stopped_for_a_while_ends_no_connection(start: Start) -> None:
-    """SIGSTOP, a debugger or a machine that is moved: clients sent what they had to send, and are answered."""
+    """SIGSTOP stands for a debugger or a migrated machine. Clients that sent in time are answered afterwards."""
     timeouts = dict.fromkeys(("header", "body", "keep_alive"), "1s") | {"heartbeat": "1m"}
     daemon = start("hello:application", workers={"count": 1}, timeouts=timeouts)
     (pid,) = daemon.workers()
-    with Client(daemon.address()) as again, Client(daemon.address()) as first, Client(daemon.address()) as half:
-        half.send(b"GET / HTTP/1.1\r\n")
-        assert b"hello" == again.get().body
+    with Client(daemon.address()) as kept, Client(daemon.address()) as first, Client(daemon.address()) as partial:
+        partial.send(b"GET / HTTP/1.1\r\n")
+        assert b"hello" == kept.get().body
         os.kill(pid, signal.SIGSTOP)
         stopped = time.monotonic()
-        again.send(request("GET"))
+        kept.send(request("GET"))
         first.send(request("GET"))
-        half.send(b"Host: a\r\n\r\n")
+        partial.send(b"Host: a\r\n\r\n")
         daemon.eventually(lambda: time.monotonic() > stopped + 2.5)
         os.kill(pid, signal.SIGCONT)
 
-        assert [b"hello"] * 3 == [client.answer().body for client in (again, first, half)]
+        assert [b"hello"] * 3 == [client.answer().body for client in (kept, first, partial)]
     assert [pid] == [*daemon.workers()]

@@ -1,4 +1,4 @@
-"""GraphQL by strawberry: queries over HTTP, subscriptions over the `graphql-transport-ws` protocol, spoken by hand."""
+"""GraphQL with strawberry: queries over HTTP, and subscriptions over a WebSocket with `graphql-transport-ws`."""
 
 import json
 from collections.abc import Iterator
@@ -29,91 +29,91 @@ def served(start_shared: Start) -> Iterator[Daemon]:
 
 @pytest.fixture(autouse=True)
 def _room(served: Daemon) -> None:
-    """Each test begins with nobody in the room: who was there in the last one may be about to leave."""
+    """Wait until the room is empty: members from the last test may still be about to leave."""
     eventually(lambda: is_empty(served))
 
 
-def ask(daemon: Daemon, query: str) -> dict[str, Any]:
-    """Return what a query or mutation is answered with."""
+def execute(daemon: Daemon, query: str) -> dict[str, Any]:
+    """Return the data of the response to a query or mutation."""
     answer = httpx.post(daemon.url, json={"query": query}, trust_env=False, timeout=WITHIN_S)
     data: dict[str, Any] = answer.json()["data"]
     return data
 
 
-def tell(socket: ClientConnection, kind: str, **fields: object) -> None:
+def send(socket: ClientConnection, kind: str, **fields: object) -> None:
     socket.send(json.dumps({"type": kind, **fields}))
 
 
-def told(socket: ClientConnection) -> dict[str, Any]:
+def receive(socket: ClientConnection) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(socket.recv(timeout=10))
     return message
 
 
 @contextmanager
-def conversation(daemon: Daemon) -> Iterator[ClientConnection]:
-    """Open a WebSocket, and say what the protocol has first."""
+def graphql_socket(daemon: Daemon) -> Iterator[ClientConnection]:
+    """Yield a WebSocket after the first two messages of the protocol."""
     with connect(f"ws://{daemon.address()}/", subprotocols=[Subprotocol(PROTOCOL)], proxy=None) as socket:
         assert PROTOCOL == socket.subprotocol
-        tell(socket, "connection_init")
-        assert {"type": "connection_ack"}.items() <= told(socket).items()
+        send(socket, "connection_init")
+        assert {"type": "connection_ack"}.items() <= receive(socket).items()
         yield socket
 
 
 def subscribe(daemon: Daemon, socket: ClientConnection, name: str, query: str = "subscription { said }") -> None:
-    """Return when the room has one member more."""
-    before = ask(daemon, "{ members }")["members"]
-    tell(socket, "subscribe", id=name, payload={"query": query})
-    eventually(lambda: ask(daemon, "{ members }")["members"] > before)
+    """Subscribe, and return when the room has one more member."""
+    before = execute(daemon, "{ members }")["members"]
+    send(socket, "subscribe", id=name, payload={"query": query})
+    eventually(lambda: execute(daemon, "{ members }")["members"] > before)
 
 
 def is_empty(daemon: Daemon) -> bool:
-    return ask(daemon, "{ members }") == {"members": 0}
+    return execute(daemon, "{ members }") == {"members": 0}
 
 
-def test_subscriptions_hear_of_mutations(served: Daemon) -> None:
-    """Two on one WebSocket, one on another: each is told under its own name."""
-    with conversation(served) as one, conversation(served) as other:
+def test_subscriptions_receive_the_messages_of_mutations(served: Daemon) -> None:
+    """Two subscriptions are on one WebSocket, one is on another. Each receives the message with its own id."""
+    with graphql_socket(served) as one, graphql_socket(served) as other:
         subscribe(served, one, "first")
         subscribe(served, one, "second")
         subscribe(served, other, "third")
-        assert {"say": 3} == ask(served, 'mutation { say(text: "grüße") }')
-        heard = [told(one), told(one), told(other)]
+        assert {"say": 3} == execute(served, 'mutation { say(text: "grüße") }')
+        received = [receive(one), receive(one), receive(other)]
 
     assert [
         {"id": name, "type": "next", "payload": {"data": {"said": "grüße"}}} for name in ("first", "second", "third")
-    ] == sorted(heard, key=lambda message: ("first", "second", "third").index(message["id"]))
+    ] == sorted(received, key=lambda message: ("first", "second", "third").index(message["id"]))
 
 
 def test_a_subscription_ends_from_either_side(served: Daemon) -> None:
-    """When it has nothing more to say, and when the client wants no more; the WebSocket stays."""
-    with conversation(served) as socket:
+    """The application ends the first one, and the client ends the second one. The WebSocket stays open."""
+    with graphql_socket(served) as socket:
         subscribe(served, socket, "short", "subscription { said(most: 1) }")
-        ask(served, 'mutation { say(text: "once") }')
-        ended = [told(socket)["type"], told(socket)]
+        execute(served, 'mutation { say(text: "once") }')
+        ended = [receive(socket)["type"], receive(socket)]
         subscribe(served, socket, "long")
-        tell(socket, "complete", id="long")
+        send(socket, "complete", id="long")
         eventually(lambda: is_empty(served))
-        tell(socket, "ping")
-        answered = told(socket)
+        send(socket, "ping")
+        answered = receive(socket)
 
     assert ["next", {"id": "short", "type": "complete"}] == ended
     assert "pong" == answered["type"]
 
 
-def test_a_mistake_is_told_and_costs_nothing_else(served: Daemon) -> None:
-    """A field that is not there is an error of one subscription."""
-    with conversation(served) as socket:
-        tell(socket, "subscribe", id="wrong", payload={"query": "subscription { nothing }"})
-        refused = told(socket)
+def test_an_invalid_query_ends_only_its_subscription(served: Daemon) -> None:
+    """An unknown field is an error of one subscription; the next one works."""
+    with graphql_socket(served) as socket:
+        send(socket, "subscribe", id="wrong", payload={"query": "subscription { nothing }"})
+        refused = receive(socket)
         subscribe(served, socket, "right")
-        ask(served, 'mutation { say(text: "still here") }')
+        execute(served, 'mutation { say(text: "still here") }')
 
         assert ("wrong", "error") == (refused["id"], refused["type"])
-        assert {"said": "still here"} == told(socket)["payload"]["data"]
+        assert {"said": "still here"} == receive(socket)["payload"]["data"]
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("sent", "code"),
     [
         ('{"type": "connection_init"}', 4429),
         ('{"type": "nonsense"}', 4400),
@@ -121,10 +121,12 @@ def test_a_mistake_is_told_and_costs_nothing_else(served: Daemon) -> None:
         (b"bytes", 4400),
     ],
 )
-def test_who_breaks_the_protocol_is_closed_with_its_code(served: Daemon, said: str | bytes, code: int) -> None:
-    """The codes are GraphQL's, and come to the client as they are."""
-    with conversation(served) as socket:
-        socket.send(said)
+def test_a_client_that_breaks_the_protocol_is_closed_with_its_code(
+    served: Daemon, sent: str | bytes, code: int
+) -> None:
+    """The codes are those of `graphql-transport-ws`, and reach the client unchanged."""
+    with graphql_socket(served) as socket:
+        socket.send(sent)
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(timeout=10)
 
@@ -133,9 +135,9 @@ def test_who_breaks_the_protocol_is_closed_with_its_code(served: Daemon, said: s
 
 
 @pytest.mark.parametrize("leave", ["close", "vanish"])
-def test_a_client_that_leaves_takes_its_subscriptions_with_it(served: Daemon, leave: str) -> None:
-    """Their generators are closed, whether it has said goodbye or not."""
-    with conversation(served) as socket:
+def test_the_subscriptions_of_a_client_that_leaves_end(served: Daemon, leave: str) -> None:
+    """Their generators are closed, with and without a close frame."""
+    with graphql_socket(served) as socket:
         subscribe(served, socket, "first")
         subscribe(served, socket, "second")
         if leave == "vanish":
