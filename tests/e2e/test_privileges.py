@@ -1,4 +1,4 @@
-"""Who the application is: the user of `process.user` before its first line, with no right left and none to be had."""
+"""The application runs as `process.user` from its first line on, without privileges and without a way to gain any."""
 
 import grp
 import json
@@ -22,7 +22,7 @@ from tests.client import get
 from tests.conftest import Start
 from tests.daemon import APPS, Daemon, eventually
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 NONE = ["0" * 16]
@@ -31,7 +31,7 @@ WARNING = "the application runs as root; set process.user to the user it should 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that every user may read, with the application; pytest's own are root's alone."""
+    """A directory with the application that every user may read; only root may read those of pytest."""
     with tempfile.TemporaryDirectory(prefix="asgid-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -40,18 +40,18 @@ def public() -> Iterator[Path]:
 
 
 def rights(daemon: Daemon, address: str | None = None) -> dict[str, Any]:
-    """Return what the application found at its import."""
+    """Return the ids and capabilities that the application read at its import."""
     found: dict[str, Any] = json.loads(get(address or daemon.address()).body)
     return found
 
 
-def kernels_word(pid: int) -> dict[str, list[str]]:
+def status_of(pid: int) -> dict[str, list[str]]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: words.split() for name, _, words in (line.partition(":") for line in lines)}
 
 
 def ids(number: int) -> list[str]:
-    """Real, effective, saved and of the file system, as proc_pid_status(5) has them."""
+    """Return the real, effective, saved and file system id, all `number`, as proc_pid_status(5) lists them."""
     return [str(number)] * 4
 
 
@@ -60,7 +60,7 @@ def groups_of(user: str, gid: int) -> set[int]:
 
 
 def user_of_several_groups() -> str:
-    """Return a user that this machine has, other than root, who is in a group beside his first."""
+    """Return a user of this machine, other than root, that is also in a second group."""
     for group in grp.getgrall():
         for name in group.gr_mem:
             if name != "root" and pwd.getpwnam(name).pw_gid != group.gr_gid:
@@ -77,7 +77,7 @@ def has_no_rights(found: dict[str, Any], but_for: str = "") -> bool:
 
 @pytest.mark.parametrize("choose", [lambda: "www-data", lambda: "nobody", user_of_several_groups])
 def test_the_application_is_imported_as_the_user_of_process_user(start: Start, public: Path, choose) -> None:
-    """With his groups and surroundings, without a capability, and never to be root again; the master stays root."""
+    """With the user's groups and environment, without a capability or a way back to root; the master stays root."""
     user = pwd.getpwnam(choose())
     daemon = start("rights:application", app={"directory": str(public)}, process={"user": user.pw_name})
     found = rights(daemon)
@@ -87,13 +87,13 @@ def test_the_application_is_imported_as_the_user_of_process_user(start: Start, p
     assert {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name} == found["environment"]
     assert has_no_rights(found)
     assert found["taken"] == []
-    assert all(has_no_rights(kernels_word(pid)) for pid in daemon.workers())
-    assert kernels_word(daemon.pid)["Uid"] == ids(0)
+    assert all(has_no_rights(status_of(pid)) for pid in daemon.workers())
+    assert status_of(daemon.pid)["Uid"] == ids(0)
     assert daemon.log_events(WARNING) == []
 
 
 def test_ids_without_a_name_are_the_user_and_the_only_group(start: Start, public: Path) -> None:
-    """As in containers; nothing of root is left."""
+    """As in containers; no privilege of root is left."""
     daemon = start("rights:application", app={"directory": str(public)}, process={"user": 54321, "group": "54322"})
     found = rights(daemon)
 
@@ -103,8 +103,8 @@ def test_ids_without_a_name_are_the_user_and_the_only_group(start: Start, public
     assert found["taken"] == []
 
 
-def test_a_group_that_is_set_takes_the_place_of_the_users_first(start: Start, public: Path) -> None:
-    """`process.group` beside `process.user`."""
+def test_a_group_that_is_set_replaces_the_first_group_of_the_user(start: Start, public: Path) -> None:
+    """With `process.group` beside `process.user`."""
     daemon = start(
         "rights:application", app={"directory": str(public)}, process={"user": "www-data", "group": "daemon"}
     )
@@ -117,19 +117,19 @@ def test_a_group_that_is_set_takes_the_place_of_the_users_first(start: Start, pu
     assert found["taken"] == []
 
 
-def test_a_group_alone_leaves_the_user_and_no_capability(start: Start, public: Path) -> None:
-    """Root in name only: what root's files say it may still do, so that it is warned of."""
+def test_a_group_alone_keeps_the_user_and_no_capability(start: Start, public: Path) -> None:
+    """The worker is still root for file permissions, so the warning is logged."""
     daemon = start("rights:application", app={"directory": str(public)}, process={"group": "daemon"})
     found = rights(daemon)
 
     assert (ids(0), ids(grp.getgrnam("daemon").gr_gid)) == (found["Uid"], found["Gid"])
     assert has_no_rights(found)
-    assert found["taken"] == ["user"]  # which it is
+    assert found["taken"] == ["user"]  # it already is that user
     assert len(daemon.log_events(WARNING)) == 1
 
 
-def test_no_program_gives_root_back(start: Start, public: Path) -> None:
-    """A set-user-ID program of root's, which gives it to that user elsewhere, does not in a worker."""
+def test_no_program_makes_a_worker_root_again(start: Start, public: Path) -> None:
+    """A set-user-ID program of root runs as root for that user elsewhere, but not in a worker."""
     program = Path(shutil.copy(shutil.which("id") or "", public / "id"))
     program.chmod(0o4755)
     elsewhere = subprocess.run([program, "-u"], user="www-data", capture_output=True, text=True, check=True).stdout
@@ -144,8 +144,8 @@ def test_no_program_gives_root_back(start: Start, public: Path) -> None:
     assert rights(daemon)["program"] == f"{pwd.getpwnam('www-data').pw_uid}\n"
 
 
-def test_a_reload_gives_nothing_back(start: Start, public: Path) -> None:
-    """The workers of the next generation are as the first."""
+def test_a_reload_gives_no_privilege_back(start: Start, public: Path) -> None:
+    """The workers of the next generation have the same user and no capabilities, like the first."""
     daemon = start("rights:application", app={"directory": str(public)}, process={"user": "www-data"})
     before = daemon.workers()
 
@@ -157,19 +157,19 @@ def test_a_reload_gives_nothing_back(start: Start, public: Path) -> None:
     assert has_no_rights(found)
 
 
-def test_root_without_a_user_is_warned_of_once(start: Start) -> None:
-    """At the start; a reload, which cannot change the user, does not say it again."""
+def test_a_start_as_root_without_a_user_logs_one_warning(start: Start) -> None:
+    """At the start; a reload, which cannot change the user, does not log the warning again."""
     daemon = start()
     assert daemon.reload()["event"] == "reload committed"
 
     assert len(daemon.log_events(WARNING, level="warning")) == 1
 
 
-# What the master opens for them
+# Files and sockets that the master opens for the workers
 
 
-def test_what_only_root_can_open_is_served(start: Start, public: Path) -> None:
-    """Ports below 1024, also one that a reload adds, and a socket file of another user's, in root's own directory."""
+def test_addresses_that_only_root_can_bind_are_served(start: Start, public: Path) -> None:
+    """Ports below 1024, also one that a reload adds, and a socket file of another user in a directory of root."""
     first, second = free_low_ports(2)
     file = public / "shop.sock"
     unix = {"bind": f"unix:{file}", "owner": "nobody", "group": "daemon", "mode": "0620"}
@@ -182,7 +182,7 @@ def test_what_only_root_can_open_is_served(start: Start, public: Path) -> None:
     uid = ids(pwd.getpwnam("www-data").pw_uid)
     made = file.stat()
 
-    assert [rights(daemon, where)["Uid"] for where in (f"127.0.0.1:{first}", f"unix:{file}")] == [uid, uid]
+    assert [rights(daemon, address)["Uid"] for address in (f"127.0.0.1:{first}", f"unix:{file}")] == [uid, uid]
     assert stat.S_IMODE(made.st_mode) == 0o620
     assert (made.st_uid, made.st_gid) == (pwd.getpwnam("nobody").pw_uid, grp.getgrnam("daemon").gr_gid)
 
@@ -193,8 +193,8 @@ def test_what_only_root_can_open_is_served(start: Start, public: Path) -> None:
     assert file.stat().st_ino == made.st_ino
 
 
-def test_log_files_that_are_roots_are_written(start: Start, public: Path, tmp_path: Path) -> None:
-    """They are opened before the user changes, in a directory that he may not even look into."""
+def test_log_files_of_root_are_written(start: Start, public: Path, tmp_path: Path) -> None:
+    """The worker opens them before it changes to its user, which cannot read their directory."""
     access = tmp_path / "access.log"
     daemon = start(
         "rights:application",
@@ -212,7 +212,7 @@ def test_log_files_that_are_roots_are_written(start: Start, public: Path, tmp_pa
 
 @pytest.fixture
 def logs(public: Path) -> Path:
-    """A directory for log files in which the workers' user may write, as logrotate's `create` with him needs it."""
+    """A directory for log files in which the workers' user may write, as `create` of logrotate needs it."""
     directory = public / "logs"
     directory.mkdir(mode=0o755)
     shutil.chown(directory, "www-data")
@@ -220,7 +220,7 @@ def logs(public: Path) -> Path:
 
 
 def start_logging(start: Start, public: Path, logs: Path) -> Daemon:
-    """Start a daemon that writes its access log there."""
+    """Start a daemon with its access log in `logs`."""
     return start(
         "rights:application",
         app={"directory": str(public)},
@@ -230,8 +230,10 @@ def start_logging(start: Start, public: Path, logs: Path) -> Daemon:
     )
 
 
-def test_log_files_where_the_user_may_write_are_his_and_followed(start: Start, public: Path, logs: Path) -> None:
-    """Moved away and made by who rotates, or only moved away: then the worker makes the new one, as that user."""
+def test_log_files_where_the_user_may_write_belong_to_it_and_are_reopened(
+    start: Start, public: Path, logs: Path
+) -> None:
+    """Either logrotate creates the new file, or the worker does, as that user."""
     daemon = start_logging(start, public, logs)
     file, uid = logs / "access.log", pwd.getpwnam("www-data").pw_uid
     rights(daemon)
@@ -250,8 +252,8 @@ def test_log_files_where_the_user_may_write_are_his_and_followed(start: Start, p
     assert [uid, uid] == [made_at_the_start, file.stat().st_uid]
 
 
-def test_no_worker_writes_as_root_where_its_user_has_put_a_link(start: Start, public: Path, logs: Path) -> None:
-    """The reload is refused with the reason, and a new worker in place of a dead one does not open it either."""
+def test_no_worker_opens_a_log_as_root_through_a_link_of_its_user(start: Start, public: Path, logs: Path) -> None:
+    """The reload is refused with the reason, and a worker that replaces a dead one does not open the file either."""
     daemon = start_logging(start, public, logs)
     old, victim = daemon.workers(), public / "made-by-root"
     (logs / "access.log").unlink()
@@ -270,8 +272,8 @@ def test_no_worker_writes_as_root_where_its_user_has_put_a_link(start: Start, pu
     assert not victim.exists()
 
 
-def test_the_master_writes_no_log_as_root_where_the_user_has_put_a_link(start: Start, public: Path, logs: Path) -> None:
-    """Neither at USR1 nor of itself: the open file goes on. What it makes there is that user's."""
+def test_the_master_opens_no_log_as_root_through_a_link_of_that_user(start: Start, public: Path, logs: Path) -> None:
+    """Neither at USR1 nor by itself: it keeps the open file. A file that it creates there belongs to that user."""
     file, victim = logs / "asgid.log", public / "made-by-root"
     with Daemon(
         logs,
@@ -303,7 +305,7 @@ def test_the_master_writes_no_log_as_root_where_the_user_has_put_a_link(start: S
 
 
 def free_low_ports(number: int) -> list[int]:
-    """Return ports below 1024 that nobody has: the kernel chooses none there."""
+    """Return free ports below 1024, address the kernel chooses none."""
     found: list[int] = []
     for port in range(1023, 512, -1):
         try:
@@ -316,7 +318,7 @@ def free_low_ports(number: int) -> list[int]:
     pytest.skip("no port below 1024 can be bound")
 
 
-# What asgid was started with
+# Capabilities that asgid was started with
 
 
 @pytest.fixture
@@ -324,15 +326,15 @@ def setpriv() -> str:
     return shutil.which("setpriv") or pytest.skip("setpriv (util-linux) is missing")
 
 
-#: As systemd's User= with AmbientCapabilities=CAP_NET_BIND_SERVICE; the second capability is for a Python, a checkout
-#: and a directory for temporary files that only root may read.
+#: Like User= and AmbientCapabilities=CAP_NET_BIND_SERVICE of systemd. The second capability is needed if only root may
+#: read the Python, the checkout or the directory for temporary files.
 AMBIENT = "+net_bind_service,+dac_read_search"
 AS_THAT_USER = (
     *("--reuid=www-data", "--regid=www-data", "--groups=daemon"),
     *(f"--inh-caps={AMBIENT}", f"--ambient-caps={AMBIENT}"),
 )
 
-#: A kernel, or a sandbox, that lets nobody lay capabilities down.
+#: Stands for a kernel or a sandbox in which no process can drop its capabilities.
 STUBBORN = """
 import ctypes, errno
 from asgid.config import Process
@@ -346,8 +348,8 @@ except BootError as error:
 """
 
 
-def test_a_capability_that_the_user_was_started_with_stays_with_the_master(start: Start, public: Path, setpriv) -> None:
-    """asgid binds the low port, the application could not; the user's groups are those that he was started with."""
+def test_only_the_master_keeps_a_capability_that_asgid_was_started_with(start: Start, public: Path, setpriv) -> None:
+    """asgid binds the low port, and the application could not; the groups of the start are kept."""
     (port,) = free_low_ports(1)
     daemon = start(
         "rights:application",
@@ -356,17 +358,17 @@ def test_a_capability_that_the_user_was_started_with_stays_with_the_master(start
         listen=[{"bind": f"127.0.0.1:{port}"}],
         prefix=(setpriv, *AS_THAT_USER),
     )
-    found, master = rights(daemon), kernels_word(daemon.pid)
+    found, master = rights(daemon), status_of(daemon.pid)
 
     assert master["CapAmb"] == master["CapEff"] == [f"{1 << 10 | 1 << 2:016x}"]
     assert found["Uid"] == master["Uid"] == ids(pwd.getpwnam("www-data").pw_uid)
     assert found["Groups"] == master["Groups"] == [str(grp.getgrnam("daemon").gr_gid)]
-    assert has_no_rights(found, but_for="CapBnd")  # which only CAP_SETPCAP empties
+    assert has_no_rights(found, but_for="CapBnd")  # only CAP_SETPCAP can empty it
     assert found["taken"] == []
 
 
-def test_root_that_may_not_empty_the_bounding_set_still_serves(start: Start, public: Path, setpriv) -> None:
-    """In a container without CAP_SETPCAP; what stays in that set is out of reach."""
+def test_a_root_that_cannot_empty_the_bounding_set_still_serves(start: Start, public: Path, setpriv) -> None:
+    """In a container without CAP_SETPCAP; the worker cannot gain the capabilities that stay in that set."""
     daemon = start(
         "rights:application",
         app={"directory": str(public)},
@@ -381,7 +383,7 @@ def test_root_that_may_not_empty_the_bounding_set_still_serves(start: Start, pub
 
 
 def test_a_worker_that_would_keep_a_capability_does_not_boot(setpriv) -> None:
-    """It says which, and what the kernel said."""
+    """The message lists the capabilities and the error of the kernel."""
     run = subprocess.run(
         [setpriv, *AS_THAT_USER, sys.executable, "-c", STUBBORN],
         capture_output=True,
@@ -398,11 +400,11 @@ def test_a_worker_that_would_keep_a_capability_does_not_boot(setpriv) -> None:
 
 
 def test_a_worker_cannot_stop_the_master_with_a_socket_whose_close_waits(start: Start, public: Path) -> None:
-    """A unix socket would carry it to the master, whose close of it, the last one, sleeps (SO_LINGER)."""
+    """A unix socket could pass that socket to the master, and its last close would block the master (SO_LINGER)."""
     shutil.copy(APPS / "smuggles.py", public)
     daemon = start("smuggles:application", app={"directory": str(public)}, process={"user": "nobody"})
     sent = get(daemon.address(), "/smuggle").body
-    time.sleep(0.5)  # for the master to read
+    time.sleep(0.5)  # for the master to read the message
 
     assert sent == b"0"
     assert daemon.probe("/livez")[0] == 200
@@ -412,8 +414,8 @@ def test_a_worker_cannot_stop_the_master_with_a_socket_whose_close_waits(start: 
 # The board
 
 
-def test_a_worker_that_writes_anything_into_its_row_harms_nobody_else(start: Start, public: Path) -> None:
-    """Its own requests go on, its siblings count on, the master lives; and a worker that seems silent is replaced."""
+def test_a_worker_that_writes_garbage_into_its_row_harms_no_other_process(start: Start, public: Path) -> None:
+    """Its requests are answered, its siblings count on, and the master runs; a worker that seems silent is replaced."""
     shutil.copy(APPS / "vandal.py", public)
     daemon = start(
         "vandal:application",

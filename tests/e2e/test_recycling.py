@@ -1,4 +1,4 @@
-"""Workers make room for new ones: replaced first, one at a time, and no request pays for it."""
+"""A recycled worker exits after its replacement is ready; one at a time, and without a failed or delayed request."""
 
 import time
 
@@ -17,7 +17,7 @@ CASES: list[dict[str, int | str]] = [
 
 @pytest.mark.parametrize("settings", CASES, ids=["requests-1", "requests-2", "lifetime-1"])
 def test_recycling_costs_no_request(start: Start, settings: dict[str, int | str]) -> None:
-    """Under load, with a boot that takes seconds, no request fails or waits for one, also with one worker."""
+    """Under load no request fails or waits for a boot, which takes seconds here, not even with one worker."""
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": str(BOOT_S)}}, workers=settings)
     first = set(daemon.workers())
     with Load(daemon.address(), connections=4) as load:
@@ -32,8 +32,8 @@ def test_recycling_costs_no_request(start: Start, settings: dict[str, int | str]
     }
 
 
-def test_one_is_recycled_at_a_time(start: Start) -> None:
-    """Three workers whose lives end together: never more than one beyond the number runs."""
+def test_one_worker_is_recycled_at_a_time(start: Start) -> None:
+    """Three workers reach max_lifetime together: at most one more than workers.count runs at a time."""
     daemon = start("hello:application", workers={"count": 3, "max_lifetime": "1s"})
     first = set(daemon.workers())
     most = 0
@@ -51,7 +51,7 @@ def test_one_is_recycled_at_a_time(start: Start) -> None:
 
 
 def test_a_worker_that_has_grown_is_replaced(start: Start) -> None:
-    """And says why; under load no request fails, or waits for the five seconds that a drain may take."""
+    """The log gives the reason; under load no request fails, or waits for the five seconds that a drain may take."""
     daemon = start("hoards:application", workers={"count": 1, "max_memory": "120MiB"})
     (first,) = daemon.workers()
     with Load(daemon.address(), connections=4) as load:
@@ -59,11 +59,11 @@ def test_a_worker_that_has_grown_is_replaced(start: Start) -> None:
         begun = time.monotonic()
         daemon.eventually(lambda: first not in daemon.workers())
 
-    story = [
+    events = [
         event["event"] for event in daemon.log_events("worker ready", "worker due for recycling", "worker draining")
     ]
     assert load.failures == []
     assert max(load.seconds) < 2.5
-    assert story == ["worker ready", "worker due for recycling", "worker ready", "worker draining"]
+    assert events == ["worker ready", "worker due for recycling", "worker ready", "worker draining"]
     assert {event["reason"] for event in daemon.log_events("worker due for recycling")} == {"workers.max_memory"}
-    assert time.monotonic() - begun >= 2.0  # several looks, a second apart
+    assert time.monotonic() - begun >= 2.0  # several measurements, one second apart

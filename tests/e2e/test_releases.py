@@ -30,7 +30,7 @@ def releases(tmp_path: Path) -> Path:
 
 
 def deploy(releases: Path, number: int) -> None:
-    """As a deployment does: at each moment the link leads to one of them."""
+    """Point `current` to another release as a deployment does: the link exists at each moment."""
     (releases / "next").symlink_to(f"r{number}")
     (releases / "next").replace(releases / "current")
 
@@ -40,7 +40,7 @@ def answer(daemon: Daemon) -> bytes:
 
 
 def replace_worker(daemon: Daemon) -> None:
-    """Kill the youngest worker: one of the generation before it may drain still."""
+    """Kill the newest worker, because one of the generation before may still drain."""
     ready = daemon.log_events("worker ready")
     os.kill(ready[-1]["pid"], signal.SIGKILL)
     daemon.eventually(lambda: len(daemon.log_events("worker ready")) > len(ready))
@@ -51,7 +51,7 @@ def by_setting(releases: Path) -> dict[str, object]:
 
 
 def in_the_link(releases: Path) -> dict[str, object]:
-    """Return how a shell starts asgid in the link; the file is named as the test has it, in full."""
+    """Return the tables of a daemon that a shell starts in the link; the path of its settings is absolute."""
     script = f'home=$PWD && cd {releases}/current && exec "$0" -c "$home/asgid.toml"'
     return {"app": {"directory": "."}, "prefix": ("bash", "-c", script)}
 
@@ -61,7 +61,7 @@ HOW = {"in a link": in_the_link, "by a setting": by_setting}
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_reload_serves_the_release_that_the_link_leads_to(start: Start, releases: Path, how: str) -> None:
-    """Also if the shell was in the link, whose directory the kernel calls r1; and the first release may be removed."""
+    """Also if the shell was in the link, which the kernel resolves to r1. The first release may be removed then."""
     daemon = start("shop:application", workers={"count": 1}, **HOW[how](releases))
 
     assert answer(daemon) == b"release 1"
@@ -69,7 +69,7 @@ def test_a_reload_serves_the_release_that_the_link_leads_to(start: Start, releas
     deploy(releases, 2)
     replace_worker(daemon)
 
-    assert answer(daemon) == b"release 1", "no reload was asked for"
+    assert answer(daemon) == b"release 1", "no reload was requested"
     assert daemon.reload()["event"] == "reload committed"
     assert answer(daemon) == b"release 2"
 
@@ -82,7 +82,7 @@ def test_a_reload_serves_the_release_that_the_link_leads_to(start: Start, releas
 
 @pytest.mark.parametrize("how", HOW)
 def test_after_a_roll_back_a_worker_imports_its_own_release(start: Start, releases: Path, how: str) -> None:
-    """The link leads to the broken one; with a start from there nothing would serve any more."""
+    """The link leads to the broken release, from which a worker could not boot."""
     daemon = start("shop:application", workers={"count": 1}, **HOW[how](releases))
     deploy(releases, 3)
 
@@ -95,7 +95,7 @@ def test_after_a_roll_back_a_worker_imports_its_own_release(start: Start, releas
 
 
 def test_an_upgrade_starts_in_the_release_that_the_link_leads_to(start: Start, releases: Path) -> None:
-    """The new program finds itself where a shell would start it now, and so does its trial."""
+    """The new program and its trial start in the directory to which the link leads now."""
     daemon = start("shop:application", workers={"count": 1}, **in_the_link(releases))
     deploy(releases, 3)
     daemon.signal("USR2")

@@ -1,4 +1,4 @@
-"""HUP: the whole configuration or nothing, and no request pays for it."""
+"""HUP applies the whole configuration or nothing, and no request fails or waits for it."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from tests.client import Load, get, is_refused
 from tests.conftest import Start
 from tests.daemon import Daemon, eventually
 
-VERSIONED = '''"""Says which version of it answers."""
+VERSIONED = '''"""Responds with its version."""
 
 VERSION = b"{version}"
 
@@ -36,9 +36,10 @@ def reloads(daemon: Daemon, result: str) -> float:
 
 
 def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) -> None:
-    """Of the requests of clients old and new during ten deployments none fails and none waits.
+    """During ten deployments no request fails or waits, neither on a kept connection nor on a new one.
 
-    Who is left in a queue that nobody looks at waits until he gives up; a second may be the machine's.
+    A connection in the queue of a closed listener would wait until its client gives up. A slow machine can take a
+    second, hence the limit of five.
     """
     code = tmp_path / "code"
     code.mkdir()
@@ -47,7 +48,7 @@ def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) ->
 
     with (
         Load(daemon.address(), connections=3) as load,
-        Load(daemon.address(), connections=1, headers={"Connection": "close"}) as anew,
+        Load(daemon.address(), connections=1, headers={"Connection": "close"}) as closing,
     ):
         eventually(lambda: load.bodies)
         for version in range(1, 11):
@@ -58,8 +59,8 @@ def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) ->
             eventually(lambda: str(version).encode() in load.bodies)  # noqa: B023 - asked within this turn
         eventually(lambda: len(load.seconds) + len(load.failures) >= 2000)
 
-    assert load.failures + anew.failures == []
-    assert max(load.seconds + anew.seconds) < 5
+    assert load.failures + closing.failures == []
+    assert max(load.seconds + closing.seconds) < 5
     assert {str(version).encode() for version in range(11)} == load.bodies
     assert reloads(daemon, "committed") == 10
     assert daemon.metric("asgid_worker_exits_total", reason="reload") == 20
@@ -69,7 +70,7 @@ def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_hundred_reloads_cost_no_new_connection(start: Start) -> None:
-    """Thousands of connections a second meet four hundred drains: whoever a worker has accepted is answered by it."""
+    """Thousands of connections a second meet four hundred drains: a worker answers each client that it has accepted."""
     daemon = start(reload={"settle": "0s"}, log={"access": {"enabled": False}})
 
     with Load(daemon.address(), connections=8, pause_s=0.0005, headers={"Connection": "close"}) as load:
@@ -82,7 +83,7 @@ def test_two_hundred_reloads_cost_no_new_connection(start: Start) -> None:
 
 
 def test_a_reload_takes_the_new_settings(start: Start) -> None:
-    """The number of workers, the application and a listener change together; the address that stays is kept."""
+    """The number of workers, the application and a listener change together; the first address stays bound."""
     daemon = start("pid:application")
     kept = daemon.address()
 
@@ -95,13 +96,13 @@ def test_a_reload_takes_the_new_settings(start: Start) -> None:
 
     assert verdict["event"] == "reload committed"
     assert get(daemon.address("second")).body == b"hello"
-    eventually(lambda: len(daemon.workers()) == 1)  # the old ones were told to leave; until they heard it they accept
+    eventually(lambda: len(daemon.workers()) == 1)  # until the old ones have read that they must leave they accept
     assert get(kept).body == b"hello"
     assert daemon.status()["generation"] == verdict["generation"]
 
 
-def test_a_failed_reload_shows_once_what_led_to_it(start: Start, tmp_path: Path) -> None:
-    """With its verdict: the application's calls and all causes. The endpoint shows the one line only."""
+def test_a_failed_reload_logs_its_cause_once(start: Start, tmp_path: Path) -> None:
+    """The log line of the verdict has the application's calls and all causes; the endpoint shows only one line."""
     (tmp_path / "broken.py").write_text(
         "def connect():\n    try:\n        open('/no/such/database')\n"
         "    except OSError as error:\n        raise RuntimeError('the shop is closed') from error\n\nconnect()\n"
@@ -143,7 +144,7 @@ def test_a_reload_names_the_libraries_that_only_usr2_loads(start: Start, tmp_pat
 
 
 def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
-    """After the commit nobody listens on an address that the file no longer names."""
+    """After the commit no process listens on an address that the settings do not contain any more."""
     daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}])
     kept, retired = daemon.address(), daemon.address("second")
     assert get(retired).body == b"hello"
@@ -156,7 +157,7 @@ def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
 
 
 def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, tmp_path: Path) -> None:
-    """A candidate that does not get ready gives way to a newer one at once."""
+    """A newer candidate replaces one that does not get ready, at once."""
     daemon = start("pid:application")
     old = set(daemon.workers())
 
@@ -172,7 +173,7 @@ def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, t
     assert reloads(daemon, "committed") == 1
 
 
-# What must be refused, and must not hurt. `broken` makes the fault, the rest is what the operator is told.
+# Reloads that must fail without harm. `broken` makes the fault; the other columns are the verdict and its reason.
 
 
 def break_the_file(daemon: Daemon, taken: int) -> None:
@@ -240,9 +241,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("broken", "result", "why"), REFUSED, ids=[case[0].__name__ for case in REFUSED])
-def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, result: str, why: str) -> None:
-    """Whatever is wrong: the old workers answer every request, the operator learns why, the next HUP works."""
+@pytest.mark.parametrize(("broken", "result", "reason"), REFUSED, ids=[case[0].__name__ for case in REFUSED])
+def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, result: str, reason: str) -> None:
+    """With any fault the old workers answer every request, the log gives the reason, and the next HUP works."""
     daemon = start("pid:application", reload={"settle": "0.1s"})
     old = set(daemon.workers())
     settings = daemon.settings
@@ -260,9 +261,9 @@ def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, re
 
     assert load.failures == []
     assert {str(pid).encode() for pid in old} >= load.bodies
-    assert re.search(why, str(verdict), re.DOTALL)
+    assert re.search(reason, str(verdict), re.DOTALL)
     assert last["verdict"] == result
-    assert re.search(why, last["reason"], re.DOTALL)
+    assert re.search(reason, last["reason"], re.DOTALL)
     assert reloads(daemon, result) == 1
     assert daemon.metric("asgid_config_last_reload_successful") == 0
 
@@ -275,8 +276,8 @@ def test_a_bad_reload_leaves_the_old_generation_serving(start: Start, broken, re
     assert int(get(daemon.address()).body) not in old
 
 
-def test_with_room_for_all_a_roll_back_keeps_the_code_that_served(start: Start, tmp_path: Path) -> None:
-    """The third new worker fails, and what is on disk by then is broken: the old processes never left."""
+def test_with_a_surge_of_all_workers_a_roll_back_keeps_the_old_processes(start: Start, tmp_path: Path) -> None:
+    """The third new worker fails, and the code on disk is broken by then: the old workers never left."""
     code = tmp_path / "code"
     code.mkdir()
     write_version(code, 0)
@@ -302,7 +303,7 @@ def test_with_room_for_all_a_roll_back_keeps_the_code_that_served(start: Start, 
 
 
 def test_a_crash_after_a_bad_reload_brings_the_old_code_back(start: Start) -> None:
-    """The generation that was refused is never tried again by itself: a replacement runs the committed settings."""
+    """The master never tries the refused generation again by itself: a replacement runs the committed settings."""
     daemon = start("pid:application")
     old = daemon.workers()
     daemon.configure(app={"target": "startup_fails:application"})
