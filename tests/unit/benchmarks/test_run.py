@@ -1,4 +1,4 @@
-"""The benchmarks' own promises: what counts as a result, and that the report says what was measured."""
+"""The benchmarks: the output of wrk, the scenarios, the measured servers, the report, and the options of a run."""
 
 import argparse
 import asyncio
@@ -25,8 +25,8 @@ FIGURES = {"requests": 1000, "elapsed_us": 2_000_000, "bytes": 140_000, "p50_us"
 NO_ERRORS = {"connect": 0, "read": 0, "write": 0, "status": 0, "timeout": 0}
 
 
-def printed(**changed: int) -> str:
-    """What wrk prints: its own summary, and the line our script adds."""
+def wrk_output(**changed: int) -> str:
+    """Return an output of wrk: its summary, and the line of the script."""
     figures = json.dumps({**FIGURES, **NO_ERRORS, **changed})
     return f"Running 2s test @ http://127.0.0.1:1/\n  1 threads and 64 connections\n\nfigures {figures}\n"
 
@@ -41,28 +41,28 @@ def results(*measurements: figures.Measurement, **changed) -> figures.Results:
 
 
 class TestLoad:
-    def test_the_figures_come_from_the_line_our_script_prints(self):
-        """Microseconds become milliseconds and seconds; every kind of error is there."""
+    def test_the_figures_come_from_the_line_of_the_script(self):
+        """Microseconds become milliseconds and seconds. Each kind of error has a count."""
         expected = load.Load(1000, 2.0, 140_000, 1.23, 4.56, NO_ERRORS)
 
-        assert expected == load.parse(printed())
+        assert expected == load.parse(wrk_output())
 
     def test_the_script_prints_what_the_parser_reads(self):
-        """The Lua text and the parser name the same figures, in a format that is JSON once filled in."""
+        """The format string of the script is JSON with the figures that the parser needs."""
         formats = re.findall(r"'([^']*)'", load.script(HELLO).partition("string.format(")[2])
         line = "".join(formats).replace("\\n", "").replace("%d", "7")
 
         assert load.Load(7, 7e-6, 7, 0.007, 0.007, dict.fromkeys(NO_ERRORS, 7)) == load.parse(line)
 
-    @pytest.mark.parametrize("output", ["", "Requests/sec: 500.00\n", printed() + printed()])
-    def test_without_exactly_one_line_of_figures_there_is_no_result(self, output):
+    @pytest.mark.parametrize("output", ["", "Requests/sec: 500.00\n", wrk_output() + wrk_output()])
+    def test_an_output_without_exactly_one_line_of_figures_is_refused(self, output):
         with pytest.raises(load.LoadError, match="lines of figures, not one"):
             load.parse(output)
 
     @pytest.mark.parametrize("kind", NO_ERRORS)
-    def test_one_error_of_any_kind_refuses_the_whole_run(self, kind):
+    def test_a_load_with_one_error_of_any_kind_is_refused(self, kind):
         with pytest.raises(load.LoadError, match=f"errors beside 1000 requests: 1 {kind}"):
-            load.check(load.parse(printed(**{kind: 1})), HELLO)
+            load.check(load.parse(wrk_output(**{kind: 1})), HELLO)
 
     @pytest.mark.parametrize(
         ("changed", "message"),
@@ -74,23 +74,26 @@ class TestLoad:
     )
     def test_missing_or_short_answers_are_refused(self, changed, message):
         with pytest.raises(load.LoadError, match=message):
-            load.check(load.parse(printed(**changed)), HELLO)
+            load.check(load.parse(wrk_output(**changed)), HELLO)
 
     def test_answers_that_were_not_counted_are_refused(self):
-        """Who counts 16 pipelined answers as one receives more than one head and what was under way can be."""
+        """A tool that counts 16 pipelined answers as one receives more bytes than the answers can have.
+
+        The maximum has a head for each answer, and the unfinished answers at the end.
+        """
         scenario = SCENARIOS["pipeline"]
-        most = (1000 + 64 * 16) * (len(scenario.answer) + load.HEAD_BYTES)
-        load.check(load.parse(printed(bytes=most)), scenario)
+        max_bytes = (1000 + 64 * 16) * (len(scenario.answer) + load.HEAD_BYTES)
+        load.check(load.parse(wrk_output(bytes=max_bytes)), scenario)
 
         with pytest.raises(load.LoadError, match="are more than 1000 answers"):
-            load.check(load.parse(printed(bytes=most + 1)), scenario)
+            load.check(load.parse(wrk_output(bytes=max_bytes + 1)), scenario)
 
     def test_full_answers_without_errors_are_a_result(self):
-        """The bound itself is enough: every body in full and not one byte of a head."""
-        load.check(load.parse(printed(bytes=1000 * len(HELLO.answer))), HELLO)
+        """The minimum is enough: each body is complete, and no head is counted."""
+        load.check(load.parse(wrk_output(bytes=1000 * len(HELLO.answer))), HELLO)
 
     def test_the_script_sends_the_scenario(self):
-        """Method, body and every header stand in it; quotes in a header do not end the Lua string."""
+        """It has the method, the body and each header. A quote in a header does not end the Lua string."""
         scenario = Scenario("x", "x", headers=(("Sec-Ch-Ua", '"Chromium";v="140"'),), body=b"x" * 77)
         script = load.script(scenario)
 
@@ -115,8 +118,8 @@ class TestLoad:
 
 class TestClients:
     @pytest.mark.parametrize("name", ["hello", "websocket"])
-    def test_wrk_loads_with_requests_and_our_own_client_with_messages(self, name, monkeypatch, tmp_path):
-        """Either way a run is given one function of seconds."""
+    def test_wrk_sends_requests_and_the_websocket_client_sends_messages(self, name, monkeypatch, tmp_path):
+        """`client` yields a function of seconds for both."""
 
         @contextlib.contextmanager
         def fake(port, scenario):
@@ -126,15 +129,15 @@ class TestClients:
         monkeypatch.setattr(websocket_load, "client", fake)
         scenario = SCENARIOS[name]
         with clients.client(80, scenario, tmp_path) as drive:
-            loaded: object = drive(2)
+            load_arguments: object = drive(2)
 
-        assert (f"{scenario.unit}s", 80, scenario, 2) == loaded
+        assert (f"{scenario.unit}s", 80, scenario, 2) == load_arguments
 
 
 class TestScenarios:
     @pytest.mark.parametrize("scenario", OVER_HTTP, ids=lambda scenario: scenario.name)
-    def test_the_application_answers_each_as_the_scenario_wants(self, scenario, tmp_path, monkeypatch):
-        """A body that comes in two parts is read whole; where a length is announced, it is that of the answer."""
+    def test_the_application_sends_the_answer_of_the_scenario(self, scenario, tmp_path, monkeypatch):
+        """A body in two parts is read to its end. A content-length is that of the answer."""
         monkeypatch.setenv(FILE_VARIABLE, str(servers._file(tmp_path)))
         half = len(scenario.body) // 2
         incoming = [
@@ -149,42 +152,42 @@ class TestScenarios:
         assert [True] * (len(parts) - 1) + [False] == [part.get("more_body", False) for part in parts]
 
     @pytest.mark.parametrize("scenario", OVER_WEBSOCKETS, ids=lambda scenario: scenario.name)
-    def test_the_application_says_a_message_back(self, scenario):
-        """It accepts, and then says each that comes, once to who is alone."""
-        said = {"type": "websocket.receive", "text": scenario.body.decode()}
-        incoming = [{"type": "websocket.connect"}, said, said, {"type": "websocket.disconnect", "code": 1000}]
+    def test_the_application_sends_each_message_back(self, scenario):
+        """It accepts first. A WebSocket without others receives each message once."""
+        received = {"type": "websocket.receive", "text": scenario.body.decode()}
+        incoming = [{"type": "websocket.connect"}, received, received, {"type": "websocket.disconnect", "code": 1000}]
         sent = asyncio.run(play(application(scenario), scope_of(scenario) | {"type": "websocket"}, incoming))
 
-        heard = {"type": "websocket.send", "text": scenario.answer.decode()}
-        assert [{"type": "websocket.accept"}, heard, heard] == sent
+        answer = {"type": "websocket.send", "text": scenario.answer.decode()}
+        assert [{"type": "websocket.accept"}, answer, answer] == sent
 
-    def test_a_broadcast_goes_to_all_that_are_open_and_to_nobody_else(self, monkeypatch):
-        """Who is gone says so by an OSError, and hears no more; who spoke and left is forgotten."""
-        heard: list[str] = []
+    def test_a_broadcast_goes_to_the_open_websockets_only(self, monkeypatch):
+        """A WebSocket whose `send` raises OSError leaves the audience, and so does a sender that disconnects."""
+        sent: list[str] = []
 
-        async def listening(message):
-            heard.append(message["text"])
+        async def send_to_open(message):
+            sent.append(message["text"])
 
-        async def gone(_message):
-            heard.append("gone")
+        async def send_to_closed(_message):
+            sent.append("closed")
             raise OSError("closed")
 
-        audience = {listening, gone}
+        audience = {send_to_open, send_to_closed}
         monkeypatch.setattr(apps, "_AUDIENCE", audience)
         scenario = SCENARIOS["broadcast"]
-        said = [{"type": "websocket.receive", "text": text} for text in "ab"]
-        incoming = [{"type": "websocket.connect"}, *said, {"type": "websocket.disconnect"}]
+        messages = [{"type": "websocket.receive", "text": text} for text in "ab"]
+        incoming = [{"type": "websocket.connect"}, *messages, {"type": "websocket.disconnect"}]
         asyncio.run(play(application(scenario), scope_of(scenario) | {"type": "websocket"}, incoming))
 
-        assert ["a", "b", "gone"] == sorted(heard)
-        assert {listening} == audience
+        assert ["a", "b", "closed"] == sorted(sent)
+        assert {send_to_open} == audience
 
     @pytest.mark.parametrize("scenario", OVER_WEBSOCKETS, ids=lambda scenario: scenario.name)
-    def test_every_websocket_is_one_of_an_audience(self, scenario):
+    def test_the_connections_are_a_multiple_of_the_audience(self, scenario):
         assert scenario.connections % scenario.audience == 0
 
-    def test_a_large_answer_is_one_part_and_a_streamed_one_is_many(self):
-        """The download is 64 parts of 16 KiB, and an end that tells nothing of the length before."""
+    def test_a_large_answer_is_one_part_and_a_streamed_answer_is_many(self):
+        """The download has 64 parts of 16 KiB, an empty part at its end, and no content-length."""
         large = asyncio.run(play(application(SCENARIOS["large"]), scope_of(SCENARIOS["large"]), []))
         start, *parts = asyncio.run(play(application(SCENARIOS["download"]), scope_of(SCENARIOS["download"]), []))
 
@@ -193,8 +196,8 @@ class TestScenarios:
         assert [16 * 1024] * 64 + [0] == [len(part["body"]) for part in parts]
 
     @pytest.mark.parametrize(("extensions", "way"), [({"http.response.pathsend": {}}, b"pathsend"), (None, b"read")])
-    def test_a_file_is_sent_by_its_path_where_the_server_takes_one(self, extensions, way, tmp_path, monkeypatch):
-        """The answer says which way it was, so that nobody takes one for the other."""
+    def test_a_file_is_sent_by_its_path_if_the_server_supports_it(self, extensions, way, tmp_path, monkeypatch):
+        """The answer names the way in a header, because the costs of the two ways are not compared."""
         path = servers._file(tmp_path)
         monkeypatch.setenv(FILE_VARIABLE, str(path))
         scenario = SCENARIOS["file"]
@@ -216,17 +219,17 @@ class TestScenarios:
 
     @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
     def test_a_body_is_one_letter_repeated(self, scenario):
-        """The load script writes it as such."""
+        """The script for wrk needs only the letter and the length."""
         assert scenario.body[:1] * len(scenario.body) == scenario.body
 
-    def test_the_floor_plays_only_where_one_read_is_one_request(self):
+    def test_the_floor_plays_only_if_one_read_is_one_request(self):
         names = ("hello", "echo", "pipeline", "two")
 
         assert [True, False, False, False] == [servers.SERVERS["floor"].can_play(SCENARIOS[name]) for name in names]
 
     @pytest.mark.parametrize("name", [name for name in SCENARIOS if servers.SERVERS["floor"].can_play(SCENARIOS[name])])
     def test_the_floor_sends_as_many_bytes_as_asgid(self, name):
-        """Else it would be the floor of another answer. asgid's comes from the very object that writes it."""
+        """Then the floor is that of the same answer. The bytes of asgid come from its responder."""
         scenario = SCENARIOS[name]
         start, body = asyncio.run(play(application(scenario), scope_of(scenario), []))
         response = make_responder(keep_alive=scenario.keep_alive)
@@ -235,7 +238,7 @@ class TestScenarios:
 
         assert len(b"".join(response.body(body, common, must_close=False))) == len(floor.answer_to(scenario))
 
-    def test_everyone_who_is_named_as_a_player_is_a_server(self):
+    def test_each_player_of_a_scenario_is_a_server(self):
         for scenario in SCENARIOS.values():
             assert set(scenario.players) <= set(servers.SERVERS)
 
@@ -246,7 +249,7 @@ def application(scenario: Scenario) -> Any:
 
 
 def scope_of(scenario: Scenario) -> dict[str, Any]:
-    """A scope that frameworks too are content with."""
+    """Return a scope with all keys that the frameworks need."""
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -264,7 +267,7 @@ def scope_of(scenario: Scenario) -> dict[str, Any]:
 
 
 async def play(app, scope, incoming):
-    """Call the application once and return what it sent; a client that has said all it has to say stays silent."""
+    """Call the application once and return its messages. After `incoming`, `receive` waits forever."""
     messages = iter(incoming)
     sent: list[dict[str, Any]] = []
 
@@ -281,15 +284,15 @@ async def play(app, scope, incoming):
 
 
 class TestServers:
-    def test_a_peer_that_is_not_installed_is_missing_by_name(self):
+    def test_a_peer_that_is_not_installed_is_named_in_the_error(self):
         with pytest.raises(servers.MissingError, match="pip install no-such-server"):
             servers._distribution("no-such-server")()
 
-    def test_a_program_that_is_not_on_the_path_names_its_package(self):
+    def test_the_error_for_a_missing_program_names_its_package(self):
         with pytest.raises(servers.MissingError, match="apt-get install golang-go"):
             servers._program("golang-go", "no-such-program", "version")()
 
-    def test_no_variable_of_the_caller_tunes_a_server(self, monkeypatch):
+    def test_the_environment_of_a_server_has_no_other_variables_of_the_caller(self, monkeypatch):
         monkeypatch.setenv("WEB_CONCURRENCY", "8")
         monkeypatch.setenv("PATH", "/somewhere")
         environment = servers._environment({"GOMAXPROCS": "1"})
@@ -297,8 +300,8 @@ class TestServers:
         assert "WEB_CONCURRENCY" not in environment
         assert ["1", "/somewhere"] == [environment["GOMAXPROCS"], environment["PATH"]]
 
-    def test_an_access_log_holds_a_line_for_each_request(self, tmp_path, monkeypatch):
-        """A server that skips lines is not compared with those that write them."""
+    def test_an_access_log_without_a_line_for_each_request_is_refused(self, tmp_path, monkeypatch):
+        """A server that skips lines is not compared with servers that write them."""
         monkeypatch.setattr(servers, "LOG_S", 0.0)
         instance = servers.Running(pid=0, port=0, access_file=tmp_path / "access")
         instance.access_file.write_bytes(b"GET / 200\n" * 3)
@@ -307,8 +310,8 @@ class TestServers:
         with pytest.raises(servers.ServerError, match="its access log has 3 lines after 4 requests"):
             instance.check_access_log(4)
 
-    def test_the_time_of_a_process_is_counted_finer_than_in_ticks(self):
-        """Ticks of 10 ms would be seen as multiples of it; and work that was done is there."""
+    def test_the_cpu_time_of_a_process_is_finer_than_a_tick(self):
+        """A tick is 10 ms. A short computation takes less, but more than 0."""
         process = psutil.Process()
         before = servers._cpu_s(process)
         sum(range(10_000))
@@ -318,8 +321,8 @@ class TestServers:
 
 
 class TestReport:
-    def test_rows_hold_medians_and_the_least_cost_comes_first(self):
-        """Three rounds of 10, 30 and 20 µs: the median is 20 and they lie a whole median apart."""
+    def test_rows_have_medians_and_the_lowest_cost_is_first(self):
+        """Rounds of 10, 30 and 20 µs have a median of 20 µs, and a spread of once the median."""
         slow = [measured("slow", number, cost) for number, cost in enumerate((0.010, 0.030, 0.020), 1)]
         quick, slower = figures.rows([*slow, measured("quick", 1, 0.005), measured("slow", 1, 9.0, "echo")], "hello")
 
@@ -335,26 +338,26 @@ class TestReport:
         assert "| **asgid** | 0.75 | 15.0 | 0% | 500 | 0.01 | 1.23 | 4.56 | 30 | 1 |" in text
         assert "| uvicorn | 1.00 | 20.0 |" in text
 
-    def test_over_websockets_it_is_messages_that_count(self):
-        """A table never says request where none was made."""
+    def test_the_table_of_a_websocket_scenario_counts_messages(self):
+        """Its head has no column for requests."""
         text = report.markdown(results(measured("asgid", scenario="websocket")), [SCENARIOS["websocket"]], {})
 
         assert "| server | vs uvicorn | CPU µs/message | spread | messages/s | busy |" in text
         assert "| server | vs uvicorn | CPU µs/request | spread | requests/s | busy |" not in text
 
-    def test_without_the_baseline_nothing_is_compared(self):
+    def test_a_table_without_the_baseline_has_no_ratio(self):
         assert "| **asgid** | - | 20.0 |" in report.markdown(results(measured("asgid")), [HELLO], {})
 
-    def test_it_begins_with_what_it_does_not_show(self):
-        """Nobody reads a figure before its limits."""
+    def test_the_report_begins_with_the_limits_of_its_figures(self):
+        """A reader finds them before the first figure."""
         text = report.markdown(results(measured("asgid")), [HELLO], {})
         headings = [line for line in text.splitlines() if line.startswith("#")]
 
         assert ["# Benchmarks", "## Limits of these figures", "## Targets"] == headings[:3]
         assert "### hello: A small answer, keep-alive" == headings[-1]
 
-    def test_it_says_who_was_absent_who_was_refused_and_how_each_ran(self):
-        """A log of several lines stays one item of the list."""
+    def test_the_report_names_absent_servers_refused_rounds_and_settings(self):
+        """A log of several lines is one item of a list."""
         text = report.markdown(
             results(skipped={"go": "go is not on PATH"}, refused=["round 1, hello, node: errors\nits log"]),
             [HELLO],
@@ -365,21 +368,21 @@ class TestReport:
         assert "- go was left out: go is not on PATH" in text
         assert "- round 1, hello, node: errors / its log" in text
 
-    def test_where_there_is_more_than_one_way_it_says_which_was_taken(self):
+    def test_the_report_names_the_way_in_which_a_file_was_sent(self):
         sent = dataclasses.replace(measured("asgid", scenario="file"), way="pathsend")
         text = report.markdown(results(sent, measured("uvicorn", scenario="file")), [SCENARIOS["file"]], {})
 
         assert "How it was sent: asgid pathsend.\n" in text
 
-    def test_latencies_that_are_not_known_are_not_told(self):
+    def test_unknown_latencies_are_shown_as_a_dash(self):
         batches = dataclasses.replace(measured("asgid"), p50_ms=0.0, p99_ms=0.0)
 
         assert "| 500 | 0.01 | - | - | 30 | 1 |" in report.markdown(results(batches), [HELLO], {})
 
-    def test_a_scenario_that_nobody_played_has_no_table(self):
+    def test_a_scenario_without_measurements_has_no_table(self):
         assert "###" not in report.markdown(results(measured("asgid")), [SCENARIOS["echo"]], {})
 
-    def test_the_plot_is_shown_where_there_is_one(self):
+    def test_the_plot_is_shown_if_there_is_one(self):
         assert "(results.svg)" in report.markdown(results(), [HELLO], {}, "results.svg")
         assert "![" not in report.markdown(results(), [HELLO], {})
 
@@ -388,14 +391,14 @@ class TestRun:
     @pytest.mark.parametrize(
         ("wanted", "connections_per_s", "expected"),
         [
-            (4, 1_000.0, 4),  # the ports last longer than is asked for
+            (4, 1_000.0, 4),  # enough ports for the whole time
             (4, 10_000.0, 2),
             (4, 14_000.0, 2),
             (4, 14_001.0, 1),
-            (4, 90_000.0, 1),  # never less than wrk can
+            (4, 90_000.0, 1),  # the minimum of wrk
         ],
     )
-    def test_a_load_of_new_connections_ends_before_its_ports_do(self, wanted, connections_per_s, expected):
+    def test_a_load_of_new_connections_ends_before_its_ports_are_used_up(self, wanted, connections_per_s, expected):
         assert expected == run.affordable_seconds(wanted, connections_per_s, ports=28_000)
 
     @pytest.mark.parametrize(
@@ -409,7 +412,7 @@ class TestRun:
             (["--quick", "--out", "somewhere"], 1, Path("somewhere")),
         ],
     )
-    def test_a_part_of_a_run_never_replaces_the_report(self, words, rounds, expected):
+    def test_a_partial_run_does_not_replace_the_report(self, words, rounds, expected):
         options = run._options(words)
 
         assert (rounds, expected) == (options.rounds, run.destination(options))
@@ -421,14 +424,14 @@ class TestRun:
 
         assert words[0] in capsys.readouterr().err
 
-    def test_without_the_load_tool_one_message_names_its_package(self, monkeypatch, capsys):
+    def test_a_run_without_wrk_fails_and_names_its_package(self, monkeypatch, capsys):
         monkeypatch.setattr("shutil.which", lambda _: None)
 
         assert run.main(["--quick"]) == 1
         assert "wrk, the load generator, is not on PATH (Debian: apt-get install wrk)\n" == capsys.readouterr().err
 
-    def test_what_is_written_can_be_read_back(self, tmp_path, monkeypatch):
-        """Without matplotlib the report has no plot and is otherwise whole; the raw figures are all there."""
+    def test_the_written_results_can_be_read_back(self, tmp_path, monkeypatch):
+        """Without matplotlib the report has no plot. The file of raw figures is complete."""
         monkeypatch.setattr(
             report, "plot", lambda *_: (_ for _ in ()).throw(ImportError("No module named 'matplotlib'"))
         )
@@ -439,8 +442,8 @@ class TestRun:
         assert measured("asgid") == figures.Measurement(**raw["measurements"][0])
 
 
-def test_the_facts_of_the_machine_are_told():
-    """A figure without its machine is not a figure."""
+def test_the_results_describe_the_machine():
+    """Figures of different machines cannot be compared."""
     facts = run._machine(argparse.Namespace(rounds=5, seconds=4, pin=False), "4.1.0")
 
     assert {

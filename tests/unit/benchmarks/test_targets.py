@@ -1,4 +1,4 @@
-"""The targets: what is compared with what, and which verdict a figure gets."""
+"""The targets of the benchmarks: the compared figures, and the verdict on each."""
 
 import json
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def ran(
     way: str = "",
     round_: int = 1,
 ) -> Measurement:
-    """One round of a second."""
+    """Return the measurement of one round, which takes one second."""
     cpu_s = cpu_us * requests / 1e6
     return Measurement(server, scenario, round_, requests, 1.0, cpu_s, 1.0, 2.0, 0, answer_bytes, way)
 
@@ -52,8 +52,8 @@ class TestVerdict:
             (55.1, Verdict.MISSED),
         ],
     )
-    def test_of_cost_less_is_better(self, cpu_us, verdict):
-        """Only what lies more than a tenth above its bound fails."""
+    def test_a_lower_cost_is_better(self, cpu_us, verdict):
+        """A cost that exceeds its bound by more than a tenth is a failure."""
         judgement = judged(COST, ran("asgid", cpu_us), ran("uvicorn", 100.0))
 
         assert verdict is judgement.verdict
@@ -63,18 +63,18 @@ class TestVerdict:
         ("requests", "verdict"),
         [(2000, Verdict.MET), (1999, Verdict.CLOSE), (1801, Verdict.CLOSE), (1799, Verdict.MISSED)],
     )
-    def test_of_requests_a_second_more_is_better(self, requests, verdict):
+    def test_more_requests_a_second_are_better(self, requests, verdict):
         assert verdict is judged(RATE, ran("asgid", 1.0, requests), ran("uvicorn", 1.0, 1000)).verdict
 
     def test_the_ratio_is_the_median_of_the_ratios_of_the_rounds(self):
-        """A machine that is slow for a round is slow for both; a ratio of medians, 46 to 100, would not see that."""
+        """A machine that is slow for a round is slow for both. The ratio of the medians would be 0.46."""
         ours = [ran("asgid", cost, round_=number) for number, cost in enumerate((40.0, 46.0, 900.0), 1)]
         theirs = [ran("uvicorn", cost, round_=number) for number, cost in enumerate((80.0, 100.0, 1800.0), 1)]
 
         assert judged(COST, *ours, *theirs).ratio == pytest.approx(0.50)
 
-    def test_a_round_that_one_of_them_lacks_decides_nothing(self):
-        """The other's measurement was refused there."""
+    def test_a_round_without_both_measurements_is_not_used(self):
+        """One of the two was refused in that round."""
         ours = [ran("asgid", 10.0, round_=1), ran("asgid", 45.0, round_=2)]
 
         assert judged(COST, *ours, ran("uvicorn", 100.0, round_=2)).ratio == pytest.approx(0.45)
@@ -82,22 +82,22 @@ class TestVerdict:
 
 
 class TestPeer:
-    def test_the_best_peer_is_the_one_that_is_best_at_the_figure(self):
-        """Who costs least need not answer most."""
+    def test_the_best_peer_is_the_best_in_the_figure_of_the_target(self):
+        """The peer with the lowest cost may differ from the peer with the highest rate."""
         field = [ran("asgid", 10.0, 100), ran("granian", 40.0, 50), ran("uvicorn", 20.0, 40)]
 
         assert ("the best peer, uvicorn", 0.5) == (judged(BEST_COST, *field).peer, judged(BEST_COST, *field).ratio)
         assert ("the best peer, granian", 2.0) == (judged(BEST_RATE, *field).peer, judged(BEST_RATE, *field).ratio)
 
     @pytest.mark.parametrize("server", ["floor", "node", "go"])
-    def test_who_does_not_serve_the_application_is_no_peer(self, server):
+    def test_a_server_without_the_application_is_not_a_peer(self, server):
         judgement = judged(BEST_COST, ran("asgid", 10.0), ran(server, 1.0), ran("hypercorn", 100.0))
 
         assert "the best peer, hypercorn" == judgement.peer
 
     @pytest.mark.parametrize("target", [COST, BEST_COST])
-    def test_a_peer_that_is_not_there_fails_nothing(self, target):
-        """Who has no Node still gets a verdict on the rest."""
+    def test_an_absent_peer_is_not_a_failure(self, target):
+        """A machine without Node gets a verdict on the other targets."""
         judgement = judged(target, ran("asgid", 10.0), ran("floor", 1.0))
 
         assert (Verdict.ABSENT, None) == (judgement.verdict, judgement.ratio)
@@ -133,15 +133,15 @@ class TestRefusal:
             ),
         ],
     )
-    def test_what_was_not_measured_as_the_target_means_it_is_not_compared(self, target, measurements, reason):
-        """However good the ratio would be; and it fails, for nothing was shown."""
+    def test_measurements_that_do_not_fit_the_target_are_refused(self, target, measurements, reason):
+        """The ratio does not matter. The verdict is a failure, because the target is not shown to be met."""
         judgement = judged(target, *measurements)
 
         assert (Verdict.REFUSED, None, reason) == (judgement.verdict, judgement.ratio, judgement.reason)
         assert judgement.verdict in FAILURES
 
-    def test_the_same_is_compared(self):
-        """A part of an answer that was under way at the end makes no other size."""
+    def test_answers_of_the_same_size_and_way_are_compared(self):
+        """The size may differ by less than one byte, for an unfinished answer at the end."""
         sizes = [ran("asgid", 10.0, answer_bytes=129.4), ran("floor", 5.0, answer_bytes=129.0)]
         paths = [ran(server, 5.0, scenario="file", way="pathsend") for server in ("asgid", "granian")]
 
@@ -150,8 +150,8 @@ class TestRefusal:
 
 class TestTable:
     @pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.scenario}-{target.peer}")
-    def test_who_is_compared_plays(self, target):
-        """A target whose peer sits out would never be judged."""
+    def test_the_servers_of_a_target_play_its_scenario(self, target):
+        """Otherwise the target never gets a verdict."""
         names = PEERS if target.peer == BEST else (target.peer,)
         scenario = SCENARIOS[target.scenario]
 
@@ -163,10 +163,10 @@ class TestTable:
         assert target.figure.reaches(target.aim, target.bound)
 
     def test_every_scenario_has_a_target(self):
-        """But those that nobody set one for: they are measured to be known."""
+        """Two scenarios have none; their figures are for information only."""
         assert set(SCENARIOS) - {"websocket-long", "broadcast"} == {target.scenario for target in TARGETS}
 
-    def test_a_line_says_target_aim_figure_and_verdict(self):
+    def test_a_line_has_the_target_the_aim_the_figure_and_the_verdict(self):
         found = judge([ran("asgid", 38.0), ran("uvicorn", 100.0)], [COST, SAME_SIZE])
 
         assert [
@@ -177,13 +177,13 @@ class TestTable:
 
 class TestCheck:
     def write(self, path, measurements: Sequence[Measurement]) -> str:
-        """Write what `make bench` writes, and return where."""
+        """Write the results as `make bench` does, and return their path."""
         results = Results({"when": "today", "cores": "2"}, {"asgid": "1.2.3"}, {}, [], measurements)
         (path / "results.json").write_text(json.dumps(asdict(results)))
         return str(path / "results.json")
 
     def all_met(self) -> list[Measurement]:
-        """A run in which asgid costs half of what anybody does, answers three times as much, and did what it was to."""
+        """Return a run in which asgid has 0.3 of the cost of each peer, and three times the requests."""
         peers = ("uvicorn", "granian", "floor", "node")
         return [
             ran(server, 10.0 * share, 1000 if share == 1 else 3000, name, way="pathsend")
@@ -191,25 +191,25 @@ class TestCheck:
             for server, share in (("asgid", 0.3), *((peer, 1) for peer in peers))
         ]
 
-    def test_a_run_that_meets_all_targets_is_a_success(self, tmp_path, capsys):
+    def test_check_returns_0_if_all_targets_are_met(self, tmp_path, capsys):
         assert 0 == check.main([self.write(tmp_path, self.all_met())])
 
-        said = capsys.readouterr().out
-        assert said.startswith("Measured: when today, cores 2.\n")
-        assert said.endswith("no target failed\n")
-        assert len(TARGETS) == said.count("| met")
+        output = capsys.readouterr().out
+        assert output.startswith("Measured: when today, cores 2.\n")
+        assert output.endswith("no target failed\n")
+        assert len(TARGETS) == output.count("| met")
 
-    def test_one_target_that_is_missed_fails_the_whole(self, tmp_path, capsys):
+    def test_check_returns_1_if_one_target_is_missed(self, tmp_path, capsys):
         worse = [
             ran("asgid", 9.0, 3000, "connect") if (each.server, each.scenario) == ("asgid", "connect") else each
             for each in self.all_met()
         ]
 
         assert 1 == check.main([self.write(tmp_path, worse)])
-        said = capsys.readouterr().out
-        assert "| connect | CPU vs uvicorn | at most 0.65 | - | 0.90 | missed |" in said
-        assert said.endswith(f"1 of {len(TARGETS)} targets failed\n")
+        output = capsys.readouterr().out
+        assert "| connect | CPU vs uvicorn | at most 0.65 | - | 0.90 | missed |" in output
+        assert output.endswith(f"1 of {len(TARGETS)} targets failed\n")
 
-    def test_without_a_run_it_says_who_makes_one(self, tmp_path, capsys):
+    def test_check_without_results_names_the_command_that_writes_them(self, tmp_path, capsys):
         assert 2 == check.main([str(tmp_path / "results.json")])
         assert "results.json does not exist: run `make bench`, which writes it\n" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The client of WebSockets that benchmarks load with: frames that others can read, and what counts as heard."""
+"""The WebSocket client of the benchmarks: its frames, its handshake, and the messages that it counts."""
 
 import contextlib
 import itertools
@@ -26,7 +26,7 @@ PING = websocket.from_server(Opcode.PING, b"still?")
 
 
 class Wire:
-    """A connection without a socket: `incoming` are the reads to come, `sent` is what was written."""
+    """A connection without a socket: `incoming` has the data of the next reads, `sent` that of the writes."""
 
     def __init__(self, *incoming: bytes, number: int = 0) -> None:
         self.incoming = list(incoming)
@@ -62,8 +62,8 @@ class Wire:
         self.close()
 
 
-class Room:
-    """A server and epoll in one: what a connection says, those in `hearers` hear at the next poll."""
+class Server:
+    """A server and an epoll in one: a poll answers the frames of each connection, or sends them to all."""
 
     def __init__(self, scenario: Scenario) -> None:
         self.wires = [Wire(number=number) for number in range(scenario.connections)]
@@ -77,8 +77,8 @@ class Room:
         for wire in self.wires:
             for frame in wire.sent[self._answered[wire.number] :]:
                 answer = websocket.from_server(Opcode.TEXT, bytes(text_of(frame)))
-                for hearer in self.wires if self._is_broadcast else [wire]:
-                    hearer.incoming.append(answer)
+                for receiver in self.wires if self._is_broadcast else [wire]:
+                    receiver.incoming.append(answer)
             self._answered[wire.number] = len(wire.sent)
         return [(wire.number, select.EPOLLIN) for wire in self.wires if wire.incoming]
 
@@ -91,29 +91,31 @@ def read_by(protocol: ClientProtocol | ServerProtocol, data: bytes) -> Frame:
 
 
 def text_of(frame: bytes) -> bytes:
-    """What a server reads in a client's frame."""
+    """Return the payload that a server reads from the frame of a client."""
     return bytes(read_by(ServerProtocol(state=OPEN), frame).data)
 
 
-def conversation(scenario: Scenario, room: Any) -> websocket_load.Connections:
-    return websocket_load.Connections(room.wires, room, scenario)
+def connections_to(server: Any, scenario: Scenario) -> websocket_load.Connections:
+    return websocket_load.Connections(server.wires, server, scenario)
 
 
 class TestFrames:
     @pytest.mark.parametrize(("length", "head_bytes"), [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)])
-    def test_others_read_what_was_meant(self, length, head_bytes):
-        """Both ways, at each border between the kinds of lengths; a client's frame has a mask of four bytes more."""
+    def test_another_library_reads_the_frames(self, length, head_bytes):
+        """Of client and server, at each border between the forms of a length; a client adds a mask of four bytes."""
         payload = bytes(letter % 128 for letter in range(length))
-        sent = websocket.from_client(Opcode.TEXT, payload)
-        answered = websocket.from_server(Opcode.TEXT, payload)
-        read = read_by(ServerProtocol(state=OPEN), sent)
-        heard = read_by(ClientProtocol(parse_uri("ws://localhost/"), state=OPEN), answered)
+        of_client = websocket.from_client(Opcode.TEXT, payload)
+        of_server = websocket.from_server(Opcode.TEXT, payload)
+        frames = (
+            read_by(ServerProtocol(state=OPEN), of_client),
+            read_by(ClientProtocol(parse_uri("ws://localhost/"), state=OPEN), of_server),
+        )
 
-        assert [head_bytes + 4, head_bytes] == [len(sent) - length, len(answered) - length]
-        assert [(Opcode.TEXT & 0x0F, True, payload)] * 2 == [(f.opcode, f.fin, bytes(f.data)) for f in (read, heard)]
+        assert [head_bytes + 4, head_bytes] == [len(of_client) - length, len(of_server) - length]
+        assert [(Opcode.TEXT & 0x0F, True, payload)] * 2 == [(f.opcode, f.fin, bytes(f.data)) for f in frames]
 
-    def test_what_leaves_is_masked(self):
-        """A server may refuse what is not; with a mask of zero it could spare itself the work."""
+    def test_the_frame_of_a_client_is_masked(self):
+        """A server may refuse a frame without a mask. With a mask of zeros a server could skip its work."""
         assert b"x" * 8 not in websocket.from_client(Opcode.TEXT, b"x" * 8)
 
 
@@ -123,19 +125,19 @@ class TestHandshake:
         return websocket.connect(80, "/websocket", 1.0)
 
     def answer(self, monkeypatch) -> tuple[Request, bytes]:
-        """What a server reads of the handshake, and its answer."""
-        asked = Wire()
+        """Return the request of the handshake as a server reads it, and the answer of the server."""
+        wire = Wire()
         with pytest.raises(ConnectionError):
-            self.connect(monkeypatch, asked)
+            self.connect(monkeypatch, wire)
         server = ServerProtocol()
-        server.receive_data(asked.sent[0])
+        server.receive_data(wire.sent[0])
         (request,) = server.events_received()
         assert isinstance(request, Request)
         server.send_response(server.accept(request))
         return request, b"".join(server.data_to_send())
 
-    def test_a_server_accepts_it_and_it_knows_that(self, monkeypatch):
-        """The answer may come in parts. No extension is offered, so none is measured."""
+    def test_connect_returns_the_connection_if_the_server_accepts(self, monkeypatch):
+        """The answer may arrive in parts. No extension is offered, so none is measured."""
         request, answer = self.answer(monkeypatch)
         wire = Wire(answer[:20], answer[20:])
 
@@ -163,10 +165,10 @@ class TestHandshake:
         assert wire.is_closed
 
 
-class TestConverse:
+class TestEcho:
     @pytest.mark.parametrize("cut", [1, 2, 5])
-    def test_what_comes_back_is_told_byte_for_byte(self, cut):
-        """Whoever asked judges it."""
+    def test_echo_returns_the_payload_of_the_answer(self, cut):
+        """It does not compare it with the message; its caller does."""
         answer = websocket.from_server(Opcode.TEXT, b"other")
         wire: Any = Wire(answer[:cut], answer[cut:])
 
@@ -174,41 +176,41 @@ class TestConverse:
         assert b"hello" == text_of(wire.sent[0])
 
     @pytest.mark.parametrize("answer", [websocket.from_server(Opcode.CLOSE, b"\x03\xf3"), b"", ANSWER])
-    def test_no_text_of_that_length_is_an_error(self, answer):
+    def test_an_answer_that_is_not_a_text_of_the_same_length_raises_an_error(self, answer):
         wire: Any = Wire(answer)
 
         with pytest.raises(ConnectionError, match="a message of 5 bytes was answered by"):
             websocket.echo(wire, b"hello")
 
-    def test_it_takes_its_leave(self):
-        """The code is 1000, so no server has a reason to log it; and it waits for the answer."""
+    def test_close_sends_1000_and_waits_for_the_answer(self):
+        """A server does not log that code."""
         wire: Any = Wire(websocket.from_server(Opcode.CLOSE, b"\x03\xe8"))
         websocket.close(wire)
 
         assert (b"\x03\xe8", [], True) == (text_of(wire.sent[0]), wire.incoming, wire.is_closed)
 
 
-class TestListener:
-    def listener(self, *incoming: bytes) -> tuple[websocket_load.Receiver, Wire]:
+class TestReceiver:
+    def receiver(self, *incoming: bytes) -> tuple[websocket_load.Receiver, Wire]:
         wire: Any = Wire(*incoming)
         return websocket_load.Receiver(wire, websocket_load.Group(wire, b"0 xxxxxx", 1)), wire
 
     @pytest.mark.parametrize("cut", range(1, len(ANSWER)))
     def test_an_answer_may_come_in_parts(self, cut):
-        """And so may the next one."""
-        listener, _ = self.listener(ANSWER[:cut], ANSWER[cut:], ANSWER[:cut], ANSWER[cut:], ANSWER)
+        """So may the next answer."""
+        receiver, _ = self.receiver(ANSWER[:cut], ANSWER[cut:], ANSWER[:cut], ANSWER[cut:], ANSWER)
 
-        assert [False, True, False, True, True] == [listener.read() for _ in range(5)]
+        assert [False, True, False, True, True] == [receiver.read() for _ in range(5)]
 
     @pytest.mark.parametrize("cut", [0, 1, 2, 5])
     @pytest.mark.parametrize("incoming", [PING + ANSWER, ANSWER + PING, ANSWER + PING + ANSWER])
-    def test_a_ping_is_answered_and_is_no_message(self, incoming, cut):
-        """Before an answer or after it, however much of it was read with the answer: uvicorn writes the two at once."""
+    def test_a_ping_is_answered_and_is_not_counted(self, incoming, cut):
+        """It comes before an answer or after it, and one read may have both: uvicorn writes the two at once."""
         start = incoming.index(PING)
-        listener, wire = self.listener(*filter(None, (incoming[: start + cut], incoming[start + cut :])))
-        heard = [listener.read() for _ in range(9) if wire.incoming]
+        receiver, wire = self.receiver(*filter(None, (incoming[: start + cut], incoming[start + cut :])))
+        results = [receiver.read() for _ in range(9) if wire.incoming]
 
-        assert incoming.count(ANSWER) == heard.count(True)
+        assert incoming.count(ANSWER) == results.count(True)
         assert [b"still?"] == [text_of(frame) for frame in wire.sent]
 
     @pytest.mark.parametrize(
@@ -220,59 +222,59 @@ class TestListener:
             ((websocket.from_server(Opcode.CLOSE, b"\x03\xf3"),), "came instead of "),
             ((), "the server closed a WebSocket"),
         ],
-        ids=["another's", "a part and a whole", "two at once", "a closing frame", "the end"],
+        ids=["of another connection", "a part and a whole", "two at once", "a close frame", "the end"],
     )
-    def test_anything_else_is_no_result(self, incoming, message):
-        listener, _ = self.listener(*incoming)
+    def test_other_data_raises_a_load_error(self, incoming, message):
+        receiver, _ = self.receiver(*incoming)
 
         with pytest.raises(LoadError) as raised:
-            list(iter(listener.read, True))
+            list(iter(receiver.read, True))
         assert message in str(raised.value)
 
 
-class TestConversation:
-    def test_each_speaker_says_something_of_its_own(self):
-        """So an answer that went to another connection is seen; the length is that of the scenario."""
-        room = Room(ECHO)
-        load = conversation(ECHO, room).run(0)
+class TestConnections:
+    def test_each_sender_has_its_own_message(self):
+        """So an answer to the wrong connection is noticed. The length is that of the scenario."""
+        server = Server(ECHO)
+        load = connections_to(server, ECHO).run(0)
 
-        assert [[b"0 xxxxxx"], [b"1 xxxxxx"]] == [[text_of(frame) for frame in wire.sent] for wire in room.wires]
+        assert [[b"0 xxxxxx"], [b"1 xxxxxx"]] == [[text_of(frame) for frame in wire.sent] for wire in server.wires]
         assert (2, 2 * len(ANSWER), {}) == (load.requests, load.received_bytes, load.errors)
 
-    def test_a_broadcast_counts_for_each_who_hears_it(self):
-        """Only the first of them speaks."""
-        room = Room(BROADCAST)
-        load = conversation(BROADCAST, room).run(0)
+    def test_a_broadcast_counts_once_for_each_receiver(self):
+        """Only the first connection of an audience sends."""
+        server = Server(BROADCAST)
+        load = connections_to(server, BROADCAST).run(0)
 
-        assert [1, 0, 0] == [len(wire.sent) for wire in room.wires]
+        assert [1, 0, 0] == [len(wire.sent) for wire in server.wires]
         assert (3, 3 * len(ANSWER)) == (load.requests, load.received_bytes)
 
-    def test_it_speaks_until_the_time_is_over_and_listens_to_the_end(self, monkeypatch):
-        """A clock that is a second on at each look. The first message is begun at 1, the next ones at 2, 3 and 4."""
+    def test_run_sends_until_the_time_is_over_and_reads_all_answers(self, monkeypatch):
+        """The clock advances by a second at each call. The messages are sent at 1, 2, 3 and 4."""
         monkeypatch.setattr(websocket_load, "time", SimpleNamespace(perf_counter=itertools.count().__next__))
-        room = Room(BROADCAST)
-        load = conversation(BROADCAST, room).run(5)
+        server = Server(BROADCAST)
+        load = connections_to(server, BROADCAST).run(5)
 
-        assert 4 == len(room.wires[0].sent)
+        assert 4 == len(server.wires[0].sent)
         assert (12, 6, 1000.0, 1000.0) == (load.requests, load.elapsed_s, load.p50_ms, load.p99_ms)
-        assert not any(wire.incoming for wire in room.wires)
+        assert not any(wire.incoming for wire in server.wires)
 
-    def test_it_speaks_again_when_the_last_has_heard(self, monkeypatch):
-        """Two of three have; a poll without news is the end of the load."""
-        room = Room(BROADCAST)
-        talk = conversation(BROADCAST, room)
-        room.wires.pop()
+    def test_run_raises_a_load_error_if_a_receiver_gets_no_message(self, monkeypatch):
+        """The next message waits for all three receivers. Here only two get the first one, so a poll times out."""
+        server = Server(BROADCAST)
+        connections = connections_to(server, BROADCAST)
+        server.wires.pop()
 
         with pytest.raises(LoadError, match="1 messages did not reach all receivers within 10 s"):
-            talk.run(1)
-        assert 1 == len(room.wires[0].sent)
+            connections.run(1)
+        assert 1 == len(server.wires[0].sent)
 
 
 class TestClient:
     @contextlib.contextmanager
     def loading(self, monkeypatch, scenario: Scenario, wires: list[Wire]):
-        waiting = iter(wires)
-        monkeypatch.setattr(websocket, "connect", lambda *_: next(waiting, None) or self.refuse())
+        remaining = iter(wires)
+        monkeypatch.setattr(websocket, "connect", lambda *_: next(remaining, None) or self.refuse())
         monkeypatch.setattr(select, "epoll", lambda: contextlib.nullcontext(SimpleNamespace(register=lambda *_: None)))
         with websocket_load.client(80, scenario) as drive:
             yield drive
@@ -280,8 +282,8 @@ class TestClient:
     def refuse(self):
         raise ConnectionRefusedError("nobody listens")
 
-    def test_all_are_opened_before_and_closed_after(self, monkeypatch):
-        """None of it is in the time of a load."""
+    def test_client_opens_all_connections_before_the_load_and_closes_them_after_it(self, monkeypatch):
+        """The time of a load does not include this."""
         wires = [Wire(number=number) for number in range(2)]
         with self.loading(monkeypatch, ECHO, wires):
             assert [[], []] == [wire.sent for wire in wires]
@@ -289,19 +291,19 @@ class TestClient:
         assert [[b"\x03\xe8"]] * 2 == [[text_of(frame) for frame in wire.sent] for wire in wires]
         assert all(wire.is_closed for wire in wires)
 
-    def test_one_that_cannot_be_opened_is_no_result(self, monkeypatch):
-        """Those that could be are closed."""
+    def test_a_connection_that_cannot_be_opened_raises_a_load_error(self, monkeypatch):
+        """The open connections are closed."""
         wire = Wire()
         with (
             pytest.raises(LoadError, match="with 1 WebSockets open: nobody listens"),
             self.loading(monkeypatch, ECHO, [wire]),
         ):
-            pytest.fail("it was given a load")
+            pytest.fail("client yielded a function")
 
         assert wire.is_closed
 
-    def test_one_that_fails_under_load_is_no_result(self, monkeypatch):
-        """A write that the kernel does not take in time is one."""
+    def test_a_connection_that_fails_under_load_raises_a_load_error(self, monkeypatch):
+        """For example if the kernel does not accept a write in time."""
         wires = [Wire(number=number) for number in range(2)]
         with (
             pytest.raises(LoadError, match="with 2 WebSockets open: too late"),
@@ -313,8 +315,8 @@ class TestClient:
 
 
 @pytest.mark.parametrize("number", [0, 63, 999])
-def test_a_message_is_as_long_as_its_scenario_says(number):
-    """Whoever says it."""
+def test_a_message_has_the_length_of_the_body_of_its_scenario(number):
+    """The number of the connection replaces the first bytes."""
     body = SCENARIOS["websocket"].body
 
     assert len(body) == len(websocket_load.message_of(number, body))
