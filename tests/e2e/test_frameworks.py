@@ -1,4 +1,4 @@
-"""Applications as people write them, asked by the clients that people use: each framework with each client."""
+"""Real applications with real clients: each framework is tested with each HTTP and WebSocket client."""
 
 import asyncio
 import gzip
@@ -31,7 +31,7 @@ MULTIPART = (
 )
 JSON = "application/json"
 
-Ask: TypeAlias = Callable[[str, str, bytes | None, str], tuple[int, bytes]]
+SendRequest: TypeAlias = Callable[[str, str, bytes | None, str], tuple[int, bytes]]
 """(method, url, body, content type) -> (status, body)."""
 
 
@@ -42,16 +42,16 @@ def by_httpx(method: str, url: str, body: bytes | None, kind: str) -> tuple[int,
 
 
 def by_aiohttp(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, bytes]:
-    async def ask() -> tuple[int, bytes]:
+    async def send() -> tuple[int, bytes]:
         headers = {"content-type": kind} if kind else {}
-        data = None if body is None else io.BytesIO(body)  # of large bytes, which it cannot cut, aiohttp warns
+        data = None if body is None else io.BytesIO(body)  # aiohttp warns about large bytes: it cannot split them
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, url, data=data, headers=headers) as answer,
         ):
             return answer.status, await answer.read()
 
-    return asyncio.run(ask())
+    return asyncio.run(send())
 
 
 def by_http_client(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, bytes]:
@@ -92,8 +92,8 @@ def by_curl(method: str, url: str, body: bytes | None, kind: str) -> tuple[int, 
     return int(status), answer
 
 
-Converse: TypeAlias = Callable[[str, list[Data]], list[Data]]
-"""(url, what to send) -> what came back, one for one."""
+SendMessages: TypeAlias = Callable[[str, list[Data]], list[Data]]
+"""(url, messages) -> the reply to each message."""
 
 
 def socket_by_websockets(url: str, messages: list[Data]) -> list[Data]:
@@ -106,7 +106,7 @@ def socket_by_websockets(url: str, messages: list[Data]) -> list[Data]:
 
 
 def socket_by_aiohttp(url: str, messages: list[Data]) -> list[Data]:
-    async def converse() -> list[Data]:
+    async def send() -> list[Data]:
         async with aiohttp.ClientSession() as session, session.ws_connect(url, compress=15) as socket:
             answers = []
             for message in messages:
@@ -114,7 +114,7 @@ def socket_by_aiohttp(url: str, messages: list[Data]) -> list[Data]:
                 answers.append((await socket.receive(timeout=10)).data)
             return answers
 
-    return asyncio.run(converse())
+    return asyncio.run(send())
 
 
 SOCKETS = {"websockets": socket_by_websockets, "aiohttp": socket_by_aiohttp}
@@ -123,13 +123,13 @@ CLIENTS = {"httpx": by_httpx, "aiohttp": by_aiohttp, "http.client": by_http_clie
 
 @dataclass(frozen=True)
 class Framework:
-    """What sets a framework apart from most."""
+    """The properties of a framework that differ between frameworks."""
 
     has_lifespan: bool = True
-    tells_code: bool = True  #: with which a client has closed, to a WebSocket's handler
-    closes: tuple[int, str] = (4001, "bye")  #: what a client sees of a close(4001, "bye")
-    quiet: tuple[str, ...] = ("quiet",)  #: its streams that have nothing to send, and a task after their end
-    denial: tuple[int, bytes] | None = (403, b"")  #: its answer to a handshake that it does not want, where it has one
+    passes_close_code: bool = True  #: a WebSocket handler receives the close code of the client
+    closes: tuple[int, str] = (4001, "bye")  #: code and reason that a client receives after close(4001, "bye")
+    quiet: tuple[str, ...] = ("quiet",)  #: routes of streams that have nothing to send, and a task after their end
+    denial: tuple[int, bytes] | None = (403, b"")  #: its response to a rejected handshake, None if it cannot reject one
 
 
 #: One application each, with the same routes: `tests/apps/in_NAME.py`.
@@ -137,17 +137,17 @@ FRAMEWORKS = {
     "starlette": Framework(quiet=("quiet", "behind", "sse"), denial=(401, b"who are you?")),
     "fastapi": Framework(denial=(401, b'{"detail":"who are you?"}')),
     "litestar": Framework(),
-    "quart": Framework(tells_code=False, denial=(401, b"who are you?")),
-    # It never listens for a disconnect, and it accepts a WebSocket before it asks.
-    "sanic": Framework(tells_code=False, closes=(1000, ""), quiet=(), denial=None),
-    "falcon": Framework(quiet=()),  # it looks for a disconnect between two events, and never waits for one
+    "quart": Framework(passes_close_code=False, denial=(401, b"who are you?")),
+    # It never waits for a disconnect, and it accepts a WebSocket before the handler runs.
+    "sanic": Framework(passes_close_code=False, closes=(1000, ""), quiet=(), denial=None),
+    "falcon": Framework(quiet=()),  # it checks for a disconnect between two events, and never waits for one
     "django": Framework(has_lifespan=False),
 }
 
 
 @dataclass(frozen=True)
 class Served:
-    """A framework's application under one worker, with the files through which it and the test speak."""
+    """A daemon with one worker and one application, and the files that connect the application with the test."""
 
     framework: Framework
     daemon: Daemon
@@ -157,13 +157,13 @@ class Served:
 
 
 def env(files: Path) -> dict[str, str]:
-    """Return where an application finds its gate, and leaves its marks."""
+    """Return the environment with the paths of the files that an application waits for or creates."""
     return {name: str(files / name.lower()) for name in ("GATE", "BACKGROUND", "FAREWELL")}
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def served(request: pytest.FixtureRequest, start_shared: Start, tmp_path_factory) -> Iterator[Served]:
-    """Serve one framework after the other; each ends as it was told to, bids farewell, and complains of nothing."""
+    """Serve one framework after the other. Each stops with 0, runs its shutdown, and logs no error."""
     framework, files = FRAMEWORKS[request.param], tmp_path_factory.mktemp(request.param)
     daemon = start_shared(f"in_{request.param}:application", workers={"count": 1}, app={"env": env(files)})
     served = Served(framework, daemon, files / "gate", files / "background", files / "farewell")
@@ -175,16 +175,16 @@ def served(request: pytest.FixtureRequest, start_shared: Start, tmp_path_factory
     assert [] == daemon.log_events(level="error")
 
 
-@pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS.keys())
-def test_every_client_understands_every_framework(served: Served, ask: Ask) -> None:
-    """Text, JSON, a form with a file of 1 MiB, 1 MiB as it is, and a page that is not there."""
+@pytest.mark.parametrize("send_request", CLIENTS.values(), ids=CLIENTS.keys())
+def test_every_client_understands_every_framework(served: Served, send_request: SendRequest) -> None:
+    """They exchange text, JSON, a form with a file of 1 MiB, a plain body of 1 MiB, and a 404."""
     url = served.daemon.url
 
-    hello = ask("GET", f"{url}/hello", None, "")
-    status, double = ask("POST", f"{url}/double", b'{"number": 21}', JSON)
-    form = ask("POST", f"{url}/upload", MULTIPART, "multipart/form-data; boundary=edge")
-    raw = ask("POST", f"{url}/raw", MIB, "application/octet-stream")
-    missing = ask("GET", f"{url}/nowhere", None, "")
+    hello = send_request("GET", f"{url}/hello", None, "")
+    status, double = send_request("POST", f"{url}/double", b'{"number": 21}', JSON)
+    form = send_request("POST", f"{url}/upload", MULTIPART, "multipart/form-data; boundary=edge")
+    raw = send_request("POST", f"{url}/raw", MIB, "application/octet-stream")
+    missing = send_request("GET", f"{url}/nowhere", None, "")
 
     assert hello == (200, b"hello")
     assert (status, json.loads(double)) == (200, {"twice": 42})
@@ -194,7 +194,7 @@ def test_every_client_understands_every_framework(served: Served, ask: Ask) -> N
 
 
 def test_pieces_of_a_stream_arrive_as_they_are_sent(served: Served) -> None:
-    """The application yields the next piece only after the test, holding the last one, has asked for it."""
+    """The application sends a piece only after the test has received the last one and has requested `/next`."""
     with Client(served.daemon.address()) as client:
         client.send(request("GET", "/stream"))
         assert client.head().status == 200
@@ -209,7 +209,7 @@ def test_pieces_of_a_stream_arrive_as_they_are_sent(served: Served) -> None:
 
 
 def test_a_background_task_runs_after_its_response(served: Served) -> None:
-    """The answer is whole while the task still waits for the test; then the task ends, too."""
+    """The response is complete while the task still waits for the test. Then the task ends too."""
     with Client(served.daemon.address()) as client:
         answer = client.get("/background")
         assert answer.body == b"answered"
@@ -221,13 +221,13 @@ def test_a_background_task_runs_after_its_response(served: Served) -> None:
 
 
 @pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].has_lifespan], indirect=True)
-def test_what_startup_left_is_there_for_every_request(served: Served) -> None:
-    """In the place that the framework has for it, which is not always the scope's `state`."""
+def test_each_request_gets_the_state_of_the_startup(served: Served) -> None:
+    """A framework may keep it in a place of its own instead of in `state` of the scope."""
     assert b"from startup" == get(served.daemon.address(), "/state").body
 
 
 def test_server_sent_events_arrive_and_end_with_their_reader(served: Served) -> None:
-    """One after the other, of a stream without an end; when the browser's tab is closed the application hears of it."""
+    """The events of an endless stream arrive one by one. The application notices when the client disconnects."""
     assert b"events" not in get(served.daemon.address(), "/gone").body
     events_of = f"{served.daemon.url}/events"
     with httpx.Client(trust_env=False, timeout=WITHIN_S) as client, client.stream("GET", events_of) as answer:
@@ -242,9 +242,9 @@ def test_server_sent_events_arrive_and_end_with_their_reader(served: Served) -> 
 
 @pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].quiet], indirect=True)
 def test_a_stream_with_nothing_to_send_ends_with_its_reader(served: Served) -> None:
-    """Its generator is ended, and the work runs that the framework does after a response. No send() is needed for it.
+    """The generator ends, and the framework runs its tasks after the response, although nothing calls `send()`.
 
-    In Starlette also behind a BaseHTTPMiddleware, and with the response class of sse-starlette.
+    The same is true in Starlette behind a BaseHTTPMiddleware, and with the response class of sse-starlette.
     """
     for name in served.framework.quiet:
         with Client(served.daemon.address()) as client:
@@ -260,29 +260,29 @@ def test_a_stream_with_nothing_to_send_ends_with_its_reader(served: Served) -> N
 
 @contextmanager
 def chat(served: Served) -> Iterator[ClientConnection]:
-    """Enter the room, which one has only when the welcome has come."""
+    """Yield a WebSocket that is a member of the room: the welcome message has arrived."""
     with connect(f"ws://{served.daemon.address()}/chat", proxy=None) as socket:
         assert "welcome" == socket.recv(timeout=10)
         yield socket
 
 
 def gone(served: Served) -> list[str]:
-    """Return how the application has seen clients leave: an echo by code or "left", the others by their path."""
+    """Return the ends of streams and WebSockets, as the application noticed them: a close code, "left" or a path."""
     return get(served.daemon.address(), "/gone").body.decode().split()
 
 
-@pytest.mark.parametrize("converse", SOCKETS.values(), ids=SOCKETS.keys())
-def test_messages_come_back_as_they_were_sent(served: Served, converse: Converse) -> None:
-    """Text as text and bytes as bytes: short, long, in other scripts; compressed, where the client offers that."""
+@pytest.mark.parametrize("send_messages", SOCKETS.values(), ids=SOCKETS.keys())
+def test_messages_come_back_as_they_were_sent(served: Served, send_messages: SendMessages) -> None:
+    """Text comes back as text, bytes as bytes: short, long, in other scripts, compressed if the client offers it."""
     texts: list[Data] = ["hello", "", "grüße, 你好 🙂", "long " * 50_000]
     octets: list[Data] = [b"\0\xff", MIB]
 
-    assert texts == converse(f"ws://{served.daemon.address()}/echo", texts)
-    assert octets == converse(f"ws://{served.daemon.address()}/bytes", octets)
+    assert texts == send_messages(f"ws://{served.daemon.address()}/echo", texts)
+    assert octets == send_messages(f"ws://{served.daemon.address()}/bytes", octets)
 
 
-def test_a_chat_reaches_everybody_in_the_room(served: Served) -> None:
-    """Each hears what any of them says, in one order; who leaves holds up nobody."""
+def test_a_chat_message_reaches_all_members(served: Served) -> None:
+    """All members receive each message, in the same order. A member that leaves does not delay the others."""
     with chat(served) as first, chat(served) as second:
         first.send("is anybody there?")
         assert ["is anybody there?"] * 2 == [socket.recv(timeout=10) for socket in (first, second)]
@@ -291,14 +291,14 @@ def test_a_chat_reaches_everybody_in_the_room(served: Served) -> None:
         with chat(served) as third:
             third.send("only passing")
             assert ["only passing"] * 3 == [socket.recv(timeout=10) for socket in (first, second, third)]
-        eventually(lambda: "chat" in gone(served))  # until then it is a member, and to speak to it is an error
+        eventually(lambda: "chat" in gone(served))  # until then it is a member, and a message to it is an error
         first.send("who was that?")
 
         assert "who was that?" == second.recv(timeout=10)
 
 
-def test_a_subprotocol_is_agreed_on(served: Served) -> None:
-    """The one that the application knows, of those that the client offers; none where it knows none."""
+def test_a_subprotocol_is_negotiated(served: Served) -> None:
+    """The application selects one that it supports from the offers of the client, or none."""
     for offered, agreed in {("chat.v1", "chat.v2"): "chat.v2", ("chat.v1",): None}.items():
         names = [Subprotocol(name) for name in offered]
         with connect(f"ws://{served.daemon.address()}/echo", subprotocols=names, proxy=None) as socket:
@@ -306,7 +306,7 @@ def test_a_subprotocol_is_agreed_on(served: Served) -> None:
 
 
 def test_an_application_closes_with_its_own_code(served: Served) -> None:
-    """And its reason, where the framework passes them on."""
+    """The client receives the code and the reason if the framework passes them on."""
     with connect(f"ws://{served.daemon.address()}/echo", proxy=None) as socket:
         socket.send("close")
         with pytest.raises(ConnectionClosed) as closed:
@@ -316,8 +316,8 @@ def test_an_application_closes_with_its_own_code(served: Served) -> None:
     assert served.framework.closes == (closed.value.rcvd.code, closed.value.rcvd.reason)
 
 
-#: What a client sends last, by hand: its close with a code, without one, or nothing; and what that is to ASGI.
-LEAVES = {
+#: Close code in ASGI -> the last bytes of a client: a close frame with a code, one without a code, or nothing.
+LAST_BYTES = {
     "4002": b"\x88\x82\0\0\0\0" + (4002).to_bytes(2),
     "3000": b"\x88\x82\0\0\0\0" + (3000).to_bytes(2),
     "1005": b"\x88\x80\0\0\0\0",
@@ -326,25 +326,25 @@ LEAVES = {
 UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
 
 
-@pytest.mark.parametrize("code", LEAVES)
-def test_an_application_learns_how_a_client_left(served: Served, code: str) -> None:
-    """Its code; 1005 stands for none, and 1006 for a connection that ended without a close.
+@pytest.mark.parametrize("code", LAST_BYTES)
+def test_an_application_receives_the_close_code_of_a_client(served: Served, code: str) -> None:
+    """It receives the code; 1005 stands for no code, and 1006 for a connection that ended without a close frame.
 
-    Channels tells of a close of its own as well, and late: here nobody else leaves with any of these codes.
+    Channels also reports a close of its own, and late. No other test uses one of these codes.
     """
     before = len(gone(served))
     with Client(served.daemon.address()) as client:
         client.send(request("GET", "/echo", UPGRADE | {"Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}))
         assert 101 == client.head().status
-        client.send(LEAVES[code])
+        client.send(LAST_BYTES[code])
 
-    expected = code if served.framework.tells_code else "left"
+    expected = code if served.framework.passes_close_code else "left"
     eventually(lambda: expected in gone(served)[before:])
 
 
 @pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].denial], indirect=True)
 def test_a_handshake_may_be_denied(served: Served) -> None:
-    """With a status of the application's own where its framework knows of that, else 403. Sanic denies none."""
+    """The status is one of the application if the framework supports it, otherwise 403. Sanic cannot deny one."""
     with pytest.raises(InvalidStatus) as denied, connect(f"ws://{served.daemon.address()}/denied", proxy=None):
         pass
     answer = denied.value.response
@@ -352,8 +352,8 @@ def test_a_handshake_may_be_denied(served: Served) -> None:
     assert served.framework.denial == (answer.status_code, answer.body if answer.status_code != 403 else b"")
 
 
-def test_a_stop_closes_what_is_open_with_1012(served: Served) -> None:
-    """The code for a server that restarts; the client is to come again. Last of all, for there is nothing after it."""
+def test_a_stop_closes_open_websockets_with_1012(served: Served) -> None:
+    """The code 1012 means that the server restarts. This test is the last with the fixture: it stops the daemon."""
     with chat(served) as socket:
         served.daemon.signal("TERM")
         with pytest.raises(ConnectionClosed) as closed:
@@ -364,7 +364,7 @@ def test_a_stop_closes_what_is_open_with_1012(served: Served) -> None:
 
 
 def test_a_stop_waits_for_background_tasks(start: Start, tmp_path: Path) -> None:
-    """A task that a framework runs after the response is part of the request: TERM lets it end."""
+    """A task that a framework runs after the response is part of the request: after TERM it runs to its end."""
     timeouts = {"graceful": "5m"}
     daemon = start("in_starlette:application", workers={"count": 1}, app={"env": env(tmp_path)}, timeouts=timeouts)
     assert get(daemon.address(), "/background").body == b"answered"
@@ -378,13 +378,13 @@ def test_a_stop_waits_for_background_tasks(start: Start, tmp_path: Path) -> None
 
 
 def test_middleware_compresses_files_by_default(start: Start) -> None:
-    """It does by default. With `http.sendfile` they go past it."""
+    """With `http.sendfile` a file is sent without the middleware, and so it is not compressed."""
     daemon = start("compresses:application", workers={"count": 1})
     with Client(daemon.address()) as client:
         seen = client.get(**{"Accept-Encoding": "gzip"})
     daemon.configure(http={"sendfile": True})
     daemon.reload()
-    eventually(lambda: daemon.log_events("worker exited"))  # until then it takes who stood in the queue
+    eventually(lambda: daemon.log_events("worker exited"))  # until then the old worker accepts queued connections
     with Client(daemon.address()) as client:
         past = client.get(**{"Accept-Encoding": "gzip"})
 

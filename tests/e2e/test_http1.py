@@ -1,4 +1,4 @@
-"""HTTP/1.1 over raw sockets: what goes over the wire, byte by byte, in both directions."""
+"""HTTP/1.1 over raw sockets: the exact bytes of requests and responses."""
 
 import time
 from collections.abc import Callable
@@ -27,30 +27,30 @@ def echo(start_shared: Start) -> Daemon:
 
 
 def stalled(progress: Callable[[], int]) -> int:
-    """Return what `progress` says once it is above zero and the same twenty times running: nothing moves any more."""
+    """Return the value of `progress` when it is above zero and has been the same in the last twenty calls."""
     seen: list[int] = []
 
-    def stands_still() -> int:
+    def is_constant() -> int:
         seen.append(progress())
         last = seen[-20:]
         return last[0] if len(last) == 20 and set(last) == {last[0]} else 0
 
-    return eventually(stands_still)
+    return eventually(is_constant)
 
 
 # Connections
 
 
 def test_a_connection_is_kept_for_more_requests(paths: Daemon) -> None:
-    """A hundred requests go over one connection, each answered in full."""
+    """A hundred requests on one connection each get a full response."""
     with Client(paths.address()) as client:
         bodies = [client.get(f"/{number}").body for number in range(100)]
 
     assert [f"GET /{number} 0".encode() for number in range(100)] == bodies
 
 
-def test_connection_close_is_obeyed(paths: Daemon) -> None:
-    """A client that asks for it gets `Connection: close` back, and then the end of the stream."""
+def test_connection_close_ends_the_connection(paths: Daemon) -> None:
+    """The response to `Connection: close` has that field too, and then the connection ends."""
     with Client(paths.address()) as client:
         answer = client.get("/", Connection="close")
 
@@ -59,7 +59,7 @@ def test_connection_close_is_obeyed(paths: Daemon) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(paths: Daemon) -> None:
-    """Requests sent in one write, bodies between them, are answered one after the other in their order."""
+    """The requests, with bodies, arrive in one write. The responses come in the same order."""
     posts = [request("POST", f"/{n}", {"Content-Length": str(n)}) + b"x" * n for n in range(20)]
 
     with Client(paths.address()) as client:
@@ -70,7 +70,7 @@ def test_pipelined_requests_are_answered_in_order(paths: Daemon) -> None:
 
 
 def test_a_request_may_come_in_single_bytes(paths: Daemon) -> None:
-    """How the network cuts a request makes no difference."""
+    """The network may split a request at any byte."""
     with Client(paths.address()) as client:
         for byte in request("POST", "/slowly", {"Content-Length": "3"}) + b"abc":
             client.send(bytes([byte]))
@@ -80,7 +80,7 @@ def test_a_request_may_come_in_single_bytes(paths: Daemon) -> None:
 
 
 def test_http_1_0_without_keep_alive_ends_with_the_connection(paths: Daemon) -> None:
-    """A bare HTTP/1.0 request, without a Host, is answered, and the connection ends."""
+    """An HTTP/1.0 request without a Host gets a response, and the connection ends."""
     with Client(paths.address()) as client:
         client.send(b"POST /old HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello")
 
@@ -89,7 +89,7 @@ def test_http_1_0_without_keep_alive_ends_with_the_connection(paths: Daemon) -> 
 
 
 def test_http_1_0_with_keep_alive_is_kept(paths: Daemon) -> None:
-    """An HTTP/1.0 client that asks for it may send its next request on the same connection."""
+    """An HTTP/1.0 client that sends `Connection: keep-alive` may use the connection again."""
     with Client(paths.address()) as client:
         for path in (b"/one", b"/two"):
             client.send(b"GET " + path + b" HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -102,7 +102,7 @@ def test_http_1_0_with_keep_alive_is_kept(paths: Daemon) -> None:
 # Bodies
 
 
-def test_a_chunked_upload_comes_whole(paths: Daemon) -> None:
+def test_a_chunked_upload_arrives_whole(paths: Daemon) -> None:
     """A body in chunks, with an extension and a trailer, reaches the application without its framing."""
     with Client(paths.address()) as client:
         client.send(request("POST", "/up", {"Transfer-Encoding": "chunked"}))
@@ -115,7 +115,7 @@ def test_a_chunked_upload_comes_whole(paths: Daemon) -> None:
 
 
 def test_a_stream_of_unknown_length_is_chunked(start: Start) -> None:
-    """A response without a length is chunked, properly ended, and the connection lives on."""
+    """A response without a length is chunked and ends with the last chunk. The connection stays open."""
     daemon = start("pieces:application", workers=ONE)
     with Client(daemon.address()) as client:
         first, second = client.get(), client.get()
@@ -125,7 +125,7 @@ def test_a_stream_of_unknown_length_is_chunked(start: Start) -> None:
 
 
 def test_a_stream_to_http_1_0_ends_with_the_connection(start: Start) -> None:
-    """A client that knows no chunks gets the pieces as they are, up to the end of the stream."""
+    """HTTP/1.0 has no chunks: the client receives the plain pieces, and the connection ends the body."""
     daemon = start("pieces:application", workers=ONE)
     with Client(daemon.address()) as client:
         client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -136,8 +136,8 @@ def test_a_stream_to_http_1_0_ends_with_the_connection(start: Start) -> None:
         assert client.rest() == b"onetwothree"
 
 
-def test_a_large_body_comes_whole(echo: Daemon) -> None:
-    """A megabyte there and back, larger than any buffer on the way."""
+def test_a_large_body_arrives_whole(echo: Daemon) -> None:
+    """A body of 1 MiB, larger than any buffer between client and application, arrives whole in both directions."""
     with Client(echo.address()) as client:
         in_thread(lambda: client.send(request("POST", "/", {"Content-Length": str(MIB)}) + bytes(range(256)) * 4096))
         answer = client.answer()
@@ -146,24 +146,24 @@ def test_a_large_body_comes_whole(echo: Daemon) -> None:
 
 
 def test_pieces_flow_both_ways_at_once(echo: Daemon) -> None:
-    """What the application sends while the request is still coming is on the wire before the request ends."""
+    """The client receives pieces of the response before it has sent the end of its request."""
     with Client(echo.address()) as client:
         client.send(request("POST", "/", {"Transfer-Encoding": "chunked"}))
-        heard: list[bytes] = []
+        echoed: list[bytes] = []
         for word in (b"one", b"two", b"three"):
             client.send(b"%x\r\n%s\r\n" % (len(word), word))
-            if not heard:
+            if not echoed:
                 assert client.head().status == 200
-            heard.append(client.chunk())
+            echoed.append(client.chunk())
         client.send(b"0\r\n\r\n")
         last = client.chunk()
 
-    assert heard == [b"one", b"two", b"three"]
+    assert echoed == [b"one", b"two", b"three"]
     assert last == b""
 
 
 def test_head_has_the_headers_of_get_and_no_body(paths: Daemon) -> None:
-    """HEAD is answered like GET, less the body; the next answer follows at once."""
+    """The response to HEAD is that to GET without the body. The next response follows at once."""
     with Client(paths.address()) as client:
         client.send(request("HEAD", "/x") + request("GET", "/x"))
         head, full = client.answer("HEAD"), client.answer()
@@ -174,19 +174,19 @@ def test_head_has_the_headers_of_get_and_no_body(paths: Daemon) -> None:
 
 
 def test_100_continue_comes_when_the_application_first_reads(paths: Daemon) -> None:
-    """The client that waits for leave to send its body gets it from an application that reads."""
+    """A client that waits with its body receives 100 when the application calls `receive()`."""
     with Client(paths.address()) as client:
         client.send(request("POST", "/up", {"Content-Length": "4", "Expect": "100-continue"}))
-        leave = client.answer()
+        interim = client.answer()
         client.send(b"body")
         answer = client.answer()
 
-    assert leave.status == 100
+    assert interim.status == 100
     assert answer.body == b"POST /up 4"
 
 
 def test_100_continue_does_not_come_from_an_application_that_never_reads(start: Start) -> None:
-    """Nobody is invited to send a body that nobody reads: the first thing on the wire is the refusal."""
+    """The application responds without reading the body: the first bytes that the client receives are its response."""
     daemon = start("never_reads:application", workers=ONE)
 
     with Client(daemon.address()) as client:
@@ -200,7 +200,7 @@ def test_100_continue_does_not_come_from_an_application_that_never_reads(start: 
 
 
 def test_a_slow_reader_does_not_grow_the_worker(start: Start) -> None:
-    """A stream of 64 MiB to a client that does not read stops within a few MiB, and comes whole once it reads."""
+    """A stream of 64 MiB stops after a few MiB if its client does not read, and arrives whole when the client reads."""
     daemon = start("flood:application", workers=ONE)
     worker = psutil.Process(daemon.workers()[0])
     before = worker.memory_info().rss
@@ -218,7 +218,7 @@ def test_a_slow_reader_does_not_grow_the_worker(start: Start) -> None:
 
 
 def test_an_application_that_does_not_read_stops_the_sender(start: Start, tmp_path: Path) -> None:
-    """A body of 64 MiB that nobody reads fills the buffers of the kernel, not the worker's memory."""
+    """A body of 64 MiB that the application does not read fills kernel buffers, not the memory of the worker."""
     gate = tmp_path / "gate"
     daemon = start("hoard:application", workers=ONE, app={"env": {"GATE": str(gate)}})
     worker = psutil.Process(daemon.workers()[0])
@@ -250,11 +250,11 @@ def test_an_application_that_does_not_read_stops_the_sender(start: Start, tmp_pa
     assert answer.body == str(64 * MIB).encode()
 
 
-# What ends early
+# Requests that end early
 
 
-def test_the_application_learns_that_its_client_is_gone(start: Start) -> None:
-    """http.disconnect reaches an application that waits for it; that is counted as such, and is nobody's fault."""
+def test_the_application_receives_the_disconnect_of_its_client(start: Start) -> None:
+    """An application that waits for http.disconnect receives it. It is counted as a disconnect, not as an error."""
     daemon = start("disconnects:application", workers=ONE)
     clients = [Client(daemon.address()) for _ in range(3)]
     for client in clients:
@@ -270,8 +270,8 @@ def test_the_application_learns_that_its_client_is_gone(start: Start) -> None:
     assert daemon.metric("asgid_http_requests_in_flight") == 0
 
 
-def test_an_application_that_raises_is_a_500(start: Start) -> None:
-    """The client gets a whole answer, the log gets the traceback once, and the count goes up."""
+def test_a_client_gets_500_if_the_application_raises(start: Start) -> None:
+    """The client gets a full response. The traceback is logged once, and the metric counts the exception."""
     daemon = start("raises:application", workers=ONE)
 
     answer = get(daemon.address())
@@ -283,15 +283,15 @@ def test_an_application_that_raises_is_a_500(start: Start) -> None:
     daemon.eventually(lambda: daemon.metric("asgid_app_exceptions_total") == 1)
 
 
-def test_an_application_that_raises_after_the_start_breaks_the_answer(start: Start) -> None:
-    """Half an answer is never ended like a whole one."""
+def test_an_application_that_raises_after_the_start_breaks_the_response(start: Start) -> None:
+    """An incomplete response never ends like a complete one."""
     daemon = start("raises:application", workers=ONE)
 
     with Client(daemon.address()) as client, pytest.raises(BrokenAnswer):
         client.get("/late")
 
 
-# Refusals
+# Rejected requests
 
 MALFORMED = {
     "no request line": b"GARBAGE\r\n\r\n",
@@ -299,7 +299,7 @@ MALFORMED = {
     "a space before the colon": b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
     "no Host": b"GET / HTTP/1.1\r\n\r\n",
     "two Hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
-    "a length that is no number": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\nx",
+    "a length that is not a number": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1x\r\n\r\nx",
     "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
     "a length and chunks": (
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
@@ -310,8 +310,8 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED.keys())
-def test_a_malformed_request_is_a_400_and_the_end(paths: Daemon, sent: bytes) -> None:
-    """What cannot be read for certain is refused, and nothing after it is believed."""
+def test_a_malformed_request_gets_400_and_ends_the_connection(paths: Daemon, sent: bytes) -> None:
+    """A request that is ambiguous or invalid is rejected, and no later byte of the connection is parsed."""
     with Client(paths.address()) as client:
         client.send(sent)
         answer = client.answer()
@@ -322,7 +322,7 @@ def test_a_malformed_request_is_a_400_and_the_end(paths: Daemon, sent: bytes) ->
 
 
 def test_a_bad_chunk_ends_the_connection(paths: Daemon) -> None:
-    """A chunk whose size is no number is not guessed at."""
+    """A chunk size that is not a number is an error: its length cannot be guessed."""
     with Client(paths.address()) as client:
         client.send(request("POST", "/", {"Transfer-Encoding": "chunked"}) + b"zz\r\n")
         answer = client.answer()
@@ -341,8 +341,8 @@ OVER = {
 
 
 @pytest.mark.parametrize(("sent", "status"), OVER.values(), ids=OVER.keys())
-def test_what_is_over_a_limit_is_refused(paths: Daemon, sent: bytes, status: int) -> None:
-    """A request head over a limit gets the status that says so, and the connection ends."""
+def test_a_request_head_over_a_limit_is_rejected(paths: Daemon, sent: bytes, status: int) -> None:
+    """It gets the status of that limit, and the connection ends."""
     with Client(paths.address()) as client:
         client.send(sent)
         answer = client.answer()
@@ -351,8 +351,8 @@ def test_what_is_over_a_limit_is_refused(paths: Daemon, sent: bytes, status: int
         assert answer.closes
 
 
-def test_a_header_section_without_end_is_refused_before_it_ends(paths: Daemon) -> None:
-    """Nobody fills the memory with a header that never stops: the refusal comes while it is being sent."""
+def test_an_endless_header_section_is_rejected_while_it_is_sent(paths: Daemon) -> None:
+    """A client must not fill the memory with an endless header: the response comes while the client still sends it."""
     with Client(paths.address()) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * MIB)
         answer = client.answer()
@@ -360,8 +360,8 @@ def test_a_header_section_without_end_is_refused_before_it_ends(paths: Daemon) -
     assert answer.status == 431
 
 
-def test_a_body_over_the_limit_is_refused(start: Start) -> None:
-    """limits.body is held against the announced length, and against what chunks add up to."""
+def test_a_body_over_the_limit_is_rejected(start: Start) -> None:
+    """limits.body applies to the Content-Length, and to the sum of the chunks."""
     daemon = start("path:application", workers=ONE, limits={"body": "1KiB"})
 
     with Client(daemon.address()) as client:
@@ -378,17 +378,18 @@ def test_a_body_over_the_limit_is_refused(start: Start) -> None:
 # Deadlines
 
 
-def test_a_client_that_never_sends_is_let_go(start: Start) -> None:
-    """timeouts.header ends a silent connection and half a header, timeouts.keep_alive an idle one, each on its time;
-    meanwhile others are served: one that was held up by them would be for as long as they last.
+def test_a_client_that_never_sends_is_disconnected(start: Start) -> None:
+    """timeouts.header closes a silent connection and one with half a header; timeouts.keep_alive closes an idle one.
+
+    Meanwhile the server responds to others. A delayed client would wait as long as those connections stay open.
     """
     daemon = start("hello:application", workers=ONE, timeouts={"header": "1s", "keep_alive": "6s"})
-    said: dict[str, bytes] = {}
+    last_bytes: dict[str, bytes] = {}
     lasted: dict[str, float] = {}
     begun = time.monotonic()
 
     def watch(name: str, client: Client) -> None:
-        said[name] = client.rest()
+        last_bytes[name] = client.rest()
         lasted[name] = time.monotonic() - begun
 
     with (
@@ -403,9 +404,9 @@ def test_a_client_that_never_sends_is_let_go(start: Start) -> None:
         for thread in [in_thread(partial(watch, name, client)) for name, client in clients.items()]:
             thread.join(WITHIN_S)
 
-    assert said["silent"] in (b"", said["half"])  # a silent client may be told 408 or nothing
-    assert said["idle"] == b""
-    assert 1 <= lasted["silent"] < 6 <= lasted["idle"]  # deadlines are looked at once a second
+    assert last_bytes["silent"] in (b"", last_bytes["half"])  # a silent client may receive 408 or nothing
+    assert last_bytes["idle"] == b""
+    assert 1 <= lasted["silent"] < 6 <= lasted["idle"]  # deadlines are checked once a second
     assert 1 <= lasted["half"] < 6
     assert load.failures == []
     assert max(load.seconds) < 4
@@ -413,8 +414,8 @@ def test_a_client_that_never_sends_is_let_go(start: Start) -> None:
     assert daemon.metric("asgid_http_timeouts_total", phase="keep_alive") == 1
 
 
-def test_a_request_that_takes_too_long_is_a_504(start: Start) -> None:
-    """timeouts.request cancels the application; a client that had heard nothing gets 504."""
+def test_a_request_that_takes_too_long_gets_504(start: Start) -> None:
+    """timeouts.request cancels the application. A client without a response so far gets 504."""
     daemon = start("waits:application", workers=ONE, timeouts={"request": "0.5s"})
 
     answer = get(daemon.address())
@@ -424,7 +425,7 @@ def test_a_request_that_takes_too_long_is_a_504(start: Start) -> None:
 
 
 def test_a_slow_request_is_logged_with_its_stack_and_goes_on(start: Start, tmp_path: Path) -> None:
-    """timeouts.slow_request writes where the application waits, once, and cancels nothing."""
+    """timeouts.slow_request logs the stack of the application once, and cancels nothing."""
     gate = tmp_path / "gate"
     daemon = start(
         "hoard:application", workers=ONE, timeouts={"slow_request": "0.5s"}, app={"env": {"GATE": str(gate)}}
@@ -444,8 +445,8 @@ def test_a_slow_request_is_logged_with_its_stack_and_goes_on(start: Start, tmp_p
 # Limits on connections
 
 
-def test_at_the_cap_the_worker_stops_accepting_and_refuses_nobody(start: Start, tmp_path: Path) -> None:
-    """With limits.connections = 2 eight clients are served in turn, two at a time, and none is refused."""
+def test_a_worker_at_its_connection_limit_stops_accepting_and_rejects_no_client(start: Start, tmp_path: Path) -> None:
+    """With limits.connections = 2, a worker serves eight clients, two at a time, and rejects none."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", workers=ONE, limits={"connections": 2}, app={"env": {"GATE": str(gate)}})
     answers: list[Answer] = []
@@ -466,7 +467,7 @@ def test_at_the_cap_the_worker_stops_accepting_and_refuses_nobody(start: Start, 
 
 
 def test_several_listeners_serve_side_by_side(start: Start, tmp_path: Path) -> None:
-    """TCP and a unix socket serve one application; the socket's file has its mode and leaves with the master."""
+    """One application listens on TCP and on a unix socket. The socket file has its mode, and the master removes it."""
     path = tmp_path / "asgid.sock"
     daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": f"unix:{path}", "mode": "0600"}])
 
@@ -478,22 +479,22 @@ def test_several_listeners_serve_side_by_side(start: Start, tmp_path: Path) -> N
     assert not path.exists()
 
 
-def test_the_scope_names_both_ends(start: Start) -> None:
-    """Each is a pair of a host and a port that is a number (ASGI HTTP specification, "HTTP Connection Scope")."""
+def test_the_scope_has_both_addresses(start: Start) -> None:
+    """Each is a pair of a host and an integer port (ASGI HTTP specification, "HTTP Connection Scope")."""
     daemon = start("ends:application", workers=ONE)
     host, port = daemon.address().split(":")
 
     with Client(daemon.address()) as client:
-        ends = client.get().body.decode()
+        addresses = client.get().body.decode()
 
-        assert repr([client.socket.getsockname(), (host, int(port))]) == ends
+        assert repr([client.socket.getsockname(), (host, int(port))]) == addresses
 
 
 # Lifespan
 
 
 def test_the_state_of_lifespan_reaches_requests_and_shutdown_runs(start: Start, tmp_path: Path) -> None:
-    """What startup put into the state is in every scope; shutdown runs before the worker leaves."""
+    """Each scope has the state of the startup. The shutdown runs before the worker exits."""
     farewell = tmp_path / "farewell"
     daemon = start("lifespan:application", workers=ONE, app={"env": {"FAREWELL": str(farewell)}})
 
