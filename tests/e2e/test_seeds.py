@@ -1,6 +1,6 @@
-"""The examples with which servers of this kind were first announced, in 2017 and 2018: they run as they were printed.
+"""The examples that announced the first servers of this kind, in 2017 and 2018, run as they were published.
 
-Where a typing slip was mended, it says so beside it. The delay of one second is theirs.
+A comment names each corrected typing error. The delay of one second is in the originals.
 """
 
 import time
@@ -26,7 +26,7 @@ def hello_world(message):
     }
     message['reply_channel'].send(response)
 """
-# Printed as `sleepy_hello_world(response)`, while its body says `message`.
+# Published as `sleepy_hello_world(response)`, while its body uses `message`.
 SLEEPY = """
 import asyncio
 
@@ -61,7 +61,7 @@ def hello_world(message):
     }
     message['reply_channel'].send(response)
 """
-# Printed as `async hello_world(message)`, without def.
+# Published as `async hello_world(message)`, without def.
 COROUTINE = """
 import asyncio
 
@@ -105,8 +105,8 @@ def serve(start: Start, directory: Path, text: str, target: str = "app:hello_wor
 
 
 @pytest.mark.parametrize("text", [HELLO, WITHOUT_LENGTH], ids=["with a length", "without"])
-def test_a_consumer_says_hello(start: Start, tmp_path: Path, text: str) -> None:
-    """In one message."""
+def test_a_consumer_answers(start: Start, tmp_path: Path, text: str) -> None:
+    """It responds with one message."""
     daemon = serve(start, tmp_path, text)
     answer = get(daemon.address())
 
@@ -116,8 +116,8 @@ def test_a_consumer_says_hello(start: Start, tmp_path: Path, text: str) -> None:
     assert not daemon.log_events(level="error")
 
 
-def test_a_consumer_that_is_asked_for_a_websocket_answers_the_request(start: Start, tmp_path: Path) -> None:
-    """It knows HTTP alone, and an offer to change the protocol may be ignored (RFC 9110 section 7.8)."""
+def test_a_consumer_answers_a_request_for_a_websocket_over_http(start: Start, tmp_path: Path) -> None:
+    """It supports HTTP alone, and a server may ignore an offer to upgrade (RFC 9110 section 7.8)."""
     daemon = serve(start, tmp_path, HELLO)
     key = "dGhlIHNhbXBsZSBub25jZQ=="
     offer = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
@@ -129,8 +129,8 @@ def test_a_consumer_that_is_asked_for_a_websocket_answers_the_request(start: Sta
 
 
 @pytest.mark.parametrize("text", [SLEEPY, COROUTINE], ids=["in a task", "a coroutine"])
-def test_a_consumer_says_hello_after_a_second(start: Start, tmp_path: Path, text: str) -> None:
-    """Ten at once in one worker do not wait for each other: that would be ten seconds."""
+def test_consumers_that_sleep_a_second_run_side_by_side(start: Start, tmp_path: Path, text: str) -> None:
+    """Ten requests at once in one worker do not wait for each other: that would take ten seconds."""
     daemon = serve(start, tmp_path, text)
     begun = time.monotonic()
     with ThreadPoolExecutor(10) as clients:
@@ -143,10 +143,10 @@ def test_a_consumer_says_hello_after_a_second(start: Start, tmp_path: Path, text
     assert not daemon.log_events(level="error")
 
 
-def test_a_consumer_whose_task_fails_is_a_500(start: Start, tmp_path: Path) -> None:
-    """With its slip, as it was printed: the client is not left waiting for an answer that cannot come."""
-    printed = SLEEPY.replace("sleepy_hello_world(message):", "sleepy_hello_world(response):")
-    daemon = serve(start, tmp_path, printed)
+def test_a_consumer_whose_task_fails_gets_a_500(start: Start, tmp_path: Path) -> None:
+    """With its typing error, as published: the client does not wait for an answer that cannot come."""
+    published = SLEEPY.replace("sleepy_hello_world(message):", "sleepy_hello_world(response):")
+    daemon = serve(start, tmp_path, published)
 
     assert 500 == get(daemon.address()).status
     (logged,) = eventually(lambda: daemon.log_events("unhandled in the event loop"))
@@ -154,8 +154,8 @@ def test_a_consumer_whose_task_fails_is_a_500(start: Start, tmp_path: Path) -> N
     assert daemon.log_text().count("NameError") == 1  # Python's logger, which has no handler here, prints nothing
 
 
-def test_an_asgi_2_class_says_hello(start: Start, tmp_path: Path) -> None:
-    """It answers a lifespan as it answers a request, so it has none."""
+def test_an_asgi_2_class_answers(start: Start, tmp_path: Path) -> None:
+    """It sends an HTTP response to a lifespan scope, so it runs without a lifespan."""
     daemon = serve(start, tmp_path, CLASS, "example:HelloWorld")
     answer = get(daemon.address())
 

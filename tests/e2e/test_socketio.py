@@ -1,4 +1,4 @@
-"""Socket.IO with its own client: long-polling, WebSockets, and the step from one to the other."""
+"""Socket.IO with its own client: long-polling, WebSockets, and the upgrade from one to the other."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ from websockets.sync.client import connect
 from tests.conftest import Start
 from tests.daemon import WITHIN_S, Daemon
 
-#: What a client asks for, and what it ends up with.
+#: The transport that a client ends up with -> the transports that it offers.
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgraded": ["polling", "websocket"]}
 
 
 @pytest.fixture(scope="module")
 def served(start_shared: Start) -> Iterator[Daemon]:
-    """One worker: with more, what stands before them would have to keep a long-polling client with one of them."""
+    """One worker: with more, a balancer in front would have to send a long-polling client to the same one each time."""
     daemon = start_shared("in_socketio:application", workers={"count": 1}, timeouts={"graceful": "1s"})
     yield daemon
 
@@ -30,22 +30,22 @@ def served(start_shared: Start) -> Iterator[Daemon]:
 
 
 class Guest:
-    """A client at the door or inside, and what it has heard."""
+    """A client, whether the server has accepted it or not, and the messages that it has received."""
 
     def __init__(self, client: socketio.AsyncClient) -> None:
         self.client = client
-        self.heard: asyncio.Queue[Any] = asyncio.Queue()
-        self.is_out = asyncio.Event()
-        client.on("connect", lambda: self.heard.put_nowait("welcome"))
-        client.on("connect_error", lambda refusal: self.heard.put_nowait(refusal["message"]))
-        client.on("said", self.heard.put)
+        self.received: asyncio.Queue[Any] = asyncio.Queue()
+        self.is_disconnected = asyncio.Event()
+        client.on("connect", lambda: self.received.put_nowait("welcome"))
+        client.on("connect_error", lambda refusal: self.received.put_nowait(refusal["message"]))
+        client.on("said", self.received.put)
         client.on("disconnect", self._leave)
 
     def _leave(self, reason: str) -> None:
-        self.is_out.set()
+        self.is_disconnected.set()
 
-    async def hear(self) -> Any:
-        return await asyncio.wait_for(self.heard.get(), WITHIN_S)
+    async def receive(self) -> Any:
+        return await asyncio.wait_for(self.received.get(), WITHIN_S)
 
     async def ask(self, event: str, *data: Any) -> Any:
         """Return what the server answers to `event`."""
@@ -56,28 +56,28 @@ class Guest:
 async def guest(
     daemon: Daemon, transports: list[str], word: str = "friend", answer: str = "welcome"
 ) -> AsyncIterator[Guest]:
-    """Visit, until the connections are cut: one that leaves by itself would wait for the end of its last poll."""
+    """Connect a client, and cut its connections at the end: a normal close would wait for the end of its last poll."""
     async with aiohttp.ClientSession() as session:
         visitor = Guest(socketio.AsyncClient(reconnection=False, http_session=session))
         await visitor.client.connect(daemon.url, auth={"word": word}, transports=transports, wait=False)
-        assert answer == await visitor.hear()
+        assert answer == await visitor.receive()
         yield visitor
         await session.close()
         await visitor.client.eio.wait()
-        if not visitor.client.eio.http.closed:  # it has opened one of its own for its farewell
+        if not visitor.client.eio.http.closed:  # it has opened a session of its own for its close
             await visitor.client.eio.http.close()
 
 
 async def until(predicate: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until an answer is what it should be."""
+    """Wait until `predicate` returns True."""
     async with asyncio.timeout(WITHIN_S):
-        while not await predicate():  # noqa: ASYNC110 - the server tells nobody
+        while not await predicate():  # noqa: ASYNC110 - the server sends no event
             await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS.keys())
 def test_events_are_answered_over_every_transport(served: Daemon, transports: list[str]) -> None:
-    """Text, numbers and bytes, small and large; a client that may goes on over a WebSocket."""
+    """Text, numbers and bytes, small and large; a client that offers a WebSocket upgrades to it."""
 
     async def converse() -> tuple[str, list[Any]]:
         async with guest(served, transports) as one:
@@ -90,8 +90,8 @@ def test_events_are_answered_over_every_transport(served: Daemon, transports: li
     assert ["grüße grüße ", 42, b"\0\xff\0\xff", "long " * 40_000] == answers
 
 
-def test_a_room_hears_what_is_said_in_it(served: Daemon) -> None:
-    """Whatever the transport of each; who is in another room does not."""
+def test_a_message_to_a_room_reaches_each_client_in_it(served: Daemon) -> None:
+    """With any transport; a client in another room does not receive it."""
 
     async def converse() -> list[str]:
         async with AsyncExitStack() as stack:
@@ -101,40 +101,40 @@ def test_a_room_hears_what_is_said_in_it(served: Daemon) -> None:
                 await one.ask("enter", "kitchen")
             await outside.ask("enter", "garden")
             await guests[0].ask("say", "kitchen", "is anybody there?")
-            heard = [await one.hear() for one in guests]
-            assert outside.heard.empty()
-            return heard
+            messages = [await one.receive() for one in guests]
+            assert outside.received.empty()
+            return messages
 
     assert ["is anybody there?"] * 3 == asyncio.run(converse())
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS.keys())
-def test_who_does_not_know_the_word_stays_outside(served: Daemon, transports: list[str]) -> None:
-    """And is told why."""
+def test_a_client_without_the_right_word_is_refused(served: Daemon, transports: list[str]) -> None:
+    """The client receives the reason."""
 
-    async def knock() -> bool:
+    async def is_connected() -> bool:
         async with guest(served, transports, word="foe", answer="who are you?") as outside:
             return bool(outside.client.connected)
 
-    assert not asyncio.run(knock())
+    assert not asyncio.run(is_connected())
 
 
-def test_either_side_may_end_it(served: Daemon) -> None:
-    """The server shows a client out, a client leaves: the other side hears of both."""
+def test_either_side_can_end_a_connection(served: Daemon) -> None:
+    """The server disconnects one client, another leaves by itself: the other side is notified of both."""
 
     async def part() -> None:
         async with guest(served, ["websocket"]) as witness:
-            async with guest(served, ["polling"]) as shown_out:
-                first = shown_out.client.get_sid()
-                await shown_out.client.emit("leave")
-                await asyncio.wait_for(shown_out.is_out.wait(), WITHIN_S)
+            async with guest(served, ["polling"]) as dropped:
+                first = dropped.client.get_sid()
+                await dropped.client.emit("leave")
+                await asyncio.wait_for(dropped.is_disconnected.wait(), WITHIN_S)
             async with guest(served, ["websocket"]) as leaves:
                 second = leaves.client.get_sid()
                 await leaves.client.disconnect()
 
             async def have_both_left() -> bool:
-                left = [await witness.ask("why_left", whom) for whom in (first, second)]
-                # On Python 3.11 its client has closed before it can say that it leaves.
+                left = [await witness.ask("why_left", sid) for sid in (first, second)]
+                # On Python 3.11 the client has closed before it can send that it leaves.
                 return left in (["server disconnect", by] for by in ("client disconnect", "transport close"))
 
             await until(have_both_left)
@@ -143,7 +143,7 @@ def test_either_side_may_end_it(served: Daemon) -> None:
 
 
 def test_a_client_that_vanishes_has_left(served: Daemon) -> None:
-    """Its WebSocket ends without a close, and its session with it, long before a ping would be missed."""
+    """Its WebSocket ends without a close frame, and its session ends with it, long before a ping would time out."""
 
     async def watch() -> None:
         async with guest(served, ["websocket"]) as witness:
@@ -159,16 +159,16 @@ def test_a_client_that_vanishes_has_left(served: Daemon) -> None:
         with connect(f"ws://{address}/socket.io/?EIO=4&transport=websocket", proxy=None) as socket:
             assert "0{" == str(socket.recv(timeout=10))[:2]
             socket.send('40{"word":"friend"}')
-            said = str(socket.recv(timeout=10))
-            assert "40{" == said[:3]
+            packet = str(socket.recv(timeout=10))
+            assert "40{" == packet[:3]
             socket.socket.shutdown(SHUT_RDWR)
-            return str(json.loads(said[2:])["sid"])
+            return str(json.loads(packet[2:])["sid"])
 
     asyncio.run(watch())
 
 
 def test_clients_that_begin_with_a_websocket_need_no_affinity(start: Start) -> None:
-    """Every client of two workers stays with the one that it has reached, and is shown out by a stop."""
+    """Every client stays with one of the two workers, and a stop disconnects it."""
     daemon = start("in_socketio:application", workers={"count": 2})
 
     async def converse() -> list[int]:
@@ -178,7 +178,7 @@ def test_clients_that_begin_with_a_websocket_need_no_affinity(start: Start) -> N
             daemon.signal("TERM")
             async with asyncio.timeout(WITHIN_S):
                 for one in guests:
-                    await one.is_out.wait()
+                    await one.is_disconnected.wait()
             return answers
 
     assert [0, 2, 4, 6, 8, 10] == asyncio.run(converse())

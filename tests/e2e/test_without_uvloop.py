@@ -1,16 +1,16 @@
-"""Where uvloop is not installed, asyncio's own event loop serves."""
+"""Without uvloop asyncio's own event loop serves."""
 
 from pathlib import Path
 
 from tests.client import Client, get
 from tests.conftest import Start
 
-#: Python imports a module of this name at its start; to the import system uvloop is then not there.
+#: Python imports a module named `sitecustomize` at its start; this one makes each import of uvloop fail.
 HIDE = "import sys\n\nsys.modules['uvloop'] = None\n"
 
 
 def test_asyncio_serves_with_one_warning(start: Start, tmp_path: Path, monkeypatch) -> None:
-    """Both workers answer, a reload works, and the operator is told once."""
+    """Both workers answer, a reload works, and the warning is logged once."""
     (tmp_path / "sitecustomize.py").write_text(HIDE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     daemon = start("hello:application", workers={"count": 2})
@@ -23,8 +23,8 @@ def test_asyncio_serves_with_one_warning(start: Start, tmp_path: Path, monkeypat
     assert dict(sample)["loop"] == "asyncio"
 
 
-def test_a_worker_without_descriptors_says_so_once(start: Start, tmp_path: Path, monkeypatch) -> None:
-    """asyncio tells of it `listen.backlog` times a second; who comes waits in the queue, and is served afterwards."""
+def test_a_worker_without_descriptors_logs_it_once(start: Start, tmp_path: Path, monkeypatch) -> None:
+    """asyncio reports it `listen.backlog` times a second. A new client waits in the queue and is served afterwards."""
     (tmp_path / "sitecustomize.py").write_text(HIDE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     daemon = start("grabs:application", workers={"count": 1})

@@ -1,4 +1,4 @@
-"""WSGI applications under a real asgid: Flask, Django, the hello of old; and threads when they are all taken."""
+"""WSGI applications under a real asgid: a plain function, Flask, Django; and requests when all threads are busy."""
 
 import json
 import time
@@ -24,8 +24,8 @@ def hello_world(environ, start_response):
 
 
 @pytest.mark.parametrize("interface", ["auto", "wsgi"])
-def test_the_hello_of_wsgi_runs_as_it_stands(start: Start, tmp_path: Path, interface: str) -> None:
-    """Found by its shape, or named; and nothing is said of a lifespan that it cannot have."""
+def test_a_plain_wsgi_function_runs_unchanged(start: Start, tmp_path: Path, interface: str) -> None:
+    """Detected or set; the log does not mention the lifespan, which WSGI does not have."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "example.py").write_text(HELLO)
     daemon = start(
@@ -49,7 +49,7 @@ def flask(start_shared: Start, tmp_path_factory: pytest.TempPathFactory) -> Daem
 
 
 def test_flask_takes_forms_with_files(flask: Daemon) -> None:
-    """Of a megabyte, as a browser sends them; and bodies in chunks, which tell no length."""
+    """A megabyte, as a browser sends it; and a chunked body, which has no Content-Length."""
     content = bytes(range(256)) * 4096
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         form = client.post("/upload", data={"title": "café"}, files={"file": ("name", content)})
@@ -61,14 +61,14 @@ def test_flask_takes_forms_with_files(flask: Daemon) -> None:
 
 
 def test_flask_keeps_its_cookies(flask: Daemon) -> None:
-    """Two of them, each in a header of its own."""
+    """Two cookies, each in its own header."""
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         assert ["1", "2", "3"] == [client.get("/visits").text for _ in range(3)]
         assert {"visits": "3", "theme": "dark"} == dict(client.cookies)
 
 
-def test_flask_learns_where_it_is(flask: Daemon) -> None:
-    """Path and host of the request, and whom it comes from."""
+def test_flask_receives_path_host_and_client(flask: Daemon) -> None:
+    """The path and the host of the request, and the address of its client."""
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         answer = client.get("/where/caf%C3%A9%20au/lait")
 
@@ -76,13 +76,13 @@ def test_flask_learns_where_it_is(flask: Daemon) -> None:
 
 
 def test_an_error_in_flask_ends_one_request(flask: Daemon) -> None:
-    """Flask answers it itself."""
+    """Flask answers with 500 itself, and the next request is served."""
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         assert [500, 404, 200] == [client.get(path).status_code for path in ("/fails", "/nowhere", "/hello")]
 
 
-def test_a_stream_of_flask_is_not_held_back(flask: Daemon) -> None:
-    """Its parts arrive one by one, and others are served meanwhile."""
+def test_a_stream_of_flask_is_not_buffered(flask: Daemon) -> None:
+    """Its parts arrive one by one, and other requests are answered meanwhile."""
     with Client(flask.address()) as client:
         client.send(request("GET", "/stream"))
         client.head()
@@ -94,7 +94,7 @@ def test_a_stream_of_flask_is_not_held_back(flask: Daemon) -> None:
 
 
 def test_large_bodies_take_no_memory(flask: Daemon) -> None:
-    """Neither 64 MiB that are uploaded, nor as many for a client that reads them slowly."""
+    """Neither an upload of 64 MiB, nor a response of 64 MiB to a client that reads it slowly."""
     size = 64 << 20
     (worker,) = flask.workers()
     with Client(flask.address()) as client:
@@ -123,8 +123,9 @@ def test_large_bodies_take_no_memory(flask: Daemon) -> None:
 
 
 def test_several_countdowns_run_side_by_side_in_one_worker(start: Start) -> None:
-    """Each client has its own thread, so that the page is quick: it would wait for the five seconds of a countdown.
-    Whoever leaves ends his.
+    """Each client has its own thread; with one thread the page would wait five seconds for a countdown.
+
+    A client that leaves ends its countdown.
     """
     daemon = start("wsgi_countdown:application", workers={"count": 1}, app={"env": {"PACE_S": "0.05"}})
     numbers: list[list[int]] = [[] for _ in range(5)]
@@ -159,7 +160,7 @@ def test_several_countdowns_run_side_by_side_in_one_worker(start: Start) -> None
 def gated(
     start: Start, tmp_path: Path, timeouts: dict[str, str] | None = None, **limits: object
 ) -> tuple[Daemon, Path]:
-    """Two threads, which the application holds until the gate opens; nobody gets tired of waiting for one."""
+    """Return a daemon with two threads that the application holds until the gate file exists, and that file's path."""
     gate = tmp_path / "gate"
     return start(
         "wsgi_gate:application",
@@ -170,8 +171,8 @@ def gated(
     ), gate
 
 
-def test_where_all_threads_are_taken_requests_wait(start: Start, tmp_path: Path) -> None:
-    """Two run, three wait, all are served; no more than two are ever in the application."""
+def test_requests_wait_while_all_threads_are_busy(start: Start, tmp_path: Path) -> None:
+    """Two requests run, three wait, and all are answered; the application never runs more than two at once."""
     daemon, gate = gated(start, tmp_path)
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(5)]
@@ -185,10 +186,10 @@ def test_where_all_threads_are_taken_requests_wait(start: Start, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("limits", "waiting"), [({"queue": 1}, 1), ({"requests": 2}, 0), ({"requests": 9}, 0)])
-def test_the_queue_has_an_end_where_one_is_set(
+def test_a_request_beyond_the_queue_is_refused(
     start: Start, tmp_path: Path, limits: dict[str, int], waiting: int
 ) -> None:
-    """So many as limits.queue says; a cap of requests without a queue lets nobody wait; threads are a cap besides."""
+    """limits.queue requests wait; with limits.requests and no queue none waits. The threads are a cap as well."""
     daemon, gate = gated(start, tmp_path, None, **limits)
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(2 + waiting)]
@@ -204,8 +205,8 @@ def test_the_queue_has_an_end_where_one_is_set(
     assert [200] * (2 + waiting) == [answer.status for answer in answers]
 
 
-def test_who_has_waited_too_long_is_refused(start: Start, tmp_path: Path) -> None:
-    """After limits.queue_timeout, with the time to come again."""
+def test_a_request_that_waits_too_long_for_a_thread_is_refused(start: Start, tmp_path: Path) -> None:
+    """After limits.queue_timeout the answer is 503."""
     daemon, gate = gated(start, tmp_path, queue_timeout="200ms")
     clients = [in_thread(lambda: get(daemon.address())) for _ in range(2)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)
@@ -219,8 +220,8 @@ def test_who_has_waited_too_long_is_refused(start: Start, tmp_path: Path) -> Non
         client.join(WITHIN_S)
 
 
-def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path) -> None:
-    """They cannot be cancelled, and the worker leaves without them: no signal has to end it."""
+def test_threads_that_never_return_do_not_delay_a_stop(start: Start, tmp_path: Path) -> None:
+    """Threads cannot be cancelled, so the worker exits without them, and no signal is needed to end it."""
     daemon, _ = gated(start, tmp_path, timeouts={"graceful": "300ms", "kill": "40s", "heartbeat": "15s"})
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(3)]
@@ -235,11 +236,11 @@ def test_threads_that_never_return_hold_up_no_stop(start: Start, tmp_path: Path)
     assert [503] * 3 == [answer.status for answer in answers]
     (exited,) = daemon.log_events("worker exited")
     assert ("shutdown", 0) == (exited["reason"], exited["code"])
-    assert all(line.startswith("{") for line in daemon.log_text().splitlines())  # Python says nothing of its own
+    assert all(line.startswith("{") for line in daemon.log_text().splitlines())  # Python prints nothing itself
 
 
-def test_threads_that_wait_leave_the_heartbeat_alone(start: Start, tmp_path: Path) -> None:
-    """A worker whose threads are all busy is no worker that is stuck."""
+def test_busy_threads_do_not_stop_the_heartbeat(start: Start, tmp_path: Path) -> None:
+    """A worker with only busy threads is not stuck: its event loop runs."""
     daemon, gate = gated(start, tmp_path, timeouts={"heartbeat": "4s", "blocked": "3s"})
     worker = daemon.workers()
     answers: list[Answer] = []
