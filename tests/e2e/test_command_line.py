@@ -111,7 +111,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("arguments", FOREIGN, ids=" ".join)
-def test_a_command_of_another_server_is_answered_with_asgids(arguments: tuple[str, ...]) -> None:
+def test_a_command_of_another_server_is_refused_with_a_suggestion(arguments: tuple[str, ...]) -> None:
     """The answer is one line; the exit code is that of wrong usage."""
     done = asgid(*arguments)
 
@@ -595,7 +595,9 @@ def test_the_module_imports_nothing_from_the_working_directory(tmp_path: Path, o
         (["-P", "-m", "asgid"], True, ["-P", "-m", "asgid"]),
     ],
 )
-def test_the_next_program_imports_nothing_from_there(tmp_path: Path, monkeypatch, options, is_safe, expected):
+def test_the_next_program_imports_nothing_from_the_working_directory(
+    tmp_path: Path, monkeypatch, options, is_safe, expected
+):
     """Otherwise an asgid.py in that directory would run with the master's privileges."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=is_safe))

@@ -1,6 +1,6 @@
 """Signals that arrive before asgid is up: none kills it by its default action, and one for a stop ends it cleanly.
 
-Only before Python runs the first line of asgid are signals not handled. A test begins when /proc shows that they are.
+Signals are handled from the first line of asgid on, not while Python starts. A test begins when /proc shows it.
 """
 
 import re
@@ -40,7 +40,7 @@ def launch_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
                 is_importing = "pydantic" in _read_proc(daemon.pid, "maps")
                 if _handles_signals(daemon.pid):
                     return daemon
-                assert not is_importing, "it imports what is slow while a signal can still kill it"
+                assert not is_importing, "it imports slow modules while a signal can still kill it"
                 assert daemon.is_running, daemon.log_text()
                 assert time.monotonic() < deadline, "no guard against signals"
 

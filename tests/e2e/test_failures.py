@@ -67,7 +67,7 @@ def test_a_reload_with_a_slow_import_delays_no_request(start: Start) -> None:
 
 
 def drain_with_a_request(start: Start, gate: Path, **timeouts: str) -> tuple[Daemon, Client]:
-    """Return a daemon after a reload, whose old worker drains until the file `gate` exists, and the waiting client."""
+    """Return a reloaded daemon with an old worker that drains until the file `gate` exists, and its client."""
     timeouts = {"graceful": "2m", "heartbeat": "5s", "blocked": "1s"} | timeouts
     daemon = start("hoard:application", app={"env": {"GATE": str(gate)}}, timeouts=timeouts)
     client = Client(daemon.address())

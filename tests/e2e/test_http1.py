@@ -145,7 +145,7 @@ def test_a_large_body_arrives_whole(echo: Daemon) -> None:
     assert answer.body == bytes(range(256)) * 4096
 
 
-def test_pieces_flow_both_ways_at_once(echo: Daemon) -> None:
+def test_pieces_flow_in_both_directions_at_once(echo: Daemon) -> None:
     """The client receives pieces of the response before it has sent the end of its request."""
     with Client(echo.address()) as client:
         client.send(request("POST", "/", {"Transfer-Encoding": "chunked"}))
