@@ -120,7 +120,7 @@ def checked(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Head:
 
 
 def early_hint(links: Iterable[bytes]) -> bytes:
-    """Return an informational response with these links (RFC 8297), or no bytes if there are no links."""
+    """Return an informational response with these links (RFC 8297), or `b""` without links."""
     lines = [_line(*_pair((b"link", link)))[0] for link in links]
     return b"HTTP/1.1 103 Early Hints\r\n%s\r\n" % b"".join(lines) if lines else b""
 

@@ -47,7 +47,7 @@ class TestLoad:
 
         assert expected == load.parse(wrk_output())
 
-    def test_the_script_prints_what_the_parser_reads(self):
+    def test_the_script_prints_the_figures_that_the_parser_reads(self):
         """The format string of the script is JSON with the figures that the parser needs."""
         formats = re.findall(r"'([^']*)'", load.script(HELLO).partition("string.format(")[2])
         line = "".join(formats).replace("\\n", "").replace("%d", "7")
@@ -162,7 +162,7 @@ class TestScenarios:
         assert [{"type": "websocket.accept"}, answer, answer] == sent
 
     def test_a_broadcast_goes_to_the_open_websockets_only(self, monkeypatch):
-        """A WebSocket whose `send` raises OSError leaves the audience, and so does a sender that disconnects."""
+        """A WebSocket leaves the audience if its `send` raises OSError; so does a sender that disconnects."""
         sent: list[str] = []
 
         async def send_to_open(message):

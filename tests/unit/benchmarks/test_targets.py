@@ -162,8 +162,8 @@ class TestTable:
     def test_an_aim_lies_beyond_its_bound(self, target):
         assert target.figure.reaches(target.aim, target.bound)
 
-    def test_every_scenario_has_a_target(self):
-        """Two scenarios have none; their figures are for information only."""
+    def test_each_scenario_but_two_has_a_target(self):
+        """The figures of the two are for information only."""
         assert set(SCENARIOS) - {"websocket-long", "broadcast"} == {target.scenario for target in TARGETS}
 
     def test_a_line_has_the_target_the_aim_the_figure_and_the_verdict(self):

@@ -153,7 +153,7 @@ REFUSED_HEADERS = {
 
 @pytest.mark.parametrize("header", REFUSED_HEADERS.values(), ids=REFUSED_HEADERS.keys())
 def test_a_header_that_could_change_the_framing_is_refused(header):
-    """AppError is raised before a byte is written; also for the second response, which may find the line known."""
+    """AppError is raised before a byte is written, and again for the next response: such a line is not stored."""
     for _ in range(2):
         with pytest.raises(AppError):
             respond(b"", headers=[header])
@@ -177,35 +177,37 @@ def test_a_message_in_a_wrong_order_is_refused():
     waiting = make_responder(is_head=False, minor=1, keep_alive=True)
     with pytest.raises(AppError, match="waiting"):
         waiting.body({}, COMMON, must_close=False)
-    held = _started()
+    started = _started()
     with pytest.raises(AppError, match="started"):
-        held.start({"status": 200})
-    held.body({"more_body": True}, COMMON, must_close=False)
+        started.start({"status": 200})
+    started.body({"more_body": True}, COMMON, must_close=False)
     with pytest.raises(AppError, match="streaming"):
-        held.start({"status": 200})
-    held.body({}, COMMON, must_close=False)
+        started.start({"status": 200})
+    started.body({}, COMMON, must_close=False)
     with pytest.raises(AppError, match="complete"):
-        held.body({}, COMMON, must_close=False)
+        started.body({}, COMMON, must_close=False)
 
 
 @pytest.mark.parametrize(
-    ("body", "more", "why"), [(b"abcdef", True, "1 bytes longer"), (b"abc", False, "2 bytes short")]
+    ("body", "more", "message"), [(b"abcdef", True, "1 bytes longer"), (b"abc", False, "2 bytes short")]
 )
-def test_a_first_part_of_a_wrong_length_is_refused(body, more, why):
+def test_a_first_part_of_a_wrong_length_is_refused(body, more, message):
     """The head is not written yet, so the server can send a 500."""
     response = _started(headers=[(b"content-length", b"5")])
-    with pytest.raises(AppError, match=why):
+    with pytest.raises(AppError, match=message):
         response.body({"body": body, "more_body": more}, COMMON, must_close=False)
 
     assert State.HEAD_PENDING is response.state
 
 
-@pytest.mark.parametrize(("body", "more", "why"), [(b"cdefg", True, "2 bytes longer"), (b"c", False, "2 bytes short")])
-def test_a_later_part_of_a_wrong_length_is_refused(body, more, why):
+@pytest.mark.parametrize(
+    ("body", "more", "message"), [(b"cdefg", True, "2 bytes longer"), (b"c", False, "2 bytes short")]
+)
+def test_a_later_part_of_a_wrong_length_is_refused(body, more, message):
     """A part of the response is already written."""
     response = _started(headers=[(b"content-length", b"5")])
     response.body({"body": b"ab", "more_body": True}, COMMON, must_close=False)
-    with pytest.raises(AppError, match=why):
+    with pytest.raises(AppError, match=message):
         response.body({"body": body, "more_body": more}, COMMON, must_close=False)
 
     assert State.STREAMING is response.state
@@ -256,11 +258,11 @@ def test_a_file_that_is_the_whole_body_has_a_content_length():
     assert (b"", 5, b"") == response.begin_file(5, more=False)
 
 
-@pytest.mark.parametrize(("length", "more", "why"), [(6, True, "1 bytes longer"), (4, False, "1 bytes short")])
-def test_a_file_of_a_wrong_length_is_refused(length, more, why):
+@pytest.mark.parametrize(("length", "more", "message"), [(6, True, "1 bytes longer"), (4, False, "1 bytes short")])
+def test_a_file_of_a_wrong_length_is_refused(length, more, message):
     """AppError is raised before a byte is written."""
     response = _started(headers=[(b"content-length", b"5")])
-    with pytest.raises(AppError, match=why):
+    with pytest.raises(AppError, match=message):
         response.declare_length(length, more)
 
     assert State.HEAD_PENDING is response.state

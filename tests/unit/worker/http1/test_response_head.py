@@ -57,7 +57,7 @@ def test_a_status_without_a_body_has_the_length_that_it_allows():
 
 
 def test_early_hint_returns_a_response_with_one_line_for_each_link():
-    """It returns no bytes if there are no links."""
+    """Without links it returns no bytes."""
     assert b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n" == early_hint([b"</a>", b" </b> "])
     assert b"" == early_hint([])
 
