@@ -1,4 +1,4 @@
-"""The master at work: what dies comes back, what hangs is replaced, and what is told to leave leaves."""
+"""The master replaces workers that die or hang, changes their number, and stops them and itself."""
 
 import os
 import signal
@@ -36,10 +36,10 @@ def ready(daemon: Daemon) -> set[int]:
 
 
 def test_a_killed_worker_is_back_within_two_seconds(start: Start) -> None:
-    """While it is gone its sibling answers every request; the log and the metrics say why it went.
+    """Meanwhile its sibling answers every request; the log and the metrics give the reason of its exit.
 
-    Two seconds, and where a machine is slow twice what the first workers took to boot; to find it by its silence would
-    take the ten of timeouts.heartbeat.
+    The limit is two seconds, plus twice the boot time of the first workers for a slow machine. Detection by the
+    heartbeat would take the ten seconds of timeouts.heartbeat.
     """
     daemon = start("pid:application", timeouts={"heartbeat": "10s"})
     boot_s = max(event["boot_s"] for event in daemon.log_events("worker ready"))
@@ -50,17 +50,17 @@ def test_a_killed_worker_is_back_within_two_seconds(start: Start) -> None:
     daemon.eventually(lambda: not psutil.pid_exists(first))
     while len(ready(daemon)) < 2:
         assert pid_of(daemon.address()) != first
-    took = time.monotonic() - begun
+    took_s = time.monotonic() - begun
 
-    assert took < 2 + 2 * boot_s
+    assert took_s < 2 + 2 * boot_s
     assert second in ready(daemon)
     assert daemon.log_events("worker exited", pid=first)[0]["reason"] == "signal"
     assert daemon.metric("asgid_worker_exits_total", reason="signal") == 1
     assert daemon.metric("asgid_worker_starts_total", reason="crash") == 1
 
 
-def test_term_to_one_worker_is_a_wish(start: Start) -> None:
-    """The worker is replaced as one that is recycled: nothing is logged as an error, and no start is delayed."""
+def test_term_to_one_worker_replaces_it_without_an_error(start: Start) -> None:
+    """The worker is replaced like one that is recycled: without an error in the log and without a delayed start."""
     daemon = start("pid:application")
     settle_s = 0.1
     first, second = daemon.workers()
@@ -78,7 +78,7 @@ def test_term_to_one_worker_is_a_wish(start: Start) -> None:
 
 @pytest.mark.parametrize("target", ["pid:application", "slow_boot:application"])
 def test_term_to_the_whole_group_is_a_stop(launch: Start, target: str) -> None:
-    """Whichever of master and workers comes to it first, while they serve as while they boot: nobody has failed."""
+    """No exit counts as a failure, whichever process receives it first, while the workers boot or serve."""
     daemon = launch(target, app={"env": {"SLOW_BOOT_S": "60"}}, workers={"count": 4})
     is_up = partial(is_booting, daemon) if target.startswith("slow") else lambda: len(ready(daemon)) == 4
     eventually(lambda: daemon.log_events("running"))
@@ -90,8 +90,8 @@ def test_term_to_the_whole_group_is_a_stop(launch: Start, target: str) -> None:
     assert [line for line in daemon.log_events() if line["level"] == "error"] == []
 
 
-def test_a_request_in_a_killed_worker_is_the_only_one_that_suffers(start: Start) -> None:
-    """Connections of the siblings never notice that a worker was killed."""
+def test_a_kill_of_one_worker_fails_no_request_of_another(start: Start) -> None:
+    """A kill of one worker does not affect the connections of its siblings."""
     daemon = start("pid:application")
     with Client(daemon.address()) as client:
         mine = int(client.get().body)
@@ -104,31 +104,31 @@ def test_a_request_in_a_killed_worker_is_the_only_one_that_suffers(start: Start)
 
 
 def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
-    """At timeouts.blocked an event loop that stands still says where, and goes on; at timeouts.heartbeat a new worker
-    takes its place.
+    """At timeouts.blocked a worker with a blocked event loop logs its stack and stays; at timeouts.heartbeat a new one
+    replaces it.
     """
     daemon = start("stuck:application", timeouts={"heartbeat": "5s", "blocked": "2s"})
     with Client(daemon.address()) as client:
         stuck = int(client.get().body)
         client.send(request("GET", "/stuck"))
 
-        said = daemon.eventually(lambda: daemon.log_events("event loop blocked", pid=stuck))[0]
+        blocked = daemon.eventually(lambda: daemon.log_events("event loop blocked", pid=stuck))[0]
         assert stuck in ready(daemon)
         end = daemon.eventually(lambda: daemon.log_events("worker exited", pid=stuck))[0]
         daemon.eventually(lambda: len(ready(daemon) - {stuck}) == 2)
 
-    story = daemon.log_events("worker silent", "event loop blocked", "worker signalled", "worker exited", pid=stuck)
-    assert [event["event"] for event in story][-4:] == [
+    events = daemon.log_events("worker silent", "event loop blocked", "worker signalled", "worker exited", pid=stuck)
+    assert [event["event"] for event in events][-4:] == [
         "worker silent",
         "event loop blocked",
         "worker signalled",
         "worker exited",
     ]
-    assert 2 <= story[-4]["silent_s"] < 5
-    assert said["requests"] == "GET /stuck"
-    assert said["task"] != "none"
-    assert "never_gives_the_loop_back" in said["stack"]
-    assert "/asgid/" not in said["stack"]
+    assert 2 <= events[-4]["silent_s"] < 5
+    assert blocked["requests"] == "GET /stuck"
+    assert blocked["task"] != "none"
+    assert "never_gives_the_loop_back" in blocked["stack"]
+    assert "/asgid/" not in blocked["stack"]
     assert "never_gives_the_loop_back" in end["stack"]
     assert "/asgid/master/" not in end["stack"]
     assert end["reason"] == "blocked"
@@ -136,10 +136,11 @@ def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
     assert stuck not in answers_from(daemon)
 
 
-def test_a_healthy_worker_beats_faster_where_it_is_judged_sooner(start: Start) -> None:
-    """Workers that have nothing to do beat in time for timeouts.blocked = "600ms", and none is replaced.
+def test_a_healthy_worker_sends_heartbeats_in_time_for_a_short_timeout(start: Start) -> None:
+    """Idle workers send their heartbeat in time for timeouts.blocked = "600ms", and none is replaced.
 
-    Two that beat once a second would be asked what holds them six times each; where the machine stands still all are.
+    Two workers with one heartbeat a second would be logged as silent six times each. A machine that stops for a moment
+    may cause a few such lines.
     """
     daemon = start("pid:application", timeouts={"blocked": "600ms"})
     workers = daemon.workers()
@@ -151,7 +152,7 @@ def test_a_healthy_worker_beats_faster_where_it_is_judged_sooner(start: Start) -
 
 
 def test_the_others_answer_while_a_worker_is_stuck(start: Start) -> None:
-    """No new connection waits for a worker that does not accept, which is for six seconds; the probes answer, too."""
+    """No new connection waits for the stuck worker, which does not accept for six seconds; the probes answer, too."""
     daemon = start("stuck:application", timeouts={"heartbeat": "6s"})
     with Client(daemon.address()) as client:
         stuck = int(client.get().body)
@@ -168,7 +169,7 @@ def test_the_others_answer_while_a_worker_is_stuck(start: Start) -> None:
 
 
 def test_ttin_and_ttou_change_the_number_of_workers(start: Start) -> None:
-    """TTIN brings one more, TTOU one fewer; a reload brings the number of the file back."""
+    """TTIN adds one worker and TTOU removes one; a reload restores the number of the settings."""
     daemon = start("pid:application")
 
     daemon.signal("TTIN")
@@ -184,7 +185,7 @@ def test_ttin_and_ttou_change_the_number_of_workers(start: Start) -> None:
 
 
 def test_winch_drains_all_workers_and_hup_brings_them_back(start: Start) -> None:
-    """WINCH keeps the master and its sockets: who connects meanwhile waits, and is answered after HUP."""
+    """WINCH keeps the master and its sockets: a client that connects meanwhile waits, and is answered after HUP."""
     daemon = start("pid:application")
 
     daemon.signal("WINCH")
@@ -203,7 +204,7 @@ def test_winch_drains_all_workers_and_hup_brings_them_back(start: Start) -> None
 
 @pytest.mark.parametrize("name", ["HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT"])
 def test_a_worker_ignores_the_signals_of_its_master(start: Start, name: str) -> None:
-    """A signal to the whole process group, as a terminal sends it, is the master's affair alone."""
+    """Only the master handles a signal to the whole process group, as a terminal sends it."""
     daemon = start("pid:application", workers={"count": 1})
     worker = daemon.workers()[0]
 
@@ -213,8 +214,8 @@ def test_a_worker_ignores_the_signals_of_its_master(start: Start, name: str) -> 
     assert daemon.workers() == [worker]
 
 
-def test_signals_that_are_all_pending_at_once_end_nobody(start: Start) -> None:
-    """Master and worker are stopped, and then get all their signals in one moment; the master obeys TERM at last."""
+def test_signals_that_are_all_pending_at_once_end_no_process(start: Start) -> None:
+    """Master and worker are stopped, and then receive all their signals at once; then TERM still stops the master."""
     daemon = start("pid:application", workers={"count": 1})
     worker = daemon.workers()[0]
     for pid, names in (
@@ -242,9 +243,9 @@ def _is_stopped(pid: int) -> bool:
 
 @pytest.mark.parametrize("name", ["KILL", "ALRM", "PWR"])
 def test_a_killed_master_leaves_no_worker_behind(start: Start, name: str) -> None:
-    """Workers whose master was ended by a signal see the end of their line and go, and the port is free.
+    """Workers see the end of their lifeline and exit when a signal has killed the master; the port is free then.
 
-    Who does not see it is ended by the kernel's timer, which is set to the grace.
+    The kernel's timer, which is set to the grace, ends a worker that does not see it.
     """
     daemon = start("hello:application", timeouts={"graceful": "5m"})
     host, port = daemon.address().split(":")
@@ -257,20 +258,20 @@ def test_a_killed_master_leaves_no_worker_behind(start: Start, name: str) -> Non
     socket.create_server((host, int(port))).close()
 
 
-def test_a_master_that_is_aborted_says_where_it_stood(start: Start) -> None:
-    """On standard error, in Python's own words: what systemd's watchdog does to one that hangs can be explained."""
+def test_a_master_that_is_aborted_leaves_its_stack(start: Start) -> None:
+    """Python writes it to standard error. The watchdog of systemd sends the same signal to a master that hangs."""
     daemon = start()
     daemon.signal("ABRT")
 
     assert -signal.SIGABRT == daemon.wait()
-    _, said, stack = daemon.log_text().partition("Fatal Python error: Aborted\n")
-    assert said
+    _, heading, stack = daemon.log_text().partition("Fatal Python error: Aborted\n")
+    assert heading
     assert "asgid/master/loop.py" in stack
     daemon.eventually(lambda: not daemon.processes())
 
 
 def test_a_killed_master_leaves_no_stuck_worker_behind(start: Start) -> None:
-    """One whose loop stands still, or that imports, is gone after timeouts.graceful and timeouts.kill at the latest."""
+    """A worker that blocks its loop or imports exits after timeouts.graceful and timeouts.kill at the latest."""
     daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "boot": "120s"})
     host, port = daemon.address().split(":")
     daemon.configure(app={"target": "slow_boot:application", "env": {"SLOW_BOOT_S": "120"}})
@@ -290,7 +291,7 @@ def test_a_killed_master_leaves_no_stuck_worker_behind(start: Start) -> None:
 
 
 def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) -> None:
-    """What is in flight when the master is killed is still answered."""
+    """A request in flight when the master is killed is still answered."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}})
     with Client(daemon.address()) as client:
@@ -306,7 +307,7 @@ def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) 
 
 
 def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
-    """TERM lets a request of two seconds end, though the other worker left at once, and the exit code is 0."""
+    """TERM lets a request of two seconds end, although the other worker exits at once; the exit code is 0."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, timeouts={"graceful": "5m"})
     with Client(daemon.address()) as client:
@@ -327,8 +328,8 @@ def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
     assert daemon.log_events("stopped")
 
 
-def test_who_connects_while_a_stop_drains_is_refused_at_once(start: Start, tmp_path: Path) -> None:
-    """Nobody waits in a queue for a reset that comes at the end of the grace; who stood in it before is served."""
+def test_a_client_that_connects_while_a_stop_drains_is_refused_at_once(start: Start, tmp_path: Path) -> None:
+    """No new client waits in the queue for a reset at the end of the grace; a client from before TERM is answered."""
     gate, path = tmp_path / "gate", tmp_path / "socket"
     daemon = start(
         "gate:application",
@@ -341,7 +342,7 @@ def test_who_connects_while_a_stop_drains_is_refused_at_once(start: Start, tmp_p
     with Client(daemon.address()) as client:
         client.send(request("GET", "/"))
         assert client.head().status == 200
-        with Client(daemon.address()) as queued:  # at the cap: the kernel has completed it, nobody has taken it
+        with Client(daemon.address()) as queued:  # at the cap: the kernel has completed it, no worker has accepted it
             queued.send(request("GET", "/"))
 
             daemon.signal("TERM")
@@ -367,11 +368,11 @@ def test_an_idle_server_stops_soon(start: Start, name: str) -> None:
         daemon.signal(name)
 
         assert daemon.wait() == 0
-        assert time.monotonic() - begun < 10  # one of them is for a request that may be on its way
+        assert time.monotonic() - begun < 10  # one second of them waits for a request on its way
 
 
 def test_the_grace_is_kept(start: Start, tmp_path: Path) -> None:
-    """A request that never ends holds the stop for timeouts.graceful and timeouts.kill at most."""
+    """A request that never ends delays the stop by timeouts.graceful plus timeouts.kill at most."""
     daemon = start(
         "gate:application",
         timeouts={"graceful": "1s", "kill": "1s"},
@@ -387,7 +388,7 @@ def test_the_grace_is_kept(start: Start, tmp_path: Path) -> None:
 
 
 def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
-    """The first says what the stop waits for, and how to end it at once; the second waits for no request in flight."""
+    """The first INT logs the requests in flight and the way to end at once; the second does not wait for them."""
     daemon = start(
         "gate:application",
         timeouts={"graceful": "5m"},
@@ -411,19 +412,19 @@ def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["TERM", "HUP", "USR1"])
-def test_no_signal_changes_how_it_ends(start: Start, name: str) -> None:
-    """Also not in the last milliseconds, in which Python takes itself down."""
+def test_no_signal_during_a_stop_changes_its_exit_code(start: Start, name: str) -> None:
+    """Not even in the last milliseconds, while Python finalizes."""
     daemon = start(workers={"count": 1})
 
     daemon.signal("TERM")
-    while daemon.is_running:  # without a pause, for no moment is to be left out
+    while daemon.is_running:  # without a pause, to cover every moment
         daemon.signal(name)
 
     assert daemon.wait() == 0
 
 
 def test_a_stuck_worker_does_not_hold_a_stop(start: Start) -> None:
-    """TERM ends a server whose worker never gives its loop back, within grace and kill timeout."""
+    """TERM ends a server whose worker blocks its loop forever, within timeouts.graceful plus timeouts.kill."""
     daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "heartbeat": "5m"})
     with Client(daemon.address()) as client:
         client.send(request("GET", "/stuck"))
@@ -435,13 +436,13 @@ def test_a_stuck_worker_does_not_hold_a_stop(start: Start) -> None:
 
 
 def is_booting(daemon: Daemon) -> bool:
-    """Return whether a worker says so in its title: it is past the fork, and at the application."""
+    """Return whether the title of a worker contains "booting": it has forked and loads the application."""
     return any("booting" in " ".join(process.cmdline()) for process in daemon.processes())
 
 
 @pytest.mark.parametrize("target", ["slow_boot:application", "never_ready:application"])
 def test_term_while_workers_boot_is_a_stop(launch: Start, target: str) -> None:
-    """It is heard at once, in an import of a minute as in a startup that never ends."""
+    """TERM takes effect at once, in an import of a minute and in a startup that never ends."""
     daemon = launch(target, app={"env": {"SLOW_BOOT_S": "60"}}, timeouts={"graceful": "30s"})
     eventually(lambda: is_booting(daemon))
     begun = time.monotonic()
@@ -451,7 +452,7 @@ def test_term_while_workers_boot_is_a_stop(launch: Start, target: str) -> None:
 
 
 def test_term_while_a_reload_imports_is_a_stop(start: Start) -> None:
-    """A canary in an import of a minute holds it no longer than the workers that serve do."""
+    """A canary in an import of a minute delays it no longer than the workers that serve."""
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "0"}}, timeouts={"graceful": "30s"})
     daemon.configure(app={"env": {"SLOW_BOOT_S": "60"}})
     daemon.signal("HUP")
@@ -464,7 +465,7 @@ def test_term_while_a_reload_imports_is_a_stop(start: Start) -> None:
 
 @pytest.mark.parametrize("name", ["TERM", "TERM to the group", "TERM to the worker", "HUP"])
 def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -> None:
-    """A request that meets the stop or the reload on its way is answered, and told `Connection: close`."""
+    """A request that is on its way at the stop or reload is answered, with `Connection: close`."""
     daemon = start("pid:application", workers={"count": 1})
     clients = [Client(daemon.address()) for _ in range(6)]
     (mine,) = {client.get().body for client in clients}
@@ -491,7 +492,7 @@ def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -
 
 
 def test_the_pid_file_is_held_and_goes_with_the_master(start: Start, tmp_path: Path) -> None:
-    """A second master with the same pid file is refused with 69; after a stop the file is gone."""
+    """A second master with the same pid file exits with 69; a stop removes the file."""
     pid_file = tmp_path / "asgid.pid"
     daemon = start(process={"pid_file": str(pid_file)})
 
@@ -506,8 +507,8 @@ def test_the_pid_file_is_held_and_goes_with_the_master(start: Start, tmp_path: P
     assert not pid_file.exists()
 
 
-def test_a_stale_pid_file_is_no_obstacle(start: Start, tmp_path: Path) -> None:
-    """The file of a master that was killed does not keep the next one from starting."""
+def test_a_stale_pid_file_does_not_prevent_a_start(start: Start, tmp_path: Path) -> None:
+    """The file of a killed master does not prevent the next start."""
     pid_file = tmp_path / "asgid.pid"
     first = start(process={"pid_file": str(pid_file)})
     first.signal("KILL")
@@ -519,7 +520,7 @@ def test_a_stale_pid_file_is_no_obstacle(start: Start, tmp_path: Path) -> None:
     assert pid_file.read_text().strip() == str(second.pid)
 
 
-# What is not the master's
+# Plugins of pydantic, which the master must not load
 
 
 PLUGIN = """
@@ -544,7 +545,7 @@ async def application(scope, receive, send):
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of packages: one that extends pydantic, and notes in `loaded` who imports it, and an application."""
+    """A folder with an application and a plugin of pydantic that writes the pid of each importer to `loaded`."""
     (tmp_path / "extends-1.0.dist-info").mkdir()
     (tmp_path / "extends-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: extends\nVersion: 1.0\n")
     (tmp_path / "extends-1.0.dist-info/entry_points.txt").write_text("[pydantic]\nextends = extends:plugin\n")
@@ -555,8 +556,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_extends_the_applications_pydantic_stays_in_the_workers(site: Path, start: Start) -> None:
-    """asgid uses pydantic too; a package that extends it brings threads, and memory, that the master must not have."""
+def test_plugins_of_pydantic_load_in_the_workers_only(site: Path, start: Start) -> None:
+    """asgid uses pydantic too, but a plugin could start threads and take memory, which the master must not have."""
     daemon = start("with_a_model:application")
     workers = daemon.workers()
     assert daemon.reload()["event"] == "reload committed"
@@ -570,10 +571,10 @@ def test_what_extends_the_applications_pydantic_stays_in_the_workers(site: Path,
     assert daemon.pid not in {int(pid) for pid in (site / "loaded").read_text().split()}
 
 
-def test_what_the_operator_says_of_pydantics_plugins_reaches_the_workers(
+def test_a_variable_that_disables_plugins_of_pydantic_reaches_the_workers(
     site: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That the master has none is its own business."""
+    """The master disables plugins for itself only."""
     monkeypatch.setenv("PYDANTIC_DISABLE_PLUGINS", "extends")
     daemon = start("with_a_model:application")
 

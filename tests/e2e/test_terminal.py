@@ -1,4 +1,4 @@
-"""asgid in a terminal: what a terminal sends by itself changes nothing, except for its end."""
+"""asgid in a terminal: signals that a terminal sends by itself have no effect, except the HUP at its end."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import APPS, Daemon, eventually
 
-#: Makes a terminal the controlling one: asgid is in its foreground group, or in a group of its own in the background.
+#: Makes a terminal the controlling one; asgid runs in its foreground group, or in its own group in the background.
 _IN_TERMINAL = """
 import os, signal, sys, termios
 where, name, command = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -50,7 +50,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 class Terminal:
-    """A pseudo-terminal: the end of the emulator is here, asgid gets the other one."""
+    """A pseudo-terminal: the test has the end of the emulator, and asgid gets the other one."""
 
     def __init__(self) -> None:
         self._end, self._other = pty.openpty()
@@ -72,7 +72,7 @@ class Terminal:
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
 
     def shown(self) -> str:
-        """Return all that the terminal shows."""
+        """Return all text that the terminal shows."""
         with suppress(BlockingIOError):
             self._shown += os.read(self._end, 65536)
         return self._shown.decode()
@@ -115,8 +115,8 @@ def serves(daemon: Daemon) -> bool:
     return daemon.is_running and len(daemon.log_events("worker ready")) == 2
 
 
-def test_a_resize_drains_nobody(prepare: Start, terminal: Terminal) -> None:
-    """The terminal sends WINCH at each; it is logged once that this is no wish."""
+def test_a_resize_drains_no_worker(prepare: Start, terminal: Terminal) -> None:
+    """The terminal sends WINCH at each resize; the log mentions once that it is ignored."""
     daemon = prepare("foreground")
     eventually(lambda: serves(daemon))
     terminal.resize(40)
@@ -133,9 +133,9 @@ def test_a_resize_drains_nobody(prepare: Start, terminal: Terminal) -> None:
 
 
 def test_a_background_group_may_write_to_its_terminal(prepare: Start, terminal: Terminal) -> None:
-    """Under `stty tostop` as without: nothing spins, the number of workers stays, and TERM is obeyed.
+    """Also under `stty tostop`, while the master logs to the terminal and the application writes to it.
 
-    The master logs to the terminal, and the application writes to it.
+    The master does not spin, the number of workers stays, and TERM takes effect.
     """
     daemon = prepare(
         "background",
@@ -146,7 +146,7 @@ def test_a_background_group_may_write_to_its_terminal(prepare: Start, terminal: 
     eventually(lambda: len(terminal.events("worker ready")) == 2)
     master = psutil.Process(int(terminal.events("running")[0]["pid"]))
     used = sum(master.cpu_times()[:2])
-    time.sleep(0.5)  # this is what is measured
+    time.sleep(0.5)  # the measured period
     used = sum(master.cpu_times()[:2]) - used
     answer = get(str(terminal.events("listening")[0]["address"]))
     master.send_signal(signal.SIGTERM)
@@ -158,7 +158,7 @@ def test_a_background_group_may_write_to_its_terminal(prepare: Start, terminal: 
 
 
 def test_a_terminal_that_closes_stops_the_server(prepare: Start, terminal: Terminal) -> None:
-    """Its port would be taken by a server that no terminal shows any more."""
+    """Otherwise a server that no terminal shows would keep its port."""
     daemon = prepare("foreground")
     eventually(lambda: serves(daemon))
     terminal.close()
@@ -169,8 +169,8 @@ def test_a_terminal_that_closes_stops_the_server(prepare: Start, terminal: Termi
     assert daemon.log_events("reload started") == []
 
 
-def test_nohup_outlives_its_terminal(prepare: Start, terminal: Terminal) -> None:
-    """HUP is a reload then, as everywhere else."""
+def test_a_server_under_nohup_outlives_its_terminal(prepare: Start, terminal: Terminal) -> None:
+    """HUP is a reload then, as it is without a terminal."""
     daemon = prepare("nohup")
     eventually(lambda: serves(daemon))
     terminal.close()
@@ -180,12 +180,12 @@ def test_nohup_outlives_its_terminal(prepare: Start, terminal: Terminal) -> None
 
 
 def test_a_job_that_was_left_behind_is_reloaded_by_hup(prepare: Start, terminal: Terminal) -> None:
-    """A terminal that closed long ago makes no HUP a stop: a shell leaves background jobs alone when it ends."""
+    """HUP is not a stop if the terminal closed long ago: a shell that ends does not signal its background jobs."""
     daemon = prepare("background")
     eventually(lambda: serves(daemon))
     master = int(daemon.log_events("running")[0]["pid"])
     terminal.close()
-    time.sleep(2.5)  # longer than a HUP belongs to the end of the terminal
+    time.sleep(2.5)  # after that time HUP does not count as the end of the terminal
     os.kill(master, signal.SIGHUP)
     verdict = eventually(lambda: daemon.log_events("reload committed", "stopping"))[0]
     os.kill(master, signal.SIGTERM)
@@ -195,7 +195,7 @@ def test_a_job_that_was_left_behind_is_reloaded_by_hup(prepare: Start, terminal:
 
 
 def test_a_debugger_is_named_and_the_terminal_is_restored(prepare: Start, terminal: Terminal) -> None:
-    """A worker that is ended in a debugger leaves raw mode behind; the log names the settings that keep it."""
+    """A worker killed in a debugger leaves raw mode behind; the log names the settings that would keep it alive."""
     daemon = prepare(
         "foreground",
         "debugs:application",
@@ -238,7 +238,7 @@ def rights_to(terminal: Terminal, daemon: Daemon) -> dict[str, Any]:
 def test_a_worker_of_another_user_can_neither_type_in_the_terminal_nor_read_it(
     prepare: Start, terminal: Terminal, public: Path
 ) -> None:
-    """Else it could give commands to the shell of root. Its output is shown, and it stays in the process group."""
+    """Otherwise it could type commands for root's shell. Its output is shown, and it stays in the process group."""
     daemon = prepare("streams", "typist:application", app={"directory": str(public)}, process={"user": "nobody"})
 
     assert rights_to(terminal, daemon) == {"readable": 0, "typed": 0, "input": "null"}
@@ -247,7 +247,7 @@ def test_a_worker_of_another_user_can_neither_type_in_the_terminal_nor_read_it(
 
 
 def test_a_worker_of_the_same_user_keeps_the_terminal(prepare: Start, terminal: Terminal, public: Path) -> None:
-    """For `breakpoint()`, which reads its commands there."""
+    """`breakpoint()` reads its commands there."""
     daemon = prepare("streams", "typist:application", app={"directory": str(public)})
     found = rights_to(terminal, daemon)
 
