@@ -1,4 +1,4 @@
-"""USR2: another program in the master's place, with its pid, its sockets and its workers; or nothing."""
+"""USR2 replaces the master's program and keeps its pid, sockets and workers; a failed trial changes nothing."""
 
 import os
 import random
@@ -26,7 +26,8 @@ PACKAGE = Path(__file__).parents[2] / "asgid"
 class Releases:
     """Copies of asgid side by side, and the link `current`, as a deployment swaps it.
 
-    While `held` exists a program that takes over does not begin: what happens then has happened between the two.
+    While the file `held` exists, a program that takes over waits before its start, so that a test can act between the
+    two programs.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -45,7 +46,7 @@ class Releases:
         self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
 
     def make(self, version: str) -> Path:
-        """Copy the package as another version, and return where its modules are."""
+        """Copy the package as another version, and return the directory of its modules."""
         package = self.directory / version / "asgid"
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         change(package / "__init__.py", '__version__ = "', f'__version__ = "{version}+')
@@ -53,7 +54,7 @@ class Releases:
 
     @contextmanager
     def between(self, daemon: Daemon) -> Iterator[None]:
-        """Send USR2; what is done in the `with` block is done when one program has ended, and the next not begun."""
+        """Send USR2, and run the `with` block after the old program has ended and before the new one starts."""
         self.held.touch()
         daemon.signal("USR2")
         eventually(lambda: daemon.log_events("replacing the program"))
@@ -74,7 +75,7 @@ def change(file: Path, old: str, new: str) -> None:
 
 @pytest.fixture
 def releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Releases:
-    """Two releases, of which the first is in use and the one that daemons run."""
+    """Two releases; daemons run the first one."""
     place = tmp_path / "releases"
     place.mkdir()
     releases = Releases(place)
@@ -94,14 +95,14 @@ def generations(daemon: Daemon) -> set[int]:
 
 
 def is_upgraded(daemon: Daemon, number: int = 1) -> bool:
-    """Whether the program was replaced so often, and after the last time every worker."""
+    """Return whether the program was replaced `number` times, and every worker after the last time."""
     replaced = daemon.log_events("program replaced")
     committed = daemon.log_events("reload committed")
     return len(replaced) >= number and bool(committed) and committed[-1]["time"] > replaced[-1]["time"]
 
 
 def unless_cut_off(ask: Callable[[], bool]) -> bool:
-    """Return what the daemon answers; False where one program has become the other while it was asked."""
+    """Return the result of `ask`; False if the program was replaced during its request."""
     try:
         return ask()
     except ConnectionError:
@@ -109,7 +110,7 @@ def unless_cut_off(ask: Callable[[], bool]) -> bool:
 
 
 def descriptors(daemon: Daemon) -> int:
-    """Return how many the master has open; a client of its endpoint is one until it is gone."""
+    """Return the number of the master's open descriptors; a client of its endpoint counts until it is closed."""
     return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
 
@@ -153,7 +154,7 @@ def test_a_new_version_takes_over_under_load_and_no_request_is_lost(releases: Re
 
 
 def test_a_request_that_began_before_an_upgrade_is_finished(releases: Releases, start: Start, tmp_path: Path):
-    """In the worker that it began in, which drains under another program than the one that forked it."""
+    """The old worker finishes it, and drains under another program than the one that forked the worker."""
     gate = tmp_path / "gate"
     timeouts = {"graceful": "5m"}
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, workers={"count": 1}, timeouts=timeouts)
@@ -171,7 +172,7 @@ def test_a_request_that_began_before_an_upgrade_is_finished(releases: Releases, 
 
 
 def test_upgrades_can_follow_each_other(releases: Releases, start: Start):
-    """Nothing leaks from one program to the next, and what an operator does works after each."""
+    """No descriptor leaks from one program to the next; HUP, TTIN, a crash and a stop work after the last."""
     daemon = start("pid:application")
     first = descriptors(daemon)
     for number, version in enumerate(("two", "one", "two"), start=1):
@@ -191,8 +192,8 @@ def test_upgrades_can_follow_each_other(releases: Releases, start: Start):
     assert daemon.stop() == 0
 
 
-class AtHome(Daemon):
-    """A daemon whose log is a file at a whole path, in a directory of its own; what it says is found all the same."""
+class LoggingDaemon(Daemon):
+    """A daemon whose log is a file with an absolute path in its own directory; `log_events` finds its lines too."""
 
     def __init__(self, directory: Path, **tables: object) -> None:
         self.logs = directory / "logs"
@@ -204,11 +205,11 @@ class AtHome(Daemon):
         super().__init__(directory, settings | tables, ("-c", str(directory / "asgid.toml")))
 
 
-def test_what_names_whole_paths_needs_no_working_directory(releases: Releases, tmp_path: Path):
-    """A deployment has removed the release that asgid was started in: workers are replaced, HUP and USR2 work."""
+def test_settings_with_absolute_paths_need_no_working_directory(releases: Releases, tmp_path: Path):
+    """A deployment has removed the directory of the start: workers are still replaced, and HUP and USR2 work."""
     release = tmp_path / "release"
     release.mkdir()
-    with AtHome(tmp_path / "home") as daemon:
+    with LoggingDaemon(tmp_path / "home") as daemon:
         daemon.prefix = ("env", f"--chdir={release}")
         daemon.start()
         release.rmdir()
@@ -225,9 +226,9 @@ def test_what_names_whole_paths_needs_no_working_directory(releases: Releases, t
         assert [event["signal"] for event in daemon.log_events(level="error")] == ["SIGKILL"]
 
 
-def test_a_log_that_cannot_be_opened_any_more_fails_the_trial(releases: Releases, tmp_path: Path):
-    """The program that runs has it open, and goes on with it."""
-    with AtHome(tmp_path / "home") as daemon:
+def test_a_log_that_cannot_be_opened_again_fails_the_trial(releases: Releases, tmp_path: Path):
+    """The running program has the file open, and keeps it."""
+    with LoggingDaemon(tmp_path / "home") as daemon:
         daemon.start()
         old = daemon.workers()
         shutil.rmtree(daemon.logs)
@@ -238,24 +239,24 @@ def test_a_log_that_cannot_be_opened_any_more_fails_the_trial(releases: Releases
         assert daemon.workers() == old
 
 
-def test_a_log_that_is_closed_between_trial_and_takeover_ends_nothing(releases: Releases, tmp_path: Path):
-    """Standard error takes its place; the workers that were taken over serve on, for the reload finds it too."""
-    with AtHome(tmp_path / "home") as daemon:
+def test_a_log_that_is_removed_between_trial_and_takeover_ends_no_process(releases: Releases, tmp_path: Path):
+    """Standard error replaces it; the old workers continue to serve, because the reload fails for the same reason."""
+    with LoggingDaemon(tmp_path / "home") as daemon:
         daemon.start()
         old = daemon.workers()
         with releases.between(daemon):
             shutil.rmtree(daemon.logs)
         eventually(lambda: daemon.log_events("reload refused"))
-        said = daemon.log_events("log.output cannot be opened; standard error takes its place", level="warning")
+        warnings = daemon.log_events("log.output cannot be opened; standard error takes its place", level="warning")
 
         assert [f"[Errno 2] No such file or directory: '{daemon.logs / 'asgid.log'}'"] == [
-            event["problem"] for event in said
+            event["problem"] for event in warnings
         ]
         assert daemon.workers() == old
         assert int(get(daemon.address()).body) in old
 
 
-# What must be refused, and must not hurt. `broken` makes the fault, the rest is what the operator is told.
+# Upgrades that must fail without harm. `broken` makes the fault; `words` are in the reason that the log gives.
 
 
 def a_program_that_does_not_start(releases: Releases, daemon: Daemon) -> None:
@@ -266,19 +267,19 @@ def a_program_that_cannot_boot_the_application(releases: Releases, daemon: Daemo
     change(releases.directory / "two" / "asgid" / "worker" / "app" / "loader.py", "def load(", "def unload(")
 
 
-def a_program_whose_board_is_another(releases: Releases, daemon: Daemon) -> None:
+def a_program_with_another_board(releases: Releases, daemon: Daemon) -> None:
     change(releases.directory / "two" / "asgid" / "board.py", '("STARTED", 1)', '("STARTED", 2)')
 
 
-def a_program_that_knows_no_handover(releases: Releases, daemon: Daemon) -> None:
+def a_program_without_a_handover(releases: Releases, daemon: Daemon) -> None:
     change(releases.directory / "two" / "asgid" / "cli.py", '"--takes-over"', '"--takes-nothing"')
 
 
-def a_program_that_is_not_there(releases: Releases, daemon: Daemon) -> None:
+def a_program_that_does_not_exist(releases: Releases, daemon: Daemon) -> None:
     releases.program.unlink()
 
 
-def a_program_that_is_no_program(releases: Releases, daemon: Daemon) -> None:
+def a_program_without_an_interpreter(releases: Releases, daemon: Daemon) -> None:
     releases.program.write_text("#!/no/such/interpreter\n")
 
 
@@ -301,10 +302,10 @@ def an_application_that_does_not_start(releases: Releases, daemon: Daemon) -> No
 REFUSED = [
     (a_program_that_does_not_start, "SyntaxError: invalid syntax"),
     (a_program_that_cannot_boot_the_application, "exited with code"),
-    (a_program_whose_board_is_another, "cannot take over; restart instead: the board has another layout: the cells of"),
-    (a_program_that_knows_no_handover, "exited with code 64"),
-    (a_program_that_is_not_there, "cannot be run: No such file or directory"),
-    (a_program_that_is_no_program, "cannot be run: No such file or directory"),
+    (a_program_with_another_board, "cannot take over; restart instead: the board has another layout: the cells of"),
+    (a_program_without_a_handover, "exited with code 64"),
+    (a_program_that_does_not_exist, "cannot be run: No such file or directory"),
+    (a_program_without_an_interpreter, "cannot be run: No such file or directory"),
     (a_program_that_does_nothing, "wrote no receipt for the handover"),
     (a_file_that_is_wrong, "cuont"),
     (an_application_that_does_not_import, "the tables of this application were never made"),
@@ -313,8 +314,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("broken", "words"), REFUSED, ids=[case[0].__name__ for case in REFUSED])
-def test_what_fails_its_trial_leaves_everything_as_it_is(releases: Releases, start: Start, broken, words: str):
-    """The program that runs goes on with the same workers, and the log says why the new one was not taken."""
+def test_an_upgrade_that_fails_its_trial_changes_nothing(releases: Releases, start: Start, broken, words: str):
+    """The running program keeps its workers, and the log gives the reason why the new one was refused."""
     daemon = start("pid:application", workers={"count": 1})
     old = daemon.workers()
     broken(releases, daemon)
@@ -333,8 +334,8 @@ def test_what_fails_its_trial_leaves_everything_as_it_is(releases: Releases, sta
     eventually(lambda: len(daemon.processes()) == 2)
 
 
-def test_no_application_holds_the_handover(releases: Releases, start: Start, tmp_path: Path):
-    """Neither in the trial, whose receipt it could forge, nor in a worker: the file also has the settings."""
+def test_no_application_inherits_the_handover(releases: Releases, start: Start, tmp_path: Path):
+    """Neither in the trial, whose receipt it could forge, nor in a worker: the file also contains the settings."""
     module, found = tmp_path / "looks.py", tmp_path / "found"
     module.write_text(
         "import glob, os\n"
@@ -356,8 +357,8 @@ def test_no_application_holds_the_handover(releases: Releases, start: Start, tmp
     assert daemon.stop() == 0
 
 
-def test_an_upgrade_that_was_refused_can_be_asked_for_again(releases: Releases, start: Start):
-    """When the fault is mended."""
+def test_a_refused_upgrade_can_be_requested_again(releases: Releases, start: Start):
+    """Another USR2 succeeds after the fault is fixed."""
     daemon = start("pid:application", workers={"count": 1})
     settings = daemon.settings
     a_file_that_is_wrong(releases, daemon)
@@ -372,11 +373,11 @@ def test_an_upgrade_that_was_refused_can_be_asked_for_again(releases: Releases, 
     assert version_of(daemon) == "two"
 
 
-# Other facts at the same time
+# Other events during an upgrade
 
 
 def test_a_stop_during_the_trial_is_obeyed_at_once(releases: Releases, start: Start):
-    """And the trial, which may take as long as a boot, is ended with it."""
+    """The stop also ends the trial, which may take as long as a boot."""
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1"}}, workers={"count": 1})
     daemon.configure(app={"env": {"SLOW_BOOT_S": "60"}})
     daemon.signal("USR2")
@@ -391,8 +392,8 @@ def test_a_stop_during_the_trial_is_obeyed_at_once(releases: Releases, start: St
     assert daemon.log_events("upgrade refused")[0]["reason"] == "a stop came first"
 
 
-def test_a_reload_during_the_trial_has_its_verdict_first(releases: Releases, start: Start):
-    """Then the program is replaced; each is a generation of its own."""
+def test_a_reload_during_the_trial_is_decided_first(releases: Releases, start: Start):
+    """The program is replaced after the reload; each of the two makes a generation."""
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1.5"}}, workers={"count": 1})
     releases.use("two")
     daemon.signal("USR2")
@@ -406,8 +407,8 @@ def test_a_reload_during_the_trial_has_its_verdict_first(releases: Releases, sta
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
-def test_a_stop_while_one_program_becomes_the_other_is_obeyed(releases: Releases, start: Start, name: str):
-    """It waits until there is a program to obey it."""
+def test_a_stop_between_the_two_programs_is_obeyed(releases: Releases, start: Start, name: str):
+    """The signal stays pending until the new program handles it."""
     daemon = start("pid:application", workers={"count": 1})
     with releases.between(daemon):
         daemon.signal(name)
@@ -418,14 +419,14 @@ def test_a_stop_while_one_program_becomes_the_other_is_obeyed(releases: Releases
 
 
 def test_no_signal_at_any_moment_of_an_upgrade_is_lethal_or_lost(releases: Releases, start: Start):
-    """A storm of every signal that is no stop, from the first USR2 on; then the number of workers is what was asked."""
+    """All signals other than a stop arrive at random from the first USR2 on; then TTIN still adds a worker."""
     daemon = start("pid:application", workers={"count": 1})
     chance = random.Random(17)
     with Load(daemon.address(), connections=1) as load:
         daemon.signal("USR2")
         while len(daemon.log_events("program replaced")) < 2:
             daemon.signal(chance.choice(["USR1", "USR2", "TTOU", "HUP", "USR1", "USR1"]))
-            time.sleep(chance.uniform(0.001, 0.03))  # the pace of the storm is the case
+            time.sleep(chance.uniform(0.001, 0.03))  # the test needs signals at this pace
         eventually(lambda: is_upgraded(daemon, 2))
         eventually(lambda: unless_cut_off(lambda: not daemon.status()["reloading"]))
         daemon.signal("TTIN")
@@ -435,8 +436,8 @@ def test_no_signal_at_any_moment_of_an_upgrade_is_lethal_or_lost(releases: Relea
     assert daemon.stop() == 0
 
 
-def test_a_worker_that_dies_while_one_program_becomes_the_other_is_replaced(releases: Releases, start: Start):
-    """The new program reaps it, for it is the same process and its parent."""
+def test_a_worker_that_dies_between_the_two_programs_is_replaced(releases: Releases, start: Start):
+    """The new program reaps it, because it is the same process and so the worker's parent."""
     daemon = start("pid:application", workers={"count": 2}, reload={"settle": "1s"})
     victim = daemon.workers()[0]
     with releases.between(daemon):
@@ -449,7 +450,7 @@ def test_a_worker_that_dies_while_one_program_becomes_the_other_is_replaced(rele
 
 
 def test_a_file_that_breaks_between_trial_and_takeover_leaves_the_old_workers(releases: Releases, start: Start):
-    """The new program refuses it as it would at a HUP; the workers that it took over serve on."""
+    """The new program refuses the file as it would at a HUP; the old workers continue to serve."""
     daemon = start("pid:application", workers={"count": 1})
     old = daemon.workers()
     with releases.between(daemon):
@@ -463,7 +464,7 @@ def test_a_file_that_breaks_between_trial_and_takeover_leaves_the_old_workers(re
 
 
 def test_systemd_sees_one_pid_and_a_reload(releases: Releases, start: Start, tmp_path: Path, monkeypatch):
-    """READY=1 ends it; the new program speaks over the same socket, and a named listener is still there."""
+    """READY=1 ends the reload; the new program sends it over the same socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(WITHIN_S)
@@ -472,9 +473,9 @@ def test_systemd_sees_one_pid_and_a_reload(releases: Releases, start: Start, tmp
         while b"READY=1" not in manager.recv(4096):
             pass
         daemon.signal("USR2")
-        said = [manager.recv(4096)]
-        while b"READY=1" not in said[-1]:
-            said.append(manager.recv(4096))
+        messages = [manager.recv(4096)]
+        while b"READY=1" not in messages[-1]:
+            messages.append(manager.recv(4096))
 
-    assert any(b"RELOADING=1" in message and b"MONOTONIC_USEC=" in message for message in said)
+    assert any(b"RELOADING=1" in message and b"MONOTONIC_USEC=" in message for message in messages)
     assert daemon.log_events("program replaced")[0]["pid"] == daemon.pid

@@ -1,4 +1,4 @@
-"""WebSockets through a whole server, by a real client: what is said and counted, and what a reload does to them."""
+"""WebSockets of a real client through a whole server: messages, counters, and closes at a reload or a stop."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _GONE = 1012
 
 @pytest.fixture
 def served(start: Start) -> Daemon:
-    """One worker that echoes."""
+    """One worker with an application that echoes."""
     return start("echoes:application", workers={"count": 1})
 
 
@@ -34,15 +34,15 @@ def _socket(daemon: Daemon, path: str = "/", **options: Any) -> ClientConnection
     return socket
 
 
-def _told(daemon: Daemon) -> dict[str, Any]:
-    """What the application knows, in the one worker."""
+def _state(daemon: Daemon) -> dict[str, Any]:
+    """Return the worker's pid and the close codes that the application has received, in the one worker."""
     with urllib.request.urlopen(daemon.url, timeout=WITHIN_S) as answer:
-        known: dict[str, Any] = json.load(answer)
-        return known
+        state: dict[str, Any] = json.load(answer)
+        return state
 
 
 def _closed(socket: ClientConnection) -> tuple[int, str]:
-    """Wait for the server's close; 1006 where it sent none."""
+    """Return the code and reason of the server's close, once it comes; 1006 if the server sent none."""
     try:
         while True:
             socket.recv(timeout=10)
@@ -51,8 +51,8 @@ def _closed(socket: ClientConnection) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])
-def test_a_real_client_is_understood(served: Daemon, compression: str | None) -> None:
-    """Text, bytes, fragments and large messages, one by one and many at once, and its close."""
+def test_a_real_client_receives_its_messages_back(served: Daemon, compression: str | None) -> None:
+    """The echo works for text, bytes, fragments and large messages, one by one and many at once, and for the close."""
     messages: list[str | bytes] = ["text", b"bytes", "ü" * 100_000, os.urandom(1_000_000), "", b""]
     with _socket(served, compression=compression, max_size=None) as socket:
         for message in messages:
@@ -65,11 +65,11 @@ def test_a_real_client_is_understood(served: Daemon, compression: str | None) ->
             socket.send(str(number))
         assert [str(number) for number in range(500)] == [socket.recv(timeout=10) for _ in range(500)]
         socket.close(4321, "enough")
-    served.eventually(lambda: _told(served)["codes"] == [4321])
+    served.eventually(lambda: _state(served)["codes"] == [4321])
 
 
-def test_the_board_shows_what_is_open_what_was_said_and_how_it_ended(served: Daemon) -> None:
-    """Open WebSockets are neither idle nor active, and a handshake is an answer with 101."""
+def test_the_board_counts_open_websockets_their_messages_and_their_closes(served: Daemon) -> None:
+    """Open WebSockets count neither as idle nor as active, and a handshake counts as an answer with 101."""
     with _socket(served) as socket:
         for _ in range(3):
             socket.send("x")
@@ -89,8 +89,8 @@ def test_the_board_shows_what_is_open_what_was_said_and_how_it_ended(served: Dae
 
 
 @pytest.mark.parametrize("act", [Daemon.reload, lambda daemon: daemon.signal("TERM")], ids=["HUP", "TERM"])
-def test_a_drain_tells_both_ends_1012(start: Start, act: Callable[[Daemon], object]) -> None:
-    """At once, not at the end of the grace; nothing is left for the grace, and nobody is cancelled."""
+def test_a_drain_closes_both_ends_with_1012(start: Start, act: Callable[[Daemon], object]) -> None:
+    """At once, not at the end of the grace; each application ends by itself, and none is cancelled."""
     daemon = start("echoes:application", workers={"count": 2}, timeouts={"graceful": "5m"})
     with ExitStack() as stack:
         sockets = [stack.enter_context(_socket(daemon)) for _ in range(20)]
@@ -99,14 +99,14 @@ def test_a_drain_tells_both_ends_1012(start: Start, act: Callable[[Daemon], obje
 
         assert [(_GONE, "service restart")] * 20 == [_closed(socket) for socket in sockets]
         assert monotonic() - begun < 30
-    said = daemon.directory / "stdout"
-    daemon.eventually(lambda: said.read_text().count(f"told {_GONE}") == 20)
-    daemon.eventually(lambda: said.read_text().count('" 101 ') == 20)
+    stdout = daemon.directory / "stdout"
+    daemon.eventually(lambda: stdout.read_text().count(f"told {_GONE}") == 20)
+    daemon.eventually(lambda: stdout.read_text().count('" 101 ') == 20)
     assert not daemon.log_events("applications did not end when cancelled")
 
 
-def test_who_comes_back_after_a_reload_finds_a_new_worker(served: Daemon) -> None:
-    """As a page does that opens its WebSocket again when it is closed."""
+def test_a_client_that_connects_again_after_a_reload_reaches_a_new_worker(served: Daemon) -> None:
+    """A page does so if it opens its WebSocket again after a close."""
     with _socket(served) as old:
         assert old.response is not None
         before = old.response.headers["x-pid"]
@@ -120,8 +120,8 @@ def test_who_comes_back_after_a_reload_finds_a_new_worker(served: Daemon) -> Non
         assert before != new.response.headers["x-pid"]
 
 
-def test_an_application_that_stays_after_its_client_is_cancelled_at_the_end_of_the_grace(start: Start) -> None:
-    """Its client has had the 1012 long before."""
+def test_an_application_that_outlives_its_client_is_cancelled_at_the_end_of_the_grace(start: Start) -> None:
+    """Its client has received the 1012 long before."""
     daemon = start("echoes:application", workers={"count": 1}, timeouts={"graceful": "1s"})
     with _socket(daemon, "/deaf") as socket:
         daemon.signal("TERM")
@@ -130,7 +130,7 @@ def test_an_application_that_stays_after_its_client_is_cancelled_at_the_end_of_t
     assert 0 == daemon.wait()
 
 
-def test_without_any_grace_the_1012_still_comes(start: Start) -> None:
+def test_a_drain_without_a_grace_still_sends_1012(start: Start) -> None:
     """`timeouts.graceful = 0` cuts off requests, and a WebSocket has nothing to finish."""
     daemon = start("echoes:application", workers={"count": 1}, timeouts={"graceful": 0})
     with _socket(daemon) as socket:
@@ -141,7 +141,7 @@ def test_without_any_grace_the_1012_still_comes(start: Start) -> None:
 
 
 def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
-    """They see the connection end without a close frame; the counters lose nothing."""
+    """Their connections end without a close frame; the counters stay right."""
     daemon = start("echoes:application", workers={"count": 2})
     with ExitStack() as stack:
         sockets = [stack.enter_context(_socket(daemon)) for _ in range(20)]
@@ -162,9 +162,9 @@ def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
 
 
 def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
-    """The worker that met it is the worker that serves the next one."""
+    """The same worker serves the next client."""
     host, _, port = served.address().rpartition(":")
-    pid = _told(served)["pid"]
+    pid = _state(served)["pid"]
     handshake = (
         f"GET / HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -174,18 +174,18 @@ def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
             client.sendall(handshake)
             assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
             client.sendall(os.urandom(1000).replace(b"\x81", b"\xff"))
-            client.shutdown(sockets.SHUT_WR)  # one in 650 is the beginning of a frame, and would be waited for
+            client.shutdown(sockets.SHUT_WR)  # one in 650 begins a frame, and the server would wait for its rest
             while client.recv(65536):
                 pass
 
-    assert pid == _told(served)["pid"]
+    assert pid == _state(served)["pid"]
     served.eventually(lambda: served.metric("asgid_connections", worker="0", state="websocket") == 0)
     closed = ("1002", "1009", "1007", "1006")
     assert 50 == sum(served.metric("asgid_websocket_closes_total", code=code) for code in closed)
 
 
-def test_short_timeouts_are_judged_in_time(start: Start) -> None:
-    """A client that answers no ping is closed after 0.2 s, and an idle one after 0.1: not a second later."""
+def test_timeouts_below_a_second_are_checked_in_time(start: Start) -> None:
+    """A client that answers no ping is closed after 0.2 s, and an idle one after 0.1 s, not after a second."""
     daemon = start(
         "echoes:application",
         workers={"count": 1},
@@ -201,7 +201,7 @@ def test_short_timeouts_are_judged_in_time(start: Start) -> None:
 
 
 def _seconds_to_the_end(daemon: Daemon, sent: bytes) -> float:
-    """Return how long the server keeps a client that sends this and then nothing."""
+    """Return the seconds after which the server closes a client that sends `sent` and then nothing."""
     host, _, port = daemon.address().rpartition(":")
     with sockets.create_connection((host, int(port)), timeout=WITHIN_S) as client:
         client.sendall(sent)
@@ -212,8 +212,8 @@ def _seconds_to_the_end(daemon: Daemon, sent: bytes) -> float:
         return monotonic() - begun
 
 
-def test_a_module_of_the_applications_may_be_called_as_a_library_is(start: Start, tmp_path: Path) -> None:
-    """asgid imports no library for WebSockets. An application may bring any version of one, or a module like this."""
+def test_a_module_of_the_application_may_have_the_name_of_a_library(start: Start, tmp_path: Path) -> None:
+    """asgid imports no library for WebSockets, so an application may use any version of one, or a module like this."""
     (tmp_path / "websockets.py").write_text("raise RuntimeError('this is no library')\n")
     (tmp_path / "mine.py").write_text((APPS / "echoes.py").read_text())
     daemon = start("mine:application", app={"directory": str(tmp_path)}, workers={"count": 1})
