@@ -1,7 +1,7 @@
-"""The Autobahn test suite against an asgid: what it says of each of its cases, and the record of that.
+"""Runs the Autobahn test suite against an asgid, and records its verdict on each case.
 
-`python -m tests.system.autobahn`, which is `make conformance`, runs it and writes the record, from which `make docs`
-makes docs/conformance.md. It does not judge: tests/system/test_autobahn.py does.
+`python -m tests.system.autobahn`, which is `make conformance`, writes the record. `make docs` makes
+docs/conformance.md from it. This module does not judge the verdicts: tests/system/test_autobahn.py does.
 """
 
 import json
@@ -17,8 +17,8 @@ from docs import conformance, generate
 from tests.daemon import Daemon
 from tests.system import needs
 
-#: What one run of it takes on. The cases of compression send a thousand messages each and wait for every answer, so one
-#: run alone leaves most of a machine idle: some are under way at a time.
+#: The cases of each run of the suite. The cases of compression send a thousand messages each and wait for every answer,
+#: so one run alone leaves most of a machine idle: AT_A_TIME runs are in progress at once.
 SHARES = (
     ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"),
     *((f"12.{group}.*",) for group in range(1, 6)),
@@ -27,23 +27,23 @@ SHARES = (
 AT_A_TIME = 4
 WITHIN_S = 3600.0
 
-#: All that Autobahn asks is on by default, but for the log of requests. A loop that stands still for ten seconds does
-#: so by a fault of ours; for two, in some minutes of a busy machine, it need not.
+#: The defaults, without the access log. A busy machine can block an event loop for two seconds; ten are a fault of
+#: asgid.
 SETTINGS = {"workers": {"count": 2}, "log": {"access": {"enabled": False}}, "timeouts": {"blocked": "10s"}}
 
 Verdicts = dict[str, list[str]]
 
 
 def verdicts(address: str, directory: Path) -> Verdicts:
-    """Run all cases against an echo at `address`: case -> what is said of its behaviour, and of its close."""
+    """Run all cases against an echo at `address`; return case -> the verdicts on its behaviour and on its close."""
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         shares = pool.map(lambda share: _run(address, share, directory), SHARES)
-        found = {case: said for share in shares for case, said in share.items()}
+        found = {case: verdict for share in shares for case, verdict in share.items()}
     return {case: [found[case]["behavior"], found[case]["behaviorClose"]] for case in sorted(found, key=_in_order)}
 
 
 def _run(address: str, cases: Sequence[str], directory: Path) -> dict[str, dict[str, str]]:
-    """Return the index of a run, case by case; its reports stay in `directory`."""
+    """Run these cases and return the suite's index of them; the reports stay in `directory`."""
     command, environment = needs.autobahn()
     home = directory / f"from-{cases[0].removesuffix('.*')}"
     home.mkdir()
@@ -73,7 +73,7 @@ def _in_order(case: str) -> list[int]:
 
 
 def main() -> None:
-    """Run it and write the record."""
+    """Run the suite and write the record."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         with Daemon(home, {"app": {"target": "mirror:application"}, **SETTINGS}) as daemon:

@@ -1,7 +1,7 @@
-"""A Debian with a real systemd as its first process, booted in a container from the tree that `make system` makes.
+"""Boots a Debian with a real systemd as its first process, in a container on the tree that `make system` makes.
 
-What it writes stays in memory and goes with it. It has a network of its own, with nothing but loopback, so a unit has
-the ports that it has in real life. It knows nothing of asgid.
+The files that the container writes stay in memory. Its network has only loopback, so a unit can use its real ports.
+This module does not depend on asgid.
 """
 
 import os
@@ -18,7 +18,7 @@ import psutil
 from tests.daemon import eventually
 from tests.system import needs
 
-#: Where a host has no systemd, a container finds no manager that gives it a control group, and makes one itself.
+#: On a host without systemd no manager gives the container a control group, so the box makes one in each of these.
 CGROUPS = (Path("/sys/fs/cgroup/systemd"), Path("/sys/fs/cgroup/unified"))
 ENTER_GROUPS = 'for group in $OWN_GROUPS; do echo $$ > "$group/cgroup.procs"; done; exec "$@"'
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1), "Signals"
@@ -26,7 +26,7 @@ ENVIRONMENT = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 
 class Box:
-    """One such container, up for the time of its `with` block; `files` are seen in it read-only: inside -> outside."""
+    """A container that runs during its `with` block; `files` maps paths inside, read-only, to files outside."""
 
     def __init__(self, tree: Path, name: str, files: Mapping[str, Path], directory: Path) -> None:
         self.tree = tree
@@ -70,7 +70,7 @@ class Box:
         self._stack.close()
 
     def do(self, *command: str, within: float = 300.0) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, as root, and return what came of it."""
+        """Run a command inside, as root, and return its result."""
         enter = [needs.program("nsenter"), "--target", str(self._first.pid), "--all", "--root", "--wd=/"]
         return subprocess.run(
             [*enter, "--", "/usr/bin/env", "-i", *ENVIRONMENT, *command],
@@ -86,7 +86,7 @@ class Box:
         return [child for child in psutil.Process(process.pid).children() if child.name() == "systemd"]
 
     def _state(self) -> str:
-        """Return how the boot went, once it is over; "" while nobody is there to be asked: that is `offline`, too."""
+        """Return the result of the boot, "running" or "degraded"; "" before its end, also while systemd is offline."""
         state = self.do("systemctl", "is-system-running", "--wait").stdout.strip()
         return state if state in ("running", "degraded") else ""
 
@@ -102,7 +102,7 @@ class Box:
 
 
 def remove_group(group: Path) -> None:
-    """Remove a control group from its leaves on, as far as no process is in it."""
+    """Remove a control group and those below it, except the ones that contain a process."""
     for folder, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):
             os.rmdir(folder)

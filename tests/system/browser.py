@@ -1,7 +1,7 @@
-"""Headless Chromium by its DevTools protocol: tabs that are opened, asked and photographed.
+"""Controls headless Chromium over its DevTools protocol: opens tabs, evaluates expressions and takes screenshots.
 
-One WebSocket to the browser carries every tab's commands (the protocol's "flat" sessions). It waits for an answer to
-each command, and keeps what the pages complained of meanwhile. It does not know what a page should look like.
+One WebSocket to the browser carries every tab's commands (the protocol's "flat" sessions). Each command waits for its
+answer; the errors that pages report meanwhile are kept. This module does not depend on any page.
 """
 
 import base64
@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.daemon import WITHIN_S, eventually
 
-#: As root there is no sandbox. It speaks to nobody but the test, and no tab sleeps because another is in front.
+#: Root has no sandbox. The browser connects only to the test, and a tab in the background runs at full speed.
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic"),
     *("--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-component-update"),
@@ -28,13 +28,13 @@ FLAGS = (
 
 
 class Browser:
-    """A browser with a profile of its own in `directory`; it ends with its `with` block."""
+    """A browser with its own profile in `directory`; it runs during its `with` block."""
 
     def __init__(self, program: str, directory: Path) -> None:
         self.program = program
         self.directory = directory
         self.complaints: list[str] = []  #: uncaught exceptions of all pages, in order
-        self.errors: list[str] = []  #: errors in their consoles: what pages wrote, and what could not be fetched
+        self.errors: list[str] = []  #: errors in their consoles: those that pages logged, and failed fetches
 
     def __enter__(self) -> Self:
         profile = self.directory / "profile"
@@ -43,7 +43,7 @@ class Browser:
             command = [self.program, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             stack.callback(_end, process)
-            port, path = eventually(lambda: _whole(profile / "DevToolsActivePort"), within=60)
+            port, path = eventually(lambda: _complete(profile / "DevToolsActivePort"), within=60)
             line = connect(
                 f"ws://127.0.0.1:{port}{path}", max_size=None, ping_interval=None, proxy=None, compression=None
             )
@@ -58,7 +58,7 @@ class Browser:
         self._stack.close()
 
     def open(self, url: str) -> "Tab":
-        """Open `url` in a new tab and return it when its scripts have run."""
+        """Open `url` in a new tab, and return the tab when its scripts have run."""
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
         tab = Tab(self, self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         tab.command("Runtime.enable")
@@ -69,7 +69,7 @@ class Browser:
         return tab
 
     def command(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Send one command and return its result; raises AssertionError with what the browser said against it."""
+        """Send one command and return its result; raises AssertionError with the browser's error."""
         number = next(self._ids)
         message = {"id": number, "method": method, "params": parameters}
         self._line.send(json.dumps(message | ({"sessionId": session} if session else {})))
@@ -80,9 +80,9 @@ class Browser:
         return result
 
     def _note(self, event: str, parameters: dict[str, Any]) -> None:
-        """Keep what a page complains of."""
+        """Keep the event if it reports an error of a page."""
         if event == "Runtime.exceptionThrown":
-            self.complaints.append(_said(parameters["exceptionDetails"]))
+            self.complaints.append(_text_of(parameters["exceptionDetails"]))
         elif event == "Runtime.consoleAPICalled" and parameters["type"] == "error":
             self.errors.append(" ".join(str(each.get("value", each)) for each in parameters["args"]))
         elif event == "Log.entryAdded" and parameters["entry"]["level"] == "error":
@@ -100,9 +100,9 @@ class Tab:
         return self.browser.command(method, self.session, **parameters)
 
     def ask(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression, as JSON holds it; a promise is waited for."""
+        """Return the value of a JavaScript expression as decoded JSON; waits for a promise."""
         answer = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in answer, f"{expression}: {_said(answer['exceptionDetails'])}"
+        assert "exceptionDetails" not in answer, f"{expression}: {_text_of(answer['exceptionDetails'])}"
         return answer["result"].get("value")
 
     def eventually(self, expression: str, within: float = WITHIN_S) -> Any:
@@ -117,7 +117,7 @@ class Tab:
             self.command("Input.dispatchKeyEvent", type=kind, key="Enter", windowsVirtualKeyCode=13, text="\r")
 
     def photograph(self, file: Path) -> None:
-        """Write what the tab shows into a PNG file."""
+        """Write a screenshot of the tab to a PNG file."""
         self.command("Page.bringToFront")
         file.write_bytes(base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"]))
 
@@ -131,11 +131,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
 
 
-def _whole(file: Path) -> list[str]:
-    """Return the two lines of the file that says where the browser listens, or [] while it is not whole."""
+def _complete(file: Path) -> list[str]:
+    """Return the two lines of the file with the browser's port and path, or [] while it is incomplete."""
     lines = file.read_text().split("\n") if file.exists() else []
     return lines if len(lines) >= 2 else []
 
 
-def _said(details: dict[str, Any]) -> str:
+def _text_of(details: dict[str, Any]) -> str:
     return str(details.get("exception", {}).get("description") or details["text"])

@@ -1,4 +1,4 @@
-"""Marks what stands here `system`: `make test` leaves it out, for it needs programs that pip does not bring."""
+"""Marks the tests of this folder as `system`: `make test` skips them, because they need programs that pip lacks."""
 
 import random
 import socket
@@ -21,9 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Start programs in the background: `run("nginx", "-c", file)` returns the file of what it prints.
+    """Start programs in the background: `run("nginx", "-c", file)` returns the file with its output.
 
-    TERM ends each with the test, and KILL what does not obey.
+    At the end of the test each receives TERM, and KILL after ten seconds.
     """
     with ExitStack() as stack:
 
@@ -48,9 +48,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def port() -> Callable[[], int]:
-    """Return a port that is free, for programs that cannot be told to choose one and say which.
+    """Return a function that returns a free port, for programs that cannot let the kernel choose one and report it.
 
-    It is below those that the kernel gives to whoever connects: one of these could be taken before the program has it.
+    The port is below the ephemeral range, because another process could get one of that range before the program.
     """
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 

@@ -1,7 +1,7 @@
-"""buildah and podman with a store of their own, and the image `python:X.Y-slim`, which no registry is asked for.
+"""Runs buildah and podman with their own store and a local image `python:X.Y-slim`, without a registry.
 
-That image is made of the Debian that `make system` makes and of the Python that runs the tests, laid out as the
-official one is: `/usr/local/bin/python3`. So the Dockerfile is built as it stands. This file does not know what for.
+That image consists of the Debian that `make system` makes and of the Python that runs the tests. Its layout is that of
+the official image, `/usr/local/bin/python3`, so the Dockerfile builds unchanged. This module does not depend on asgid.
 """
 
 import os
@@ -20,23 +20,23 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 BASE = f"docker.io/library/python:{VERSION}-slim"
 LEFT_OUT = ("__pycache__", "site-packages", "test", "idlelib", "*.a")
 PATHS = "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-#: How this machine reaches an index of packages; there for the build, and not in the image.
+#: This machine's settings for the package index; the build sees them, and the image does not contain them.
 PIP = [Path("/etc/pip.conf"), Path("/etc/ssl/certs/ca-certificates.crt")]
 
 
 class Engine:
-    """Builds images and runs containers; leave it by `close()`, or its store stays mounted."""
+    """Builds images and runs containers; without `close()` its store stays mounted."""
 
     def __init__(self) -> None:
         self._buildah, self._podman = needs.program("buildah"), needs.program("podman")
-        self._runtime = needs.program("runc")  # crun takes no host whose control groups are of both versions
+        self._runtime = needs.program("runc")  # crun refuses a host that mixes both versions of control groups
         self._tree = needs.tree()
         self._store = [f"--root={STORE / 'images'}", f"--runroot={STORE / 'run'}", "--storage-driver=overlay"]
         STORE.mkdir(parents=True, exist_ok=True)
         (STORE / "registries.conf").write_text('unqualified-search-registries = ["docker.io"]\n')
 
     def close(self) -> None:
-        """Let go of the store, so that it can be removed like any folder, and of control groups that nothing is in."""
+        """Unmount the store, so that it can be removed like any folder, and remove control groups without a process."""
         subprocess.run(["umount", "--lazy", str(STORE / "images" / "overlay")], capture_output=True, check=False)
         for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
             remove_group(group)
@@ -45,13 +45,13 @@ class Engine:
         return _run([self._buildah, *self._store, *arguments], within).stdout.strip()
 
     def podman(self, *arguments: str) -> str:
-        return self._podman_does(*arguments).stdout.strip()
+        return self._run_podman(*arguments).stdout.strip()
 
-    def said(self, number: str) -> str:
-        """Return what a container has written to standard error."""
-        return self._podman_does("logs", number).stderr
+    def errors_of(self, number: str) -> str:
+        """Return the standard error of a container."""
+        return self._run_podman("logs", number).stderr
 
-    def _podman_does(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def _run_podman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         managed = ["--log-level=error", "--cgroup-manager=cgroupfs", f"--runtime={self._runtime}"]
         return _run([self._podman, *self._store, *managed, *arguments], within=300.0)
 
@@ -66,7 +66,7 @@ class Engine:
 
     def run(self, image: str, *options: str) -> str:
         """Start a container in the background and return its number."""
-        files = os.sysconf("SC_OPEN_MAX")  # podman's own wish is above what some roots may have
+        files = os.sysconf("SC_OPEN_MAX")  # podman's default is above the limit of some root users
         limits = [f"--ulimit=nofile={files}:{files}", "--ulimit=nproc=4096:4096"]
         return self.podman("run", "--detach", "--pull=never", "--log-driver=k8s-file", *limits, *options, image)
 

@@ -1,7 +1,7 @@
-"""Thousands of WebSockets that say nothing: one thread, one epoll, raw sockets; a few hundred bytes for each.
+"""Opens thousands of idle WebSockets with one thread, one epoll and raw sockets; each takes a few hundred bytes.
 
-They answer pings and closes, and count both. It knows as much of RFC 6455 as that takes: what a server sends unasked is
-a control frame, unfragmented and shorter than 126 bytes.
+They answer pings and closes, and count both. The module implements only that part of RFC 6455: the server of an idle
+WebSocket sends control frames, each unfragmented and shorter than 126 bytes.
 """
 
 import select
@@ -13,21 +13,21 @@ from typing import Self
 
 PING, CLOSE = 0x89, 0x88
 PONG = 0x8A
-NO_MASK = bytes(4)  # a client's frames are masked; by zeros they stay as they are
-AT_A_TIME = 500  # handshakes; below what any listener's queue holds
+NO_MASK = bytes(4)  # a client must mask its frames; a mask of zeros leaves them unchanged
+AT_A_TIME = 500  # handshakes; fewer than the queue of a listener can hold
 
 
 class Crowd:
-    """So many connections to `address`, open for the time of the `with` block; `extension` is what each offers."""
+    """`number` connections to `address`, open during the `with` block; each offers `extension`."""
 
     def __init__(self, address: str, number: int, extension: str = "") -> None:
         host, _, port = address.rpartition(":")
         self.target = (host, int(port))
         self.number = number
         self.extension = extension
-        self.pings: dict[int, int] = {}  #: how many each has answered, by its descriptor
-        self.closes: Counter[int] = Counter()  #: the codes with which they were closed
-        self.lost = 0  #: how many ended without a close
+        self.pings: dict[int, int] = {}  #: descriptor -> the number of pings that it has answered
+        self.closes: Counter[int] = Counter()  #: the close codes -> their number
+        self.lost = 0  #: the number of connections that ended without a close frame
         self._sockets: dict[int, socket.socket] = {}
         self._unread: dict[int, bytes] = {}
         self._is_closed: set[int] = set()
@@ -58,7 +58,7 @@ class Crowd:
         return len(self._sockets)
 
     def _asked(self) -> socket.socket:
-        """Connect and ask for a WebSocket."""
+        """Connect and send the handshake of a WebSocket."""
         one = socket.create_connection(self.target, timeout=60)
         self._sockets[one.fileno()] = one
         fields = ["GET / HTTP/1.1", "Host: test.invalid", "Upgrade: websocket", "Connection: Upgrade"]
@@ -103,7 +103,7 @@ class Crowd:
                 self.pings[number] += 1
                 self._send(number, PONG, payload)
             else:
-                assert kind == CLOSE, f"nobody asked for a frame of {kind:#x}"
+                assert kind == CLOSE, f"unexpected frame of {kind:#x}"
                 self.closes[int.from_bytes(payload[:2], "big")] += 1
                 self._is_closed.add(number)
                 self._send(number, CLOSE, payload[:2])

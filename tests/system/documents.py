@@ -1,4 +1,4 @@
-"""What docs/ shows of other programs' settings, taken from there, so that the tests run what a reader copies."""
+"""Returns the settings, commands and queries that docs/ shows, so that the tests run the text that a reader copies."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 def block(start: str, replacements: Mapping[str, str]) -> str:
     """Return the code block of docs/operations.md that begins with `start`, with the `replacements` that a test needs.
 
-    A text that is not there to be replaced is an AssertionError: the document has changed, and the test with it.
+    Raises AssertionError if a text to replace is missing: the document has changed, and the test must follow.
     """
     text = (DOCS / "operations.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
@@ -22,9 +22,7 @@ def block(start: str, replacements: Mapping[str, str]) -> str:
 
 
 def installation() -> str:
-    """Return the commands of systemd/README.md without those that need a network: the first makes an environment, and
-    the others fill it.
-    """
+    """Return the commands of systemd/README.md except the three for a virtual environment, which need a network."""
     text = (DOCS.parent / "systemd" / "README.md").read_text(encoding="utf-8")
     block = re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0]
     lines = block.splitlines()

@@ -1,7 +1,7 @@
-"""An environment for each application that others wrote: its pinned packages, and asgid from this checkout.
+"""Makes a virtual environment for each third-party application: its pinned packages, and asgid from this checkout.
 
-It is made at the first use and kept below `.cache/`, under a name that changes with the pins, with what asgid itself
-needs, and with the Python. pip resolves all of it together, so it fails if a dependency of asgid does not fit.
+An environment is made at its first use and kept below `.cache/`. Its name changes with the pins, with the dependencies
+of asgid, and with the Python. pip resolves all packages together, so it fails if a dependency of asgid does not fit.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ KEPT = ROOT / ".cache" / "applications"
 
 
 def programs(name: str) -> Path:
-    """Return the folder of the programs of `applications/NAME.txt`; without a package index the test is skipped."""
+    """Return the folder of the programs of `applications/NAME.txt`; skips the test without a package index."""
     pins = APPLICATIONS / f"{name}.txt"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     key = hashlib.sha256(repr((pins.read_text(), project["dependencies"], sys.version)).encode())

@@ -1,7 +1,7 @@
-"""What system tests use that pip does not bring: its name, its package in Debian, and how to skip without it.
+"""Finds the programs that system tests need and pip lacks, names their Debian packages, and skips a test without one.
 
-`python -m tests.system.needs`, with which `make system` begins, installs from Debian what is missing, where it is run
-as root on a Debian; and into `.cache/` the Autobahn test suite, where there is a Python 2.7, and a Debian to boot.
+`python -m tests.system.needs`, the first step of `make system`, installs the missing packages as root on a Debian. Into
+`.cache/` it installs the Autobahn test suite, if it finds a Python 2.7, and a Debian to boot.
 """
 
 import os
@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])  # a user's may lack these
+PATH = os.pathsep.join(
+    [os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+)  # the PATH of a user may lack these
 
-#: Program, or file -> its package.
+#: Program or file -> its package.
 PACKAGES = {
     "chromium": "chromium",
     "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",  # a browser without a font shows no text
@@ -35,8 +37,8 @@ PACKAGES = {
     "runc": "runc",
 }
 
-#: A small Debian 12 for a container that boots systemd: 252, the oldest that the units are written for. What follows
-#: the first six is what the interpreter outside is linked to.
+#: A small Debian 12 for a container that boots systemd 252, the oldest version that the units support. The second line
+#: has the libraries that the interpreter outside is linked to.
 TREE = ROOT / ".cache" / "bookworm"
 TREE_PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "curl", "procps", "logrotate"),
@@ -44,8 +46,8 @@ TREE_PACKAGES = (
 )
 
 AUTOBAHN = ROOT / ".cache" / "autobahn"
-#: With what it depends on, so that a run of today and one of next year are the same. The release after it, 25.10.1,
-#: ends at its first import on Python 3, too.
+#: The suite with its dependencies, so that a run next year gives the same result. Its next release, 25.10.1, also fails
+#: at its first import on Python 3.
 AUTOBAHN_PINS = ROOT / "tests" / "system" / "autobahn.txt"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -58,7 +60,7 @@ def found(name: str) -> str | None:
 
 
 def program(name: str) -> str:
-    """Return the path of a program or file of PACKAGES; where it is missing the test is skipped."""
+    """Return the path of a program or file of PACKAGES; skips the test if it is missing."""
     path = found(name)
     if path is None:
         pytest.skip(f"{name} is missing: apt-get install {PACKAGES[name]}, or run `make system` as root")
@@ -66,7 +68,7 @@ def program(name: str) -> str:
 
 
 def autobahn() -> tuple[list[str], dict[str, str]]:
-    """Return Autobahn's `wstest` as a command, and what its environment needs; without it the test is skipped."""
+    """Return Autobahn's `wstest` as a command, and the variables that it needs; skips the test without it."""
     python = python2()
     if python is None:
         pytest.skip("no python2.7 on PATH or in pyenv, and Autobahn runs on no other: pyenv install 2.7.18")
@@ -77,7 +79,7 @@ def autobahn() -> tuple[list[str], dict[str, str]]:
 
 
 def tree() -> Path:
-    """Return a Debian that can be booted; where there is none, or it may not be, the test is skipped."""
+    """Return a Debian that can be booted; skips the test if none exists or this user cannot boot it."""
     if os.geteuid() != 0:
         pytest.skip("not root, and only root boots a container: sudo make system")
     for name in ("systemd-nspawn", "nsenter"):
@@ -90,7 +92,7 @@ def tree() -> Path:
 
 
 def python2() -> str | None:
-    """Return a Python 2.7 that runs: of PATH, where it may be a shim that only refuses, or of pyenv."""
+    """Return a Python 2.7 that runs, from PATH or from pyenv; on PATH it may be a shim that only fails."""
     versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for candidate in [found("python2.7"), *sorted(map(str, versions.glob("2.7*/bin/python2.7")))]:
         if candidate and subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
@@ -99,10 +101,10 @@ def python2() -> str | None:
 
 
 def main() -> None:
-    """Install what is missing and can be had."""
+    """Install the missing programs as far as this machine allows."""
     packages = sorted({package for name, package in PACKAGES.items() if not found(name)})
     if packages and os.geteuid() == 0 and found("apt-get"):
-        with _nothing_is_started():
+        with _without_service_starts():
             _run(["apt-get", "update", "-qq"])
             _run(["apt-get", "install", "-qq", "--no-install-recommends", *packages])
     elif packages:
@@ -123,8 +125,8 @@ def main() -> None:
 
 
 @contextmanager
-def _nothing_is_started() -> Iterator[None]:
-    """Keep Debian from starting what it installs: the tests bring their own settings and ports."""
+def _without_service_starts() -> Iterator[None]:
+    """Prevent Debian from starting the services that it installs: the tests have their own settings and ports."""
     if POLICY.exists():
         yield
         return

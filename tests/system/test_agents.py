@@ -1,6 +1,6 @@
-"""Agents that start before the server: each delivers under asgid what it delivers under gunicorn.
+"""Monitoring agents that start before the server: each delivers the same data under asgid as under gunicorn.
 
-Collectors are servers on the loopback. The programs are in a virtual environment of their own, in `.cache/agents`.
+The collectors are servers on loopback. The programs are in their own virtual environment, in `.cache/agents`.
 """
 
 import gzip
@@ -70,11 +70,11 @@ startup_timeout = 10
 
 @pytest.fixture(scope="session")
 def agents() -> Path:
-    """Return the directory of the programs; without a package index the test is skipped."""
+    """Return the directory of the programs; skips the test without a package index."""
     if not (HOME / "ready").exists() or (HOME / "ready").read_text() != PINS.read_text():
         venv.create(HOME, with_pip=True)
         pip = [str(HOME / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # The agents bring code in C, which a machine without a compiler cannot build.
+        # The agents contain C code, which a machine without a compiler cannot build.
         done = subprocess.run(
             [*pip, "--only-binary", ":all:", "--requirement", str(PINS)], capture_output=True, text=True, check=False
         )
@@ -86,7 +86,7 @@ def agents() -> Path:
 
 @contextmanager
 def collector() -> Iterator[tuple[int, list[bytes]]]:
-    """Answer every request with 200, and list the bodies."""
+    """Answer every request with 200; yield the port and the list of the bodies."""
     bodies: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -107,7 +107,7 @@ def collector() -> Iterator[tuple[int, list[bytes]]]:
         do_GET = do_POST = do_PUT = _take  # noqa: N815 - the names that the library calls
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -122,7 +122,7 @@ def collector() -> Iterator[tuple[int, list[bytes]]]:
 def serve(
     server: str, wrapper: list[str], home: Path, port: int, environment: Mapping[str, str], paths: list[str]
 ) -> str:
-    """Serve `app:application` in two workers, ask for `paths`, stop; return what was printed."""
+    """Serve `app:application` in two workers, request `paths`, and stop; return the output."""
     address = f"127.0.0.1:{port}"
     command = {
         "asgid": ["-m", "asgid", "-b", address, "-w", "2", "--set", "metrics.enabled=false", "app:application"],
@@ -190,7 +190,7 @@ CASES = {
 def test_an_agent_delivers_everything(
     agents: Path, tmp_path: Path, port: Callable[[], int], agent: str, server: str
 ) -> None:
-    """Also what it has collected a moment before the stop: it is sent by its exit handler, in the worker."""
+    """Also the data from just before the stop, which the agent's exit handler sends from the worker."""
     wrapper, more, prefix, environment = CASES[agent]
     (tmp_path / "app.py").write_text(APPLICATION + more)
     paths = [f"{prefix}-{number}-of-{server}" for number in range(REQUESTS)]
@@ -204,7 +204,7 @@ def test_an_agent_delivers_everything(
 
 @pytest.mark.parametrize("server", ["gunicorn", "asgid"])
 def test_new_relic_delivers_everything(agents: Path, tmp_path: Path, port: Callable[[], int], server: str) -> None:
-    """Its developer mode has no collector, but writes to a file what it would send."""
+    """Its developer mode has no collector, but writes the data to a file."""
     (tmp_path / "app.py").write_text(APPLICATION + NEW_RELIC)
     (tmp_path / "newrelic.ini").write_text(NEW_RELIC_SETTINGS)
     paths = [f"/span-{number}-of-{server}" for number in range(REQUESTS)]
@@ -216,11 +216,13 @@ def test_new_relic_delivers_everything(agents: Path, tmp_path: Path, port: Calla
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "asgid"])
-def test_coverage_sees_what_the_workers_ran(agents: Path, tmp_path: Path, port: Callable[[], int], server: str) -> None:
+def test_coverage_reports_the_lines_that_workers_executed(
+    agents: Path, tmp_path: Path, port: Callable[[], int], server: str
+) -> None:
     """`coverage run -m asgid`: each worker saves its data at its end.
 
-    `coverage run` saves when the program returns to it, which a worker of asgid never does: it leaves by os._exit, so
-    that it runs nothing of the master's. `patch = _exit` is coverage's own setting for such processes.
+    `coverage run` saves its data when the program returns. A worker of asgid ends with os._exit instead, so that it
+    runs no code of the master. `patch = _exit` is coverage's setting for such processes.
     """
     (tmp_path / "app.py").write_text(APPLICATION)
     (tmp_path / ".coveragerc").write_text("[run]\nparallel = true\npatch = _exit\ninclude = app.py\n")

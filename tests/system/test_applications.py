@@ -1,4 +1,4 @@
-"""Applications that others wrote, each with its own client, over a HUP: nothing fails, and nothing is lost."""
+"""Third-party applications, each with its own client, over a HUP: no request fails, and no response is lost."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from tests.daemon import Daemon, eventually
 from tests.system import environments, needs
 from tests.system.browser import Browser, Tab
 
-pytestmark = pytest.mark.timeout(900)  # the first time an environment is made, from some hundred packages
+pytestmark = pytest.mark.timeout(900)  # the first run installs an environment with about a hundred packages
 
 HERE = environments.APPLICATIONS
-#: A proxy of LiteLLM refuses to start with a key that could be guessed.
+#: The proxy of LiteLLM does not start with a key that is easy to guess.
 KEY = "sk-of-a-test-that-nobody-else-asks-4d1f0c7be2"
-SLOW_S = 240  #: some of them import for half a minute on a slow machine
-#: Scripts and styles that are worth compressing, and were sent as they are.
+SLOW_S = 240  #: an import can take half a minute on a slow machine
+#: The scripts and styles above 4000 bytes that arrived uncompressed.
 UNCOMPRESSED = """performance.getEntriesByType('resource').filter(
     each => /[.](js|css)$/.test(each.name) && each.decodedBodySize > 4000
 ).filter(each => each.encodedBodySize >= each.decodedBodySize).map(each => each.name)"""
@@ -31,9 +31,9 @@ def gate(tmp_path: Path) -> Path:
 
 
 def begin(launch: Start, name: str, target: str, environment: dict[str, str], **tables: Any) -> Daemon:
-    """Start one worker of an application in the environment of `name`.
+    """Start one worker of an application in the environment of `name`, without the variables that pytest sets.
 
-    What tells a program that it is tested is taken away: NiceGUI, for one, compresses nothing then.
+    An application could detect them: NiceGUI, for example, does not compress in a test.
     """
     daemon = launch(
         target,
@@ -50,7 +50,7 @@ def begin(launch: Start, name: str, target: str, environment: dict[str, str], **
 
 
 def reload(daemon: Daemon) -> int:
-    """Reload, and return the new worker."""
+    """Reload, and return the pid of the new worker."""
     old = daemon.workers()
     assert daemon.reload(within=SLOW_S)["event"] == "reload committed"
     (new,) = [pid for pid in daemon.workers() if pid not in old]
@@ -58,14 +58,14 @@ def reload(daemon: Daemon) -> int:
 
 
 def failures(daemon: Daemon) -> list[dict[str, Any]]:
-    """Return what asgid complains of, but for the user that the tests run as."""
+    """Return the warnings and errors that asgid logged, except the one for a start as root."""
     events = [each for each in daemon.log_events() if each["level"] in ("warning", "error")]
     return [each for each in events if "runs as root" not in each["event"]]
 
 
 @contextmanager
-def speaking(name: str, *command: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a client of `applications/` in the environment of `name`."""
+def running_client(name: str, *command: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a client from `applications/` in the environment of `name`; kills it at the end."""
     program = [str(environments.programs(name) / "python"), *command]
     with subprocess.Popen(program, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -92,11 +92,11 @@ def write(process: "subprocess.Popen[str]", text: str) -> None:
 # -- the MCP SDK -------------------------------------------------------------------------------------------------------
 
 
-def test_a_call_of_a_tool_goes_on_over_a_reload(launch: Start, gate: Path) -> None:
-    """Streamable HTTP: the call ends in the old worker, and the next of the same client is the new one's."""
+def test_a_tool_call_continues_over_a_reload(launch: Start, gate: Path) -> None:
+    """Streamable HTTP: the call ends in the old worker, and the next call of that client reaches the new one."""
     daemon = begin(launch, "mcp", "with_mcp:streamable", {"GATE": str(gate)})
     (old,) = daemon.workers()
-    with speaking("mcp", "client_mcp.py", "streamable", daemon.url) as client:
+    with running_client("mcp", "client_mcp.py", "streamable", daemon.url) as client:
         assert line(client, "tools") == ["tools", "wait"]
         write(client, "call\n")
         line(client, "progress 3")
@@ -112,11 +112,11 @@ def test_a_call_of_a_tool_goes_on_over_a_reload(launch: Start, gate: Path) -> No
     assert failures(daemon) == []
 
 
-def test_a_call_over_an_event_stream_goes_on_over_a_reload(launch: Start, gate: Path) -> None:
-    """SSE: the old worker keeps the session until its client leaves, and a new client is the new worker's."""
+def test_a_tool_call_over_sse_continues_over_a_reload(launch: Start, gate: Path) -> None:
+    """SSE: the old worker keeps the session until its client leaves, and a new client reaches the new worker."""
     daemon = begin(launch, "mcp", "with_mcp:sse", {"GATE": str(gate)})
     (old,) = daemon.workers()
-    with speaking("mcp", "client_mcp.py", "sse", daemon.url) as client:
+    with running_client("mcp", "client_mcp.py", "sse", daemon.url) as client:
         write(client, "call\n")
         line(client, "progress 3")
         new = reload(daemon)
@@ -125,7 +125,7 @@ def test_a_call_over_an_event_stream_goes_on_over_a_reload(launch: Start, gate: 
         client.communicate()
         assert client.returncode == 0
     eventually(lambda: daemon.workers() == [new])
-    with speaking("mcp", "client_mcp.py", "sse", daemon.url) as client:
+    with running_client("mcp", "client_mcp.py", "sse", daemon.url) as client:
         write(client, "call\n")
         assert line(client, "result") == ["result", str(new)]
         client.communicate()
@@ -137,15 +137,15 @@ def test_a_call_over_an_event_stream_goes_on_over_a_reload(launch: Start, gate: 
 # -- LiteLLM -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_is_asked_over_a_reload(launch: Start) -> None:
-    """Whole answers and streams come all the while to a client that never tries twice."""
+def test_requests_to_a_model_succeed_over_a_reload(launch: Start) -> None:
+    """Whole answers and streams reach a client that never repeats a request."""
     environment = {
         "CONFIG_FILE_PATH": str(HERE / "litellm.yaml"),
-        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it is fetched
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise LiteLLM downloads it
         "LITELLM_MASTER_KEY": KEY,
     }
     daemon = begin(launch, "litellm", "litellm.proxy.proxy_server:app", environment)
-    with speaking("litellm", "client_litellm.py", daemon.url, KEY) as client:
+    with running_client("litellm", "client_litellm.py", daemon.url, KEY) as client:
         assert int(line(client, "asked")[1]) > 3
         new = reload(daemon)
         eventually(lambda: daemon.workers() == [new])
@@ -177,8 +177,10 @@ def fill(tab: Tab, selector: str, text: str) -> None:
     tab.command("Input.insertText", text=text)
 
 
-def test_a_form_of_gradio_works_and_its_job_goes_on_over_a_reload(launch: Start, gate: Path, browser: Browser) -> None:
-    """Gradio's own Brotli compresses its scripts; a job ends in the old worker, and the page goes on with the new."""
+def test_a_form_of_gradio_works_and_its_job_continues_over_a_reload(
+    launch: Start, gate: Path, browser: Browser
+) -> None:
+    """Gradio compresses its scripts with Brotli; a job ends in the old worker, and the page then uses the new one."""
     environment = {"GATE": str(gate), "GRADIO_ANALYTICS_ENABLED": "False"}
     daemon = begin(launch, "gradio", "with_gradio:application", environment)
     (old,) = daemon.workers()
@@ -207,7 +209,7 @@ def test_a_form_of_gradio_works_and_its_job_goes_on_over_a_reload(launch: Start,
 
 
 def test_a_page_of_nicegui_works_and_connects_once_more_after_a_reload(launch: Start, browser: Browser) -> None:
-    """Its GZip compresses its scripts; with the new worker the page loads at most once more."""
+    """NiceGUI compresses its scripts with gzip; after the reload the page loads at most once more."""
     daemon = begin(launch, "nicegui", "with_nicegui:application", {})
     tab = browser.open("about:blank")
     tab.command(
@@ -229,7 +231,7 @@ def test_a_page_of_nicegui_works_and_connects_once_more_after_a_reload(launch: S
 
 
 def _click(tab: Tab) -> None:
-    """Click once the page is connected: a click before that is lost."""
+    """Click after the page has connected, because an earlier click is lost."""
     before = int(tab.ask("document.querySelector('#clicks').textContent"))
     tab.eventually("window.did_handshake")
     tab.ask("document.querySelector('#click').click()")

@@ -1,4 +1,4 @@
-"""The examples in a real browser: what streams and what talks comes back by itself when the server reloads."""
+"""The examples in a real browser: event streams and WebSockets connect again by themselves after a reload."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +23,8 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield browser
 
 
-def test_three_tabs_count_down_and_go_on_after_a_reload(start: Start, browser: Browser, tmp_path: Path) -> None:
-    """One worker streams to all; when it is replaced each EventSource connects again and goes on where it was."""
+def test_the_countdown_in_three_tabs_continues_after_a_reload(start: Start, browser: Browser, tmp_path: Path) -> None:
+    """One worker streams to all; after its replacement each EventSource connects again and continues its countdown."""
     daemon = start(
         "countdown:application",
         app={
@@ -56,8 +56,8 @@ def test_three_tabs_count_down_and_go_on_after_a_reload(start: Start, browser: B
     assert browser.complaints == []
 
 
-def test_a_chat_of_three_tabs_goes_on_after_a_reload(start: Start, browser: Browser, tmp_path: Path) -> None:
-    """Each WebSocket is closed with 1012, each page connects again, and what is said then reaches all of them."""
+def test_a_chat_of_three_tabs_continues_after_a_reload(start: Start, browser: Browser, tmp_path: Path) -> None:
+    """Each WebSocket is closed with 1012, each page connects again, and a later message reaches all of them."""
     daemon = start(
         "chat:application", app={"directory": str(EXAMPLES)}, workers={"count": 1}, timeouts={"graceful": "1s"}
     )

@@ -1,4 +1,4 @@
-"""The Dockerfile as it stands, built and run: who it runs as, that it writes nothing, and what PID 1 does."""
+"""The unchanged Dockerfile, built and run: its user, its read-only file system, and the signals to PID 1."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], tim
 
 
 class Container:
-    """One that runs the image with no right, no network and a root that it cannot write to."""
+    """A container that runs the image without a capability, without a network and with a read-only root."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -32,7 +32,7 @@ class Container:
         return int(json.loads(self.get("http://127.0.0.1:9464/status"))["generation"])
 
     def is_healthy(self) -> bool:
-        """Return what the image's own check says."""
+        """Return whether the HEALTHCHECK of the image succeeds."""
         try:
             self.engine.podman("healthcheck", "run", self.number)
         except AssertionError:
@@ -60,8 +60,8 @@ def container(engine: Engine) -> Iterator[Container]:
         engine.podman("rm", "--force", "--time=2", container.number)
 
 
-def test_the_image_serves_as_nobody_in_particular(container: Container) -> None:
-    """It becomes healthy, answers, and is uid 10001 without a capability."""
+def test_the_image_serves_as_an_unprivileged_user(container: Container) -> None:
+    """It becomes healthy, answers, and runs as uid 10001 without a capability."""
     status = dict(line.split(":\t", 1) for line in container.do("cat", "/proc/1/status").splitlines())
 
     assert "Hello" in container.get("http://127.0.0.1:8000/")
@@ -71,7 +71,7 @@ def test_the_image_serves_as_nobody_in_particular(container: Container) -> None:
 
 
 def test_hup_to_pid_1_reloads(container: Container) -> None:
-    """By `docker kill --signal HUP`."""
+    """The signal of `docker kill --signal HUP`."""
     assert container.generation() == 1
     container.engine.podman("kill", "--signal=HUP", container.number)
 
@@ -79,10 +79,10 @@ def test_hup_to_pid_1_reloads(container: Container) -> None:
     assert container.is_healthy()
 
 
-def test_a_stop_ends_well_within_the_time_that_docker_gives(container: Container) -> None:
-    """TERM, a drain, code 0; the log is JSON and says so."""
+def test_a_stop_ends_within_the_time_limit_of_docker(container: Container) -> None:
+    """TERM, a drain and exit code 0; the log is JSON and has both events."""
     container.engine.podman("stop", "--time=10", container.number)
-    events = [json.loads(line)["event"] for line in container.engine.said(container.number).splitlines()]
+    events = [json.loads(line)["event"] for line in container.engine.errors_of(container.number).splitlines()]
     state = json.loads(container.engine.podman("inspect", "--format", "{{json .State}}", container.number))
 
     assert (0, "exited") == (state["ExitCode"], state["Status"])

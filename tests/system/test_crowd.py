@@ -1,4 +1,4 @@
-"""Ten thousand people who have a page open and say nothing: what they cost, and that none is forgotten."""
+"""Ten thousand idle WebSockets: their memory, their pings, and their close at a reload."""
 
 import resource
 import time
@@ -19,7 +19,7 @@ PING_INTERVAL_S = 2
 
 @pytest.fixture
 def number() -> Iterator[int]:
-    """As many as the system lets this process, and so each worker, have."""
+    """Raise the limit of descriptors, and yield NUMBER, or fewer connections if the hard limit is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield min(NUMBER, hard - 500)
@@ -27,7 +27,7 @@ def number() -> Iterator[int]:
 
 
 def own_bytes(daemon: Daemon) -> int:
-    """Return the memory that would be free again without the workers."""
+    """Return the bytes of memory that an exit of all workers would free (their USS)."""
     return sum(psutil.Process(pid).memory_full_info().uss for pid in daemon.workers())
 
 
@@ -38,7 +38,7 @@ def own_bytes(daemon: Daemon) -> int:
     ids=["without-compression", "with-compression"],
 )
 def test_ten_thousand_idle_websockets_are_pinged_and_kept(start: Start, number: int, extension: str) -> None:
-    """Each takes less than 20 KB of the workers, answers every ping, is kept, and hears 1012 from a reload."""
+    """Each takes less than 20 KB of the workers, answers every ping, stays open, and receives 1012 at a reload."""
     daemon = start(
         "mirror:application",
         workers={"count": WORKERS},
@@ -47,7 +47,7 @@ def test_ten_thousand_idle_websockets_are_pinged_and_kept(start: Start, number: 
         reload={"surge": WORKERS},
         log={"access": {"enabled": False}},
     )
-    with Crowd(daemon.address(), 40, extension):  # what the first ones bring about stays, and is no connection's
+    with Crowd(daemon.address(), 40, extension):  # memory that the first connections allocate once for all
         pass
     before = own_bytes(daemon)
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""The battery with which Falcon tries servers, from its source release: what it starts as uvicorn is asgid."""
+"""Falcon's tests of ASGI servers, from its source release, with asgid in the place of uvicorn."""
 
 import os
 import re
@@ -21,14 +21,14 @@ if __name__ == "__main__":
     os.execv(sys.executable, [sys.executable, "-m", "asgid", words[-1], *options])
 """
 
-#: What it expects otherwise. An application that accepts a subprotocol which the client has not offered is stopped by
-#: asgid, so that Falcon answers 403; by RFC 6455 section 4.2.2 it must not be sent, and the servers known to Falcon
-#: send it or break the connection.
+#: Tests that expect another result. If an application accepts a subprotocol that the client has not offered, asgid
+#: raises in the application, and Falcon answers 403. RFC 6455 section 4.2.2 forbids sending it; the servers that Falcon
+#: tests send it or break the connection.
 OTHERWISE = {"TestWebSocket::test_select_subprotocol_unknown"}
 
 
 def pip(*arguments: str) -> None:
-    """Run pip, or skip the test where there is no package index to be reached."""
+    """Run pip; skips the test if the package index cannot be reached."""
     done = subprocess.run(
         [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
         capture_output=True,
@@ -40,10 +40,10 @@ def pip(*arguments: str) -> None:
 
 
 @pytest.mark.timeout(1800)
-def test_falcon_finds_what_it_expects_of_a_server(tmp_path: Path) -> None:
-    """Requests, uploads, server-sent events, files and WebSockets: whatever does not need another server by name."""
+def test_asgid_passes_the_server_tests_of_falcon(tmp_path: Path) -> None:
+    """Requests, uploads, server-sent events, files and WebSockets: all tests that Falcon runs with uvicorn."""
     pip("download", "--no-deps", "--no-binary", "falcon", "--dest", str(tmp_path), f"falcon=={version('falcon')}")
-    pip("install", "--target", str(tmp_path / "site"), "requests")  # its battery is skipped without it
+    pip("install", "--target", str(tmp_path / "site"), "requests")  # Falcon skips these tests without it
     with tarfile.open(next(tmp_path.glob("falcon-*.tar.gz"))) as release:
         release.extractall(tmp_path, filter="data")
     (source,) = tmp_path.glob("falcon-*/")

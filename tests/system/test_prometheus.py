@@ -1,4 +1,4 @@
-"""A real Prometheus over the settings and the queries of the documents, and its linter over the page."""
+"""A real Prometheus with the settings and queries of the documents, and its linter on the metrics page."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.system.conftest import Run
 
 
 class Prometheus:
-    """One that scrapes `daemon` every second, under the settings that docs/operations.md shows."""
+    """A Prometheus that scrapes `daemon` every second, with the settings from docs/operations.md."""
 
     def __init__(self, run: Run, directory: Path, daemon: Daemon) -> None:
         program = needs.program("prometheus")
@@ -31,7 +31,7 @@ class Prometheus:
         options = [f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:0"]
         output = run(program, f"--config.file={settings}", *options)
         (self.address,) = eventually(lambda: re.findall(r'msg="Listening on" address=(\S+)', output.read_text()))
-        # It listens before it can answer: until then all that it says is 503.
+        # It listens before it can answer: until then each answer is 503.
         eventually(self.is_ready)
 
     def is_ready(self) -> bool:
@@ -42,7 +42,7 @@ class Prometheus:
             return False
 
     def ask(self, query: str) -> list[dict[str, Any]]:
-        """Return the series that answer `query`; raises HTTPError where it cannot be read."""
+        """Return the series that answer `query`; raises HTTPError if the query is invalid."""
         with urlopen(f"http://{self.address}/api/v1/query?{urlencode({'query': query})}", timeout=WITHIN_S) as response:
             answer = json.load(response)
         assert answer["status"] == "success", answer
@@ -50,7 +50,7 @@ class Prometheus:
         return found
 
     def number(self, query: str) -> float | None:
-        """Return the value of the one series that answers `query`, None where none does yet."""
+        """Return the value of the one series that answers `query`; None if none does yet."""
         found = self.ask(query)
         return float(found[0]["value"][1]) if found else None
 
@@ -62,7 +62,7 @@ def prometheus(run: Run, tmp_path: Path, start: Start) -> tuple[Prometheus, Daem
 
 
 def test_the_linter_finds_nothing(start: Start) -> None:
-    """In the page of the text format, the one that it reads; the server below scrapes that of OpenMetrics."""
+    """It reads the page in the text format; the server in the tests below scrapes the OpenMetrics page."""
     promtool = needs.program("promtool")
     daemon = start()
     for _ in range(10):
@@ -77,8 +77,8 @@ def test_the_linter_finds_nothing(start: Start) -> None:
     assert (0, "", "") == (checked.returncode, checked.stdout, checked.stderr)
 
 
-def test_it_scrapes_what_happened(prometheus: tuple[Prometheus, Daemon]) -> None:
-    """The requests that were answered are those that it knows of, and a reload does not make it doubt one."""
+def test_it_scrapes_all_requests_over_a_reload(prometheus: tuple[Prometheus, Daemon]) -> None:
+    """It counts exactly the answered requests, and detects no counter reset at a reload."""
     server, daemon = prometheus
     eventually(lambda: server.number("up") == 1)
     for _ in range(7):
@@ -88,12 +88,12 @@ def test_it_scrapes_what_happened(prometheus: tuple[Prometheus, Daemon]) -> None
         assert get(daemon.address()).status == 200
 
     eventually(lambda: server.number('sum(asgid_http_requests_total{method="GET",code="200"})') == 11)
-    eventually(lambda: server.number("asgid_generation") == 2)  # after a scrape that failed it knows of none
+    eventually(lambda: server.number("asgid_generation") == 2)  # after a failed scrape the series has no value
     assert server.number("sum(resets(asgid_http_requests_total[5m]))") == 0
 
 
 def test_the_queries_of_the_documents_are_answered(prometheus: tuple[Prometheus, Daemon]) -> None:
-    """All can be read; of a healthy asgid those that ask for trouble find none, and a killed worker is trouble."""
+    """All are valid; the alerts find nothing on a healthy asgid, and the one for crashes finds a killed worker."""
     server, daemon = prometheus
     queries = documents.queries()
     (crashes,) = [query for query in queries if "asgid_worker_exits_total" in query]

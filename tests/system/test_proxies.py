@@ -1,6 +1,6 @@
-"""nginx and HAProxy in front, set up as docs/operations.md shows: who the client is, and that all arrives.
+"""nginx and HAProxy in front of asgid, with the settings of docs/operations.md: client address, bodies, WebSockets.
 
-A client comes from 127.0.0.2, which nobody trusts: what it says of itself is not believed, what the proxy says is.
+The client comes from 127.0.0.2, which is not trusted: the scope has the proxy's headers, and not those of the client.
 """
 
 import json
@@ -57,19 +57,19 @@ frontend test
 
 
 def from_stranger(address: str, path: str = "/a", **headers: str) -> Answer:
-    """GET `path` from an address that nobody trusts, over a new connection."""
+    """Return the answer to a GET for `path` from an address that is not trusted, over a new connection."""
     with Client(address, source=STRANGER) as client:
         return client.get(path, **headers)
 
 
-def told(address: str, path: str = "/a", **headers: str) -> dict[str, Any]:
-    """Return what the application was told of a stranger's request."""
+def scope_of(address: str, path: str = "/a", **headers: str) -> dict[str, Any]:
+    """Return the scope that the application received for a stranger's request."""
     answer: dict[str, Any] = json.loads(from_stranger(address, path, **headers).body)
     return answer
 
 
 def is_up(address: str) -> bool:
-    """Return whether an application answers, not the proxy in its place."""
+    """Return whether the application answers, and not only the proxy."""
     try:
         return from_stranger(address).status < 502
     except (OSError, BrokenAnswer):
@@ -77,7 +77,7 @@ def is_up(address: str) -> bool:
 
 
 def nginx(run: Run, directory: Path, servers: str, modules: str = "") -> None:
-    # As root its workers would become nobody, who may not enter the directory of a test.
+    # As root nginx runs its workers as the user "nobody", which may not enter the directory of a test.
     first = modules + ("user root;" if os.geteuid() == 0 else "")
     file = directory / "nginx.conf"
     file.write_text(NGINX.format(first=first, directory=directory, servers=servers))
@@ -86,7 +86,10 @@ def nginx(run: Run, directory: Path, servers: str, modules: str = "") -> None:
 
 @pytest.fixture
 def behind_nginx(start: Start, run: Run, port: Port, tmp_path: Path) -> Callable[..., tuple[Daemon, str]]:
-    """Start asgid on a unix socket and nginx, as the document has them; return asgid and the address of nginx."""
+    """Return a function that starts asgid on a unix socket, and nginx in front with the settings of the document.
+
+    It returns the daemon and the address of nginx.
+    """
 
     def both(target: str, **tables: Any) -> tuple[Daemon, str]:
         needs.program("nginx")
@@ -101,11 +104,11 @@ def behind_nginx(start: Start, run: Run, port: Port, tmp_path: Path) -> Callable
     return both
 
 
-def test_nginx_tells_who_the_client_is(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """On a unix socket; its word is taken, the client's own is not, and many requests share few connections."""
+def test_nginx_names_the_client(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
+    """On a unix socket: its headers count, those of the client do not, and many requests share few connections."""
     daemon, address = behind_nginx("client:application", proxy={"prefix": True})
-    seen = told(address, **LIE)
-    mounted = told(address, "/shop/basket", Host="shop.example")
+    seen = scope_of(address, **LIE)
+    mounted = scope_of(address, "/shop/basket", Host="shop.example")
     before = daemon.metric("asgid_connections_accepted_total")
     with Client(address) as client:
         assert [200] * 50 == [client.get().status for _ in range(50)]
@@ -119,7 +122,7 @@ def test_nginx_tells_who_the_client_is(behind_nginx: Callable[..., tuple[Daemon,
 def test_a_client_without_a_host_is_served_behind_nginx(
     behind_nginx: Callable[..., tuple[Daemon, str]], path: str
 ) -> None:
-    """HTTP/1.0 stands for HTTP/3 here: neither has a Host header, and nginx's $http_host is empty for both."""
+    """HTTP/1.0 represents HTTP/3 here: neither has a Host header, so nginx's $http_host is empty for both."""
     _, address = behind_nginx("client:application")
     with Client(address) as client:
         client.send(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
@@ -129,7 +132,7 @@ def test_a_client_without_a_host_is_served_behind_nginx(
 
 
 def test_a_reload_behind_nginx_costs_no_request(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """Nor do nginx's kept connections, which the old workers leave."""
+    """Also over the kept connections of nginx, which the old workers close."""
     daemon, address = behind_nginx("hello:application")
     with Load(address) as load:
         for _ in range(3):
@@ -142,7 +145,7 @@ def test_a_reload_behind_nginx_costs_no_request(behind_nginx: Callable[..., tupl
 
 
 def test_a_body_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """A megabyte with a length, and in chunks."""
+    """A megabyte with a Content-Length, and in chunks."""
     _, address = behind_nginx("path:application")
     body = b"x" * 1_000_000
     with Client(address) as client:
@@ -153,7 +156,7 @@ def test_a_body_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]]) ->
 
 
 def test_a_websocket_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """With compression, and a reload's 1012 arrives."""
+    """With compression; the 1012 of a reload arrives."""
     daemon, address = behind_nginx("mirror:application")
     with connect(f"ws://{address}/ws/", proxy=None) as client:
         for message in ("größer", b"\0" * 100_000):
@@ -166,8 +169,8 @@ def test_a_websocket_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]
     assert client.close_code == 1012
 
 
-def test_nginx_speaks_version_1_of_the_proxy_protocol(start: Start, run: Run, port: Port, tmp_path: Path) -> None:
-    """Its stream module, which passes bytes and knows no headers."""
+def test_nginx_sends_version_1_of_the_proxy_protocol(start: Start, run: Run, port: Port, tmp_path: Path) -> None:
+    """Its stream module passes bytes and does not read headers."""
     module = needs.program("/usr/lib/nginx/modules/ngx_stream_module.so")
     needs.program("nginx")
     daemon = start("client:application", listen=[{"bind": "127.0.0.1:0", "proxy_protocol": "v1"}])
@@ -191,21 +194,21 @@ def haproxy(run: Run, directory: Path, port: int, mode: str, backend: str) -> st
     return address
 
 
-def test_haproxy_tells_who_the_client_is_by_headers(start: Start, run: Run, port: Port, tmp_path: Path) -> None:
-    """Its own checks are requests like others."""
+def test_haproxy_names_the_client_by_headers(start: Start, run: Run, port: Port, tmp_path: Path) -> None:
+    """asgid answers HAProxy's health checks like other requests."""
     needs.program("haproxy")
     daemon = start("client:application")
     changes = {"127.0.0.1:8000": daemon.address()}
     backend = documents.block("backend myapp\n", changes)
     address = haproxy(run, tmp_path, port(), "http", backend)
-    seen = told(address, **LIE)
+    seen = scope_of(address, **LIE)
 
     assert ([STRANGER, 0], "http") == (seen["client"], seen["scheme"])
     assert daemon.log_events("request refused") == []
 
 
-def test_haproxy_speaks_version_2_of_the_proxy_protocol(start: Start, run: Run, port: Port, tmp_path: Path) -> None:
-    """With what it adds on TLS; and its checks, which connect and leave, are no errors."""
+def test_haproxy_sends_version_2_of_the_proxy_protocol(start: Start, run: Run, port: Port, tmp_path: Path) -> None:
+    """With the TLS fields that it adds; its health checks, which connect and leave, do not count as errors."""
     needs.program("haproxy")
     daemon = start("client:application", listen=[{"bind": "127.0.0.1:0", "proxy_protocol": "v2"}])
     changes = {"127.0.0.1:8000": daemon.address(), "check check-send-proxy": "check check-send-proxy inter 100ms"}

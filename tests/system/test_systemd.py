@@ -1,6 +1,7 @@
 """The units of systemd/ under a real systemd, hardening included: ready, reload, upgrade, watchdog, socket, stop.
 
-asgid is the one of this checkout, under this Python; both are seen inside below /opt, since /home and /tmp are closed.
+asgid comes from this checkout and runs with this Python. Both are mounted below /opt, because the unit has no access to
+/home and /tmp.
 """
 
 import json
@@ -19,14 +20,14 @@ from tests.daemon import eventually
 from tests.system import documents, needs
 from tests.system.box import Box
 
-pytestmark = pytest.mark.timeout(900)  # the first boots the box
+pytestmark = pytest.mark.timeout(900)  # the first test boots the box
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"
 PYTHON = "/opt/python/bin/python3"
 ASGID = "/opt/myapp/bin/asgid"
 
-#: What somebody who installs asgid elsewhere writes, and waits that suit a test.
+#: The drop-in for an asgid in another place, with timeouts that suit a test.
 DROP_IN = f"""\
 [Service]
 Environment=PYTHONPATH=/opt/asgid:/opt/packages LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1
@@ -74,7 +75,7 @@ class Service:
         return answer
 
     def get(self) -> str:
-        """Return the answer on port 8000, or "" where there is none."""
+        """Return the answer on port 8000, or "" if none comes."""
         return self.box.do("curl", "-sS", "--max-time", "20", "http://127.0.0.1:8000/").stdout
 
     def journal(self) -> str:
@@ -101,7 +102,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 
 @pytest.fixture
 def service(box: Box) -> Iterator[Service]:
-    """A service that serves."""
+    """A started service."""
     service = Service(box)
     service.configure(SETTINGS.format(bind="127.0.0.1:8000"))
     service.systemctl("start", "asgid.service")
@@ -111,7 +112,7 @@ def service(box: Box) -> Iterator[Service]:
 
 
 def test_systemd_finds_nothing_wrong_with_the_units() -> None:
-    """`systemd-analyze verify` prints nothing; that it exits with 0 says little, for it does so after warnings too."""
+    """`systemd-analyze verify` prints nothing; its exit code is 0 even with warnings, so it is not enough."""
     verified = subprocess.run(
         [needs.program("systemd-analyze"), "verify", UNITS / "asgid.socket"],
         capture_output=True,
@@ -119,12 +120,14 @@ def test_systemd_finds_nothing_wrong_with_the_units() -> None:
         timeout=300,
         check=False,
     )
-    complaints = [line for line in verified.stderr.splitlines() if "is not executable" not in line]  # not installed
+    complaints = [
+        line for line in verified.stderr.splitlines() if "is not executable" not in line
+    ]  # asgid is not installed here
 
     assert [] == complaints
 
 
-#: What stands for the environment that the guide makes with pip: the asgid of this checkout.
+#: The asgid of this checkout, in the place of the environment that the guide makes with pip.
 PROGRAM = f"""\
 #!/bin/sh
 export PYTHONPATH=/opt/checkout:/opt/packages LD_LIBRARY_PATH=/opt/python/lib PYTHONDONTWRITEBYTECODE=1
@@ -133,28 +136,28 @@ exec {PYTHON} -m asgid "$@"
 
 
 def test_the_guide_installs_a_service_that_serves(tmp_path: Path) -> None:
-    """Its commands are typed as they are written, but for pip, which needs a network."""
+    """Its commands run unchanged, except those of pip, which need a network."""
     files = {
         "/opt/python": Path(sys.base_prefix),
         "/opt/packages": Path(sysconfig.get_path("platlib")),
         **{f"/opt/checkout/{name}": ROOT / name for name in ("asgid", "examples", "systemd")},
     }
     with Box(needs.tree(), f"asgid-guide-{os.getpid()}", files, tmp_path) as box:
-        made = box.do(
+        created = box.do(
             "sh", "-c", 'mkdir -p /opt/myapp/bin; printf %s "$1" > "$2"; chmod 755 "$2"', "sh", PROGRAM, ASGID
         )
         done = box.do("sh", "-ec", f"cd /opt/checkout/systemd\n{documents.installation()}")
 
-        assert (made.returncode, done.returncode) == (0, 0), done.stderr
+        assert (created.returncode, done.returncode) == (0, 0), done.stderr
         assert "/etc/asgid.toml: ok, boots as asgi3" in done.stdout
         assert "Hello from asgid" in done.stdout
         assert box.do("systemctl", "is-active", "asgid.service").stdout.strip() == "active"
 
 
 def test_the_log_is_rotated_as_documented(service: Service) -> None:
-    """By logrotate, with the account of DynamicUser=, which has no name to create a file for."""
+    """By logrotate, with the user of DynamicUser=, which has no fixed name for `create`."""
     if service.box.do("sh", "-c", "command -v logrotate").returncode:
-        pytest.skip(f"no logrotate in {needs.TREE}: remove that, and `make system` makes it anew")
+        pytest.skip(f"no logrotate in {needs.TREE}: remove that, and `make system` makes it again")
     unit = "/etc/systemd/system/asgid.service.d/logs.conf"
     rules = documents.block("/var/log/asgid/", {})
     service.box.do("sh", "-c", 'printf "[Service]\nLogsDirectory=asgid\n" > "$1"', "sh", unit)
@@ -173,8 +176,8 @@ def test_the_log_is_rotated_as_documented(service: Service) -> None:
     assert '"worker ready"' in service.box.do("cat", "/var/log/asgid/asgid.log.1").stdout
 
 
-def test_a_start_ends_when_it_serves(service: Service) -> None:
-    """Under an account that exists only now, behind all that the unit closes."""
+def test_a_start_ends_when_the_service_answers(service: Service) -> None:
+    """As a dynamic user, and with all restrictions of the unit."""
     assert service.get().isdigit()
     assert ("active", "running") == (service.show("ActiveState"), service.show("SubState"))
     assert int(service.box.do("stat", "--format=%u", f"/proc/{service.show('MainPID')}").stdout) >= 61184
@@ -182,8 +185,8 @@ def test_a_start_ends_when_it_serves(service: Service) -> None:
     assert service.box.do("systemctl", "is-failed", "asgid.service").stdout.strip() == "active"
 
 
-def test_a_reload_and_its_verdict_are_seen(service: Service) -> None:
-    """One that is committed, one that is refused: systemd has the reason, and the service goes on."""
+def test_systemd_shows_the_verdict_of_a_reload(service: Service) -> None:
+    """systemd shows the reason of a refused reload, and the service continues after it as after a committed one."""
     service.systemctl("reload", "asgid.service")
     eventually(lambda: service.status()["generation"] == 2 and service.show("ActiveState") == "active")
     service.configure("[app]\ntarget = 'pid:application'\ncolour = 1\n")
@@ -196,7 +199,7 @@ def test_a_reload_and_its_verdict_are_seen(service: Service) -> None:
 
 
 def test_an_upgrade_keeps_the_main_process(service: Service) -> None:
-    """USR2: another program under the same pid, and nothing that systemd would call a restart."""
+    """USR2 replaces the program under the same pid, and systemd does not count a restart."""
     before = service.show("MainPID")
     service.systemctl("kill", "--kill-whom=main", "--signal=USR2", "asgid.service")
     eventually(lambda: "program replaced" in service.journal())
@@ -206,8 +209,11 @@ def test_an_upgrade_keeps_the_main_process(service: Service) -> None:
     assert service.get().isdigit()
 
 
-def test_a_master_that_hangs_is_replaced_and_says_where_it_hung(service: Service) -> None:
-    """The watchdog: ABRT, its stack in the journal, a new start. A busy application cannot cause it."""
+def test_a_master_that_hangs_leaves_its_stack_and_is_restarted(service: Service) -> None:
+    """The watchdog sends ABRT, the journal has the stack, and the service starts again.
+
+    A busy application cannot cause it.
+    """
     before = service.show("MainPID")
     service.systemctl("kill", "--kill-whom=main", "--signal=STOP", "asgid.service")
     eventually(lambda: service.show("NRestarts") == "1" and service.show("ActiveState") == "active", within=90)
@@ -219,17 +225,17 @@ def test_a_master_that_hangs_is_replaced_and_says_where_it_hung(service: Service
 
 
 def test_a_stop_is_clean(service: Service) -> None:
-    """Nothing is left behind, and nothing failed."""
+    """No process is left, and the result is a success."""
     service.systemctl("stop", "asgid.service")
 
     assert ("inactive", "success", "0") == tuple(map(service.show, ("ActiveState", "Result", "ExecMainStatus")))
     assert service.get() == ""
 
 
-def test_the_timeouts_of_the_file_are_enough(service: Service) -> None:
-    """A boot and a drain that take longer than systemd was told to wait: the master asks it for the time.
+def test_timeouts_of_asgid_extend_those_of_the_unit(service: Service) -> None:
+    """A boot and a drain may take longer than the timeouts of the unit, because the master requests the time.
 
-    It must have done so within six seconds of its start, on any machine.
+    It must send that request within six seconds of its start, on any machine.
     """
     short = "/run/systemd/system/asgid.service.d"
     service.box.do("mkdir", "-p", short)
@@ -259,8 +265,8 @@ def test_the_timeouts_of_the_file_are_enough(service: Service) -> None:
         service.systemctl("daemon-reload")
 
 
-def test_connections_wait_in_the_socket_while_the_service_is_restarted(box: Box) -> None:
-    """The first starts it; of those that come one after the other, during restarts too, each is answered."""
+def test_connections_wait_in_the_socket_during_a_restart(box: Box) -> None:
+    """The first connection starts the service; each later one is answered, also during a restart."""
     service = Service(box)
     service.configure(SETTINGS.format(bind="systemd:http"))
     try:
