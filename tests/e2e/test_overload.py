@@ -10,7 +10,7 @@ ONE = {"count": 1}
 
 
 def gated(start: Start, tmp_path: Path, **limits: object) -> tuple[Daemon, Path]:
-    """Return a daemon whose application holds every request until the gate file exists, and the path of that file."""
+    """Return a daemon that holds every request until the gate file exists, and the path of that file."""
     gate = tmp_path / "gate"
     return start(
         "gate:application", workers=ONE, limits={"queue_timeout": "5m"} | limits, app={"env": {"GATE": str(gate)}}

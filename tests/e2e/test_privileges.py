@@ -305,7 +305,7 @@ def test_the_master_opens_no_log_as_root_through_a_link_of_that_user(start: Star
 
 
 def free_low_ports(number: int) -> list[int]:
-    """Return free ports below 1024, address the kernel chooses none."""
+    """Return free ports below 1024; the kernel chooses none of these for port 0."""
     found: list[int] = []
     for port in range(1023, 512, -1):
         try:
@@ -415,7 +415,7 @@ def test_a_worker_cannot_stop_the_master_with_a_socket_whose_close_waits(start: 
 
 
 def test_a_worker_that_writes_garbage_into_its_row_harms_no_other_process(start: Start, public: Path) -> None:
-    """Its requests are answered, its siblings count on, and the master runs; a worker that seems silent is replaced."""
+    """It answers, its siblings still count their requests, and the master runs; it seems silent and is replaced."""
     shutil.copy(APPS / "vandal.py", public)
     daemon = start(
         "vandal:application",

@@ -40,7 +40,7 @@ def answer(daemon: Daemon) -> bytes:
 
 
 def replace_worker(daemon: Daemon) -> None:
-    """Kill the newest worker, because one of the generation before may still drain."""
+    """Kill the newest worker and wait for its replacement; an older worker may be one that drains."""
     ready = daemon.log_events("worker ready")
     os.kill(ready[-1]["pid"], signal.SIGKILL)
     daemon.eventually(lambda: len(daemon.log_events("worker ready")) > len(ready))

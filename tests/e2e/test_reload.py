@@ -96,7 +96,7 @@ def test_a_reload_takes_the_new_settings(start: Start) -> None:
 
     assert verdict["event"] == "reload committed"
     assert get(daemon.address("second")).body == b"hello"
-    eventually(lambda: len(daemon.workers()) == 1)  # until the old ones have read that they must leave they accept
+    eventually(lambda: len(daemon.workers()) == 1)  # the old workers accept until they read the request to drain
     assert get(kept).body == b"hello"
     assert daemon.status()["generation"] == verdict["generation"]
 
@@ -157,7 +157,7 @@ def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
 
 
 def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, tmp_path: Path) -> None:
-    """A newer candidate replaces one that does not get ready, at once."""
+    """A newer candidate at once replaces one that does not get ready."""
     daemon = start("pid:application")
     old = set(daemon.workers())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-import socketio  # type: ignore[import-untyped] # it brings no types
+import socketio  # type: ignore[import-untyped] # it has no types
 from websockets.sync.client import connect
 
 from tests.conftest import Start
@@ -48,7 +48,7 @@ class Guest:
         return await asyncio.wait_for(self.received.get(), WITHIN_S)
 
     async def ask(self, event: str, *data: Any) -> Any:
-        """Return what the server answers to `event`."""
+        """Return the answer of the server to `event`."""
         return await self.client.call(event, data, timeout=WITHIN_S)
 
 
@@ -142,7 +142,7 @@ def test_either_side_can_end_a_connection(served: Daemon) -> None:
     asyncio.run(part())
 
 
-def test_a_client_that_vanishes_has_left(served: Daemon) -> None:
+def test_a_client_that_vanishes_counts_as_disconnected(served: Daemon) -> None:
     """Its WebSocket ends without a close frame, and its session ends with it, long before a ping would time out."""
 
     async def watch() -> None:

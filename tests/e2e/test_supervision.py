@@ -290,7 +290,7 @@ def test_a_killed_master_leaves_no_stuck_worker_behind(start: Start) -> None:
     socket.create_server((host, int(port))).close()
 
 
-def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) -> None:
+def test_a_kill_of_the_master_fails_no_request_in_flight(start: Start, tmp_path: Path) -> None:
     """A request in flight when the master is killed is still answered."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}})
@@ -306,7 +306,7 @@ def test_a_killed_master_takes_no_request_with_it(start: Start, tmp_path: Path) 
     daemon.eventually(lambda: not daemon.processes())
 
 
-def test_term_finishes_what_is_in_flight(start: Start, tmp_path: Path) -> None:
+def test_term_lets_requests_in_flight_finish(start: Start, tmp_path: Path) -> None:
     """TERM lets a request of two seconds end, although the other worker exits at once; the exit code is 0."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}}, timeouts={"graceful": "5m"})
@@ -371,7 +371,7 @@ def test_an_idle_server_stops_soon(start: Start, name: str) -> None:
         assert time.monotonic() - begun < 10  # one second of them waits for a request on its way
 
 
-def test_the_grace_is_kept(start: Start, tmp_path: Path) -> None:
+def test_a_request_that_never_ends_delays_a_stop_by_the_grace_at_most(start: Start, tmp_path: Path) -> None:
     """A request that never ends delays the stop by timeouts.graceful plus timeouts.kill at most."""
     daemon = start(
         "gate:application",
@@ -423,8 +423,8 @@ def test_no_signal_during_a_stop_changes_its_exit_code(start: Start, name: str) 
     assert daemon.wait() == 0
 
 
-def test_a_stuck_worker_does_not_hold_a_stop(start: Start) -> None:
-    """TERM ends a server whose worker blocks its loop forever, within timeouts.graceful plus timeouts.kill."""
+def test_a_stuck_worker_does_not_delay_a_stop_beyond_the_grace(start: Start) -> None:
+    """TERM ends a server with a worker that blocks its loop forever, within timeouts.graceful plus timeouts.kill."""
     daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "heartbeat": "5m"})
     with Client(daemon.address()) as client:
         client.send(request("GET", "/stuck"))
@@ -491,7 +491,7 @@ def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -
 # The pid file
 
 
-def test_the_pid_file_is_held_and_goes_with_the_master(start: Start, tmp_path: Path) -> None:
+def test_the_pid_file_is_locked_and_a_stop_removes_it(start: Start, tmp_path: Path) -> None:
     """A second master with the same pid file exits with 69; a stop removes the file."""
     pid_file = tmp_path / "asgid.pid"
     daemon = start(process={"pid_file": str(pid_file)})

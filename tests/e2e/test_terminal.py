@@ -64,7 +64,7 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def around(self, daemon: Daemon, where: str) -> Daemon:
+    def attach(self, daemon: Daemon, where: str) -> Daemon:
         daemon.prefix = (sys.executable, "-c", _IN_TERMINAL, where, self.name)
         return daemon
 
@@ -105,7 +105,7 @@ def prepare(launch: Start, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) 
     def start(where: str, target: str = "hello:application", **tables: Any) -> Daemon:
         with monkeypatch.context() as patch:
             before = Daemon.launch
-            patch.setattr(Daemon, "launch", lambda daemon: before(terminal.around(daemon, where)))
+            patch.setattr(Daemon, "launch", lambda daemon: before(terminal.attach(daemon, where)))
             return launch(target, **tables)
 
     return start
@@ -179,7 +179,7 @@ def test_a_server_under_nohup_outlives_its_terminal(prepare: Start, terminal: Te
     assert daemon.stop() == 0
 
 
-def test_a_job_that_was_left_behind_is_reloaded_by_hup(prepare: Start, terminal: Terminal) -> None:
+def test_hup_reloads_a_background_job_after_its_terminal_has_closed(prepare: Start, terminal: Terminal) -> None:
     """HUP is not a stop if the terminal closed long ago: a shell that ends does not signal its background jobs."""
     daemon = prepare("background")
     eventually(lambda: serves(daemon))

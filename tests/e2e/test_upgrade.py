@@ -193,7 +193,7 @@ def test_upgrades_can_follow_each_other(releases: Releases, start: Start):
 
 
 class LoggingDaemon(Daemon):
-    """A daemon whose log is a file with an absolute path in its own directory; `log_events` finds its lines too."""
+    """A daemon that logs to an absolute path in its own directory; `log_events` finds those lines too."""
 
     def __init__(self, directory: Path, **tables: object) -> None:
         self.logs = directory / "logs"
@@ -335,7 +335,7 @@ def test_an_upgrade_that_fails_its_trial_changes_nothing(releases: Releases, sta
 
 
 def test_no_application_inherits_the_handover(releases: Releases, start: Start, tmp_path: Path):
-    """Neither in the trial, whose receipt it could forge, nor in a worker: the file also contains the settings."""
+    """Neither in the trial, where it could forge the receipt, nor in a worker: the file also contains the settings."""
     module, found = tmp_path / "looks.py", tmp_path / "found"
     module.write_text(
         "import glob, os\n"

@@ -47,7 +47,7 @@ class Engine:
     def podman(self, *arguments: str) -> str:
         return self._run_podman(*arguments).stdout.strip()
 
-    def errors_of(self, number: str) -> str:
+    def stderr_of(self, number: str) -> str:
         """Return the standard error of a container."""
         return self._run_podman("logs", number).stderr
 

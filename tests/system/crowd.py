@@ -33,13 +33,13 @@ class Crowd:
         self._is_closed: set[int] = set()
         self._epoll = select.epoll()
         self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._answer, daemon=True)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Self:
         for begun in range(0, self.number, AT_A_TIME):
-            fresh = [self._asked() for _ in range(min(AT_A_TIME, self.number - begun))]
+            fresh = [self._connect() for _ in range(min(AT_A_TIME, self.number - begun))]
             for one in fresh:
-                self._accepted(one)
+                self._finish_handshake(one)
         self._thread.start()
         return self
 
@@ -57,7 +57,7 @@ class Crowd:
     def open(self) -> int:
         return len(self._sockets)
 
-    def _asked(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         """Connect and send the handshake of a WebSocket."""
         one = socket.create_connection(self.target, timeout=60)
         self._sockets[one.fileno()] = one
@@ -67,7 +67,7 @@ class Crowd:
         one.sendall("\r\n".join([*fields, "", ""]).encode())
         return one
 
-    def _accepted(self, one: socket.socket) -> None:
+    def _finish_handshake(self, one: socket.socket) -> None:
         """Read the answer to the handshake; a ping may come with it."""
         data = b""
         while b"\r\n\r\n" not in data:
@@ -83,7 +83,7 @@ class Crowd:
         self._take(number, rest)
         self._epoll.register(number, select.EPOLLIN)
 
-    def _answer(self) -> None:
+    def _serve(self) -> None:
         while not self._ends.is_set():
             for number, _ in self._epoll.poll(0.1, 1000):
                 try:

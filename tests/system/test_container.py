@@ -82,7 +82,7 @@ def test_hup_to_pid_1_reloads(container: Container) -> None:
 def test_a_stop_ends_within_the_time_limit_of_docker(container: Container) -> None:
     """TERM, a drain and exit code 0; the log is JSON and has both events."""
     container.engine.podman("stop", "--time=10", container.number)
-    events = [json.loads(line)["event"] for line in container.engine.errors_of(container.number).splitlines()]
+    events = [json.loads(line)["event"] for line in container.engine.stderr_of(container.number).splitlines()]
     state = json.loads(container.engine.podman("inspect", "--format", "{{json .State}}", container.number))
 
     assert (0, "exited") == (state["ExitCode"], state["Status"])

@@ -77,7 +77,7 @@ def is_up(address: str) -> bool:
 
 
 def nginx(run: Run, directory: Path, servers: str, modules: str = "") -> None:
-    # As root nginx runs its workers as the user "nobody", which may not enter the directory of a test.
+    # If root starts nginx, its workers run as another user, which may not enter the directory of a test.
     first = modules + ("user root;" if os.geteuid() == 0 else "")
     file = directory / "nginx.conf"
     file.write_text(NGINX.format(first=first, directory=directory, servers=servers))
