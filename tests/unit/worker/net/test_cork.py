@@ -18,9 +18,9 @@ class _Transport:
         self.writes.append(b"|".join(parts))
 
 
-def _corked(most_joined: float = inf) -> tuple[Cork, list[bytes]]:
+def _corked(join_limit: float = inf) -> tuple[Cork, list[bytes]]:
     transport = _Transport()
-    return Cork(cast("asyncio.WriteTransport", transport), most_joined), transport.writes
+    return Cork(cast("asyncio.WriteTransport", transport), join_limit), transport.writes
 
 
 def test_flush_writes_all_bytes_in_one_write():
@@ -37,7 +37,7 @@ def test_flush_writes_all_bytes_in_one_write():
 
 def test_large_parts_are_not_joined():
     """The transport gets the parts as they are, without a copy."""
-    cork, writes = _corked(most_joined=3)
+    cork, writes = _corked(join_limit=3)
     for part in (b"ab", b"cd"):
         cork.write(part)
     cork.flush()
