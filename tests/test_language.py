@@ -29,9 +29,9 @@ _COMMENT = re.compile(
 )
 #: Files -> group -> occurrences in 1,000 words that are allowed. A ceiling may only fall: lower it when a count falls.
 CEILINGS = {
-    "package": {"who, nobody": 0.5, "what": 0.9, "says, tells": 0.2, "lest, is no": 0.3},
+    "package": {"who, nobody": 0.5, "what": 0.7, "says, tells": 0.1, "lest, is no": 0.1},
     "documents": {"who, nobody": 0.5, "what": 0.4, "says, tells": 0.1, "lest, is no": 0.1},
-    "tests": {"who, nobody": 3.2, "what": 5.4, "says, tells": 3.2, "lest, is no": 0.5},
+    "tests": {"who, nobody": 0.5, "what": 0.6, "says, tells": 0.1, "lest, is no": 0.1},
 }
 FILES = {
     "package": ("asgid/**/*.py",),
