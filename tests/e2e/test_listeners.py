@@ -45,7 +45,7 @@ def ipv6() -> list[dict[str, Any]]:
 
 
 def test_listeners_of_every_kind_answer_side_by_side(start: Start, tmp_path: Path, given: list[socket.socket]) -> None:
-    """All answer before and after a HUP. Two sockets of one systemd unit have the same name, and both answer."""
+    """All answer before and after a HUP, also two sockets of one systemd unit, which have the same name."""
     *of_unit, admin, plain = given
     number = fcntl.fcntl(plain.fileno(), fcntl.F_DUPFD, 50)  # above the descriptors that systemd passes
     file, name = tmp_path / "shop.sock", f"@asgid-test-{os.getpid()}"

@@ -140,7 +140,7 @@ def test_a_drain_without_a_grace_still_sends_1012(start: Start) -> None:
     assert 0 == daemon.wait()
 
 
-def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
+def test_a_worker_that_dies_ends_only_its_own_connections(start: Start) -> None:
     """Their connections end without a close frame; the counters stay right."""
     daemon = start("echoes:application", workers={"count": 2})
     with ExitStack() as stack:
@@ -161,7 +161,7 @@ def test_a_worker_that_dies_takes_only_its_own_clients(start: Start) -> None:
     )
 
 
-def test_a_flood_of_garbage_costs_one_connection_each(served: Daemon) -> None:
+def test_garbage_after_a_handshake_ends_only_its_own_connection(served: Daemon) -> None:
     """The same worker serves the next client."""
     host, _, port = served.address().rpartition(":")
     pid = _state(served)["pid"]
