@@ -3,10 +3,10 @@
 The file is read when a message first needs it; a daemon with correct settings never does.
 """
 
-import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import tomli
 
@@ -40,7 +40,7 @@ class OtherServers:
 def load() -> OtherServers:
     """Return the content of the file, an empty one if the package was removed after this program started."""
     try:
-        data = pkgutil.get_data("asgid.config", "other_servers.toml") or b""
+        data = Path(__file__).with_name("other_servers.toml").read_bytes()
     except OSError:
         return OtherServers({}, frozenset(), {})
     content = tomli.loads(data.decode())
