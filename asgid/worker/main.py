@@ -13,11 +13,11 @@ from asgid.assignment import Assignment
 from asgid.errors import BootError, ExitCode
 from asgid.log import Log
 from asgid.worker import forked, tracebacks
+from asgid.worker.http1 import connection  # noqa: F401 - the workers share its memory, and boot faster
 from asgid.worker.process import ending, privileges
 from asgid.worker.process.lifeline import Lifeline
 from asgid.worker.process.malloc import raise_trim_threshold
 from asgid.worker.process.title import set_title
-from asgid.worker.server import Server
 
 #: Modules that replace threads, sockets and signals of the standard library, on which the event loop is built.
 _PATCHERS = ("gevent.monkey", "eventlet.patcher")
@@ -25,7 +25,9 @@ _PATCHERS = ("gevent.monkey", "eventlet.patcher")
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
-    from asgid.worker.app.loader import load  # noqa: PLC0415 - see Server.boot
+    # After the fork: the master does not need them, and its memory is small.
+    from asgid.worker.app.loader import load  # noqa: PLC0415
+    from asgid.worker.server import Server  # noqa: PLC0415
 
     set_title(assignment, "booting")  # first of all: until here the process has the title of the master
     raise_trim_threshold()
