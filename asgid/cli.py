@@ -131,11 +131,12 @@ def _check(arguments: Namespace) -> ExitCode:
     if arguments.boot:
         import asgid.master.workers.trial
         import asgid.worker.main
+        from asgid.master.replace.new_program import FAILURE_PREFIX
 
         try:
             verdict = f"ok, boots as {asgid.master.workers.trial.boot_once(config, asgid.worker.main.main)}"
         except BootError as error:
-            print(f"{name}: {config.app.target} {asgid.master.workers.trial.FAILURE_PREFIX} {error}", file=sys.stderr)
+            print(f"{name}: {config.app.target} {FAILURE_PREFIX} {error}", file=sys.stderr)
             if error.story:
                 print(error.story, file=sys.stderr)
             return ExitCode.NO_WORKER

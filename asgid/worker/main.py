@@ -25,12 +25,12 @@ _PATCHERS = ("gevent.monkey", "eventlet.patcher")
 
 def main(assignment: Assignment) -> int:
     """Be one worker; return the exit code of its process."""
-    # After the fork: the master does not need them, and its memory is small.
+    set_title(assignment, "booting")  # first of all: until here the process has the title of the master
+    raise_trim_threshold()
+    # After the fork: the master does not need these, and stays 0.25 MB smaller without them.
     from asgid.worker.app.loader import load  # noqa: PLC0415
     from asgid.worker.server import Server  # noqa: PLC0415
 
-    set_title(assignment, "booting")  # first of all: until here the process has the title of the master
-    raise_trim_threshold()
     lifeline = Lifeline(assignment.lifeline)
     settings = assignment.config.log
     try:

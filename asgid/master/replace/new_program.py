@@ -22,8 +22,9 @@ from asgid.master.replace.handover import Handover
 from asgid.master.supervision.steps import SignalTrial, UpgradeRefused
 from asgid.master.system.signals import SIGNALS
 from asgid.master.workers.spawn import ExitedProcess
-from asgid.master.workers.trial import FAILURE_PREFIX
 
+#: The line of `asgid check --boot` that has the reason begins with this.
+FAILURE_PREFIX = "failed its trial:"
 #: The environment variable with the descriptor of the handover, for the executed program.
 HANDOVER_VARIABLE = "ASGID_HANDOVER"
 #: The descriptor of the handover in the trial: the first that is not a standard stream.

@@ -22,8 +22,6 @@ from asgid.master.workers.spawn import Child, fork_worker
 
 #: The signals that end a tool in a terminal, a build or a shell. A worker ignores most of them; a blocked one, all.
 _TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-#: The line of `asgid check --boot` that has the reason begins with this.
-FAILURE_PREFIX = "failed its trial:"
 _EXIT_S = 1.0  # for a worker that has failed or was sent ABRT: to write its stacks and exit
 
 

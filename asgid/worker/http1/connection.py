@@ -8,11 +8,10 @@ before the last one has its response: until then it waits as bytes, and reading 
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
 from time import monotonic
-from typing import cast
+from typing import NamedTuple, cast
 
 from asgid.board import QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
 from asgid.config import Timeouts
@@ -492,8 +491,7 @@ class Connection(asyncio.Protocol):
         self._phase, self.deadline = APP, exchange.response_by
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """One row of the connection's states."""
 
     awaited: str

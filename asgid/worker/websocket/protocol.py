@@ -6,11 +6,10 @@ reads nothing.
 """
 
 import asyncio
-from dataclasses import dataclass
 from enum import IntEnum
 from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
 from asgid.config import WebSocket as Settings
@@ -57,8 +56,7 @@ class Phase(IntEnum):
 OPEN, PINGED, WRITE, CLOSING, OVER = Phase
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """One row of the WebSocket's states, for the documents; `on_deadline` carries it out."""
 
     awaited: str
