@@ -1,7 +1,5 @@
 """The data about other servers."""
 
-from pathlib import Path
-
 import pytest
 
 from asgid.config import TABLES, other_servers
@@ -56,13 +54,9 @@ def test_a_name_means_the_same_in_every_server_unless_it_is_ambiguous():
     assert {name for name, found in meanings.items() if len(found) > 1} == AMBIGUOUS
 
 
-def test_without_the_file_a_message_has_no_hint(monkeypatch):
+def test_without_the_file_a_message_has_no_hint(monkeypatch, tmp_path):
     """The package may be removed below a running master, which must still refuse a wrong file."""
-
-    def missing(package: str, name: str) -> bytes:
-        raise FileNotFoundError(Path(package, name))
-
-    monkeypatch.setattr("pkgutil.get_data", missing)
+    monkeypatch.setattr(other_servers, "__file__", str(tmp_path / "other_servers.py"))
 
     assert {} == load.__wrapped__().servers
 
