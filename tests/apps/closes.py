@@ -16,7 +16,7 @@ LAST_WORDS = frame.f_locals["assignment"].last_words_fd
 
 async def application(scope, receive, send):
     if scope["type"] != "http":
-        raise NotImplementedError
+        raise NotImplementedError  # the way in which an application declines a scope (ASGI specification)
     if scope["path"] == "/close":
         os.closerange(0, 3)
     elif scope["path"] == "/take":

@@ -7,7 +7,7 @@ import tty
 
 async def application(scope, receive, send):
     if scope["type"] != "http":
-        raise NotImplementedError
+        raise NotImplementedError  # the way in which an application declines a scope (ASGI specification)
     if scope["path"] == "/debug":
         fd = os.open(os.environ["TERMINAL"], os.O_RDWR | os.O_NOCTTY)
         tty.setraw(fd)

@@ -6,7 +6,7 @@ from typing import Any
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] != "http":
-        raise NotImplementedError
+        raise NotImplementedError  # the way in which an application declines a scope (ASGI specification)
     fd = os.open(os.environ["TERMINAL"], os.O_WRONLY | os.O_NOCTTY)
     os.write(fd, b"a request\r\n")
     os.close(fd)

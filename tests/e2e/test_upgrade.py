@@ -344,7 +344,7 @@ def test_no_application_inherits_the_handover(releases: Releases, start: Start, 
         "        if os.path.lexists(link):\n"
         "            print(os.readlink(link), file=file)\n"
         "    print('end', file=file)\n"
-        "async def application(scope, receive, send): raise NotImplementedError\n"
+        "async def application(scope, receive, send): raise NotImplementedError\n"  # declines every scope
     )
     daemon = start("looks:application", app={"directory": str(tmp_path)}, workers={"count": 1})
     releases.use("two")
