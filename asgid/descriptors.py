@@ -6,14 +6,20 @@ others belong to the code that opened them. The list has the file of each number
 a number again that asgid has closed.
 """
 
+import errno
 import fcntl
 import os
 import resource
 import socket
 from collections.abc import Iterable
 
+from asgid.errors import UnavailableError
+
 #: Half of the usual soft limit of 1024; few processes have so many descriptors of their own.
 _LOWEST = 512
+
+#: The process or the machine has no descriptor or memory left.
+RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 _own: dict[int, tuple[int, int] | None] = {}  # number -> its file, as (device, inode)
 
@@ -75,10 +81,26 @@ def identity(fd: int) -> tuple[int, int] | None:
 
 
 def open_standard_streams() -> None:
-    """Open /dev/null under each of the numbers 0, 1 and 2 that is free.
+    """Open /dev/null under each of the numbers 0, 1 and 2 that is free. Raises UnavailableError.
 
     Otherwise a connection could get the number, and its client would receive the output of print().
     """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
+    for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        if identity(number) is None:
+            fd = open_null(flags, f"descriptor {number}, which is closed,")
+            os.dup2(fd, number)  # without close-on-exec, as a standard stream has to be
+            if fd != number:
+                os.close(fd)
+
+
+def open_null(flags: int, user: str) -> int:
+    """Return a new descriptor of /dev/null for `user`. Raises UnavailableError, with the fix."""
+    try:
+        return os.open(os.devnull, flags | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in RESOURCE_ERRORS:
+            raise
+        raise UnavailableError(
+            f"{user} needs {os.devnull}: {error.strerror}; as root: "
+            f"rm -f {os.devnull}; mknod -m 666 {os.devnull} c 1 3 (null(4))"
+        ) from error

@@ -21,7 +21,7 @@ from asgid import __version__, descriptors, wire
 from asgid import board as cells
 from asgid.assignment import WorkerMain
 from asgid.config import Config
-from asgid.errors import ExitCode
+from asgid.errors import ExitCode, UnavailableError
 from asgid.master.reload import Reload
 from asgid.master.replace.handover import Handover
 from asgid.master.replace.new_program import Command, NewProgram
@@ -373,11 +373,12 @@ class Loop:
     def _start_trial(self, _: steps.StartTrial) -> None:
         try:
             self._new_program.start_trial(self._handover())
-        except OSError as error:
+        except (OSError, UnavailableError) as error:
             self._refuse_upgrade(error)
 
-    def _refuse_upgrade(self, error: OSError) -> None:
-        problem = f"{self._new_program.name} cannot be run: {error.strerror}"
+    def _refuse_upgrade(self, error: OSError | UnavailableError) -> None:
+        reason = error.strerror if isinstance(error, OSError) else error
+        problem = f"{self._new_program.name} cannot be run: {reason}"
         self._carry_out(self._supervisor.trial_ended(problem, time.monotonic()))
 
     def _request_exec(self, _: steps.ExecNewProgram) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from asgid import descriptors, wire
 from asgid.assignment import Assignment, Listener
-from asgid.errors import BootError, ClientDisconnectedError
+from asgid.errors import BootError, ClientDisconnectedError, UnavailableError
 from asgid.log import Log
 from asgid.worker import tracebacks
 from asgid.worker.app import startup_watch
@@ -85,7 +85,7 @@ class Server:
         if self._lifeline.is_closed:
             target = self._config.app.target
             raise BootError(f"app.target: importing {target!r} closed descriptors of asgid, as os.closerange() does")
-        descriptors.open_standard_streams()  # a module may have closed one
+        _open_standard_streams()  # a module may have closed one
 
     def _open_access_log(self, loop: asyncio.AbstractEventLoop) -> AccessLog | None:
         settings = self._config.log.access
@@ -106,7 +106,7 @@ class Server:
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
         if not await self._start(lifespan):
             return
-        descriptors.open_standard_streams()
+        _open_standard_streams()
         # Imported objects are never garbage: collections would visit them, and copy pages that the master shares.
         gc.collect()
         gc.freeze()
@@ -227,6 +227,14 @@ class Server:
         stack = tracebacks.format_traceback(error) if isinstance(error, BaseException) else ""
         self._log.error("unhandled in the event loop", problem=str(details.get("message")), stack=stack)
         _log_to_asyncio(loop, details)
+
+
+def _open_standard_streams() -> None:
+    """Open the standard streams that the application has closed. Raises BootError."""
+    try:
+        descriptors.open_standard_streams()
+    except UnavailableError as error:
+        raise BootError(str(error)) from error
 
 
 def protocol_factory(context: WorkerContext) -> ProtocolFactory:

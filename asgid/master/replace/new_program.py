@@ -68,7 +68,10 @@ class NewProgram:
         return self._command.argv[0]
 
     def start_trial(self, left: Handover) -> None:
-        """Start a trial that can read the handover. Raises OSError if the program cannot be executed."""
+        """Start a trial that can read the handover.
+
+        Raises OSError if the program cannot be executed, and UnavailableError without /dev/null.
+        """
         with ExitStack() as undo, ExitStack() as always:
             memory = _to_memfd(left)
             undo.callback(os.close, memory)
@@ -76,13 +79,15 @@ class NewProgram:
             self._reader = descriptors.own(reader)
             always.callback(os.close, writer)
             undo.callback(os.close, self._reader)
+            null = descriptors.open_null(os.O_RDONLY, "a trial of a new program")
+            always.callback(os.close, null)
             with _working_in(self._command.directory):
                 self._pid = os.posix_spawnp(
                     self._command.trial_argv[0],
                     self._command.trial_argv,
                     os.environ,
                     file_actions=[
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                        (os.POSIX_SPAWN_DUP2, null, 0),
                         (os.POSIX_SPAWN_DUP2, writer, 1),
                         (os.POSIX_SPAWN_DUP2, writer, 2),
                         (os.POSIX_SPAWN_DUP2, memory, TRIAL_FD),

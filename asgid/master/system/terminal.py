@@ -4,7 +4,6 @@ A terminal sends signals that an operator sends too: WINCH at each resize, and H
 sends HUP to its jobs at the same moment. This file does not know how the master reacts.
 """
 
-import errno
 import fcntl
 import os
 import select
@@ -19,7 +18,6 @@ from typing import Any
 from asgid import descriptors
 
 _PATH = "/dev/tty"
-_RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 #: A HUP that arrives this soon after the terminal has closed comes from it; a shell sends it some milliseconds later.
 _HANGUP_S = 2.0
 
@@ -43,12 +41,13 @@ def leave_terminal() -> None:
 
     Otherwise the worker could type commands into the shell that started asgid (TIOCSTI, ioctl_tty(2)), and read the
     input of that shell. Standard output and standard error still reach the terminal. The worker stays in its session
-    and process group, so it receives the same signals as before. Raises OSError if no descriptor is left.
+    and process group, so it receives the same signals as before. Raises OSError if no descriptor is left, and
+    UnavailableError without /dev/null.
     """
     try:
         fd = _open()
     except OSError as error:  # no terminal, or no /dev/tty
-        if error.errno in _RESOURCE_ERRORS:
+        if error.errno in descriptors.RESOURCE_ERRORS:
             raise
     else:
         _disown(fd)
@@ -127,13 +126,17 @@ def _disown(fd: int) -> None:
 
 def _make_unreadable(fd: int) -> None:
     """Replace standard input by /dev/null, and an output by one that is open for writing only."""
-    flags = os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        new = os.open(f"/proc/self/fd/{fd}" if fd else os.devnull, flags | (os.O_WRONLY if fd else os.O_RDONLY))
-    except OSError as error:  # no /proc, or the terminal has just closed
-        if error.errno in _RESOURCE_ERRORS:
-            raise
-        new = os.open(os.devnull, flags | os.O_WRONLY)
-    os.set_blocking(new, True)
+    new = _open_for_writing(fd) if fd else descriptors.open_null(os.O_RDONLY, "a worker of another user")
     os.dup2(new, fd)
     os.close(new)
+
+
+def _open_for_writing(fd: int) -> int:
+    try:
+        new = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:  # no /proc, or the terminal has just closed
+        if error.errno in descriptors.RESOURCE_ERRORS:
+            raise
+        return descriptors.open_null(os.O_WRONLY, "a worker of another user")
+    os.set_blocking(new, True)
+    return new

@@ -17,11 +17,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from asgid import descriptors, faults, pipes
+from asgid import descriptors, faults, pipes, wire
 from asgid.assignment import DUMP, STARTUP_WAITS, Assignment, WorkerMain
 from asgid.board import Board
 from asgid.command_signals import COMMANDS
-from asgid.errors import ExitCode
+from asgid.errors import ExitCode, UnavailableError
 from asgid.master.system import terminal
 from asgid.master.system.signals import SIGNALS
 from asgid.pipes import PipeEnd
@@ -148,6 +148,9 @@ def _run_child(assignment: Assignment, worker: WorkerMain, confine: Callable[[in
             # The exit handlers of the application, and those of agents that were loaded before asgid. The master runs
             # its copy of the latter at its own exit.
             atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
+    except UnavailableError as error:
+        assignment.lifeline.write(wire.encode(wire.Failed(str(error))))
+        code = int(ExitCode.NO_WORKER)
     except BaseException:  # noqa: BLE001 - the border of the process: the error is printed, and goes no further
         traceback.print_exc()
     finally:
