@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 
 from asgid.errors import UnavailableError
 
@@ -20,6 +21,8 @@ _LOWEST = 512
 
 #: The process or the machine has no descriptor or memory left.
 RESOURCE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+_SO_PASSRIGHTS = 83  #: Linux 6.16 (asm-generic/socket.h); Python has no name for it
 
 _own: dict[int, tuple[int, int] | None] = {}  # number -> its file, as (device, inode)
 
@@ -78,6 +81,17 @@ def identity(fd: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def refuse_passed(sock: socket.socket) -> None:
+    """Refuse the descriptors that clients of a listening unix socket pass to a worker (SCM_RIGHTS, unix(7)).
+
+    A worker takes none, so its read(2) closes them. The close of a TCP socket with SO_LINGER waits, and with it all
+    clients of the worker. sendmsg(2) of such a client raises EPERM instead. Before Linux 6.16 nothing happens.
+    """
+    if sock.family == socket.AF_UNIX:
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def open_standard_streams() -> None:

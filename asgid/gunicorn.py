@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from gunicorn.workers import base
 
-from asgid import config, pipes, wire
+from asgid import config, descriptors, pipes, wire
 from asgid.assignment import Assignment, Listener
 from asgid.board import BYTES, STARTED, Board, Row
 from asgid.config import translation
@@ -151,6 +151,7 @@ class Worker(base.Worker):  # type: ignore[misc] # gunicorn has no types
 
     def _listener(self, sock: Any) -> Listener:
         versions = {"auto": "any"}.get(self.cfg.proxy_protocol, self.cfg.proxy_protocol)
+        descriptors.refuse_passed(sock.sock)
         return Listener(str(sock), os.dup(sock.fileno()), self.cfg.backlog, versions)
 
     async def _run_worker(self, worker: server.Server, assignment: Assignment, log: Log) -> None:

@@ -99,7 +99,13 @@ class Listen(Table):
     backlog: Annotated[int, integer(1, 65535)] = Field(
         2048, description="max connections that wait to be accepted; the kernel caps it at net.core.somaxconn"
     )
-    mode: FileMode = Field(0o660, description="permissions of the socket file; unix:/path only")
+    mode: FileMode = Field(
+        0o660,
+        description=(
+            "permissions of the socket file; unix:/path only; before Linux 6.16 every client that may connect can "
+            "block a worker for some seconds"
+        ),
+    )
     owner: Account = Field("", description="user that owns the socket file, by name or id; unix:/path only")
     group: Account = Field("", description="group of the socket file, by name or id; unix:/path only")
     proxy_protocol: Literal["off", "v1", "v2", "any"] = Field(

@@ -205,6 +205,7 @@ def unavailable(address: Address, error: OSError) -> UnavailableError:
 
 
 def _listen(sock: socket.socket, backlog: int) -> None:
+    descriptors.refuse_passed(sock)  # before the first client; a connection inherits it
     try:
         sock.listen(backlog)  # EADDRINUSE if another socket is bound to the same address and listened first
     except OSError:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from websockets.sync.client import connect
 
 from tests.client import Answer, Client, Load, get, in_thread, request
 from tests.daemon import APPS, ENVIRONMENT, WITHIN_S, eventually, is_alive
+from tests.e2e.test_passed_descriptors import needs_passrights
 
 GUNICORN = Path(sys.executable).parent / "gunicorn"
 #: gunicorn before 25.1 has no control socket and refuses the option that disables it.
@@ -140,6 +142,16 @@ def test_a_socket_file_is_served(served: Served, tmp_path: Path) -> None:
     gunicorn.signal("TERM")
     assert gunicorn.process.wait(WITHIN_S) == 0
     assert not path.exists()
+
+
+@needs_passrights
+def test_a_client_cannot_pass_a_descriptor_to_a_worker_of_gunicorn(served: Served, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    gunicorn = served("--bind", f"unix:{path}")
+    assert get(f"unix:{path}" if gunicorn.address() else "").status == 200
+
+    with Client(f"unix:{path}").socket as client, pytest.raises(PermissionError):
+        socket.send_fds(client, [b"G"], [0])
 
 
 def test_a_reload_replaces_the_worker_and_loses_no_request(served: Served) -> None:
