@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -27,8 +28,9 @@ _PARAMETERS = negotiated("permessage-deflate; client_max_window_bits")
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv1: bool = False) -> bytes:
-    """Return a client's frame, as `websockets` writes it."""
-    serialized = Frame(opcode, payload, fin).serialize(mask=True)  # type: ignore[arg-type] # an int is accepted as well
+    """Return a client's frame, as `websockets` writes it. Its mask is fixed: the bytes name a case, in each process."""
+    with patch("websockets.frames.secrets.token_bytes", return_value=b"\xa1\x5c\x03\xf7"):
+        serialized = Frame(opcode, payload, fin).serialize(mask=True)  # type: ignore[arg-type] # an int is accepted
     return bytes([serialized[0] | RSV1]) + serialized[1:] if rsv1 else serialized
 
 
