@@ -5,6 +5,8 @@ SHELL := /bin/bash
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOWEST := .venv-lowest
+# The tests mostly wait: for a deadline, a drain, the start of an interpreter.
+JOBS   := $(shell n=$$(nproc); echo $$((n < 4 ? 2 * n : 8)))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 help: ## print this list
@@ -14,7 +16,7 @@ run: $(VENV)/.run ## serve the example application under etc/asgid.toml.example
 	@$(BIN)/asgid -c etc/asgid.toml.example
 
 test: lint ## format, lint, types, and the tests that need no package from Debian, except the slow ones
-	@$(BIN)/pytest -q -m "not slow and not system" tests
+	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m "not slow and not system" tests
 
 slow: $(VENV)/.test ## the tests that take more than ten seconds each; CI runs them after the others
 	@$(BIN)/pytest -q -m "slow and not system" -o faulthandler_timeout=0 tests
