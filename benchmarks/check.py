@@ -1,6 +1,6 @@
 """Compares the last run with the targets: prints each ratio beside its target; exit code 1 if one is missed.
 
-It measures nothing, because a run takes half an hour.
+It measures nothing, because a run takes 35 minutes.
 """
 
 import argparse

@@ -9,8 +9,9 @@ import json
 import os
 import platform
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,10 +199,22 @@ def _machine(options: argparse.Namespace, tool: str) -> dict[str, str]:
         "cores": f"{cores}, {placed}",
         "load averages before": " ".join(f"{value:.2f}" for value in os.getloadavg()) + " (1, 5, 15 minutes)",
         "kernel": platform.release(),
-        "Python": platform.python_version(),
+        "Python": f"{platform.python_version()}, {optimisations(sysconfig.get_config_vars())}",
         "load generator": f"wrk {tool}, one thread; for WebSockets this Python, one thread",
         "rounds": f"{options.rounds}, each {WARM_UP_S} s to warm up, then {options.seconds} s",
     }
+
+
+def optimisations(build: Mapping[str, object]) -> str:
+    """Return whether the build variables of Python have profile-guided and link-time optimisation.
+
+    A request to the same server cost 20.4 µs on a build without them, and 16.0 µs on Debian's, which has them but
+    removes the flags from its variables.
+    """
+    words = " ".join(str(build.get(name)) for name in ("CONFIG_ARGS", "PY_CORE_CFLAGS", "PY_CORE_LDFLAGS"))
+    marks = {"PGO": ("--enable-optimizations", "-fprofile-use"), "LTO": ("--with-lto", "-flto")}
+    found = [name for name, flags in marks.items() if any(flag in words for flag in flags)]
+    return f"its build variables have {' and '.join(found) or 'neither PGO nor LTO'}"
 
 
 def _write(results: Results, scenarios: Sequence[Scenario], notes: dict[str, str], out: Path) -> None:

@@ -124,6 +124,12 @@ SERVERS = {
             logging="--access-log",
         ),
         Server(
+            "h2corn",
+            "{python} -m h2corn {app} --bind 127.0.0.1:{port} --workers {workers} --loop uvloop --no-access-log",
+            _distribution("h2corn"),
+            "a master and its workers; HTTP in Rust on two other threads, uvloop",
+        ),
+        Server(
             "gunicorn",
             "{python} -m gunicorn {app} -k asgi -w {workers} -b 127.0.0.1:{port} --asgi-loop uvloop --log-level warning"
             " --control-socket {directory}/gunicorn.ctl",

@@ -14,7 +14,13 @@ from benchmarks.figures import Measurement, Row, rows
 
 OURS = "asgid"
 BEST = "the best peer"
-PEERS = ("uvicorn", "granian", "gunicorn", "hypercorn")  #: servers of the same applications: the best is one of them
+PEERS = (
+    "uvicorn",
+    "granian",
+    "h2corn",
+    "gunicorn",
+    "hypercorn",
+)  #: servers of the same applications: the best is one of them
 TOLERANCE = 0.10  #: how far a ratio may miss its bound on a noisy machine
 
 
@@ -71,13 +77,16 @@ TARGETS = (
     Target("upload", Figure.CPU, BEST, 0.85),
     Target("download", Figure.CPU, BEST, 0.85),
     Target("connect", Figure.CPU, "uvicorn", 0.65),
+    Target("connect", Figure.CPU, "h2corn", 1.7, aim=1.25),
     Target("pipeline", Figure.RATE, "uvicorn", 2.5),
     Target("file", Figure.CPU, "granian", 1.0, way="pathsend"),
     Target("starlette", Figure.RATE, BEST, 1.05),
     Target("fastapi", Figure.RATE, BEST, 1.05),
     Target("django", Figure.RATE, BEST, 1.05),
     Target("two", Figure.RATE, BEST, 1.0),
-    Target("websocket", Figure.CPU, "uvicorn", 0.95),
+    Target("websocket", Figure.CPU, "uvicorn", 0.70),
+    Target("websocket-long", Figure.CPU, BEST, 0.95),
+    Target("broadcast", Figure.CPU, "gunicorn", 0.95),
 )
 
 

@@ -459,3 +459,16 @@ def test_the_results_describe_the_machine():
     } == set(facts)
     assert all(facts.values())
     assert facts["rounds"] == "5, each 1 s to warm up, then 4 s"
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, "neither PGO nor LTO"),
+        ({"CONFIG_ARGS": "'--enable-shared'", "PY_CORE_CFLAGS": "-O3"}, "neither PGO nor LTO"),
+        ({"CONFIG_ARGS": "'--enable-optimizations' '--with-lto'"}, "PGO and LTO"),
+        ({"PY_CORE_CFLAGS": "-O3 -fprofile-use"}, "PGO"),
+    ],
+)
+def test_the_report_names_the_optimisations_of_python(variables, found):
+    assert f"its build variables have {found}" == run.optimisations(variables)
