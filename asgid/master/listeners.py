@@ -102,6 +102,12 @@ class Listeners:
                         problems.append(str(error))
         return problems
 
+    def restore_options(self) -> Iterator[tuple[str, list[str]]]:
+        """Restore the options that a worker has changed. Yields the name of each such listener, and the options."""
+        for bound in self:
+            if changed := bound.options.restore():
+                yield bound.name, changed
+
     def close(self, addresses: Iterable[Address]) -> None:
         """Close the sockets of these addresses; a socket that has another name too stays open under that name."""
         for address in addresses:

@@ -411,6 +411,25 @@ def test_a_worker_cannot_stop_the_master_with_a_socket_whose_close_waits(start: 
     assert daemon.stop() == 0
 
 
+def test_options_of_a_listening_socket_do_not_outlive_the_worker_that_set_them(start: Start, public: Path) -> None:
+    """Every later connection would inherit them: a close would reset it, and it would not be read (SO_RCVLOWAT)."""
+    shutil.copy(APPS / "tampers.py", public)
+    daemon = start(
+        "tampers:application", app={"directory": str(public)}, process={"user": "nobody"}, workers={"count": 1}
+    )
+    assert get(daemon.address(), "/tamper").body.startswith(b"filter")
+    (tamperer,) = daemon.workers()
+    os.kill(tamperer, signal.SIGKILL)
+    (restored,) = daemon.eventually(lambda: daemon.log_events("listener options restored"))
+    daemon.eventually(lambda: len(daemon.log_events("worker ready")) == 2)
+
+    assert restored["options"] == "SO_LINGER SO_RCVLOWAT SO_RCVBUF"  # the buffer grows with the low mark
+    assert get(daemon.address()).status == 200
+    assert daemon.reload()["event"] == "reload committed"
+    assert daemon.stop() == 0
+    assert len(daemon.log_events("listener options restored")) == 1
+
+
 # The board
 
 

@@ -1,10 +1,14 @@
 """Listening sockets are bound, adopted, changed and closed; sockets and files of other programs are not touched."""
 
+import ctypes
+import fcntl
 import os
 import pwd
 import re
+import select
 import socket
 import stat
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -18,6 +22,7 @@ from asgid.errors import UnavailableError
 from asgid.master.listeners import Listeners
 from asgid.master.net.bound_socket import BoundSocket
 from asgid.master.net.listener_state import ListenerState
+from asgid.master.net.socket_options import SocketOptions
 from tests.rights import without_rights
 
 
@@ -695,3 +700,40 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+# Options
+
+
+def test_changed_options_of_a_socket_are_restored_and_named() -> None:
+    """Sizes of buffers are automatic again, and a worker that shares the socket does not block in accept(2)."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        sock.setblocking(False)
+        options = SocketOptions(sock)
+        assert options.restore() == []
+        worker = sock.dup()
+        worker.setblocking(True)
+        worker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+        worker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)  # changes SO_RCVBUF, without its lock
+        worker.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 100)
+        worker.close()
+
+        assert options.restore() == ["O_NONBLOCK", "SO_LINGER", "SO_RCVLOWAT", "SO_RCVBUF", "TCP_MAXSEG"]
+        assert options.restore() == []
+        assert fcntl.fcntl(sock, fcntl.F_GETFL) & os.O_NONBLOCK
+        assert sock.getsockopt(socket.SOL_SOCKET, 72) == 0  # SO_BUF_LOCK
+        with socket.create_connection(sock.getsockname()) as client:
+            assert select.select([sock], [], [], 5)[0]
+            with sock.accept()[0] as accepted:
+                linger = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+                assert struct.unpack("ii", linger)[0] == 0
+                assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) > 1000
+
+
+def test_a_filter_cannot_be_attached_to_a_listening_socket() -> None:
+    """A worker could lock the filter, and no process could remove it from the socket then (SO_LOCK_FILTER)."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        SocketOptions(sock)
+        program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))
+        with pytest.raises(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HL", 1, ctypes.addressof(program)))

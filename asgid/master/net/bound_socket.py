@@ -2,10 +2,11 @@
 
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from asgid.address import Address, Tcp
 from asgid.master.net.listener_state import ListenerState
+from asgid.master.net.socket_options import SocketOptions
 from asgid.master.net.unix_sockets import SocketFile
 
 # struct tcp_info (linux/tcp.h). For a listening socket tcpi_unacked is the length of its queue and tcpi_sacked is the
@@ -22,6 +23,10 @@ class BoundSocket:
     socket: socket.socket
     backlog: int
     file: SocketFile | None = None  #: None unless it is a unix socket with a file
+    options: SocketOptions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.options = SocketOptions(self.socket)
 
     @property
     def local_address(self) -> str:

@@ -142,6 +142,8 @@ class WorkerProcesses:
         write("worker exited", **_ids(child), reason=step.reason.value, served_s=served_s, **details)
         child.close()
         self._ledger.retire(step.slot)
+        for listener, options in self._listeners.restore_options():
+            self._log.error("listener options restored", listener=listener, options=" ".join(options))
         return stack
 
     def log_recycling(self, slot: int, limit: str) -> None:
