@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from asgid.config import reference
-from docs import architecture, conformance, metrics, migrating
+from docs import architecture, conformance, metrics, migrating, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: File, from the root of the checkout -> the function that returns its text.
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "etc/asgid.toml.example": reference.example_file,
-    "docs/config.md": reference.markdown,
+    "docs/config.md": settings.page,
     "docs/metrics.md": metrics.page,
     "docs/migrating.md": migrating.page,
     "docs/architecture.md": architecture.page,

@@ -14,6 +14,7 @@ from asgid import config
 from asgid.assignment import DUMP
 from asgid.config import TABLES, Config, Table, reference, reserved_keys
 from asgid.config.tables import header
+from asgid.config.value_types import written_default
 from asgid.errors import ConfigError, ExitCode
 from asgid.master.status import metrics
 from asgid.master.system import signals
@@ -91,7 +92,7 @@ def table_of(settings: Config, table: str) -> Table:
 def test_the_example_file_names_every_setting_with_its_default(table, key, monkeypatch):
     """A line without its # sets the value that was in force before; only a key without effect is refused."""
     row = reserved_keys.reserved_key(f"{table}.{key}")
-    if row and not row.allows(reference._default(TABLES[table].model_fields[key])):
+    if row and not row.allows(written_default(TABLES[table].model_fields[key])):
         with pytest.raises(ConfigError, match="has no effect in this version"):
             config.parse(uncommented(table, key), EXAMPLE.name)
         monkeypatch.setattr(reserved_keys, "RESERVED_KEYS", {})

@@ -16,7 +16,7 @@ from asgid.config.document import SettingsDocument
 from asgid.config.other_servers import ServerSetting
 from asgid.config.reserved_keys import find_reserved
 from asgid.config.tables import TABLES, Config, Limits
-from asgid.config.value_types import ValueType
+from asgid.config.value_types import written_default
 from asgid.errors import ConfigError
 
 _LEVELS = {"critical": "error", "fatal": "error", "trace": "debug", "notset": "debug", "warn": "warning"}
@@ -194,9 +194,7 @@ def _default(key: str) -> str:
     """Return the default of a key as a word or a TOML value; "" for a key without one."""
     table, _, name = key.rpartition(".")
     field = TABLES[table].settings().get(name) if table in TABLES else None
-    if field is None or field.is_required():
+    if field is None:
         return ""
-    value_type = next((each for each in field.metadata if isinstance(each, ValueType)), None)
-    value = field.get_default(call_default_factory=True)
-    written = value_type.write(value) if value_type else value
-    return written if isinstance(written, str) and written else json.dumps(written)
+    default = written_default(field)
+    return default if isinstance(default, str) and default else json.dumps(default)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 UNLIMITED: Final = 2**63 - 1
@@ -48,6 +49,22 @@ class ValueType:
 
     def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return dict(self.schema)
+
+
+def value_type(field: FieldInfo) -> ValueType | None:
+    """Return the ValueType of a setting; None if pydantic validates it."""
+    return next((item for item in field.metadata if isinstance(item, ValueType)), None)
+
+
+def written(field: FieldInfo, value: object) -> object:
+    """Return the value of a setting as a file writes it."""
+    own = value_type(field)
+    return own.write(value) if own else value
+
+
+def written_default(field: FieldInfo) -> object:
+    """Return the default of a setting as a file writes it, "" if the setting is required."""
+    return "" if field.is_required() else written(field, field.get_default(call_default_factory=True))
 
 
 def quoted(value: object) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from asgid import __version__, descriptors, wire
 from asgid import board as cells
 from asgid.assignment import WorkerMain
-from asgid.config import Config
+from asgid.config import Config, reference
 from asgid.errors import ExitCode, UnavailableError
 from asgid.master.reload import Reload
 from asgid.master.replace.handover import Handover
@@ -401,8 +401,6 @@ class Loop:
         self._signals.unblock()
 
     def _handover(self) -> Handover:
-        from asgid.config import reference  # noqa: PLC0415 - it takes 1 MB, and most masters never need it
-
         resources = self._resources
         return Handover(
             config=reference.config_to_toml(self._reload.config),

@@ -84,10 +84,10 @@ def test_each_key_is_found_on_the_line_that_it_was_written_on(document):
     written: dict[KeyPath, int] = {}
     for table, content in document.items():
         written[(table,)] = text.count("\n") + 1
-        text += f"[{reference._toml(table)}]  # [not.this]\n"
+        text += f"[{reference.toml(table)}]  # [not.this]\n"
         for key, value in content.items():
             written[(table, key)] = text.count("\n") + 1
-            text += f"{reference._toml(key)} = {reference._toml(value)}\n"
+            text += f"{reference.toml(key)} = {reference.toml(value)}\n"
     lines = line_numbers(text)
 
     assert document == tomli.loads(text)
@@ -167,7 +167,7 @@ def configs(draw: st.DrawFn) -> Config:
         if not bind.startswith("unix:/"):
             listener = {key: value for key, value in listener.items() if key not in ("mode", "owner", "group")}
         listeners.append(listener)
-    text = "".join(f"{key} = {reference._toml(value)}\n" for key, value in (document | {"listen": listeners}).items())
+    text = "".join(f"{key} = {reference.toml(value)}\n" for key, value in (document | {"listen": listeners}).items())
     return config.parse(text, "drawn.toml")
 
 
@@ -182,7 +182,7 @@ def test_any_value_is_accepted_or_refused_with_its_place(name, value, key, data)
     """Any value of any key gives a Config or problems with a place; no other error is raised."""
     keys = TABLES[name].settings()
     key = key or data.draw(st.sampled_from(list(keys)))
-    text = f"{header(name)}\n{key} = {reference._toml(value)}\n"
+    text = f"{header(name)}\n{key} = {reference.toml(value)}\n"
     problems: tuple[Problem, ...] = ()
     try:
         config.parse(text, "f.toml", target="a:b")

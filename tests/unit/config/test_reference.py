@@ -105,7 +105,7 @@ def accepts(schema: Mapping[str, Any], value: object, root: Mapping[str, Any]) -
 
 
 def parses(document: Mapping[str, Any]) -> bool:
-    text = "".join(f"{key} = {reference._toml(value)}\n" for key, value in document.items())
+    text = "".join(f"{key} = {reference.toml(value)}\n" for key, value in document.items())
     try:
         config.parse(text, "f.toml")
     except ConfigError:
