@@ -19,6 +19,7 @@ from asgid import config, descriptors, pipes, wire
 from asgid.assignment import Assignment, Listener
 from asgid.board import BYTES, STARTED, Board, Row
 from asgid.config import translation
+from asgid.config.tables import WebSocket
 from asgid.errors import BootError, ConfigError
 from asgid.log import Log
 from asgid.pipes import PipeEnd
@@ -62,7 +63,7 @@ SETTINGS: Final[Mapping[str, Callable[[Cfg], object]]] = {
     "limits.request_line": lambda cfg: translation.request_line_bytes(cfg.limit_request_line),
     "limits.header_count": lambda cfg: translation.header_count(cfg.limit_request_fields),
     "limits.header_size": lambda cfg: translation.header_bytes(cfg.limit_request_field_size),
-    "websocket.max_message": lambda cfg: getattr(cfg, "websocket_max_message_size", config.WebSocket().max_message),
+    "websocket.max_message": lambda cfg: getattr(cfg, "websocket_max_message_size", WebSocket().max_message),
     "proxy.trusted": lambda cfg: [*cfg.forwarded_allow_ips, "unix"],  # gunicorn trusts clients of a socket file too
     "log.level": lambda cfg: {"critical": "error"}.get(cfg.loglevel.lower(), cfg.loglevel.lower()),
     "log.output": lambda cfg: _output(cfg.errorlog, "stderr"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from asgid.config import Process
+from asgid.config.tables import Process
 
 
 @dataclass(frozen=True, slots=True)

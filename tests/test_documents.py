@@ -12,8 +12,8 @@ import pytest
 
 from asgid import config
 from asgid.assignment import DUMP
-from asgid.config import TABLES, Config, Table, reference, reserved_keys
-from asgid.config.tables import header
+from asgid.config import Config, reference, reserved_keys
+from asgid.config.tables import TABLES, Table, header
 from asgid.config.value_types import written_default
 from asgid.errors import ConfigError, ExitCode
 from asgid.master.status import metrics

@@ -14,48 +14,10 @@ from asgid.config.cross_checks import find_contradictions
 from asgid.config.document import SettingsDocument
 from asgid.config.reserved_keys import find_reserved
 from asgid.config.suggestions import describe_error
-from asgid.config.tables import (
-    TABLES,
-    Access,
-    App,
-    Config,
-    Http,
-    Limits,
-    Listen,
-    Log,
-    Metrics,
-    Process,
-    Proxy,
-    Reload,
-    Table,
-    Timeouts,
-    Tls,
-    WebSocket,
-    Workers,
-)
+from asgid.config.tables import Config
 from asgid.config.toml_lines import KeyPath
 
-__all__ = [
-    "TABLES",
-    "Access",
-    "App",
-    "Config",
-    "Http",
-    "KeyPath",
-    "Limits",
-    "Listen",
-    "Log",
-    "Metrics",
-    "Process",
-    "Proxy",
-    "Reload",
-    "Table",
-    "Timeouts",
-    "Tls",
-    "WebSocket",
-    "Workers",
-    "parse",
-]
+__all__ = ["Config", "parse"]
 
 
 def parse(

@@ -13,7 +13,7 @@ from itertools import chain
 from asgid import descriptors
 from asgid.address import Abstract, Address, Descriptor, Systemd, Tcp, Unix, parse
 from asgid.assignment import Listener
-from asgid.config import Listen
+from asgid.config.tables import Listen
 from asgid.errors import UnavailableError
 from asgid.master.net import tcp_sockets, unix_sockets
 from asgid.master.net.bound_socket import BoundSocket

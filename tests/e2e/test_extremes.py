@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from asgid.config import TABLES
+from asgid.config.tables import TABLES
 from asgid.config.value_types import UNLIMITED, ValueType
 from tests.client import Client, get, request
 from tests.conftest import Start

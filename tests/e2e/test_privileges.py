@@ -337,7 +337,7 @@ AS_THAT_USER = (
 #: Stands for a kernel or a sandbox in which no process can drop its capabilities.
 STUBBORN = """
 import ctypes, errno
-from asgid.config import Process
+from asgid.config.tables import Process
 from asgid.errors import BootError
 from asgid.worker.process import privileges
 privileges._libc.capset = lambda *_: ctypes.set_errno(errno.EPERM) or -1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from asgid.config import Listen
+from asgid.config.tables import Listen
 from asgid.errors import UnavailableError
 from asgid.master.listeners import Listeners
 from asgid.master.net.bound_socket import BoundSocket

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asgid.config import Process
+from asgid.config.tables import Process
 from asgid.logfile import open_log
 from asgid.user import User, user_of
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid import config
-from asgid.config import TABLES, Config, reference
+from asgid.config import Config, reference
 from asgid.config.reserved_keys import reserved_key
-from asgid.config.tables import header
+from asgid.config.tables import TABLES, header
 from asgid.config.toml_lines import KeyPath, line_numbers
 from asgid.config.value_types import UNLIMITED, ValueType
 from asgid.errors import ConfigError, Problem

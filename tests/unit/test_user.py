@@ -6,7 +6,7 @@ import pwd
 
 import pytest
 
-from asgid.config import Process
+from asgid.config.tables import Process
 from asgid.user import User, user_of
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgid.config import Access
+from asgid.config.tables import Access
 from asgid.log import Log
 from asgid.worker.asgi import Receive, Send
 from asgid.worker.http.access_log import AccessLog

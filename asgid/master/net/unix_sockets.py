@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from asgid.address import Abstract, Unix
-from asgid.config import Listen
+from asgid.config.tables import Listen
 from asgid.errors import UnavailableError
 from asgid.user import find_gid, find_uid
 

@@ -10,7 +10,8 @@ from math import inf
 
 from asgid.address import Address, Descriptor, Systemd, parse
 from asgid.board import MAX_WORKERS
-from asgid.config import Config, Listen
+from asgid.config import Config
+from asgid.config.tables import Listen
 from asgid.errors import UnavailableError
 from asgid.master.supervision.lifecycle import Plan
 

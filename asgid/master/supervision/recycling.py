@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
-from asgid.config import Workers
+from asgid.config.tables import Workers
 from asgid.config.value_types import UNLIMITED
 
 #: Seconds between two checks.

@@ -14,7 +14,7 @@ from math import inf
 from string import Formatter
 from typing import Any, TypeAlias
 
-from asgid.config import Access
+from asgid.config.tables import Access
 from asgid.log import Log, Output, rfc3339
 from asgid.worker.http.fields import TOKEN_CHARACTERS
 

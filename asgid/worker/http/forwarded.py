@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 
-from asgid.config import Proxy
+from asgid.config.tables import Proxy
 from asgid.worker.asgi import Scope
 from asgid.worker.http.fields import TOKEN_CHARACTERS
 from asgid.worker.http.scope import full_path, strip_root_path

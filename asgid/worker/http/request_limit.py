@@ -8,7 +8,7 @@ from collections import OrderedDict
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-from asgid.config import Limits
+from asgid.config.tables import Limits
 
 Request = TypeVar("Request")
 

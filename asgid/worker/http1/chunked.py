@@ -5,7 +5,7 @@ The module does not see the data.
 
 import re
 
-from asgid.config import Limits
+from asgid.config.tables import Limits
 from asgid.errors import ClientError
 from asgid.worker.http.fields import CONTROL_CHARACTER, TOKEN
 from asgid.worker.http1.framing import MAX_BODY_BYTES

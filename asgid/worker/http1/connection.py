@@ -14,7 +14,7 @@ from time import monotonic
 from typing import NamedTuple, cast
 
 from asgid.board import QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
-from asgid.config import Timeouts
+from asgid.config.tables import Timeouts
 from asgid.errors import ClientError
 from asgid.worker.http import request_limit
 from asgid.worker.http.context import RunningExchange, WorkerContext

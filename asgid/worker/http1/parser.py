@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from asgid.config import Limits
+from asgid.config.tables import Limits
 from asgid.errors import ClientError
 from asgid.worker.http.fields import CONTROL_CHARACTER, Field
 from asgid.worker.http.forwarded import FORWARDING_FIELDS

@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from itertools import count
 
-from asgid.config import Process
+from asgid.config.tables import Process
 from asgid.errors import BootError
 from asgid.user import User, user_of
 

@@ -10,7 +10,8 @@ from functools import partial
 from time import monotonic, monotonic_ns, time
 
 from asgid.board import HEARTBEAT_NS, LAG_NS, QUEUED, SLOW, TIMEOUT_CELL
-from asgid.config import Config, Http
+from asgid.config import Config
+from asgid.config.tables import Http
 from asgid.date import http_date
 from asgid.worker.http.context import WorkerContext
 from asgid.worker.net.registry import Client

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from asgid.board import TIMEOUT_CELL, WEBSOCKET_CLOSE_CELL, WEBSOCKET_RECEIVED, WEBSOCKET_SENT, WEBSOCKETS
-from asgid.config import WebSocket as Settings
+from asgid.config.tables import WebSocket as Settings
 from asgid.worker.asgi import Message
 from asgid.worker.net.lingering_close import LingeringClose
 from asgid.worker.net.registry import Connections

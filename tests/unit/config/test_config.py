@@ -2,9 +2,9 @@
 
 import pytest
 
-from asgid import config
 from asgid.address import Unix
-from asgid.config import TABLES, Config
+from asgid.config import Config
+from asgid.config.tables import TABLES, App
 from tests.settings import APP, problems, read
 
 
@@ -12,7 +12,7 @@ def test_only_the_application_is_required():
     """Every other key has a default."""
     settings = read("")
 
-    assert Config(app=config.App(target="a:b")) == settings
+    assert Config(app=App(target="a:b")) == settings
     assert ["127.0.0.1:8000"] == [listen.bind for listen in settings.listen]
 
 

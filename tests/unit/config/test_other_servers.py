@@ -2,8 +2,9 @@
 
 import pytest
 
-from asgid.config import TABLES, other_servers
+from asgid.config import other_servers
 from asgid.config.other_servers import ServerSetting, load, plain_name
+from asgid.config.tables import TABLES
 from asgid.config.translation import CONVERSIONS
 
 ROWS = [row for rows in load().servers.values() for row in rows]

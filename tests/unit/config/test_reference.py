@@ -9,6 +9,7 @@ import pytest
 
 from asgid import config
 from asgid.config import reference
+from asgid.config.tables import App
 from asgid.errors import ConfigError
 
 DURATIONS = {
@@ -49,7 +50,7 @@ def test_a_size_is_written_in_its_shortest_unit(size):
 def test_a_text_is_escaped():
     """Quotes, backslashes and control characters are parsed back."""
     environment = {"A B": 'x"y\\z\n\x7f\x1b', "Ä": "é\U0001f600"}
-    settings = config.Config(app=config.App(target="a:b", env=environment))
+    settings = config.Config(app=App(target="a:b", env=environment))
 
     assert environment == config.parse(reference.config_to_toml(settings), "f.toml").app.env
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from asgid import config
-from asgid.config import TABLES, Config
+from asgid.config import Config
 from asgid.config.reserved_keys import RESERVED_KEYS
-from asgid.config.tables import header
+from asgid.config.tables import TABLES, App, header
 from tests.settings import APP, problems, read
 
 
@@ -35,4 +34,4 @@ def test_a_reserved_key_may_have_its_allowed_value(name):
     for value in RESERVED_KEYS[name].allowed_values:
         written = f'"{value}"' if isinstance(value, str) else value
 
-        assert read(f"{header(table)}\n{key} = {written}\n") == Config(app=config.App(target="a:b"))
+        assert read(f"{header(table)}\n{key} = {written}\n") == Config(app=App(target="a:b"))

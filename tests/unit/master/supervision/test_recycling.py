@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asgid.config import Workers
+from asgid.config.tables import Workers
 from asgid.master.supervision.recycling import INTERVAL_S, SAMPLES, Recycling
 
 GIB = 1 << 30

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgid.config import Access
+from asgid.config.tables import Access
 from asgid.log import Log
 from asgid.worker.http.access_log import FLUSH_S, AccessLog, check_template
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from asgid.config import Proxy
+from asgid.config.tables import Proxy
 from asgid.worker.asgi import Scope
 from asgid.worker.http.forwarded import ForwardedFields, TrustedProxies
 from asgid.worker.http.scope import request_scope, scope_template

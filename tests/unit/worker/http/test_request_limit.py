@@ -4,7 +4,7 @@ from time import process_time
 
 import pytest
 
-from asgid.config import Limits
+from asgid.config.tables import Limits
 from asgid.worker.http.request_limit import QUEUED, REJECTED, STARTED, RequestLimit
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asgid.config import Limits
+from asgid.config.tables import Limits
 from asgid.errors import ClientError
 from asgid.worker.http1.chunked import ChunkedSizes
 
