@@ -17,9 +17,8 @@ This file does not know processes, nor the origin of the buffer.
 """
 
 import ctypes
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from mmap import PAGESIZE
 from typing import Any, TypeAlias
 
@@ -55,72 +54,46 @@ _FIRST = BUCKETS[0]
 _HISTOGRAM = len(BUCKETS) + 2  # one cell for each bucket, +Inf, and the sum in nanoseconds
 SUM = _HISTOGRAM - 1  # offset of the sum in a histogram
 
-# Every cell is defined here, as (name, width). Gauges come first: they end with their worker.
-_GAUGES = (
-    ("HEARTBEAT_NS", 1),  # time of the last turn of the worker's event loop
-    ("LAG_NS", 1),  # delay of that turn
-    ("CONNECTIONS", 1),  # open now
-    ("QUEUED", 1),  # waiting requests
-    ("ACCEPTING", 1),  # 1 while the worker accepts connections
-    ("WEBSOCKETS", 1),  # open WebSockets
-    ("SPARE", 10),
-)
-_COUNTERS = (
-    ("STARTED", 1),  # requests begun
-    ("ABANDONED", 1),  # of these, ended without a complete response
-    ("ACCEPTED", 1),
-    ("LIMIT_REACHED", 1),
-    ("REQUEST_BYTES", 1),
-    ("RESPONSE_BYTES", 1),
-    ("OVERLOADED", 1),
-    ("DISCONNECTS", 1),
-    ("EXCEPTIONS", 1),
-    ("SLOW", 1),
-    ("TIMEOUTS", len(TIMEOUT_PHASES)),
-    ("PROTOCOL", len(PROTOCOL_ERRORS)),
-    ("DURATION", _HISTOGRAM),
-    ("START", _HISTOGRAM),
-    ("AT_ONCE", _HISTOGRAM),  # begun and completed at the same moment: counts as a duration and as a start
-    ("REQUESTS", len(METHODS) * len(CODES)),
-    ("PROXY_ERRORS", 1),  # connections closed because of their PROXY header
-    ("WEBSOCKET_ERRORS", 1),  # handshakes refused
-    ("WEBSOCKET_RECEIVED", 1),  # messages
-    ("WEBSOCKET_SENT", 1),
-    ("WEBSOCKET_CLOSES", len(CLOSE_CODES)),
-)
-_WIDTHS = [width for _, width in _GAUGES + _COUNTERS]
-_OFFSETS = dict(zip((name for name, _ in _GAUGES + _COUNTERS), accumulate(_WIDTHS, initial=0), strict=False))
+_places: dict[str, tuple[int, int]] = {}  # name of a cell, or of cells in a row -> offset and width
 
-HEARTBEAT_NS = _OFFSETS["HEARTBEAT_NS"]
-LAG_NS = _OFFSETS["LAG_NS"]
-CONNECTIONS = _OFFSETS["CONNECTIONS"]
-QUEUED = _OFFSETS["QUEUED"]
-ACCEPTING = _OFFSETS["ACCEPTING"]
-WEBSOCKETS = _OFFSETS["WEBSOCKETS"]
-STARTED = _OFFSETS["STARTED"]
-ABANDONED = _OFFSETS["ABANDONED"]
-ACCEPTED = _OFFSETS["ACCEPTED"]
-LIMIT_REACHED = _OFFSETS["LIMIT_REACHED"]
-REQUEST_BYTES = _OFFSETS["REQUEST_BYTES"]
-RESPONSE_BYTES = _OFFSETS["RESPONSE_BYTES"]
-OVERLOADED = _OFFSETS["OVERLOADED"]
-DISCONNECTS = _OFFSETS["DISCONNECTS"]
-EXCEPTIONS = _OFFSETS["EXCEPTIONS"]
-SLOW = _OFFSETS["SLOW"]
-TIMEOUTS = _OFFSETS["TIMEOUTS"]
-PROTOCOL = _OFFSETS["PROTOCOL"]
-DURATION = _OFFSETS["DURATION"]
-START = _OFFSETS["START"]
-AT_ONCE = _OFFSETS["AT_ONCE"]
-REQUESTS = _OFFSETS["REQUESTS"]
-PROXY_ERRORS = _OFFSETS["PROXY_ERRORS"]
-WEBSOCKET_ERRORS = _OFFSETS["WEBSOCKET_ERRORS"]
-WEBSOCKET_RECEIVED = _OFFSETS["WEBSOCKET_RECEIVED"]
-WEBSOCKET_SENT = _OFFSETS["WEBSOCKET_SENT"]
-WEBSOCKET_CLOSES = _OFFSETS["WEBSOCKET_CLOSES"]
-CELLS = sum(_WIDTHS)
-FIRST_COUNTER = sum(width for _, width in _GAUGES)
-_NAMES = tuple(_OFFSETS)
+
+def _place(name: str, width: int = 1) -> int:
+    """Return the offset of the next `width` cells, under a name in LAYOUT."""
+    offset = sum(width for _, width in _places.values())
+    _places[name] = offset, width
+    return offset
+
+
+# Gauges come first: they end with their worker.
+HEARTBEAT_NS = _place("HEARTBEAT_NS")  # time of the last turn of the worker's event loop
+LAG_NS = _place("LAG_NS")  # delay of that turn
+CONNECTIONS = _place("CONNECTIONS")  # open now
+QUEUED = _place("QUEUED")  # waiting requests
+ACCEPTING = _place("ACCEPTING")  # 1 while the worker accepts connections
+WEBSOCKETS = _place("WEBSOCKETS")  # open WebSockets
+_place("SPARE", 10)
+FIRST_COUNTER = STARTED = _place("STARTED")  # requests begun
+ABANDONED = _place("ABANDONED")  # of these, ended without a complete response
+ACCEPTED = _place("ACCEPTED")
+LIMIT_REACHED = _place("LIMIT_REACHED")
+REQUEST_BYTES = _place("REQUEST_BYTES")
+RESPONSE_BYTES = _place("RESPONSE_BYTES")
+OVERLOADED = _place("OVERLOADED")
+DISCONNECTS = _place("DISCONNECTS")
+EXCEPTIONS = _place("EXCEPTIONS")
+SLOW = _place("SLOW")
+TIMEOUTS = _place("TIMEOUTS", len(TIMEOUT_PHASES))
+PROTOCOL = _place("PROTOCOL", len(PROTOCOL_ERRORS))
+DURATION = _place("DURATION", _HISTOGRAM)
+START = _place("START", _HISTOGRAM)
+AT_ONCE = _place("AT_ONCE", _HISTOGRAM)  # begun and completed at the same moment: counts as a duration and as a start
+REQUESTS = _place("REQUESTS", len(METHODS) * len(CODES))
+PROXY_ERRORS = _place("PROXY_ERRORS")  # connections closed because of their PROXY header
+WEBSOCKET_ERRORS = _place("WEBSOCKET_ERRORS")  # handshakes refused
+WEBSOCKET_RECEIVED = _place("WEBSOCKET_RECEIVED")  # messages
+WEBSOCKET_SENT = _place("WEBSOCKET_SENT")
+WEBSOCKET_CLOSES = _place("WEBSOCKET_CLOSES", len(CLOSE_CODES))
+CELLS = sum(width for _, width in _places.values())
 
 # Cells from row to row: space for counters of later versions, in whole pages (4, 16 or 64 KiB; getconf PAGESIZE).
 STRIDE = max(1024, PAGESIZE // 8)
@@ -142,7 +115,7 @@ LAYOUT: Mapping[str, Any] = {
     "buckets": list(BUCKETS),
     "methods": list(METHODS),
     "codes": list(CODES),
-    "cells": {name: [_OFFSETS[name], width] for name, width in _GAUGES + _COUNTERS if name != "SPARE"},
+    "cells": {name: [*place] for name, place in _places.items() if name != "SPARE"},
 }
 
 TIMEOUT_CELL = {phase: TIMEOUTS + index for index, phase in enumerate(TIMEOUT_PHASES)}
@@ -214,7 +187,7 @@ def in_flight(row: "Row | Sequence[int]") -> int:
 
 def name_of(cell: int) -> str:
     """Return the name of a cell in LAYOUT."""
-    return _NAMES[bisect_right(list(_OFFSETS.values()), cell) - 1]
+    return next(name for name, (offset, width) in _places.items() if cell < offset + width)
 
 
 def counting(row: "memoryview[int]") -> Row:

@@ -268,7 +268,7 @@ def a_program_that_cannot_boot_the_application(releases: Releases, daemon: Daemo
 
 
 def a_program_with_another_board(releases: Releases, daemon: Daemon) -> None:
-    change(releases.directory / "two" / "asgid" / "board.py", '("STARTED", 1)', '("STARTED", 2)')
+    change(releases.directory / "two" / "asgid" / "board.py", '_place("STARTED")', '_place("STARTED", 2)')
 
 
 def a_program_without_a_handover(releases: Releases, daemon: Daemon) -> None:
