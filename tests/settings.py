@@ -1,10 +1,14 @@
-"""Parses a file of settings in a test: its Config, or its problems."""
+"""Parses a file of settings in a test: its Config, its problems, or the supervisor's plan of it."""
+
+from dataclasses import replace
 
 import pytest
 
 from asgid import config
 from asgid.config import Config
 from asgid.errors import ConfigError
+from asgid.master.supervision.generations import make_plan
+from asgid.master.supervision.lifecycle import Plan
 
 APP = '[app]\ntarget = "a:b"\n'
 
@@ -25,3 +29,8 @@ def problem(text: str, **arguments) -> str:
     """Return the only problem of a file with an application and then `text`."""
     (found,) = problems(APP + text, **arguments)
     return found
+
+
+def plan_of(generation: int, wanted: int, **changes) -> Plan:
+    """Return the plan of the default settings for `wanted` workers, with `changes`."""
+    return replace(make_plan(generation, read(""), cpus=wanted), **changes)

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from asgid.errors import ExitCode
 from asgid.master.replace.handover import Handover, decode, encode
 from asgid.master.status.history import StatusHistory
-from asgid.master.supervision.lifecycle import Plan, State, WorkerRecord
+from asgid.master.supervision.lifecycle import State, WorkerRecord
 from asgid.master.supervision.steps import (
     Committed,
     Drain,
@@ -27,6 +27,7 @@ from asgid.master.supervision.steps import (
     Superseded,
 )
 from asgid.master.supervision.supervisor import MAX_EXEC_S, Supervisor
+from tests.settings import plan_of
 
 settings.register_profile("supervisor", max_examples=300, stateful_step_count=60, deadline=None)
 settings.load_profile("supervisor")
@@ -70,7 +71,7 @@ class World(RuleBasedStateMachine):
 
     def plan(self, wanted: int, surge: int = 1) -> list[Step]:
         self.newest += 1
-        plan = Plan(self.newest, wanted, surge, settle=1.0, boot=20.0, heartbeat=10.0, graceful=8.0, kill=2.0)
+        plan = plan_of(self.newest, wanted, surge=surge, settle=1.0, boot=20.0, heartbeat=10.0, graceful=8.0, kill=2.0)
         return self.supervisor.reload(plan, self.now)
 
     def carry_out(self, steps: list[Step]) -> None:
@@ -312,7 +313,7 @@ TestWorld = World.TestCase
 def test_a_stop_ends_within_graceful_and_kill_even_if_workers_ignore_every_signal():
     """Except KILL."""
     supervisor, now = Supervisor(), 0.0
-    plan = Plan(1, 3, graceful=8.0, kill=2.0)
+    plan = plan_of(1, 3, graceful=8.0, kill=2.0)
     supervisor.reload(plan, now)
     while supervisor.missing() or len(supervisor.live()) < 3:
         for slot in list(supervisor.workers):

@@ -71,13 +71,13 @@ class Plan:
 
     generation: int
     wanted: int
-    surge: int = 1
-    settle: float = 1.0
-    boot: float = 60.0
-    heartbeat: float = 30.0
-    blocked: float = 2.0
-    graceful: float = 30.0
-    kill: float = 5.0
+    surge: int
+    settle: float
+    boot: float
+    heartbeat: float
+    blocked: float
+    graceful: float
+    kill: float
 
 
 @dataclass(slots=True)

@@ -20,12 +20,13 @@ from asgid.master.replace.handover import (
 from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import ReloadResult
 from asgid.master.supervision.backoff import Backoff
-from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, State, WorkerRecord
+from asgid.master.supervision.lifecycle import ExitReason, StartReason, State, WorkerRecord
 from asgid.master.supervision.state import SupervisorState
 from asgid.master.workers.process_state import ProcessState
+from tests.settings import plan_of
 
-PLAN = Plan(7, 2, heartbeat=inf)
-DRAINING = WorkerRecord(3, Plan(6, 4), 1.5, StartReason.CRASH, State.DRAINING, 50.25, exit_reason=ExitReason.RELOAD)
+PLAN = plan_of(7, 2, heartbeat=inf)
+DRAINING = WorkerRecord(3, plan_of(6, 4), 1.5, StartReason.CRASH, State.DRAINING, 50.25, exit_reason=ExitReason.RELOAD)
 HANDOVER = Handover(
     config='[app]\ntarget = "shop:application"\n',
     generation=9,

@@ -14,9 +14,10 @@ from asgid.master.net.bound_socket import BoundSocket
 from asgid.master.status.collection import collect, status_line
 from asgid.master.status.history import StatusHistory
 from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerBacklog, ReloadResult, WorkerStatus
-from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason
+from asgid.master.supervision.lifecycle import ExitReason, StartReason
 from asgid.master.supervision.supervisor import Supervisor
 from asgid.master.workers.spawn import Child
+from tests.settings import plan_of
 
 ROLLED_BACK = ReloadResult("rolled_back", "no module named shop", 2, 1_700_000_000.0)
 
@@ -35,7 +36,7 @@ def children() -> Iterator[dict[int, Child]]:
 def supervisor() -> Supervisor:
     """Plan 1 with two workers: one has served since 10 s, the other has booted since then."""
     supervisor = Supervisor()
-    supervisor.reload(Plan(1, 2), 5.0)
+    supervisor.reload(plan_of(1, 2), 5.0)
     supervisor.ready(0, 10.0)
     return supervisor
 
@@ -80,7 +81,7 @@ def test_a_worker_that_is_to_exit_is_draining(history, supervisor, children):
 def test_the_generation_is_0_before_the_first_worker_is_ready(history, children):
     """A start is not a reload."""
     supervisor = Supervisor()
-    supervisor.reload(Plan(1, 2), 0.0)
+    supervisor.reload(plan_of(1, 2), 0.0)
     snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert (snapshot.generation, snapshot.reloading, snapshot.is_ready) == (0, False, False)
@@ -88,7 +89,7 @@ def test_the_generation_is_0_before_the_first_worker_is_ready(history, children)
 
 def test_a_snapshot_during_a_reload_is_reloading(history, supervisor, children):
     """From the start of the canary."""
-    supervisor.reload(Plan(2, 2), 20.0)
+    supervisor.reload(plan_of(2, 2), 20.0)
     children[2] = children[0]
 
     assert collect(history, supervisor, children, [], 20.0).reloading

@@ -3,7 +3,8 @@
 import pytest
 
 from asgid.master.supervision.backoff import MAX_DELAY_S, RESET_AFTER_S, Backoff
-from asgid.master.supervision.lifecycle import Plan, StartReason, WorkerRecord
+from asgid.master.supervision.lifecycle import StartReason, WorkerRecord
+from tests.settings import plan_of
 
 
 def test_delays_double_up_to_half_a_minute():
@@ -84,7 +85,7 @@ def test_without_a_failure_nothing_is_failing():
 
 
 def worker(started_at: float, ready: float | None = None) -> WorkerRecord:
-    it = WorkerRecord.forked(0, Plan(1, 3, settle=1.0), started_at, StartReason.CRASH)
+    it = WorkerRecord.forked(0, plan_of(1, 3, settle=1.0), started_at, StartReason.CRASH)
     if ready is not None:
         it.start_serving(ready)
     return it

@@ -17,8 +17,9 @@ from asgid.master.supervision.lifecycle import (
     State,
     WorkerRecord,
 )
+from tests.settings import plan_of
 
-PLAN = Plan(1, 2, settle=1.0, boot=60.0, heartbeat=30.0, graceful=20.0, kill=5.0)
+PLAN = plan_of(1, 2, settle=1.0, boot=60.0, heartbeat=30.0, graceful=20.0, kill=5.0)
 
 
 def worker(started_at: float = 100.0, plan: Plan = PLAN) -> WorkerRecord:
@@ -66,7 +67,7 @@ def test_each_state_has_its_deadline():
 
 def test_a_timeout_that_is_off_sets_no_deadline():
     """`inf` stays `inf` in every sum."""
-    it = worker(plan=Plan(1, 1, heartbeat=inf))
+    it = worker(plan=plan_of(1, 1, heartbeat=inf))
     it.start_serving(110.0)
 
     assert it.deadline == inf
@@ -156,7 +157,7 @@ def test_a_worker_has_settled_when_it_has_served_for_the_settle_time():
 
 def test_a_blocked_worker_is_reported_once_until_its_next_heartbeat():
     """After a heartbeat it is reported again."""
-    it = worker(plan=Plan(1, 1, blocked=2.0))
+    it = worker(plan=plan_of(1, 1, blocked=2.0))
     it.start_serving(110.0)
 
     assert [it.is_newly_blocked(now) for now in (111.5, 112.0, 113.0)] == [False, True, False]
@@ -168,7 +169,7 @@ def test_a_blocked_worker_is_reported_once_until_its_next_heartbeat():
 
 def test_a_serving_worker_is_checked_before_its_deadline():
     """When it would be blocked, and when it settles; a blocked one again after `timeouts.blocked`."""
-    it = worker(plan=Plan(1, 1, settle=1.0, heartbeat=30.0, blocked=2.0))
+    it = worker(plan=plan_of(1, 1, settle=1.0, heartbeat=30.0, blocked=2.0))
 
     assert list(it.next_changes(100.0)) == [160.0]
 

@@ -8,8 +8,9 @@ from asgid.board import MAX_WORKERS
 from asgid.master.supervision.lifecycle import Plan, StartReason, WorkerRecord
 from asgid.master.supervision.rollout import Rollout
 from asgid.master.supervision.steps import Committed, ReloadStarted, RolledBack, Superseded
+from tests.settings import plan_of
 
-OLD, NEW, NEXT = Plan(1, 2), Plan(2, 3), Plan(3, 1)
+OLD, NEW, NEXT = plan_of(1, 2), plan_of(2, 3), plan_of(3, 1)
 ROLL = Rollout(OLD, NEW, has_settled=True)
 
 
@@ -171,8 +172,8 @@ def test_the_newest_plan_supersedes_the_canary_and_the_pending_plan():
     tried, rolled = Rollout(OLD, NEW), replace(ROLL)
 
     assert tried.offer(NEXT) == [Superseded(2)]
-    assert tried.offer(Plan(4, 1)) == [Superseded(3)]
-    assert tried == Rollout(OLD, pending=Plan(4, 1))
+    assert tried.offer(plan_of(4, 1)) == [Superseded(3)]
+    assert tried == Rollout(OLD, pending=plan_of(4, 1))
     assert rolled.offer(NEXT) == []
     assert rolled == replace(ROLL, pending=NEXT)
 

@@ -25,13 +25,14 @@ from asgid.master.supervision.steps import (
     WorkerReady,
 )
 from asgid.master.supervision.supervisor import Supervisor
+from tests.settings import plan_of
 
 INITIAL, RELOAD, CRASH = StartReason.INITIAL, StartReason.RELOAD, StartReason.CRASH
 
 
 def plan(generation: int, wanted: int = 2, *, surge: int = 1, settle: float = 1.0, blocked: float = inf) -> Plan:
     """Return a plan with boot 60, heartbeat 30, graceful 30 and kill 5 seconds."""
-    return Plan(generation, wanted, surge, settle, blocked=blocked)
+    return plan_of(generation, wanted, surge=surge, settle=settle, blocked=blocked)
 
 
 def serving(first: Plan) -> Supervisor:
@@ -369,7 +370,7 @@ def test_a_canary_that_exits_ends_the_reload_and_changes_nothing_else():
 def test_a_canary_that_is_not_ready_in_time_is_aborted_and_the_old_generation_goes_on():
     """The boot timeout is that of the new plan."""
     supervisor = serving(plan(1))
-    supervisor.reload(Plan(2, 2, boot=5.0, blocked=inf), 10.0)
+    supervisor.reload(plan_of(2, 2, boot=5.0, blocked=inf), 10.0)
     why = "not ready within timeouts.boot"
 
     assert supervisor.tick(14.5, {}) == []
@@ -567,7 +568,7 @@ def test_scaling_up_ends_at_max_workers():
 
 def test_a_start_waits_for_a_slot_if_all_are_taken():
     """Reloads of MAX_WORKERS under a long grace: a worker that drains keeps its slot until it has exited."""
-    now, first = 0.0, Plan(1, MAX_WORKERS, surge=MAX_WORKERS, settle=0.0, graceful=3600.0)
+    now, first = 0.0, plan_of(1, MAX_WORKERS, surge=MAX_WORKERS, settle=0.0, graceful=3600.0)
     supervisor = serving(first)
     for generation in (2, 3):
         steps = supervisor.reload(replace(first, generation=generation), now)

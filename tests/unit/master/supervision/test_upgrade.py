@@ -5,11 +5,11 @@ from signal import SIGKILL, SIGTERM
 
 import pytest
 
-from asgid.master.supervision.lifecycle import Plan
 from asgid.master.supervision.steps import ExecNewProgram, SignalTrial, StartTrial, UpgradeRefused
 from asgid.master.supervision.upgrade import ON_DEADLINE, START_MARGIN_S, Stage, Upgrade
+from tests.settings import plan_of
 
-PLAN = Plan(1, 2, boot=60.0, graceful=20.0, kill=5.0)
+PLAN = plan_of(1, 2, boot=60.0, graceful=20.0, kill=5.0)
 BUDGET_S = 60.0 + 20.0 + 5.0 + START_MARGIN_S
 
 
