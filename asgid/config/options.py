@@ -6,7 +6,7 @@ the settings before. argparse is not known here.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from shlex import join, quote
 
@@ -18,8 +18,6 @@ from asgid.config.value_types import quoted
 
 _VALUED = ("-b", "-c", "-w", "--set", "--takes-over")
 _FLAGS = ("-h", "--help", "--version", "--boot", "--schema", "--defaults", "--")
-#: `value` of a row -> the part of an address.
-_ADDRESS_PARTS = {"host": "host", "port": "port", "metrics_host": "host", "metrics_port": "port"}
 #: `value` of a row -> asgid's command or option.
 _COMMANDS = {"check_command": "check", "config_command": "config", "version_option": "--version"}
 _ASSIGNMENT = re.compile(r"[^\W\d]\w*=")
@@ -66,9 +64,10 @@ def correction(
         command.notes.append("only a socket file has permissions")
     parts += dict.fromkeys(command.notes)
     is_complete = wrong is None or _replace(wrong, command, resolve, parts)
-    if any(word.startswith("-c") for word in command.kept):  # a file and an application exclude each other
+    has_file = any(word.startswith("-c") for word in command.kept)
+    if has_file:  # a file and an application exclude each other
         _override_target(command)
-    has_app = bool(command.positionals) or any(word.startswith("-c") for word in command.kept)
+    has_app = has_file or bool(command.positionals)
     prefix = [*prefix[:1], command.command] if command.command else prefix
     arguments = [*([] if has_app else default_app), *command.kept, *command.added]
     if is_complete and (has_app or default_app):
@@ -175,60 +174,48 @@ def _translate(word: str, rest: list[str], command: _Command) -> None:
 
 
 def _add(setting: ServerSetting, value: str | None, command: _Command, *, is_negated: bool) -> None:
-    """Add asgid's options for another server's option, or a note."""
-    if _add_special(setting, value, command):
-        return
-    if setting.instead:
-        command.notes.append(setting.instead)
-    elif reserved_key(setting.key):
-        command.notes.append(f"{setting.key} comes with a later version")
-    elif setting.key == "app.target":
-        command.kept += [value] if value else []
-        command.positionals += [value] if value else []
-    elif setting.key == "app.env":
-        assignment = value if value and _ASSIGNMENT.match(value) else "NAME=value"
-        variable, _, text = assignment.partition("=")
-        command.added += _options_for(setting, f"app.env.{variable}", text, command, is_negated=False)
-    elif setting.key == "listen.mode":
-        command.socket_mode = _options_for(setting, setting.key, value, command, is_negated=is_negated)
-    else:
-        command.added += _options_for(setting, setting.key, value, command, is_negated=is_negated)
+    """Add asgid's options for another server's option, or a note. The first cases are not one key of asgid."""
+    match setting:
+        case ServerSetting(value="config_file") if value:
+            command.config_file = value
+        case ServerSetting(value="host" | "port" | "metrics_host" | "metrics_port") if value:
+            command.addresses.setdefault(setting.key, {})[setting.value.removeprefix("metrics_")] = value
+        case ServerSetting(value="bind") if value:
+            _add_binds(setting, value.split(","), command)
+        case ServerSetting(value="env_file"):
+            file = quote(value if value and "/" in value else f"./{value or '.env'}")
+            form = f"for one variable write --set app.env.NAME=value, for all run first: set -a; . {file}; set +a"
+            command.notes.append(f"asgid does not read such a file; {form}")
+        case ServerSetting(value="python_path"):
+            command.environment.append(f"PYTHONPATH={quote(value or 'src')}")
+        case ServerSetting(instead=str(note)) if note:
+            command.command = _COMMANDS.get(setting.value, command.command)
+            command.notes.append(note)
+        case ServerSetting(key=key) if reserved_key(key):
+            command.notes.append(f"{key} comes with a later version")
+        case ServerSetting(key="app.target"):
+            command.kept += [value] if value else []
+            command.positionals += [value] if value else []
+        case ServerSetting(key="app.env"):
+            variable, _, text = (value if value and _ASSIGNMENT.match(value) else "NAME=value").partition("=")
+            command.added += _options_for(setting, f"app.env.{variable}", text, command)
+        case _:
+            added = command.socket_mode if setting.key == "listen.mode" else command.added
+            added += _options_for(setting, setting.key, value, command, is_negated=is_negated)
 
 
-def _add_special(setting: ServerSetting, value: str | None, command: _Command) -> bool:
-    """Add an option that is not one key of asgid. Return whether `setting` is such an option."""
-    if setting.value == "config_file" and value:
-        command.config_file = value
-    elif setting.value in _ADDRESS_PARTS and value:
-        command.addresses.setdefault(setting.key, {})[_ADDRESS_PARTS[setting.value]] = value
-    elif setting.value == "bind" and value:
-        for each in value.split(","):
-            _add_bind(setting, each.strip(), command)
-    elif setting.value in _COMMANDS:
-        command.command = _COMMANDS[setting.value]
-        command.notes.append(setting.instead)
-    elif setting.value == "env_file":
-        file = quote(value if value and "/" in value else f"./{value or '.env'}")
-        form = f"for one variable write --set app.env.NAME=value, for all run first: set -a; . {file}; set +a"
-        command.notes.append(f"asgid does not read such a file; {form}")
-    elif setting.value == "python_path":
-        command.environment.append(f"PYTHONPATH={quote(value or 'src')}")
-    else:
-        return False
-    return True
-
-
-def _add_bind(setting: ServerSetting, value: str, command: _Command) -> None:
-    """Add an address. One without a port may be daphne's, with its port in another option."""
-    if not accepts(setting.key, value) and accepts(setting.key, with_port(value, 8000)):
-        command.addresses.setdefault(setting.key, {}).setdefault("host", value)
-        if command.addresses[setting.key]["host"] == value:
-            return
-    command.added += _options_for(setting, setting.key, value, command, is_negated=False)
+def _add_binds(setting: ServerSetting, values: Iterable[str], command: _Command) -> None:
+    """Add addresses. The first one without a port may be daphne's, with its port in another option."""
+    for value in map(str.strip, values):
+        if not accepts(setting.key, value) and accepts(setting.key, with_port(value, 8000)):
+            parts = command.addresses.setdefault(setting.key, {})
+            if parts.setdefault("host", value) == value:
+                continue
+        command.added += _options_for(setting, setting.key, value, command)
 
 
 def _options_for(
-    setting: ServerSetting, key: str, value: str | None, command: _Command, *, is_negated: bool
+    setting: ServerSetting, key: str, value: str | None, command: _Command, *, is_negated: bool = False
 ) -> list[str]:
     """Return the options that set asgid's `key` to the translation of `value`, or to an example, with a note."""
     given = None if value == "-" and key == "listen.bind" else value

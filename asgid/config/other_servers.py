@@ -70,23 +70,25 @@ def file_settings() -> Mapping[str, ServerSetting]:
 
     Most options are settings of a file too, so they count unless asgid has a key of that name, which may be meant.
     """
-    own = {key for table in TABLES.values() for key in table.settings()}
     found: dict[str, ServerSetting] = {}
     for name, row in _names():
-        if not name.startswith("-") or plain_name(name) not in own:
+        if not name.startswith("-") or plain_name(name) not in own_settings():
             found.setdefault(plain_name(name), row)
     return found
 
 
 @cache
+def own_settings() -> Mapping[str, ServerSetting]:
+    """Return asgid's keys as another server's settings, by key."""
+    return {
+        key: ServerSetting((key,), key=f"{table}.{key}") for table, model in TABLES.items() for key in model.settings()
+    }
+
+
+@cache
 def options() -> Mapping[str, ServerSetting]:
     """Return plain name -> setting, for a long option: those of other servers, and asgid's keys."""
-    own = {
-        key: ServerSetting((key,), key=f"{table}.{key}")
-        for table, model in TABLES.items()
-        for key in model.settings()
-        if not reserved_key(f"{table}.{key}")
-    }
+    own = {key: row for key, row in own_settings().items() if not reserved_key(row.key)}
     found: dict[str, ServerSetting] = {}
     for name, row in _names():
         if name.startswith("--") or not name.startswith("-"):

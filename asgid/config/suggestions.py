@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pydantic_core import ErrorDetails
 
 from asgid.config.document import read_word
-from asgid.config.other_servers import ServerSetting, file_settings
+from asgid.config.other_servers import ServerSetting, file_settings, own_settings, plain_name
 from asgid.config.reserved_keys import reserved_key
 from asgid.config.spelling import did_you_mean, nearest
 from asgid.config.tables import TABLES, header
@@ -53,22 +53,20 @@ def _unknown_key(path: KeyPath, value: object) -> str:
     known = {table: model.settings() for table, model in TABLES.items()}
     siblings = known["tls.NAME" if parent.startswith("tls.") else parent] if parent else known
     owners = [table for table, keys in known.items() if key in keys]
-    plain = key.lower().replace("-", "_")
+    plain = plain_name(key)
     items = value if isinstance(value, list) else [value]
     if any(isinstance(item, dict) for item in items):  # a table was meant
         return f"there is no such table{did_you_mean(full_name(path).lower(), known) or _all(known, 'they are')}"
     if plain in siblings:
         return f"there is no such key; did you mean {quoted(plain)}?"
-    if setting := file_settings().get(
-        plain
-    ):  # before the owners: `host` is probably another server's address, though [proxy] has a host
+    # Before the owners: `host` is probably another server's address, although [proxy] has a host.
+    if setting := file_settings().get(plain):
         return f"there is no such key; {_our_key(setting, value)}"
     if owners:
         return f"there is no such key here; it belongs in {' or '.join(map(header, owners))}"
     if question := did_you_mean(plain, siblings):
         return f"there is no such key{question}"
-    own = {key: ServerSetting((key,), key=f"{table}.{key}") for table, keys in known.items() for key in keys}
-    everywhere = own | dict(file_settings())
+    everywhere = {**own_settings(), **file_settings()}
     if guess := nearest(plain, everywhere, 0.8):
         return f"there is no such key; {_our_key(everywhere[guess], value)}"
     return f"there is no such key{_all(siblings, 'here are' if parent else 'every key stands in a table; they are')}"
