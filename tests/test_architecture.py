@@ -131,7 +131,6 @@ def mentions(module: str) -> Iterator[tuple[Node, str]]:
 
 
 def test_imports_make_no_cycle():
-    """The failure has the modules of a cycle in order."""
     graph = {name: {ours(brought) for _, brought in imports(name)} - {None, name} for name in TREES}
 
     def walk(path: tuple[str, ...]) -> None:

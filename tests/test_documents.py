@@ -31,7 +31,6 @@ NAMES = [(table, key) for table, model in TABLES.items() for key in model.settin
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_a_generated_document_is_fresh(name):
-    """`make docs` would change nothing."""
     assert DOCUMENTS[name]() == (ROOT / name).read_text(encoding="utf-8"), "run `make docs`"
 
 
@@ -119,7 +118,6 @@ def test_the_example_file_marks_keys_without_effect(name):
 
 
 def test_the_reference_explains_every_setting():
-    """Each key has a row below its table: type, default and meaning."""
     text = Path(ROOT / "docs/config.md").read_text(encoding="utf-8")
     for table, key in NAMES:
         own = text[text.index(f"\n## {header(table)}\n") + 1 :].split("\n## ")[0]
@@ -153,7 +151,6 @@ LEVELS = {"debug", "info", "warning", "error"}
 
 
 def test_every_metric_is_in_the_reference():
-    """Each metric has a row with its name and its type."""
     text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 
     assert metrics.FAMILIES
@@ -223,7 +220,6 @@ def test_every_signal_is_explained():
 
 
 def test_every_exit_code_is_explained():
-    """docs/signals.md has a row for each, and no other."""
     (own,) = re.findall(r"\n## Exit codes\n(.*?)\n## ", PROSE["docs/signals.md"], re.DOTALL)
 
     assert list(ExitCode) == sorted(int(code) for code in re.findall(r"^\| (\d+) \|", own, re.MULTILINE))
@@ -252,7 +248,6 @@ def found_in_prose(pattern: str) -> list[tuple[str, Any]]:
 
 
 def test_named_files_exist():
-    """A test, a script or a unit that a document names is in the checkout."""
     folders = "asgid|benchmarks|docs|etc|examples|scripts|systemd|tests"
     named = found_in_prose(rf"`((?:{folders})/[\w./-]*)")
 
@@ -265,7 +260,6 @@ MADE = {"benchmarks/RESULTS.md"}
 
 
 def test_named_commands_are_in_the_makefile():
-    """Each `make` target in a document exists."""
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert {"run", "test"} <= set(targets)
@@ -277,7 +271,6 @@ _MESSAGES = r"response\.|http\.|(?:accept|close|connect|disconnect|receive|send)
 
 
 def test_named_settings_exist():
-    """Each key in a document is a key of the configuration file."""
     keys = {f"{table}.{key}" for table, key in NAMES}
     tables = "|".join(sorted({table.partition(".")[0] for table in TABLES}))
     named = found_in_prose(rf"`((?:{tables})\.(?!{_MESSAGES})[\w.]+)(?: = [^`]+)?`")
@@ -312,12 +305,10 @@ def test_every_failure_names_a_test_that_exists():
 
 
 def test_the_readme_is_two_screens():
-    """It is short, and leads to the other documents."""
     assert len(PROSE["README.md"].splitlines()) <= 90
 
 
 def test_the_readme_shows_a_valid_file():
-    """The file has five lines."""
     (text,) = re.findall(r"```toml\n(.*?)```", PROSE["README.md"], re.DOTALL)
 
     assert 5 == len(text.splitlines())
@@ -325,7 +316,6 @@ def test_the_readme_shows_a_valid_file():
 
 
 def test_the_index_of_decisions_is_complete():
-    """Each record is linked under its own title."""
     for path in DECISIONS:
         number, title = re.findall(r"^# (\d+)\. (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)[0]
         assert path.name.startswith(f"{int(number):04}-")

@@ -112,6 +112,5 @@ def test_the_patterns_find_hard_words_only(text, found):
 
 
 def test_code_is_not_counted():
-    """Neither instructions to a tool, nor names in a document's code."""
     assert [(1, "A module."), (2, "why")] == list(of_python('"""A module."""\nX = 1  # why\nY = 2  # noqa: what\n'))
     assert [(1, "text")] == [row for row in of_document("text\n```\nwho\n```") if "```" not in row[1]]

@@ -61,7 +61,6 @@ def test_a_wrong_file_is_reported_by_line(tmp_path: Path, text: str, words: list
 
 
 def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
-    """Three mistakes are three lines, in the order of the file."""
     (tmp_path / "asgid.toml").write_text('[app]\ntarget = 1\n[workers]\ncount = "two"\n[timeouts]\nbot = "1s"\n')
 
     done = asgid("check", "-c", "asgid.toml", cwd=tmp_path)
@@ -112,7 +111,6 @@ FOREIGN = {
 
 @pytest.mark.parametrize("arguments", FOREIGN, ids=" ".join)
 def test_a_command_of_another_server_is_refused_with_a_suggestion(arguments: tuple[str, ...]) -> None:
-    """The answer is one line; the exit code is that of wrong usage."""
     done = asgid(*arguments)
 
     assert done.returncode == 64
@@ -132,7 +130,6 @@ def test_a_suggested_command_works_as_it_is_printed() -> None:
 
 
 def test_an_address_in_use_exits_with_69(file: Path) -> None:
-    """The message names the address."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -182,7 +179,6 @@ def test_an_application_that_cannot_start_exits_with_3(file: Path, target: str, 
 
 
 def test_a_very_long_reason_is_cut(file: Path, tmp_path: Path) -> None:
-    """A startup that fails with a megabyte of text fails like any other, with the start of the text."""
     (tmp_path / "wordy.py").write_text(
         "async def application(scope, receive, send):\n"
         "    await receive()\n"
@@ -198,7 +194,6 @@ def test_a_very_long_reason_is_cut(file: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_module_is_reported_without_a_traceback(file: Path) -> None:
-    """The message names the module and the directory where Python searched for it."""
     file.write_text(toml(merged(DEFAULTS, {"app": {"target": "no_such_module:application"}})))
 
     done = asgid("-c", str(file))
@@ -370,7 +365,6 @@ def test_a_boot_that_fails_inside_asgid_has_its_cause(file: Path, tmp_path: Path
     [("FILE", "app.directory: there is no directory shop"), ("asgid.toml", "asgid.toml: cannot be read: No such file")],
 )
 def test_a_removed_working_directory_is_a_wrong_setting(file: Path, tmp_path: Path, name: str, words: str) -> None:
-    """A relative path is not found there and is reported like any other problem."""
     file.write_text('[app]\ntarget = "hello:application"\ndirectory = "shop"\n')
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -397,7 +391,6 @@ def test_version_prints_the_versions_in_use() -> None:
 
 
 def test_check_accepts_a_valid_file(file: Path) -> None:
-    """It prints `ok` and exits with 0; stderr is empty."""
     done = asgid("check", "-c", str(file))
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -462,7 +455,6 @@ def stuck(file: Path, tmp_path: Path) -> Path:
 
 
 def test_check_boot_shows_the_line_of_a_stuck_import(stuck: Path) -> None:
-    """After timeouts.boot."""
     done = asgid("check", "-c", str(stuck), "--boot", "--set", "timeouts.boot=4s")
 
     assert done.returncode == 3
@@ -542,7 +534,6 @@ def test_the_defaults_are_a_valid_file(tmp_path: Path) -> None:
 
 
 def test_the_schema_is_json(tmp_path: Path) -> None:
-    """The output of `config --schema` has the tables of the file."""
     done = asgid("config", "--schema")
 
     assert {"app", "listen", "workers"} <= json.loads(done.stdout)["properties"].keys()

@@ -78,7 +78,6 @@ def test_a_stop_during_the_start_takes_effect(launch_early: Callable[[], Daemon]
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_harmless_signal_during_the_start_does_not_end_asgid(launch_early: Callable[[], Daemon], name: str) -> None:
-    """asgid starts, answers, and stops only at TERM."""
     daemon = launch_early()
     daemon.signal(name)
 

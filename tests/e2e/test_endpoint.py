@@ -99,7 +99,6 @@ def test_openmetrics_is_served_if_the_client_accepts_it(start: Start) -> None:
 
 
 def test_counters_never_go_backwards(start: Start) -> None:
-    """Neither a killed worker nor a reload lowers a counter, in any series, at any scrape."""
     daemon = start()
     for _ in range(50):
         get(daemon.address())
@@ -150,7 +149,6 @@ def test_the_probes_and_the_status_page_report_the_state(start: Start) -> None:
 
 
 def test_asgid_is_not_ready_before_its_first_worker(launch: Start) -> None:
-    """While the first worker boots, /livez returns 200 and /readyz returns 503."""
     daemon = launch("never_ready:application")
     eventually(lambda: daemon.log_events("worker started"))
 
@@ -194,7 +192,6 @@ def test_the_endpoint_answers_when_every_worker_is_stuck(start: Start) -> None:
 
 
 def test_a_configured_metrics_address_in_use_is_an_error(start: Start, launch: Start) -> None:
-    """A second server with the same metrics.bind in its settings does not start."""
     first = start()
 
     second = launch(metrics={"bind": first.metrics_address})
@@ -219,7 +216,6 @@ def test_a_conflict_of_the_metrics_address_with_a_listener_is_named(launch: Star
 
 
 def test_metrics_can_be_switched_off(start: Start) -> None:
-    """With metrics.enabled = false only the listener of the application is open."""
     daemon = start(metrics={"enabled": False})
 
     assert get(daemon.address()).body == b"hello"

@@ -73,7 +73,6 @@ MIN_VALUES: dict[str, dict[str, Any]] = {
 
 
 def test_every_numeric_setting_is_tested() -> None:
-    """A numeric setting that is added later is included automatically."""
     assert len(list(numbers())) == sum(map(len, MAX_VALUES.values())) > 25
     assert MAX_VALUES["timeouts"]["graceful"] == MAX_DURATION
     assert MAX_VALUES["websocket"]["max_message"] == 2**63 - 2

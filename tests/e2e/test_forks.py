@@ -74,7 +74,6 @@ def test_a_client_sees_the_end_of_its_connection_while_a_child_lives(daemon: Dae
 
 @pytest.mark.parametrize(("path", "code"), [("/exits", 7), ("/raises", 1), ("/returns", 0), ("/awaits", 1)])
 def test_a_child_that_returns_from_the_application_ends(daemon: Daemon, path: str, code: int) -> None:
-    """The child sends no second response, and serves no connection."""
     worker = int(str(get_json(daemon, "/pid")))
     with Client(daemon.address()) as client:
         assert code == json.loads(client.get(path).body)

@@ -344,7 +344,6 @@ def test_an_application_receives_the_close_code_of_a_client(served: Served, code
 
 @pytest.mark.parametrize("served", [name for name in FRAMEWORKS if FRAMEWORKS[name].denial], indirect=True)
 def test_a_handshake_may_be_denied(served: Served) -> None:
-    """The status is one of the application if the framework supports it, otherwise 403. Sanic cannot deny one."""
     with pytest.raises(InvalidStatus) as denied, connect(f"ws://{served.daemon.address()}/denied", proxy=None):
         pass
     answer = denied.value.response

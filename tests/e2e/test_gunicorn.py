@@ -121,7 +121,6 @@ Served = Callable[..., Gunicorn]
 def test_gunicorn_serves_a_module_with_asgids_worker(
     served: Served, tmp_path: Path, interface: str, more: tuple[str, ...]
 ) -> None:
-    """The only change of its command line is the worker class, for ASGI and for WSGI."""
     (tmp_path / "app.py").write_text(HELLO[interface])
     gunicorn = served("--bind", "localhost:0", *more, app="app:hello_world")
 
@@ -134,7 +133,6 @@ def test_gunicorn_serves_a_module_with_asgids_worker(
 
 
 def test_a_socket_file_is_served(served: Served, tmp_path: Path) -> None:
-    """gunicorn binds it and removes it."""
     path = tmp_path / "socket"
     gunicorn = served("--bind", f"unix:{path}")
 
@@ -194,7 +192,6 @@ def test_workers_are_recycled_and_lose_no_request(served: Served) -> None:
 
 
 def test_a_stop_lets_requests_complete(served: Served) -> None:
-    """After TERM a stream continues to its end, and gunicorn exits with 0."""
     gunicorn = served(app="ticks:application")
     with Client(gunicorn.address()) as client:
         client.send(request("GET", "/2"))
@@ -243,7 +240,6 @@ def test_a_thread_that_never_returns_is_ended_by_the_arbiter(
 
 
 def test_a_blocked_loop_is_ended_by_the_arbiter(served: Served) -> None:
-    """After `--timeout` the log has its stack, and another worker serves."""
     gunicorn = served("--timeout", "4", app="stuck:application")
     first = get(gunicorn.address()).body
     with Client(gunicorn.address()) as client:
@@ -292,7 +288,6 @@ def test_quit_ends_a_worker_at_once(served: Served) -> None:
 
 
 def test_no_worker_outlives_its_arbiter(served: Served) -> None:
-    """A worker exits by itself after its arbiter was killed."""
     gunicorn = served()
     gunicorn.address()
     (worker,) = gunicorn.workers()

@@ -42,7 +42,6 @@ def stalled(progress: Callable[[], int]) -> int:
 
 
 def test_a_connection_is_kept_for_more_requests(paths: Daemon) -> None:
-    """A hundred requests on one connection each get a full response."""
     with Client(paths.address()) as client:
         bodies = [client.get(f"/{number}").body for number in range(100)]
 
@@ -50,7 +49,6 @@ def test_a_connection_is_kept_for_more_requests(paths: Daemon) -> None:
 
 
 def test_connection_close_ends_the_connection(paths: Daemon) -> None:
-    """The response to `Connection: close` has that field too, and then the connection ends."""
     with Client(paths.address()) as client:
         answer = client.get("/", Connection="close")
 
@@ -59,7 +57,6 @@ def test_connection_close_ends_the_connection(paths: Daemon) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(paths: Daemon) -> None:
-    """The requests, with bodies, arrive in one write. The responses come in the same order."""
     posts = [request("POST", f"/{n}", {"Content-Length": str(n)}) + b"x" * n for n in range(20)]
 
     with Client(paths.address()) as client:
@@ -70,7 +67,6 @@ def test_pipelined_requests_are_answered_in_order(paths: Daemon) -> None:
 
 
 def test_a_request_may_come_in_single_bytes(paths: Daemon) -> None:
-    """The network may split a request at any byte."""
     with Client(paths.address()) as client:
         for byte in request("POST", "/slowly", {"Content-Length": "3"}) + b"abc":
             client.send(bytes([byte]))
@@ -89,7 +85,6 @@ def test_http_1_0_without_keep_alive_ends_with_the_connection(paths: Daemon) -> 
 
 
 def test_http_1_0_with_keep_alive_is_kept(paths: Daemon) -> None:
-    """An HTTP/1.0 client that sends `Connection: keep-alive` may use the connection again."""
     with Client(paths.address()) as client:
         for path in (b"/one", b"/two"):
             client.send(b"GET " + path + b" HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
@@ -322,7 +317,6 @@ def test_a_malformed_request_gets_400_and_ends_the_connection(paths: Daemon, sen
 
 
 def test_a_bad_chunk_ends_the_connection(paths: Daemon) -> None:
-    """A chunk size that is not a number is an error: its length cannot be guessed."""
     with Client(paths.address()) as client:
         client.send(request("POST", "/", {"Transfer-Encoding": "chunked"}) + b"zz\r\n")
         answer = client.answer()
@@ -342,7 +336,6 @@ OVER = {
 
 @pytest.mark.parametrize(("sent", "status"), OVER.values(), ids=OVER.keys())
 def test_a_request_head_over_a_limit_is_rejected(paths: Daemon, sent: bytes, status: int) -> None:
-    """It gets the status of that limit, and the connection ends."""
     with Client(paths.address()) as client:
         client.send(sent)
         answer = client.answer()
@@ -361,7 +354,6 @@ def test_an_endless_header_section_is_rejected_while_it_is_sent(paths: Daemon) -
 
 
 def test_a_body_over_the_limit_is_rejected(start: Start) -> None:
-    """limits.body applies to the Content-Length, and to the sum of the chunks."""
     daemon = start("path:application", workers=ONE, limits={"body": "1KiB"})
 
     with Client(daemon.address()) as client:
@@ -494,7 +486,6 @@ def test_the_scope_has_both_addresses(start: Start) -> None:
 
 
 def test_the_state_of_lifespan_reaches_requests_and_shutdown_runs(start: Start, tmp_path: Path) -> None:
-    """Each scope has the state of the startup. The shutdown runs before the worker exits."""
     farewell = tmp_path / "farewell"
     daemon = start("lifespan:application", workers=ONE, app={"env": {"FAREWELL": str(farewell)}})
 

@@ -195,7 +195,6 @@ def bind(file: Path, *, backlog: int | None) -> socket.socket:
 
 
 def test_the_file_of_a_dead_server_is_replaced(start: Start, file: Path) -> None:
-    """At the start, and at a HUP that adds its address."""
     bind(file, backlog=None).close()
     late = file.with_name("late.sock")
     bind(late, backlog=None).close()

@@ -44,7 +44,6 @@ def test_beyond_the_cap_requests_wait_and_beyond_the_queue_they_are_refused(star
 
 
 def test_a_request_that_waits_too_long_is_refused(start: Start, tmp_path: Path) -> None:
-    """limits.queue_timeout bounds the wait; the application never receives the request."""
     daemon, gate = gated(start, tmp_path, requests=1, queue=5, queue_timeout="0.5s")
     held = in_thread(lambda: get(daemon.address()))
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
@@ -59,7 +58,6 @@ def test_a_request_that_waits_too_long_is_refused(start: Start, tmp_path: Path) 
 
 
 def test_a_client_that_leaves_frees_its_place_in_the_queue(start: Start, tmp_path: Path) -> None:
-    """Its request is dropped without an answer, and the next client takes the place."""
     daemon, gate = gated(start, tmp_path, requests=1, queue=1)
     answers: list[Answer] = []
     held = in_thread(lambda: answers.append(get(daemon.address())))
@@ -78,7 +76,6 @@ def test_a_client_that_leaves_frees_its_place_in_the_queue(start: Start, tmp_pat
 
 
 def test_requests_in_a_pipeline_wait_like_any_other(start: Start, tmp_path: Path) -> None:
-    """Their order on the connection stays; each takes a place in its turn."""
     daemon, gate = gated(start, tmp_path, requests=1, queue=1)
     with Client(daemon.address()) as client:
         client.send(request("GET", "/") * 3)

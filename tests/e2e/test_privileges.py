@@ -93,7 +93,6 @@ def test_the_application_is_imported_as_the_user_of_process_user(start: Start, p
 
 
 def test_ids_without_a_name_are_the_user_and_the_only_group(start: Start, public: Path) -> None:
-    """As in containers; no privilege of root is left."""
     daemon = start("rights:application", app={"directory": str(public)}, process={"user": 54321, "group": "54322"})
     found = rights(daemon)
 
@@ -104,7 +103,6 @@ def test_ids_without_a_name_are_the_user_and_the_only_group(start: Start, public
 
 
 def test_a_group_that_is_set_replaces_the_first_group_of_the_user(start: Start, public: Path) -> None:
-    """With `process.group` beside `process.user`."""
     daemon = start(
         "rights:application", app={"directory": str(public)}, process={"user": "www-data", "group": "daemon"}
     )
@@ -145,7 +143,6 @@ def test_no_program_makes_a_worker_root_again(start: Start, public: Path) -> Non
 
 
 def test_a_reload_gives_no_privilege_back(start: Start, public: Path) -> None:
-    """The workers of the next generation have the same user and no capabilities, like the first."""
     daemon = start("rights:application", app={"directory": str(public)}, process={"user": "www-data"})
     before = daemon.workers()
 

@@ -56,7 +56,6 @@ def test_forwarding_headers_of_a_trusted_proxy_name_the_client(start: Start) -> 
 
 
 def test_a_proxy_on_a_unix_socket_is_trusted(start: Start, tmp_path: Path) -> None:
-    """By default; it is not trusted if `proxy.trusted` does not contain it."""
     path = tmp_path / "app.sock"
     unix = f"unix:{path}"
     daemon = start("client:application", listen=[{"bind": unix}], proxy={"host": True, "prefix": True})

@@ -95,7 +95,6 @@ def test_after_a_roll_back_a_worker_imports_its_own_release(start: Start, releas
 
 
 def test_an_upgrade_starts_in_the_release_that_the_link_leads_to(start: Start, releases: Path) -> None:
-    """The new program and its trial start in the directory to which the link leads now."""
     daemon = start("shop:application", workers={"count": 1}, **in_the_link(releases))
     deploy(releases, 3)
     daemon.signal("USR2")

@@ -83,7 +83,6 @@ def test_two_hundred_reloads_cost_no_new_connection(start: Start) -> None:
 
 
 def test_a_reload_takes_the_new_settings(start: Start) -> None:
-    """The number of workers, the application and a listener change together; the first address stays bound."""
     daemon = start("pid:application")
     kept = daemon.address()
 
@@ -144,7 +143,6 @@ def test_a_reload_names_the_libraries_that_only_usr2_loads(start: Start, tmp_pat
 
 
 def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
-    """After the commit no process listens on an address that the settings do not contain any more."""
     daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}])
     kept, retired = daemon.address(), daemon.address("second")
     assert get(retired).body == b"hello"
@@ -157,7 +155,6 @@ def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
 
 
 def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, tmp_path: Path) -> None:
-    """A newer candidate at once replaces one that does not get ready."""
     daemon = start("pid:application")
     old = set(daemon.workers())
 

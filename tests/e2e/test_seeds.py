@@ -106,7 +106,6 @@ def serve(start: Start, directory: Path, text: str, target: str = "app:hello_wor
 
 @pytest.mark.parametrize("text", [HELLO, WITHOUT_LENGTH], ids=["with a length", "without"])
 def test_a_consumer_answers(start: Start, tmp_path: Path, text: str) -> None:
-    """It responds with one message."""
     daemon = serve(start, tmp_path, text)
     answer = get(daemon.address())
 

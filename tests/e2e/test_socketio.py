@@ -91,8 +91,6 @@ def test_events_are_answered_over_every_transport(served: Daemon, transports: li
 
 
 def test_a_message_to_a_room_reaches_each_client_in_it(served: Daemon) -> None:
-    """With any transport; a client in another room does not receive it."""
-
     async def converse() -> list[str]:
         async with AsyncExitStack() as stack:
             guests = [await stack.enter_async_context(guest(served, names)) for names in TRANSPORTS.values()]
@@ -110,8 +108,6 @@ def test_a_message_to_a_room_reaches_each_client_in_it(served: Daemon) -> None:
 
 @pytest.mark.parametrize("transports", TRANSPORTS.values(), ids=TRANSPORTS.keys())
 def test_a_client_without_the_right_word_is_refused(served: Daemon, transports: list[str]) -> None:
-    """The client receives the reason."""
-
     async def is_connected() -> bool:
         async with guest(served, transports, word="foe", answer="who are you?") as outside:
             return bool(outside.client.connected)

@@ -60,7 +60,6 @@ def test_a_killed_worker_is_back_within_two_seconds(start: Start) -> None:
 
 
 def test_term_to_one_worker_replaces_it_without_an_error(start: Start) -> None:
-    """The worker is replaced like one that is recycled: without an error in the log and without a delayed start."""
     daemon = start("pid:application")
     settle_s = 0.1
     first, second = daemon.workers()
@@ -91,7 +90,6 @@ def test_term_to_the_whole_group_is_a_stop(launch: Start, target: str) -> None:
 
 
 def test_a_kill_of_one_worker_fails_no_request_of_another(start: Start) -> None:
-    """A kill of one worker does not affect the connections of its siblings."""
     daemon = start("pid:application")
     with Client(daemon.address()) as client:
         mine = int(client.get().body)
@@ -291,7 +289,6 @@ def test_a_killed_master_leaves_no_stuck_worker_behind(start: Start) -> None:
 
 
 def test_a_kill_of_the_master_fails_no_request_in_flight(start: Start, tmp_path: Path) -> None:
-    """A request in flight when the master is killed is still answered."""
     gate = tmp_path / "gate"
     daemon = start("gate:application", app={"env": {"GATE": str(gate)}})
     with Client(daemon.address()) as client:
@@ -372,7 +369,6 @@ def test_an_idle_server_stops_soon(start: Start, name: str) -> None:
 
 
 def test_a_request_that_never_ends_delays_a_stop_by_the_grace_at_most(start: Start, tmp_path: Path) -> None:
-    """A request that never ends delays the stop by timeouts.graceful plus timeouts.kill at most."""
     daemon = start(
         "gate:application",
         timeouts={"graceful": "1s", "kill": "1s"},
@@ -508,7 +504,6 @@ def test_the_pid_file_is_locked_and_a_stop_removes_it(start: Start, tmp_path: Pa
 
 
 def test_a_stale_pid_file_does_not_prevent_a_start(start: Start, tmp_path: Path) -> None:
-    """The file of a killed master does not prevent the next start."""
     pid_file = tmp_path / "asgid.pid"
     first = start(process={"pid_file": str(pid_file)})
     first.signal("KILL")

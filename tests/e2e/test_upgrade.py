@@ -120,7 +120,6 @@ def series(daemon: Daemon) -> dict[daemons.Series, float]:
 
 
 def test_a_new_version_takes_over_under_load_and_no_request_is_lost(releases: Releases, start: Start, tmp_path: Path):
-    """The pid stays, every worker is replaced, counters go on, and the pid file and the sockets stay the master's."""
     path, pid_file = tmp_path / "socket", tmp_path / "asgid.pid"
     daemon = start(
         "pid:application",
@@ -358,7 +357,6 @@ def test_no_application_inherits_the_handover(releases: Releases, start: Start, 
 
 
 def test_a_refused_upgrade_can_be_requested_again(releases: Releases, start: Start):
-    """Another USR2 succeeds after the fault is fixed."""
     daemon = start("pid:application", workers={"count": 1})
     settings = daemon.settings
     a_file_that_is_wrong(releases, daemon)
@@ -377,7 +375,6 @@ def test_a_refused_upgrade_can_be_requested_again(releases: Releases, start: Sta
 
 
 def test_a_stop_during_the_trial_is_obeyed_at_once(releases: Releases, start: Start):
-    """The stop also ends the trial, which may take as long as a boot."""
     daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1"}}, workers={"count": 1})
     daemon.configure(app={"env": {"SLOW_BOOT_S": "60"}})
     daemon.signal("USR2")
@@ -408,7 +405,6 @@ def test_a_reload_during_the_trial_is_decided_first(releases: Releases, start: S
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
 def test_a_stop_between_the_two_programs_is_obeyed(releases: Releases, start: Start, name: str):
-    """The signal stays pending until the new program handles it."""
     daemon = start("pid:application", workers={"count": 1})
     with releases.between(daemon):
         daemon.signal(name)

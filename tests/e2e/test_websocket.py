@@ -141,7 +141,6 @@ def test_a_drain_without_a_grace_still_sends_1012(start: Start) -> None:
 
 
 def test_a_worker_that_dies_ends_only_its_own_connections(start: Start) -> None:
-    """Their connections end without a close frame; the counters stay right."""
     daemon = start("echoes:application", workers={"count": 2})
     with ExitStack() as stack:
         sockets = [stack.enter_context(_socket(daemon)) for _ in range(20)]
@@ -162,7 +161,6 @@ def test_a_worker_that_dies_ends_only_its_own_connections(start: Start) -> None:
 
 
 def test_garbage_after_a_handshake_ends_only_its_own_connection(served: Daemon) -> None:
-    """The same worker serves the next client."""
     host, _, port = served.address().rpartition(":")
     pid = _state(served)["pid"]
     handshake = (

@@ -10,7 +10,6 @@ HIDE = "import sys\n\nsys.modules['uvloop'] = None\n"
 
 
 def test_asyncio_serves_with_one_warning(start: Start, tmp_path: Path, monkeypatch) -> None:
-    """Both workers answer, a reload works, and the warning is logged once."""
     (tmp_path / "sitecustomize.py").write_text(HIDE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     daemon = start("hello:application", workers={"count": 2})

@@ -61,14 +61,12 @@ def test_flask_takes_forms_with_files(flask: Daemon) -> None:
 
 
 def test_flask_keeps_its_cookies(flask: Daemon) -> None:
-    """Two cookies, each in its own header."""
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         assert ["1", "2", "3"] == [client.get("/visits").text for _ in range(3)]
         assert {"visits": "3", "theme": "dark"} == dict(client.cookies)
 
 
 def test_flask_receives_path_host_and_client(flask: Daemon) -> None:
-    """The path and the host of the request, and the address of its client."""
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         answer = client.get("/where/caf%C3%A9%20au/lait")
 
@@ -76,13 +74,11 @@ def test_flask_receives_path_host_and_client(flask: Daemon) -> None:
 
 
 def test_an_error_in_flask_ends_one_request(flask: Daemon) -> None:
-    """Flask answers with 500 itself, and the next request is served."""
     with httpx.Client(base_url=flask.url, trust_env=False, timeout=WITHIN_S) as client:
         assert [500, 404, 200] == [client.get(path).status_code for path in ("/fails", "/nowhere", "/hello")]
 
 
 def test_a_stream_of_flask_is_not_buffered(flask: Daemon) -> None:
-    """Its parts arrive one by one, and other requests are answered meanwhile."""
     with Client(flask.address()) as client:
         client.send(request("GET", "/stream"))
         client.head()
@@ -172,7 +168,6 @@ def gated(
 
 
 def test_requests_wait_while_all_threads_are_busy(start: Start, tmp_path: Path) -> None:
-    """Two requests run, three wait, and all are answered; the application never runs more than two at once."""
     daemon, gate = gated(start, tmp_path)
     answers: list[Answer] = []
     clients = [in_thread(lambda: answers.append(get(daemon.address()))) for _ in range(5)]
@@ -206,7 +201,6 @@ def test_a_request_beyond_the_queue_is_refused(
 
 
 def test_a_request_that_waits_too_long_for_a_thread_is_refused(start: Start, tmp_path: Path) -> None:
-    """After limits.queue_timeout the answer is 503."""
     daemon, gate = gated(start, tmp_path, queue_timeout="200ms")
     clients = [in_thread(lambda: get(daemon.address())) for _ in range(2)]
     daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)

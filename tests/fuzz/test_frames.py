@@ -50,7 +50,6 @@ def test_compressed_messages_do_not_depend_on_the_cuts(compressed, stream):
 
 
 def test_a_valid_stream_is_not_closed_as_malformed(plain):
-    """Its close has no code of a fault."""
     world = plain._worlds[0]
     ends = {name: world.deliver([plain._handshake + stream]).end for name, stream in GOOD.items()}
 
@@ -113,7 +112,6 @@ def test_endless_frames_do_not_fill_memory(name, app):
     ],
 )
 def test_another_reading_by_wsproto_is_detected(plain, stream, told, end, rule):
-    """Another message or another end is a broken rule."""
     outcome = plain._worlds[0].deliver([plain._handshake + stream])
     plain._agrees(stream, outcome)
     outcome.told, outcome.end, outcome.closes = told, end, (str(end[0]),)

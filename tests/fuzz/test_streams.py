@@ -47,7 +47,6 @@ def test_the_outcome_does_not_depend_on_the_cuts(rules, stream):
 
 @pytest.mark.parametrize("stream", GOOD.values(), ids=GOOD)
 def test_a_valid_stream_is_served(rules, stream):
-    """Clients send such requests every day."""
     outcome, _ = rules.whole(stream)
 
     assert outcome.seen
@@ -57,7 +56,6 @@ def test_a_valid_stream_is_served(rules, stream):
 
 @pytest.mark.parametrize("stream", BEYOND_A_LIMIT.values(), ids=BEYOND_A_LIMIT)
 def test_a_limit_holds_for_any_cuts(limited, stream):
-    """The requests before it are the same."""
     limited.every_cut_in_turn(stream, 1 if len(stream) < _SHORT else len(stream) // 30)
 
 
@@ -153,8 +151,6 @@ def test_another_end_of_a_body_is_detected():
 
 
 def test_the_smallest_stream_that_breaks_a_rule_is_found():
-    """Other bytes are left out, and so is a stream that breaks another rule."""
-
     def judge(stream: bytes) -> None:
         if b"\0" in stream and stream.startswith(b"G"):
             raise BrokenRuleError("a NUL")
@@ -165,8 +161,6 @@ def test_the_smallest_stream_that_breaks_a_rule_is_found():
 
 
 def test_a_run_ends_at_a_broken_rule_with_a_row_for_the_corpus(capsys):
-    """The exit code is not 0, and the smallest stream is printed as a row."""
-
     def steps():
         yield 1
         raise BrokenRuleError("a NUL", stream=b"GET /\0 HTTP/1.1")
@@ -182,7 +176,6 @@ def test_a_run_ends_at_a_broken_rule_with_a_row_for_the_corpus(capsys):
 
 
 def test_a_run_without_a_broken_rule_ends_with_0(capsys):
-    """It prints the number of streams of each part."""
     run = Run(minutes=1, seed=1, parts=[Part("a part", 1, (n for n in (3, 4)))])
 
     assert 0 == run.turn_by_turn()
@@ -190,7 +183,6 @@ def test_a_run_without_a_broken_rule_ends_with_0(capsys):
 
 
 def test_no_stream_is_in_the_corpus_twice():
-    """Under any name."""
     tables = (corpus.GOOD, corpus.UNFINISHED, corpus.BAD, corpus.BEYOND_A_LIMIT, corpus.LARGE)
     streams = [stream for table in tables for stream in table.values()]
 

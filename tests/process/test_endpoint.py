@@ -237,7 +237,6 @@ def test_head_is_get_without_the_body(server):
 
 
 def test_an_unknown_path_gets_404_with_the_four_paths(server):
-    """So that an operator sees the right one."""
     code, _, body = server.get("/healthz")
 
     assert (code, body) == (404, b"the pages are /metrics /livez /readyz /status\n")

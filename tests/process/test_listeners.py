@@ -80,7 +80,6 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hosts")
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "localhost:0", "here:0", ":0", "unix:@asgid-reload"])
 def test_a_number_or_a_name_of_the_hosts_file_needs_no_name_server(listeners, bind):
-    """As for a reload, which must not wait."""
     assert len(listeners.open(listens(bind), may_wait=False)) == 1
 
 
@@ -95,7 +94,6 @@ def test_a_name_that_only_a_name_server_knows_is_refused_in_a_reload(listeners, 
 
 
 def test_the_local_address_has_the_port_that_the_kernel_chose(listeners):
-    """A client can connect to it."""
     bound = listeners.one("127.0.0.1:0")
     port = bound.socket.getsockname()[1]
 
@@ -119,7 +117,6 @@ def test_ipv6_is_ipv6_only(listeners):
 
 
 def test_an_address_without_a_host_is_every_interface(listeners):
-    """IPv4, and IPv6 if the machine has it."""
     bound = listeners.one(":0")
     port = bound.socket.getsockname()[1]
     hosts = ["127.0.0.1", "::1"] if _has_ipv6() else ["127.0.0.1"]
@@ -129,7 +126,6 @@ def test_an_address_without_a_host_is_every_interface(listeners):
 
 
 def test_a_name_is_resolved(listeners):
-    """Such as `localhost`."""
     assert all(accepts(bound) for bound in listeners.open(listens("localhost:0")))
 
 
@@ -207,7 +203,6 @@ def test_if_asgid_itself_has_the_port_the_message_names_its_listener(listeners, 
 
 
 def test_one_address_under_two_names_of_one_configuration_is_refused(listeners, monkeypatch):
-    """A connection would have two settings."""
     resolve_to(monkeypatch, "127.0.0.1")
     first = listeners.one("127.0.0.1:0")
     bind = f"localhost:{first.socket.getsockname()[1]}"
@@ -227,7 +222,6 @@ def test_the_port_of_another_program_is_not_mistaken_for_that_of_asgid(listeners
 
 
 def test_a_port_in_use_is_reported_with_a_command_to_find_the_process(listeners):
-    """The operator needs no other source."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
 
@@ -258,7 +252,6 @@ def test_time_wait_of_the_last_run_does_not_prevent_a_bind(listeners):
     ],
 )
 def test_an_address_that_cannot_be_opened_is_reported_and_leaves_nothing_open(listeners, bind, words):
-    """The message has the address and the reason."""
     before = descriptors()
 
     with pytest.raises(UnavailableError) as caught:
@@ -393,7 +386,6 @@ def test_a_file_that_is_not_a_socket_is_never_removed(listeners, tmp_path: Path)
 
 
 def test_the_file_is_removed_with_its_listener(listeners, tmp_path: Path):
-    """The next start does not find it."""
     bound = listeners.one(f"unix:{tmp_path}/shop.sock")
     listeners.close([bound.address])
 
@@ -403,7 +395,6 @@ def test_the_file_is_removed_with_its_listener(listeners, tmp_path: Path):
 
 @pytest.mark.parametrize("other", ["socket", "file"])
 def test_a_file_that_another_process_put_there_is_not_removed(listeners, tmp_path: Path, other):
-    """Only the inode that asgid made is removed."""
     file = tmp_path / "shop.sock"
     bound = listeners.one(f"unix:{file}")
     file.unlink()
@@ -435,7 +426,6 @@ def test_a_socket_file_is_shared_by_its_old_and_its_new_name(listeners, tmp_path
 
 
 def test_one_socket_file_under_two_names_of_one_configuration_is_refused(listeners, tmp_path: Path):
-    """The message does not mention another server."""
     with pytest.raises(UnavailableError, match=f"unix:{tmp_path}/a.sock is the same file; leave one of them out"):
         listeners.open(listens(f"unix:{tmp_path}/a.sock", f"unix:{tmp_path}/./a.sock"))
 
@@ -551,7 +541,6 @@ def test_the_queue_has_its_length_and_its_limit(listeners):
 
 
 def test_the_queue_of_a_socket_file_is_unknown(listeners, tmp_path: Path):
-    """The kernel does not report it."""
     assert listeners.one(f"unix:{tmp_path}/shop.sock").queue() is None
 
 
@@ -605,7 +594,6 @@ def test_a_kept_socket_file_gets_the_rights_of_the_new_configuration(listeners, 
 
 
 def test_a_file_that_replaced_a_kept_socket_file_is_not_changed(listeners, tmp_path: Path):
-    """asgid reports that clients can no longer connect."""
     file = tmp_path / "shop.sock"
     listeners.one(f"unix:{file}")
     file.rename(tmp_path / "moved.sock")
@@ -652,7 +640,6 @@ def test_another_file_with_the_inode_of_a_socket_file_is_not_changed(tmp_path: P
 
 
 def test_a_socket_file_with_the_same_inode_on_another_file_system_is_not_ours(tmp_path: Path):
-    """It is not changed and not removed."""
     file = tmp_path / "shop.sock"
     with socket.create_server(str(file), family=socket.AF_UNIX) as sock:
         found = file.stat()

@@ -140,7 +140,6 @@ def test_a_path_that_the_user_can_change_is_opened_with_the_rights_of_the_user(h
 
 
 def test_a_file_of_root_behind_a_link_of_the_user_is_not_opened(home: Path, user: User) -> None:
-    """The open has the rights of the user."""
     (home / "roots" / "a.log").touch(0o640)
 
     with pytest.raises(PermissionError):
@@ -148,7 +147,6 @@ def test_a_file_of_root_behind_a_link_of_the_user_is_not_opened(home: Path, user
 
 
 def test_an_access_control_list_is_respected(home: Path, user: User) -> None:
-    """It can allow a write that owner, group and mode do not."""
     try:
         os.setxattr(home / "roots", "system.posix_acl_access", ACL)
     except OSError:
@@ -230,7 +228,6 @@ def test_a_path_of_too_many_directories_is_opened_with_the_rights_of_the_user(ho
 
 
 def test_links_in_a_circle_are_an_error_of_the_open(home: Path, user: User) -> None:
-    """The error comes from the kernel."""
     (home / "a").symlink_to("b")
     (home / "b").symlink_to("a")
 
@@ -239,7 +236,6 @@ def test_links_in_a_circle_are_an_error_of_the_open(home: Path, user: User) -> N
 
 
 def test_impersonation_ends_with_the_rights_of_before(user: User) -> None:
-    """User, group and supplementary groups, even after an exception."""
     before = os.getresuid(), os.getresgid(), os.getgroups()
 
     inside: list[object] = []

@@ -108,7 +108,6 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def test_the_first_worker_boots_alone(build: Build):
-    """The second starts when the first is ready. A second `ready` of a worker is not logged."""
     master = build("sends_ready_twice", process={"name": "shop"}).start()
     master.turn()
     story = [(line["event"], line["slot"]) for line in master.log_events("worker started", "worker ready")]
@@ -129,7 +128,6 @@ def test_the_first_worker_boots_alone(build: Build):
     ],
 )
 def test_a_start_without_a_ready_worker_exits_with_3(build: Build, worker, boot, problem):
-    """After one try, with the reason in one line."""
     master = build(worker, timeouts={"boot": boot}).launch()
 
     assert master.wait() == 3
@@ -138,7 +136,6 @@ def test_a_start_without_a_ready_worker_exits_with_3(build: Build, worker, boot,
 
 
 def test_the_traceback_of_a_worker_that_raises_is_in_the_log(build: Build):
-    """It is between the lines of the log."""
     master = build("raises_at_boot").launch()
     master.wait()
 
@@ -146,7 +143,6 @@ def test_the_traceback_of_a_worker_that_raises_is_in_the_log(build: Build):
 
 
 def test_a_taken_port_ends_the_start_before_any_worker(build: Build):
-    """The exit code is 69, and the message has the address."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         bind = f"127.0.0.1:{other.getsockname()[1]}"
         master = build("healthy", listen=[{"bind": bind}]).launch()
@@ -193,7 +189,6 @@ def test_a_stop_signal_in_the_first_milliseconds_stops_the_master(build: Build, 
 
 
 def test_other_signals_in_the_first_milliseconds_have_their_usual_effect(build: Build):
-    """After a reload, one more and one fewer, two workers serve."""
     master = build("healthy").launch()
     for name in ("HUP", "USR1", "USR2", "TTIN", "TTOU"):
         master.signal(name)
@@ -206,7 +201,6 @@ def test_other_signals_in_the_first_milliseconds_have_their_usual_effect(build: 
 
 
 def test_a_pause_in_the_first_milliseconds_does_not_kill(build: Build):
-    """A reload after it starts every worker."""
     master = build("healthy").launch()
     master.signal("WINCH")
     master.logged("worker started")
@@ -221,7 +215,6 @@ def test_a_pause_in_the_first_milliseconds_does_not_kill(build: Build):
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
 def test_a_stop_drains_every_worker_and_then_ends_the_master(build: Build, name):
-    """The exit code is 0, and each worker exits by itself."""
     master = build("healthy").start()
     master.signal(name)
 
@@ -230,7 +223,6 @@ def test_a_stop_drains_every_worker_and_then_ends_the_master(build: Build, name)
 
 
 def test_a_stop_takes_effect_at_once_while_a_worker_boots(build: Build):
-    """However long its boot may take."""
     master = build("never_ready", timeouts={"graceful": "20s"}).launch()
     master.logged("worker started")
 
@@ -239,7 +231,6 @@ def test_a_stop_takes_effect_at_once_while_a_worker_boots(build: Build):
 
 
 def test_a_stop_takes_effect_at_once_during_a_reload(build: Build):
-    """The canary drains with the others."""
     master = build("canary_never_ready", timeouts={"graceful": "20s"}).start()
     master.signal("HUP")
     master.logged("worker started", generation=2)
@@ -249,7 +240,6 @@ def test_a_stop_takes_effect_at_once_during_a_reload(build: Build):
 
 
 def test_a_stop_takes_effect_at_once_during_a_delay(build: Build):
-    """No worker runs, and none starts any more."""
     master = build("crashes_after_ready", workers={"count": 1}).launch()
     master.logged("waiting before the next start", 4)
 
@@ -270,7 +260,6 @@ def test_a_worker_that_never_drains_is_killed_in_time(build: Build):
 
 
 def test_a_second_stop_kills_every_worker(build: Build):
-    """INT after TERM."""
     master = build("never_drains", timeouts={"graceful": "60s"}).start()
     master.signal("TERM")
     master.logged("worker draining", 2)
@@ -324,7 +313,6 @@ def test_a_stopped_worker_is_replaced(build: Build):
 
 
 def test_a_killed_worker_is_replaced_and_its_sibling_stays(build: Build):
-    """The counters of its slot go on."""
     master = build("healthy").start()
     first, second = master.pids()
     os.kill(first, signal.SIGKILL)
@@ -387,7 +375,6 @@ def test_a_worker_whose_streams_cannot_be_flushed_exits(build: Build):
 
 
 def test_a_reload_replaces_every_worker(build: Build):
-    """The old ones exit by themselves, and the process title has the new generation."""
     master = build("healthy").start()
     before = master.pids()
 
@@ -407,7 +394,6 @@ def test_a_reload_replaces_every_worker(build: Build):
     ],
 )
 def test_a_reload_whose_first_worker_fails_changes_nothing(build: Build, worker, boot, reason):
-    """Only a canary was started, and the same processes go on."""
     master = build(worker).start()
     before = master.pids()
     master.configure(timeouts={"boot": boot})
@@ -420,7 +406,6 @@ def test_a_reload_whose_first_worker_fails_changes_nothing(build: Build, worker,
 
 
 def test_a_reload_to_a_taken_address_starts_no_worker(build: Build):
-    """The listener is bound first."""
     master = build("healthy").start()
     before = master.pids()
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -452,7 +437,6 @@ def test_an_unexpected_error_in_a_reload_ends_no_process(build: Build):
 
 
 def test_a_reload_asks_no_name_server(build: Build):
-    """A host name that is not in /etc/hosts is refused at once, and the workers go on."""
     master = build("healthy").start()
     master.configure(listen=[{"bind": "127.0.0.1:0"}, {"bind": "localhost:0"}, {"bind": "shop.invalid:0"}])
     result = master.reload()
@@ -502,7 +486,6 @@ def test_a_pause_keeps_the_sockets_and_a_reload_starts_workers_again(build: Buil
 
 
 def test_ttin_starts_a_worker_and_ttou_drains_one(build: Build):
-    """The reason of both is `scale`."""
     master = build("healthy").start()
     master.signal("TTIN")
     eventually(lambda: len(master.pids()) == 3)

@@ -71,12 +71,10 @@ def module() -> ModuleType:
 
 
 def test_every_worker_answers(miniature):
-    """Two workers share one listener."""
     miniature.wait_for_answers(miniature.workers())
 
 
 def test_a_killed_worker_is_replaced(miniature):
-    """After KILL another pid answers in its place, and the sibling stays."""
     victim, sibling = miniature.workers()
 
     psutil.Process(victim).kill()
@@ -88,7 +86,6 @@ def test_a_killed_worker_is_replaced(miniature):
 
 
 def test_hup_replaces_all_workers_and_every_request_is_answered(miniature):
-    """New workers serve before old ones drain."""
     old = miniature.workers()
 
     miniature.process.send_signal(signal.SIGHUP)
@@ -100,7 +97,6 @@ def test_hup_replaces_all_workers_and_every_request_is_answered(miniature):
 
 
 def test_term_ends_the_master_with_0_and_leaves_no_child(miniature):
-    """A stop drains and reaps every worker."""
     workers = miniature.workers()
 
     miniature.process.terminate()
@@ -119,7 +115,6 @@ def test_workers_exit_when_their_master_is_killed(miniature):
 
 
 def test_in_a_roll_no_fewer_than_wanted_workers_serve(module):
-    """The supervisor alone, without processes: one new worker ready, one old worker drained, and so on."""
     supervisor = module.Supervisor(wanted=2)
     Step = module.Step  # noqa: N806 - a class
     assert [Step("spawn", 0), Step("spawn", 1)] == supervisor.reconcile(now=0.0)
@@ -138,7 +133,6 @@ def test_in_a_roll_no_fewer_than_wanted_workers_serve(module):
 
 
 def test_a_worker_that_does_not_drain_is_killed_at_its_deadline(module):
-    """Before the deadline no step follows."""
     supervisor = module.Supervisor(wanted=1)
     supervisor.reconcile(now=0.0)
     supervisor.ready(0, now=0.0)

@@ -32,7 +32,6 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_file_has_our_pid_and_is_removed_at_the_end(path: Path):
-    """One line, as scripts expect."""
     held = PidFile(str(path))
 
     assert path.read_text() == f"{os.getpid()}\n"
@@ -177,7 +176,6 @@ def test_no_empty_file_is_left_if_the_write_fails(path: Path, monkeypatch):
 
 
 def test_the_next_program_keeps_the_lock(path: Path):
-    """USR2: the process executes another program, which inherits the descriptor."""
     with subprocess.Popen(
         [sys.executable, "-c", EXECUTES, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as first:
@@ -201,7 +199,6 @@ def test_a_file_that_an_older_version_locked_is_locked_again(path: Path):
 
 
 def test_an_old_file_is_overwritten_completely(path: Path):
-    """No digits of a longer number remain."""
     path.write_text("12345678901234567890\nand more\n")
     held = PidFile(str(path))
 
@@ -211,7 +208,6 @@ def test_an_old_file_is_overwritten_completely(path: Path):
 
 
 def test_a_file_that_another_process_put_there_is_not_removed(path: Path):
-    """It has the pid of the present master."""
     held = PidFile(str(path))
     path.unlink()
     path.write_text("1\n")
@@ -221,7 +217,6 @@ def test_a_file_that_another_process_put_there_is_not_removed(path: Path):
 
 
 def test_a_file_that_is_already_removed_is_not_an_error(path: Path):
-    """An administrator may have removed it."""
     held = PidFile(str(path))
     path.unlink()
     held.remove()
@@ -254,7 +249,6 @@ def test_a_file_that_its_master_removes_before_our_lock_is_made_again(path: Path
     ("name", "reason"), [("missing/asgid.pid", "No such file or directory"), (".", "Is a directory")]
 )
 def test_a_failed_write_names_the_setting_and_the_path(tmp_path: Path, name, reason):
-    """In one line."""
     with pytest.raises(UnavailableError) as caught:
         PidFile(str(tmp_path / name))
 

@@ -58,7 +58,6 @@ def test_the_usage_of_a_process_is_that_of_proc():
 
 
 def test_threads_are_counted():
-    """All of a process, its first one included."""
     with subprocess.Popen([sys.executable, "-c", THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"started\n"
@@ -89,7 +88,6 @@ def test_a_zombie_still_has_its_processor_time(zombie):
 
 
 def test_a_reaped_process_has_no_usage():
-    """Its pid is free."""
     with subprocess.Popen(["true"]) as process:
         process.wait()
 

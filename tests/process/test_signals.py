@@ -42,7 +42,6 @@ def test_a_flood_of_one_signal_loses_no_other(dispatched: Callable[[], list[str]
 
 
 def test_ttin_and_ttou_count_each_time(dispatched: Callable[[], list[str]]) -> None:
-    """TTIN three times means three more workers."""
     for name in ("TTIN", "TTIN", "TTOU", "TTIN"):
         signal.raise_signal(getattr(signal, f"SIG{name}"))
 

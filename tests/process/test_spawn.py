@@ -142,7 +142,6 @@ def test_an_exception_of_the_worker_is_printed_and_its_process_exits_with_70(for
 
 
 def test_the_status_of_a_worker_that_a_signal_ended_is_minus_the_signal(fork):
-    """As in subprocess."""
     child = fork(waits)
     os.kill(child.pid, signal.SIGKILL)
 
@@ -181,7 +180,6 @@ def test_a_stack_dump_has_no_frame_of_the_master(fork):
 
 
 def test_a_worker_that_returns_leaves_no_stack(fork):
-    """Then there is nothing to log."""
     child = fork(lambda _: 0)
     exit_of(child)
 
@@ -189,7 +187,6 @@ def test_a_worker_that_returns_leaves_no_stack(fork):
 
 
 def test_a_running_worker_is_not_reaped(fork):
-    """Without any child, `reap` returns at once, too."""
     child = fork(waits)
 
     assert list(reap()) == []
@@ -204,8 +201,6 @@ def test_a_running_worker_is_not_reaped(fork):
 
 
 def test_a_worker_has_its_assignment_and_a_shared_row(fork, board):
-    """The master reads the numbers that it writes there."""
-
     def writes(assignment: Assignment) -> int:
         assignment.row[HEARTBEAT_NS] = 12345
         return send(assignment, [assignment.slot, assignment.generation])
@@ -259,7 +254,6 @@ def test_exit_handlers_from_before_the_fork_are_called_in_the_worker(fork):
 
 
 def test_buffered_text_is_written_once(fork, tmp_path, monkeypatch):
-    """Otherwise child and parent would each write their copy."""
     with (tmp_path / "stdout").open("w+") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
         print("a line of the master")

@@ -103,7 +103,6 @@ def sends_a_message_byte_by_byte(assignment: Assignment) -> int:
 
 
 def test_a_worker_that_becomes_ready_and_drains_passes_its_trial():
-    """The trial returns the interface of its application."""
     assert trial(fakes.healthy) == "asgi3"
 
 
@@ -158,8 +157,6 @@ def test_a_worker_that_is_not_ready_in_time_is_aborted(worker: WorkerMain):
 
 
 def test_a_child_that_holds_the_lifeline_open_delays_nothing(tmp_path: Path):
-    """The trial notices the exit of the worker itself."""
-
     def leaves_a_child(_: Assignment) -> int:
         child = os.fork()
         if child == 0:
@@ -174,8 +171,6 @@ def test_a_child_that_holds_the_lifeline_open_delays_nothing(tmp_path: Path):
 
 
 def test_a_fork_that_fails_raises_and_restores_the_signals(monkeypatch: pytest.MonkeyPatch):
-    """OSError goes to the caller."""
-
     def fails() -> int:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 

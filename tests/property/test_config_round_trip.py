@@ -59,7 +59,6 @@ def all_paths(value: object, path: KeyPath = ()) -> list[KeyPath]:
 
 @given((st.lists(PIECES, max_size=12) | st.lists(STATEMENTS, max_size=9, unique=True)).map("".join))
 def test_each_path_of_a_valid_document_has_a_line(text):
-    """The scanner finds the same keys and items as the parser, and no line outside the text."""
     try:
         document = tomli.loads(text)
     except tomli.TOMLDecodeError:
@@ -173,7 +172,6 @@ def configs(draw: st.DrawFn) -> Config:
 
 @given(configs())
 def test_a_config_equals_the_one_parsed_from_its_text(settings):
-    """`asgid config` prints a file with the settings in force."""
     assert settings == config.parse(reference.config_to_toml(settings), "printed.toml")
 
 

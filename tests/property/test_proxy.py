@@ -79,7 +79,6 @@ def test_a_quoted_part_of_forwarded_is_not_an_element(text):
 
 @given(st.sampled_from(["x-forwarded", "forwarded"]), st.lists(EVIL, max_size=3))
 def test_the_scope_is_valid_for_any_field(headers, lines):
-    """Client, port and scheme."""
     scope = forwarded(*((name, line) for line in lines for name in ("x-forwarded-for", "forwarded")), headers=headers)
     address, port = scope["client"]
 

@@ -117,7 +117,6 @@ def test_the_requests_do_not_depend_on_the_cuts(sent, cuts):
 @settings(max_examples=_EXAMPLES, deadline=None)
 @given(sent=SENT)
 def test_h11_reads_the_same_requests(sent):
-    """As many requests with the same fields and bodies; h11 accepts the same, except for empty lines."""
     ours = heard([sent])
     theirs = h11.Connection(our_role=h11.SERVER)
     theirs.receive_data(sent)

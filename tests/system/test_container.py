@@ -61,7 +61,6 @@ def container(engine: Engine) -> Iterator[Container]:
 
 
 def test_the_image_serves_as_an_unprivileged_user(container: Container) -> None:
-    """It becomes healthy, answers, and runs as uid 10001 without a capability."""
     status = dict(line.split(":\t", 1) for line in container.do("cat", "/proc/1/status").splitlines())
 
     assert "Hello" in container.get("http://127.0.0.1:8000/")

@@ -105,7 +105,6 @@ def behind_nginx(start: Start, run: Run, port: Port, tmp_path: Path) -> Callable
 
 
 def test_nginx_names_the_client(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """On a unix socket: its headers count, those of the client do not, and many requests share few connections."""
     daemon, address = behind_nginx("client:application", proxy={"prefix": True})
     seen = scope_of(address, **LIE)
     mounted = scope_of(address, "/shop/basket", Host="shop.example")
@@ -145,7 +144,6 @@ def test_a_reload_behind_nginx_costs_no_request(behind_nginx: Callable[..., tupl
 
 
 def test_a_body_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """A megabyte with a Content-Length, and in chunks."""
     _, address = behind_nginx("path:application")
     body = b"x" * 1_000_000
     with Client(address) as client:
@@ -156,7 +154,6 @@ def test_a_body_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]]) ->
 
 
 def test_a_websocket_passes_nginx(behind_nginx: Callable[..., tuple[Daemon, str]]) -> None:
-    """With compression; the 1012 of a reload arrives."""
     daemon, address = behind_nginx("mirror:application")
     with connect(f"ws://{address}/ws/", proxy=None) as client:
         for message in ("größer", b"\0" * 100_000):

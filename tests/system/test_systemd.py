@@ -177,7 +177,6 @@ def test_the_log_is_rotated_as_documented(service: Service) -> None:
 
 
 def test_a_start_ends_when_the_service_answers(service: Service) -> None:
-    """As a dynamic user, and with all restrictions of the unit."""
     assert service.get().isdigit()
     assert ("active", "running") == (service.show("ActiveState"), service.show("SubState"))
     assert int(service.box.do("stat", "--format=%u", f"/proc/{service.show('MainPID')}").stdout) >= 61184
@@ -225,7 +224,6 @@ def test_a_master_that_hangs_leaves_its_stack_and_is_restarted(service: Service)
 
 
 def test_a_stop_is_clean(service: Service) -> None:
-    """No process is left, and the result is a success."""
     service.systemctl("stop", "asgid.service")
 
     assert ("inactive", "success", "0") == tuple(map(service.show, ("ActiveState", "Result", "ExecMainStatus")))

@@ -23,7 +23,6 @@ WRITTEN: dict[str, Address] = {
 
 @pytest.mark.parametrize("text", WRITTEN)
 def test_an_address_is_parsed_and_written_back(text):
-    """Writing the parsed address gives the same text."""
     address = parse(text)
 
     assert WRITTEN[text] == address
@@ -85,7 +84,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_text_that_is_not_an_address_is_refused(text):
-    """The message names the mistake and the expected form."""
     with pytest.raises(ValueError, match=REFUSED[text]):
         parse(text)
 

@@ -150,7 +150,6 @@ def test_an_observation_is_counted_in_the_first_bucket_with_a_bound_above_it(ela
 
 
 def test_a_row_belongs_to_its_slot(rows):
-    """A write to one row changes no other row."""
     rows.row(3)[board.ACCEPTED] = 7
     rows.row(4)[0] = 1
 

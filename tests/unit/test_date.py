@@ -6,7 +6,6 @@ from asgid.date import http_date
 
 
 def test_the_example_of_the_specification():
-    """RFC 9110 section 5.6.7."""
     assert "Sun, 06 Nov 1994 08:49:37 GMT" == http_date(784111777.9)
 
 

@@ -61,7 +61,6 @@ def test_a_setting_of_gunicorn_sets_a_key_of_asgid(name, case):
 
 
 def test_gunicorns_defaults_are_valid_settings():
-    """Each translated key exists."""
     settings = settings_of(gunicorns())
 
     assert all(attrgetter(key)(settings) is not None for key in SETTINGS)

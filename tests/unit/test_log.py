@@ -56,7 +56,6 @@ def _socket_ends() -> tuple[int, int]:
 
 
 def test_a_text_line_has_a_time_a_level_an_event_and_fields(path):
-    """Floats are rounded to the millisecond; booleans and None have their own words."""
     _log(path).info("worker ready", slot=2, pid=811, boot_s=0.41234, tls=False, reason=None)
 
     line = path.read_text()
@@ -65,7 +64,6 @@ def test_a_text_line_has_a_time_a_level_an_event_and_fields(path):
 
 
 def test_reconfigure_changes_a_bound_log_too(path):
-    """Its level, its format and its output; its fields stay."""
     log = _log(path)
     bound = log.bind(slot=1)
     log.reconfigure("warning", "json", str(path.with_suffix(".new")))
@@ -79,7 +77,6 @@ def test_reconfigure_changes_a_bound_log_too(path):
 
 
 def test_a_failed_reconfigure_changes_nothing(path):
-    """The old file stays in use."""
     log = _log(path)
     with pytest.raises(OSError, match="Is a directory"):
         log.reconfigure("warning", "json", str(path.parent))
@@ -104,7 +101,6 @@ def test_a_failed_reconfigure_changes_nothing(path):
     ],
 )
 def test_no_value_looks_like_a_key_a_line_or_a_control_sequence(path, value, shown):
-    """Any value is one word or one quoted string."""
     _log(path).warning("event", value=value)
 
     line = path.read_text()
@@ -142,7 +138,6 @@ def test_json_is_one_object_a_line(path):
 
 
 def test_auto_is_json_without_a_terminal(path):
-    """Such as in a file."""
     _log(path, format="auto").info("x")
 
     assert json.loads(path.read_text())["event"] == "x"
@@ -176,7 +171,6 @@ def test_auto_is_text_with_colours_on_a_terminal(path, monkeypatch):
 
 
 def test_lines_below_the_level_are_not_written(path):
-    """`level` is the lowest level that is written."""
     log = _log(path, level="warning")
     log.debug("a")
     log.info("b")
@@ -227,7 +221,6 @@ def test_reopen_continues_in_the_new_file_under_the_same_descriptor(path):
 
 
 def test_a_file_that_cannot_be_reopened_stays_in_use_and_gets_the_reason(path):
-    """No line is lost."""
     log = _log(path)
     old = path.rename(path.with_suffix(".1"))
     path.mkdir()
@@ -324,7 +317,6 @@ def test_after_a_partly_written_line_the_next_one_begins_on_a_new_line(path):
 
 
 def test_a_closed_reader_does_not_end_the_server(path):
-    """EPIPE is a lost line, not an exception."""
     with _fifo(path):
         log = _log(path)
     log.info("x")
@@ -383,7 +375,6 @@ def test_a_stream_whose_number_is_reused_loses_lines(path):
 
 
 def test_a_full_disk_does_not_end_the_server():
-    """ENOSPC is a lost line, not an exception."""
     output = Output("/dev/full")
 
     assert not output.write(b"x\ny\n", 2)
@@ -429,7 +420,6 @@ def test_an_unread_standard_error_never_blocks_and_its_flags_do_not_change(ends)
 
 
 def test_close_leaves_the_standard_streams_open():
-    """It closes only the descriptor that the log opened."""
     Output("stderr").close()
 
     assert os.fstat(2)

@@ -26,7 +26,6 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_read_at_every_load(file):
-    """A reload gets the new content."""
     it = source(file)
 
     assert it.load().app.target == "shop:application"
@@ -37,7 +36,6 @@ def test_a_file_is_read_at_every_load(file):
 
 
 def test_the_command_line_overrides_every_load(file):
-    """With a file and without one."""
     binds, overrides = ["127.0.0.1:0", ":8001"], {"workers.count": "3"}
     without = source(None, target="shop:application", binds=binds, overrides=overrides)
 
@@ -50,7 +48,6 @@ def test_the_command_line_overrides_every_load(file):
 
 
 def test_a_failed_check_of_this_machine_is_a_problem_of_the_file(file):
-    """It has the place of the key."""
     it = source(file, machine_checks=lambda config: [(("app", "target"), f"there is no {config.app.target}")])
 
     with pytest.raises(ConfigError) as refused:
@@ -62,7 +59,6 @@ def test_a_failed_check_of_this_machine_is_a_problem_of_the_file(file):
 
 
 def test_a_missing_file_is_a_problem(file):
-    """The message is that of the operating system."""
     file.unlink()
 
     with pytest.raises(ConfigError) as refused:
@@ -119,7 +115,6 @@ def test_a_reload_refuses_a_fifo_and_a_start_waits_for_it(tmp_path: Path) -> Non
 
 
 def test_a_reload_reads_the_file_again(file: Path) -> None:
-    """A file that cannot be read is refused."""
     it = source(file)
     file.write_text('[app]\ntarget = "shop.two:application"\n')
 
@@ -152,7 +147,6 @@ def test_a_path_of_the_shell_that_leads_elsewhere_is_ignored(link, name):
 
 
 def test_a_removed_start_directory_has_no_path(link):
-    """A relative path cannot be resolved then."""
     link.resolve().rmdir()
 
     assert find_start_directory({"PWD": str(link)}) == ""

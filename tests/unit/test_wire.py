@@ -125,5 +125,4 @@ def test_the_longest_reason_fits_with_any_character(character):
 
 
 def test_half_a_message_is_not_decoded():
-    """As after a kill in the middle of a write."""
     assert from_worker().feed(encode(Ready("wsgi"))[:-1]) == []

@@ -77,7 +77,6 @@ async def test_a_request_message_has_the_keys_of_the_drafts():
 
 @on_a_loop
 async def test_client_and_server_are_lists():
-    """Host and port are a list, as in JSON."""
     message, address = await message_and_address(request(), tcp=True)
 
     assert address == "{}:{}".format(*message["client"])
@@ -95,7 +94,6 @@ async def test_cookie_fields_are_joined_by_semicolons():
 @pytest.mark.parametrize("size", [0, 1, 70_000, MAX_WHOLE_BODY_BYTES])
 @on_a_loop
 async def test_a_body_up_to_the_limit_comes_whole(size):
-    """A body of exactly the limit comes in one message too."""
     body = b"x" * size
     message, _ = await message_and_address(request("POST", "/", body=body))
 
@@ -367,8 +365,6 @@ async def test_each_thread_keeps_the_order_of_its_parts():
 
 @on_a_loop
 async def test_pipelined_requests_are_answered_in_order():
-    """The order does not depend on the speed of the consumers."""
-
     def later(message: Message) -> None:
         path = message["path"].encode()
         delay = 0.01 if path == b"/slow" else 0
@@ -465,8 +461,6 @@ async def test_a_consumer_that_raises_causes_a_500(failing):
 @pytest.mark.parametrize("is_async", [False, True])
 @on_a_loop
 async def test_a_consumer_that_raises_after_its_reply_has_responded(is_async):
-    """The client has the whole response; the failure is logged."""
-
     def hello(message: Message) -> None:
         at_once(message)
         raises(message)
@@ -655,7 +649,6 @@ async def test_a_half_closed_client_gets_its_response():
 
 @on_a_loop
 async def test_an_awaited_send_waits_for_the_client(monkeypatch):
-    """Unsent data stays bounded, and the stream goes on when the client reads."""
     monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
     part = {"content": b"x" * 65536, "more_content": True}
     count = 0
@@ -683,7 +676,6 @@ async def test_an_awaited_send_waits_for_the_client(monkeypatch):
 
 @on_a_loop
 async def test_an_awaited_send_raises_when_its_client_leaves():
-    """The task does not wait forever."""
     told: list[OSError] = []
 
     async def stream(message: Message) -> None:

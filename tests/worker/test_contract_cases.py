@@ -46,7 +46,6 @@ WAYS = ("whole", "bytes", "at random")
 @pytest.mark.parametrize(("sent", "expected"), SCOPES.values(), ids=SCOPES.keys())
 @on_a_loop
 async def test_a_request_becomes_a_scope(sent, expected):
-    """Each key has the expected value and type."""
     scopes: list[Any] = []
 
     async with Worker(keeps_scopes(scopes)) as worker:
@@ -66,7 +65,6 @@ async def test_a_request_becomes_a_scope(sent, expected):
 @pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES.keys())
 @on_a_loop
 async def test_a_body_comes_in_request_messages_and_then_disconnects(sent, expected, way):
-    """Each message has the form of the specification."""
     messages: list[Any] = []
 
     async def app(scope, receive, send):
@@ -149,7 +147,6 @@ async def test_an_invalid_message_raises_an_error_that_names_it(case):
 
 @on_a_loop
 async def test_two_requests_share_no_mutable_object():
-    """Neither on one connection nor on two."""
     scopes: list[Any] = []
 
     async with Worker(keeps_scopes(scopes)) as worker:
@@ -353,7 +350,6 @@ async def test_half_a_chunked_body_ends_without_a_reset():
 
 @on_a_loop
 async def test_work_after_the_last_part_does_not_delay_the_next_request():
-    """The next request is served while the first call still runs."""
     release = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -399,7 +395,6 @@ async def test_the_addresses_of_a_unix_socket(name, tmp_path):
 
 @on_a_loop
 async def test_the_addresses_of_tcp():
-    """Each is a text and a number."""
     scopes: list[Any] = []
 
     async with Worker(keeps_scopes(scopes)) as worker:

@@ -29,7 +29,6 @@ from tests.worker.harness import (
 
 @on_a_loop
 async def test_a_silent_client_is_closed_without_a_response():
-    """The client has asked for nothing."""
     async with Worker(mirror) as worker:
         client = await worker.connect()
         worker.pass_time(9)
@@ -42,7 +41,6 @@ async def test_a_silent_client_is_closed_without_a_response():
 
 @on_a_loop
 async def test_a_head_has_one_deadline_from_its_first_byte():
-    """Further bytes do not extend it."""
     async with Worker(mirror) as worker:
         client = await worker.connect()
         for piece in (b"GET / ", b"HTTP/1.1\r\n", b"Host: a\r\n"):
@@ -458,7 +456,6 @@ async def test_many_overdue_connections_end_in_several_turns():
 
 @on_a_loop
 async def test_a_slow_request_is_logged_once_with_its_stack():
-    """It is not cancelled."""
     go = asyncio.Event()
 
     async def dawdle(scope, receive, send):

@@ -46,7 +46,6 @@ class LateClient(NoListeners):
 
 @on_a_loop
 async def test_a_drain_waits_for_clients_from_the_queue():
-    """It does not end because the worker has no connection for a moment."""
     async with Worker(mirror) as worker:
         hall = LateClient(worker, await worker.connect())
         drain = worker.drain(hall)
@@ -156,7 +155,6 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
 @pytest.mark.parametrize("leaves", [False, True], ids=["alone", "after the others have left"])
 @on_a_loop
 async def test_websockets_do_not_linger_without_idle_connections(leaves):
-    """The drain ends at once."""
     async with Worker(mirror_or_echo) as worker:
         idle = await worker.connect()
         if not leaves:

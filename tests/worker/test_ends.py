@@ -185,8 +185,6 @@ async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
 @pytest.mark.parametrize("has_begun", [False, True])
 @on_a_loop
 async def test_an_application_may_return_after_a_disconnect(has_begun):
-    """A long poll without a client returns without a response; that is not a failure."""
-
     async def app(scope, receive, send):
         if has_begun:
             await send({"type": "http.response.start", "status": 200})
@@ -207,8 +205,6 @@ async def test_an_application_may_return_after_a_disconnect(has_begun):
 
 @on_a_loop
 async def test_another_error_after_a_disconnect_is_logged():
-    """A disconnect excuses no other failure."""
-
     async def app(scope, receive, send):
         await body_of(receive)
         await receive()
@@ -248,7 +244,6 @@ async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 @on_a_loop
 async def test_a_half_closed_client_gets_all_its_responses(tcp):
-    """Then the worker closes."""
     go = asyncio.Event()
 
     async with Worker(after(go)) as worker:
@@ -285,7 +280,6 @@ async def test_a_half_close_ends_a_long_poll():
 
 @on_a_loop
 async def test_a_reset_is_a_disconnect():
-    """It ends its own request and no other."""
     async with Worker(lambda scope, receive, send: asyncio.sleep(3600)) as worker:
         client, other = await worker.connect_tcp(), await worker.connect_tcp()
         await client.send(request())
@@ -339,7 +333,6 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
 
 @on_a_loop
 async def test_a_draining_worker_closes_after_the_next_response():
-    """The response has `connection: close`."""
     async with Worker(mirror) as worker:
         client = await worker.connect()
         assert not (await client.get("/a")).closes
@@ -352,7 +345,6 @@ async def test_a_draining_worker_closes_after_the_next_response():
 
 @on_a_loop
 async def test_a_draining_worker_serves_a_whole_pipeline():
-    """Only the last response has `connection: close`."""
     async with Worker(mirror_later) as worker:
         client = await worker.connect()
         worker.start_draining()
@@ -523,7 +515,6 @@ async def test_the_body_of_a_rejection_is_counted():
 
 @on_a_loop
 async def test_accepting_stops_at_the_connection_limit():
-    """The board counts each time."""
     async with Worker(mirror, limits={"connections": 2}) as worker:
         first, second = await worker.connect(), await worker.connect()
         assert 1 == worker.paused == worker.counts["LIMIT_REACHED"]

@@ -121,7 +121,6 @@ async def test_a_client_that_never_reads_cannot_fill_memory(requests):
 
 @on_a_loop
 async def test_every_waiting_request_is_served_when_the_client_reads():
-    """No request is lost between the queue and the pause."""
     large = b"x" * 300_000
 
     async def app(scope, receive, send):
@@ -139,8 +138,6 @@ async def test_every_waiting_request_is_served_when_the_client_reads():
 
 @on_a_loop
 async def test_an_application_may_cancel_a_waiting_send():
-    """The next message still works."""
-
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x" * 200_000, "more_body": True})
@@ -165,7 +162,6 @@ async def test_an_application_may_cancel_a_waiting_send():
 
 @on_a_loop
 async def test_an_idle_connection_keeps_no_request():
-    """The last request is freed, with its headers and its body."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/", body=b"x" * 50_000))

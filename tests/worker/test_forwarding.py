@@ -113,7 +113,6 @@ async def test_a_trailer_changes_no_address():
 @pytest.mark.parametrize(("form", "line"), [("common", "192.0.2.1 - - ["), ("{client} {path}", "192.0.2.1 /\n")])
 @on_a_loop
 async def test_the_access_line_has_the_client_behind_the_proxy(form, line, tmp_path):
-    """In each format."""
     file = tmp_path / "access"
     async with Worker(scope_of, proxy=TCP) as worker:
         log = Log("info", "text", str(tmp_path / "log"))

@@ -45,7 +45,6 @@ def life(app: Any, mode: Any = "auto") -> tuple[Lifespan, Recorder]:
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @on_a_loop
 async def test_an_application_starts_and_stops(mode, waits):
-    """It completes both events, and nothing is logged."""
     lifespan, log = life(replies(COMPLETE, STOPPED, waits=waits), mode)
     await lifespan.startup()
     await lifespan.shutdown(5)
@@ -55,8 +54,6 @@ async def test_an_application_starts_and_stops(mode, waits):
 
 @on_a_loop
 async def test_the_lifespan_state_is_kept_for_requests():
-    """It has every key that startup has set."""
-
     async def app(scope, receive, send):
         assert ("lifespan", {"version": "3.0", "spec_version": "2.0"}) == (scope["type"], scope["asgi"])
         await receive()
@@ -82,7 +79,6 @@ async def _ignores(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
 @on_a_loop
 async def test_auto_serves_an_application_without_lifespan(app):
-    """The application returns or raises before it receives the startup event."""
     lifespan, log = life(app)
     await lifespan.startup()
     await lifespan.shutdown(5)
@@ -94,7 +90,6 @@ async def test_auto_serves_an_application_without_lifespan(app):
 @pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
 @on_a_loop
 async def test_on_fails_the_boot_of_an_application_without_lifespan(app):
-    """`on` requires the protocol."""
     lifespan, _ = life(app, "on")
     with pytest.raises(BootError, match=r"^lifespan startup failed: "):
         await lifespan.startup()
@@ -102,7 +97,6 @@ async def test_on_fails_the_boot_of_an_application_without_lifespan(app):
 
 @on_a_loop
 async def test_off_does_not_call_the_application():
-    """No lifespan event is sent."""
     lifespan, log = life(None, "off")
     await lifespan.startup()
     await lifespan.shutdown(5)
@@ -142,7 +136,6 @@ async def test_a_failed_startup_has_its_reason(case, mode):
 @pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
 @on_a_loop
 async def test_on_fails_the_boot_of_an_application_that_raises_in_its_startup(case):
-    """`on` requires a startup without an error."""
     reply, why = case
     lifespan, _ = life(replies(reply), "on")
     with pytest.raises(BootError, match=why):
@@ -312,7 +305,6 @@ FAILS_TO_STOP = {
 @pytest.mark.parametrize("case", FAILS_TO_STOP.values(), ids=FAILS_TO_STOP.keys())
 @on_a_loop
 async def test_a_failed_shutdown_is_logged(case):
-    """The worker exits as usual."""
     reply, why = case
     lifespan, log = life(replies(COMPLETE, reply))
     await lifespan.startup()
@@ -323,7 +315,6 @@ async def test_a_failed_shutdown_is_logged(case):
 
 @on_a_loop
 async def test_an_endless_shutdown_is_cancelled():
-    """A warning is logged."""
     cancelled: list[bool] = []
 
     async def app(scope, receive, send):
@@ -346,7 +337,6 @@ async def test_an_endless_shutdown_is_cancelled():
 
 @on_a_loop
 async def test_an_application_may_return_after_its_startup():
-    """It receives no shutdown event."""
     lifespan, log = life(replies(COMPLETE))
     await lifespan.startup()
     await until(lambda: lifespan_task(lifespan).done())
@@ -357,7 +347,6 @@ async def test_an_application_may_return_after_its_startup():
 
 @on_a_loop
 async def test_an_application_that_receives_after_its_shutdown_is_cancelled():
-    """No event follows a shutdown."""
     lifespan, log = life(replies(COMPLETE, STOPPED, None))
     await lifespan.startup()
     await lifespan.shutdown(5)

@@ -105,7 +105,6 @@ def connect_to_each(listeners: list[socket.socket]) -> list[socket.socket]:
 
 @on_a_loop
 async def test_each_listener_is_served(listeners):
-    """All of them at once."""
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
     clients = connect_to_each(listeners)
@@ -118,7 +117,6 @@ async def test_each_listener_is_served(listeners):
 
 @on_a_loop
 async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
-    """They are served when it opens again."""
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
     acceptor.pause()

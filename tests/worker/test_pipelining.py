@@ -26,7 +26,6 @@ MANY = 500
 @pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
 @on_a_loop
 async def test_responses_have_the_order_of_the_requests(app):
-    """All requests of one read get a response, and the connection goes on."""
     async with Worker(app) as worker:
         client = await worker.connect()
         await client.send(b"".join(request("GET", f"/{n}") for n in range(MANY)))
@@ -38,7 +37,6 @@ async def test_responses_have_the_order_of_the_requests(app):
 
 @on_a_loop
 async def test_one_request_runs_at_a_time():
-    """The second application is called after the first response."""
     running: list[str] = []
     most = 0
 
@@ -121,7 +119,6 @@ async def test_a_bad_request_waits_for_its_turn(last, status):
 @pytest.mark.parametrize("cut", range(1, len(request("GET", "/2"))))
 @on_a_loop
 async def test_a_waiting_head_may_come_in_parts(cut):
-    """One part waits behind another request, and the other one comes later."""
     go = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -169,7 +166,6 @@ async def test_a_waiting_body_is_whole():
 
 @on_a_loop
 async def test_connection_close_ends_the_pipeline():
-    """Nothing after such a request is served."""
     served: list[str] = []
 
     async def app(scope, receive, send):
@@ -188,7 +184,6 @@ async def test_connection_close_ends_the_pipeline():
 
 @on_a_loop
 async def test_waiting_requests_end_with_their_client():
-    """They are neither served nor counted."""
     served: list[str] = []
 
     async def app(scope, receive, send):

@@ -56,7 +56,6 @@ async def test_the_scope_has_the_addresses_of_the_header(header, scheme, tcp):
 @pytest.mark.parametrize("header", [V1, v2(rest=_ADDRESSES + _TLS), UNKNOWN, LOCAL])
 @on_a_loop
 async def test_a_header_may_come_in_any_pieces(header):
-    """The bytes after it may as well."""
     async with Worker(mirror) as worker:
         client = await worker.connect_behind()
         for byte in header + request("GET", "/a"):
@@ -226,7 +225,6 @@ async def test_a_drain_waits_for_a_header_that_has_begun():
 
 @on_a_loop
 async def test_rejections_are_logged_once_a_second():
-    """Each is counted, and a line has the number of suppressed ones."""
     async with Worker(mirror) as worker:
         for _ in range(5):
             client = await worker.connect_behind()

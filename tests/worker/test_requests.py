@@ -78,7 +78,6 @@ async def test_empty_lines_do_not_extend_the_idle_timeout(blank):
 @pytest.mark.parametrize("size", [10, 5000], ids=["remembered", "too large to be remembered"])
 @on_a_loop
 async def test_each_request_has_its_own_list_of_headers(size):
-    """A change by the application does not show in the next request with the same head."""
     seen = []
 
     async def app(scope, receive, send):
@@ -148,7 +147,6 @@ async def test_a_rejected_head_request_has_no_body(before, cut):
 
 @on_a_loop
 async def test_a_rejected_other_request_has_a_body():
-    """The request before it does not matter."""
     async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(request("HEAD"))
@@ -160,7 +158,6 @@ async def test_a_rejected_other_request_has_a_body():
 
 @on_a_loop
 async def test_rejections_are_logged_once_a_second():
-    """The line has client and reason; the next line has the number of suppressed ones."""
     async with Worker(mirror) as worker:
         for late in (0, 0, 0, 2):
             worker.pass_time(late)
@@ -178,7 +175,6 @@ async def test_rejections_are_logged_once_a_second():
 
 @on_a_loop
 async def test_a_client_on_a_unix_socket_has_no_address():
-    """The line is logged without it."""
     async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(b"GARBAGE\r\n")

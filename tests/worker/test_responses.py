@@ -129,7 +129,6 @@ async def test_a_response_has_exactly_one_framing(case, waits):
 
 @on_a_loop
 async def test_date_and_server_come_from_the_application_if_it_sends_them():
-    """Each is there once."""
     async with Worker(sends(start(200, (b"Server", b"mine")), END)) as worker:
         client = await worker.connect()
         await client.send(request())
@@ -224,7 +223,6 @@ async def test_an_application_that_fails_within_its_response_aborts_it(messages,
 
 @on_a_loop
 async def test_a_failure_after_the_response_is_only_logged():
-    """The response was whole, so the connection goes on."""
     async with Worker(sends(start(), END, ValueError("late"))) as worker:
         client = await worker.connect()
 
@@ -235,7 +233,6 @@ async def test_a_failure_after_the_response_is_only_logged():
 
 @on_a_loop
 async def test_a_message_after_the_end_raises_in_the_application():
-    """The client notices nothing."""
     async with Worker(sends(start(), END, END)) as worker:
         client = await worker.connect()
 
@@ -246,8 +243,6 @@ async def test_a_message_after_the_end_raises_in_the_application():
 
 @on_a_loop
 async def test_an_application_may_correct_an_invalid_message():
-    """It may catch the error and send a valid message."""
-
     async def app(scope, receive, send):
         await send(start(200, LENGTH))
         with pytest.raises(Exception, match="1 bytes longer"):
@@ -262,7 +257,6 @@ async def test_an_application_may_correct_an_invalid_message():
 
 @on_a_loop
 async def test_work_after_the_response_does_not_delay_the_connection():
-    """The next request is served while the first call still runs."""
     release, done = asyncio.Event(), []
 
     async def app(scope, receive, send):
@@ -373,7 +367,6 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
 
 @on_a_loop
 async def test_a_client_that_sends_its_body_at_once_gets_no_100():
-    """The body has already arrived."""
     async with Worker(mirror) as worker:
         client = await worker.connect()
         await client.send(_EXPECTS + b"abc")
@@ -385,8 +378,6 @@ async def test_a_client_that_sends_its_body_at_once_gets_no_100():
 
 @on_a_loop
 async def test_an_expectation_without_a_body_keeps_the_connection():
-    """Nothing has to be asked for."""
-
     async def app(scope, receive, send):
         await respond(send)
 
@@ -407,7 +398,6 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 
 @on_a_loop
 async def test_an_early_response_keeps_the_connection():
-    """The rest of the body is discarded, and the next request is served."""
     async with Worker(refuse) as worker:
         client = await worker.connect()
         await client.send(request("POST", "/a", "Content-Length: 200000"))
@@ -461,7 +451,6 @@ async def test_an_application_may_respond_while_it_reads():
 
 @on_a_loop
 async def test_several_tasks_may_receive_at_once():
-    """Each of them receives the disconnect."""
     got: list[str] = []
 
     async def app(scope, receive, send):

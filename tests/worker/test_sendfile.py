@@ -166,7 +166,6 @@ SMALL_CASES: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes]] = {
 @pytest.mark.parametrize("case", SMALL_CASES.values(), ids=SMALL_CASES.keys())
 @on_a_loop
 async def test_a_small_file_leaves_with_its_head(case, small):
-    """In one write."""
     sent, messages, expected = case
     small.with_name("none").touch()
     async with Worker(_sends(lambda: messages(small)), http=_BARE) as worker:
@@ -233,7 +232,6 @@ async def test_a_file_that_cannot_be_sent_raises_before_the_head(case, tmp_path)
 @pytest.mark.parametrize("size", [10, len(LARGE)], ids=["small", "large"])
 @on_a_loop
 async def test_a_content_length_must_be_that_of_the_file(promised, size, small, large):
-    """Otherwise nothing is written, and the client gets a 500."""
     file = small if size == 10 else large
     async with Worker(_sends(lambda: [start(200, length(size + promised)), path(file)])) as worker:
         client = await worker.connect()
@@ -253,7 +251,6 @@ MIXED: dict[str, list[Callable[[Path], Message]]] = {
 @pytest.mark.parametrize("messages", MIXED.values(), ids=MIXED.keys())
 @on_a_loop
 async def test_a_path_is_a_whole_body(messages, large):
-    """It cannot be mixed with other parts."""
     async with Worker(_sends(lambda: [message(large) for message in messages])) as worker:
         client = await worker.connect()
         await client.send(GET)
@@ -265,7 +262,6 @@ async def test_a_path_is_a_whole_body(messages, large):
 
 @on_a_loop
 async def test_requests_behind_a_file_are_served(large):
-    """In order; a file may follow another one."""
     async with Worker(_sends(lambda: [start(), path(large)]), http=_BARE) as worker:
         client = await worker.connect(send_buffer=4096)
         following = bodiless(b"GET /next HTTP/1.1")
@@ -378,7 +374,6 @@ async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
 
 @on_a_loop
 async def test_a_file_that_shrinks_aborts_its_response(large):
-    """The rest does not look like a whole file."""
     seen: list[object] = []
     async with Worker(_reports(large, seen)) as worker:
         client = await _stopped(worker)
@@ -392,7 +387,6 @@ async def test_a_file_that_shrinks_aborts_its_response(large):
 
 @on_a_loop
 async def test_a_file_that_grows_is_sent_up_to_its_first_size(large):
-    """The head has that size."""
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
         client = await _stopped(worker)
         with large.open("ab") as file:
@@ -428,7 +422,6 @@ async def test_no_other_message_is_accepted_while_a_file_is_sent(promised, large
 @pytest.mark.parametrize("by", ["the application", "timeouts.request"])
 @on_a_loop
 async def test_a_cancelled_file_aborts_its_response(by, large):
-    """It cannot be continued."""
     waiting: list[asyncio.Future[None]] = []
 
     async def app(scope, receive, send):
@@ -630,7 +623,6 @@ def _closed(path: Path) -> object:
 @pytest.mark.parametrize("message", WRONG_FILES.values(), ids=WRONG_FILES.keys())
 @on_a_loop
 async def test_an_object_that_is_not_an_open_file_raises(message, small):
-    """In the application, before the head."""
     async with Worker(_sends(lambda: [start(), message(small)])) as worker:
         client = await worker.connect()
 

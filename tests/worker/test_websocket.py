@@ -87,8 +87,6 @@ async def test_a_handshake_gets_the_response_of_rfc_6455():
 
 @on_a_loop
 async def test_an_asgi_2_application_is_served_too():
-    """It is called twice, as for a request."""
-
     def twice(scope):
         async def application(receive, send):
             await echo(scope, receive, send)
@@ -142,7 +140,6 @@ async def test_an_empty_subprotocol_counts_as_none():
 )
 @on_a_loop
 async def test_an_invalid_accept_raises_in_the_application(accept, said):
-    """The client gets a 500, and the log has the reason."""
     async with Worker(Listener(**accept)) as worker:
         peer = await connect(worker)
 
@@ -219,8 +216,6 @@ async def test_upgrade_and_connection_are_lists_in_any_case():
 
 @on_a_loop
 async def test_an_interface_without_websockets_gets_an_http_request():
-    """WSGI is one."""
-
     async def app(scope, receive, send):
         await respond(send, scope["type"].encode())
 
@@ -356,7 +351,6 @@ async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000, 2_000_000])
 @on_a_loop
 async def test_messages_of_every_size_come_back(size):
-    """In each of the three forms of a length, as bytes and as text that is not ASCII."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         sending = asyncio.ensure_future(peer.send(b"\x80" * size))
@@ -480,7 +474,6 @@ async def test_any_kind_of_bytes_is_copied_and_sent(data):
 )
 @on_a_loop
 async def test_a_close_of_the_client_gets_a_close_and_reaches_the_application(sent, told):
-    """With code and reason; 1005 stands for none."""
     app = Listener()
     async with Worker(app) as worker:
         peer = await connect(worker)
@@ -519,7 +512,6 @@ async def test_a_client_may_close_between_two_fragments():
 )
 @on_a_loop
 async def test_an_application_may_close_with_a_code_and_a_reason(message, closed):
-    """It receives the disconnect without waiting for the client."""
     heard = []
 
     async def app(scope, receive, send):
@@ -589,7 +581,6 @@ async def test_a_client_that_leaves_without_a_close_is_1006(end):
 
 @on_a_loop
 async def test_a_client_that_leaves_within_the_handshake_is_1006():
-    """Before the application has responded."""
     said = []
 
     async def app(scope, receive, send):
@@ -847,7 +838,6 @@ async def test_a_client_that_sends_after_a_fault_still_gets_the_close():
 
 @on_a_loop
 async def test_a_message_of_exactly_the_limit_is_accepted():
-    """One byte more is not."""
     async with Worker(echo, websocket={"max_message": 1000}) as worker:
         peer = await connect(worker)
         await peer.send(b"x" * 1000)
@@ -875,7 +865,6 @@ async def test_the_limit_on_messages_ignores_control_frames():
 @pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
 @on_a_loop
 async def test_a_close_for_a_large_message_states_the_limit(sent):
-    """The configured one."""
     async with Worker(echo, websocket={"max_message": 100}) as worker:
         peer = await connect(worker)
         await peer.send_raw(sent)
@@ -932,7 +921,6 @@ async def test_compression_is_agreed_with_a_bounded_window(offer, response):
 
 @on_a_loop
 async def test_compression_can_be_switched_off():
-    """`websocket.compression = false`."""
     async with Worker(echo, websocket={"compression": False}) as worker:
         peer = await connect(worker, "/", "Sec-WebSocket-Extensions: permessage-deflate")
 
@@ -1140,7 +1128,6 @@ async def test_one_read_is_decoded_only_as_far_as_the_queue_has_room(sent, most)
 
 @on_a_loop
 async def test_send_waits_for_a_slow_client():
-    """Nothing is lost."""
     done = 0
 
     async def app(scope, receive, send):
@@ -1232,8 +1219,6 @@ async def test_reading_pauses_if_the_client_does_not_read():
 
 @on_a_loop
 async def test_an_endless_send_does_not_block_the_loop():
-    """Its client reads everything, so no send waits for it."""
-
     async def app(scope, receive, send):
         await receive()
         await send({"type": "websocket.accept"})
@@ -1445,7 +1430,6 @@ async def test_an_application_with_slow_messages_does_not_block_the_loop():
 
 @on_a_loop
 async def test_pongs_to_one_read_leave_in_few_writes():
-    """A thousand pings in one read."""
     async with Worker(echo) as worker:
         peer = await connect(worker)
         await peer.send_raw(b"".join(masked(0x89, b"%d" % number) for number in range(1000)))
@@ -1555,7 +1539,6 @@ async def test_a_draining_worker_closes_with_1012():
 
 @on_a_loop
 async def test_an_accept_within_a_drain_closes_at_once():
-    """The handshake had begun before."""
     begun, step = asyncio.Event(), asyncio.Event()
 
     async def app(scope, receive, send):

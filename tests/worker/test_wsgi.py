@@ -135,7 +135,6 @@ async def test_the_environment_has_the_parts_of_the_request(asked, tables, names
 
 @on_a_loop
 async def test_the_environment_has_both_addresses_of_tcp():
-    """Those of the sockets."""
     async with worker(of("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME")) as running:
         client = await running.connect_tcp()
         port = client.address.rpartition(":")[2]
@@ -221,7 +220,6 @@ READERS = {
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
 @on_a_loop
 async def test_the_input_is_read_like_a_file(read):
-    """The body comes in one piece with a length, or byte by byte in chunks."""
     expected = read(io.BytesIO(LINES))
     chunks = [b"1\r\n%c\r\n" % octet for octet in LINES]
     async with worker(answering(lambda environ: read(environ["wsgi.input"]))) as running:
@@ -259,8 +257,6 @@ async def test_reading_half_a_body_raises():
 
 @on_a_loop
 async def test_both_bodies_stream_at_the_same_time():
-    """Each piece gets a response before the next one is sent."""
-
     def app(environ, start_response):
         start_response("200 OK", [])
         for line in environ["wsgi.input"]:
@@ -303,7 +299,6 @@ async def test_an_upload_is_read_at_the_pace_of_the_application():
 
 @on_a_loop
 async def test_a_body_of_one_part_has_a_length():
-    """Head and body leave in one write, as for an ASGI application."""
     async with worker(saying([b"hello"])) as running:
         client = await running.connect()
         response = await client.get()
@@ -350,8 +345,6 @@ async def test_a_part_leaves_before_the_next_is_produced():
 
 @on_a_loop
 async def test_write_comes_before_the_returned_body():
-    """Old applications use the callable that start_response returns."""
-
     def app(environ, start_response):
         write = start_response("200 OK", [("X-Name", "value")])
         write(b"one ")
@@ -368,7 +361,6 @@ async def test_write_comes_before_the_returned_body():
 
 @on_a_loop
 async def test_a_response_to_head_has_a_length_and_no_body():
-    """The application may return a body."""
     async with worker(saying([b"hello"])) as running:
         client = await running.connect()
         await client.send(request("HEAD"))
@@ -420,7 +412,6 @@ def in_the_middle(environ, start_response):
 @pytest.mark.parametrize(("app", "why"), [(too_late, "too late"), (in_the_middle, "in the middle")])
 @on_a_loop
 async def test_an_error_within_the_body_aborts_the_response(app, why):
-    """Half a response does not look whole."""
     async with worker(app) as running:
         client = await running.connect()
         await client.send(request())
@@ -509,7 +500,6 @@ def test_a_status_may_have_no_reason():
 
 @on_a_loop
 async def test_close_is_called_after_the_last_part_has_left():
-    """The client does not wait for it."""
     go = threading.Event()
 
     class Slow(Parts):
@@ -546,8 +536,6 @@ async def test_close_is_called_if_the_body_fails():
 
 @on_a_loop
 async def test_an_error_in_close_is_only_logged():
-    """The response was whole."""
-
     class Failing(Parts):
         def close(self):
             raise SystemExit("in close")
@@ -686,7 +674,6 @@ async def test_threads_bound_the_number_of_running_requests():
 
 
 def test_a_missing_a2wsgi_is_an_error_with_a_hint(monkeypatch):
-    """The message names the extra to install."""
     monkeypatch.setitem(sys.modules, "a2wsgi", None)
 
     with pytest.raises(BootError, match=r"pip install 'asgid\[wsgi\]'"):

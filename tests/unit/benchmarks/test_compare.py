@@ -23,7 +23,6 @@ class TestPairs:
         assert [{1.0, 2.0}, {3.0, 4.0}] == [{other.cpu_us, here.cpu_us} for other, here in found]
 
     def test_both_sides_are_first_equally_often(self):
-        """A machine that slows down under the load then favours neither."""
         firsts = [order[index] for order in compare.ORDERS for index in (0, 2)]
 
         assert firsts.count("other") == firsts.count("here")
@@ -46,7 +45,6 @@ class TestReport:
         assert "instructions: " not in text
 
     def test_one_pair_is_enough(self):
-        """The report uses the unit of the scenario, here a message."""
         text = compare.report(turns(("other", 10.0), ("here", 11.0)), SOURCES, "message")
 
         assert "CPU: 1.100 (half of them between 1.100 and 1.100; below 1 in 0 of 1)" in text
@@ -91,7 +89,6 @@ class TestCommand:
 
 class TestPerf:
     def test_parse_returns_the_first_field_of_the_line_of_the_event(self):
-        """Notes of perf before that line are skipped."""
         output = "some note, of perf\n1234567,,instructions:u,1003219045,100.00,,\n"
 
         assert 1234567 == perf.parse(output)

@@ -42,7 +42,6 @@ def results(*measurements: figures.Measurement, **changed) -> figures.Results:
 
 class TestLoad:
     def test_the_figures_come_from_the_line_of_the_script(self):
-        """Microseconds become milliseconds and seconds. Each kind of error has a count."""
         expected = load.Load(1000, 2.0, 140_000, 1.23, 4.56, NO_ERRORS)
 
         assert expected == load.parse(wrk_output())
@@ -89,11 +88,9 @@ class TestLoad:
             load.check(load.parse(wrk_output(bytes=max_bytes + 1)), scenario)
 
     def test_full_answers_without_errors_are_a_result(self):
-        """The minimum is enough: each body is complete, and no head is counted."""
         load.check(load.parse(wrk_output(bytes=1000 * len(HELLO.answer))), HELLO)
 
     def test_the_script_sends_the_scenario(self):
-        """It has the method, the body and each header. A quote in a header does not end the Lua string."""
         scenario = Scenario("x", "x", headers=(("Sec-Ch-Ua", '"Chromium";v="140"'),), body=b"x" * 77)
         script = load.script(scenario)
 
@@ -137,7 +134,6 @@ class TestClients:
 class TestScenarios:
     @pytest.mark.parametrize("scenario", OVER_HTTP, ids=lambda scenario: scenario.name)
     def test_the_application_sends_the_answer_of_the_scenario(self, scenario, tmp_path, monkeypatch):
-        """A body in two parts is read to its end. A content-length is that of the answer."""
         monkeypatch.setenv(FILE_VARIABLE, str(servers._file(tmp_path)))
         half = len(scenario.body) // 2
         incoming = [
@@ -153,7 +149,6 @@ class TestScenarios:
 
     @pytest.mark.parametrize("scenario", OVER_WEBSOCKETS, ids=lambda scenario: scenario.name)
     def test_the_application_sends_each_message_back(self, scenario):
-        """It accepts first. A WebSocket without others receives each message once."""
         received = {"type": "websocket.receive", "text": scenario.body.decode()}
         incoming = [{"type": "websocket.connect"}, received, received, {"type": "websocket.disconnect", "code": 1000}]
         sent = asyncio.run(play(application(scenario), scope_of(scenario) | {"type": "websocket"}, incoming))
@@ -219,7 +214,6 @@ class TestScenarios:
 
     @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
     def test_a_body_is_one_letter_repeated(self, scenario):
-        """The script for wrk needs only the letter and the length."""
         assert scenario.body[:1] * len(scenario.body) == scenario.body
 
     def test_the_floor_plays_only_if_one_read_is_one_request(self):
@@ -322,7 +316,6 @@ class TestServers:
 
 class TestReport:
     def test_rows_have_medians_and_the_lowest_cost_is_first(self):
-        """Rounds of 10, 30 and 20 µs have a median of 20 µs, and a spread of once the median."""
         slow = [measured("slow", number, cost) for number, cost in enumerate((0.010, 0.030, 0.020), 1)]
         quick, slower = figures.rows([*slow, measured("quick", 1, 0.005), measured("slow", 1, 9.0, "echo")], "hello")
 
@@ -339,7 +332,6 @@ class TestReport:
         assert "| uvicorn | 1.00 | 20.0 |" in text
 
     def test_the_table_of_a_websocket_scenario_counts_messages(self):
-        """Its head has no column for requests."""
         text = report.markdown(results(measured("asgid", scenario="websocket")), [SCENARIOS["websocket"]], {})
 
         assert "| server | vs uvicorn | CPU µs/message | spread | messages/s | busy |" in text
@@ -357,7 +349,6 @@ class TestReport:
         assert "### hello: A small answer, keep-alive" == headings[-1]
 
     def test_the_report_names_absent_servers_refused_rounds_and_settings(self):
-        """A log of several lines is one item of a list."""
         text = report.markdown(
             results(skipped={"go": "go is not on PATH"}, refused=["round 1, hello, node: errors\nits log"]),
             [HELLO],
@@ -431,7 +422,6 @@ class TestRun:
         assert "wrk, the load generator, is not on PATH (Debian: apt-get install wrk)\n" == capsys.readouterr().err
 
     def test_the_written_results_can_be_read_back(self, tmp_path, monkeypatch):
-        """Without matplotlib the report has no plot. The file of raw figures is complete."""
         monkeypatch.setattr(
             report, "plot", lambda *_: (_ for _ in ()).throw(ImportError("No module named 'matplotlib'"))
         )
@@ -443,7 +433,6 @@ class TestRun:
 
 
 def test_the_results_describe_the_machine():
-    """Figures of different machines cannot be compared."""
     facts = run._machine(argparse.Namespace(rounds=5, seconds=4, pin=False), "4.1.0")
 
     assert {

@@ -74,7 +74,6 @@ class TestVerdict:
         assert judged(COST, *ours, *theirs).ratio == pytest.approx(0.50)
 
     def test_a_round_without_both_measurements_is_not_used(self):
-        """One of the two was refused in that round."""
         ours = [ran("asgid", 10.0, round_=1), ran("asgid", 45.0, round_=2)]
 
         assert judged(COST, *ours, ran("uvicorn", 100.0, round_=2)).ratio == pytest.approx(0.45)
@@ -97,7 +96,6 @@ class TestPeer:
 
     @pytest.mark.parametrize("target", [COST, BEST_COST])
     def test_an_absent_peer_is_not_a_failure(self, target):
-        """A machine without Node gets a verdict on the other targets."""
         judgement = judged(target, ran("asgid", 10.0), ran("floor", 1.0))
 
         assert (Verdict.ABSENT, None) == (judgement.verdict, judgement.ratio)
@@ -151,7 +149,6 @@ class TestRefusal:
 class TestTable:
     @pytest.mark.parametrize("target", TARGETS, ids=lambda target: f"{target.scenario}-{target.peer}")
     def test_the_servers_of_a_target_play_its_scenario(self, target):
-        """Otherwise the target never gets a verdict."""
         names = PEERS if target.peer == BEST else (target.peer,)
         scenario = SCENARIOS[target.scenario]
 

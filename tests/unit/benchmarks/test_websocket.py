@@ -137,7 +137,6 @@ class TestHandshake:
         return request, b"".join(server.data_to_send())
 
     def test_connect_returns_the_connection_if_the_server_accepts(self, monkeypatch):
-        """The answer may arrive in parts. No extension is offered, so none is measured."""
         request, answer = self.answer(monkeypatch)
         wire = Wire(answer[:20], answer[20:])
 
@@ -168,7 +167,6 @@ class TestHandshake:
 class TestEcho:
     @pytest.mark.parametrize("cut", [1, 2, 5])
     def test_echo_returns_the_payload_of_the_answer(self, cut):
-        """It does not compare it with the message; its caller does."""
         answer = websocket.from_server(Opcode.TEXT, b"other")
         wire: Any = Wire(answer[:cut], answer[cut:])
 
@@ -183,7 +181,6 @@ class TestEcho:
             websocket.echo(wire, b"hello")
 
     def test_close_sends_1000_and_waits_for_the_answer(self):
-        """A server does not log that code."""
         wire: Any = Wire(websocket.from_server(Opcode.CLOSE, b"\x03\xe8"))
         websocket.close(wire)
 
@@ -197,7 +194,6 @@ class TestReceiver:
 
     @pytest.mark.parametrize("cut", range(1, len(ANSWER)))
     def test_an_answer_may_come_in_parts(self, cut):
-        """So may the next answer."""
         receiver, _ = self.receiver(ANSWER[:cut], ANSWER[cut:], ANSWER[:cut], ANSWER[cut:], ANSWER)
 
         assert [False, True, False, True, True] == [receiver.read() for _ in range(5)]
@@ -242,7 +238,6 @@ class TestConnections:
         assert (2, 2 * len(ANSWER), {}) == (load.requests, load.received_bytes, load.errors)
 
     def test_a_broadcast_counts_once_for_each_receiver(self):
-        """Only the first connection of an audience sends."""
         server = Server(BROADCAST)
         load = connections_to(server, BROADCAST).run(0)
 
@@ -283,7 +278,6 @@ class TestClient:
         raise ConnectionRefusedError("nobody listens")
 
     def test_client_opens_all_connections_before_the_load_and_closes_them_after_it(self, monkeypatch):
-        """The time of a load does not include this."""
         wires = [Wire(number=number) for number in range(2)]
         with self.loading(monkeypatch, ECHO, wires):
             assert [[], []] == [wire.sent for wire in wires]
@@ -292,7 +286,6 @@ class TestClient:
         assert all(wire.is_closed for wire in wires)
 
     def test_a_connection_that_cannot_be_opened_raises_a_load_error(self, monkeypatch):
-        """The open connections are closed."""
         wire = Wire()
         with (
             pytest.raises(LoadError, match="with 1 WebSockets open: nobody listens"),

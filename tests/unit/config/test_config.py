@@ -9,7 +9,6 @@ from tests.settings import APP, problems, read
 
 
 def test_only_the_application_is_required():
-    """Every other key has a default."""
     settings = read("")
 
     assert Config(app=App(target="a:b")) == settings
@@ -30,7 +29,6 @@ def test_a_written_metrics_address_differs_from_the_default():
 
 
 def test_settings_are_immutable():
-    """A generation keeps its settings to its end."""
     with pytest.raises(ValueError, match="frozen"):
         read("").timeouts.boot = 1.0  # type: ignore[misc]
 
@@ -43,7 +41,6 @@ def test_tables_lists_every_table():
 
 
 def test_all_problems_are_reported_in_the_order_of_the_file():
-    """Wrong values, unknown names, contradictions and reserved keys."""
     text = """\
 [timeouts]
 boot = "soon"
@@ -69,8 +66,6 @@ mode = 600
 
 
 def test_a_problem_of_this_machine_has_its_place():
-    """Problems of the machine and of the file are sorted together."""
-
     def no_such_user(settings):
         yield ("process", "user"), f"no {settings.process.user}"
         yield ("app", "directory"), "nowhere"

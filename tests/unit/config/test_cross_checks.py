@@ -25,7 +25,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_keys_that_contradict_each_other_are_refused(text):
-    """The problem is at the later key and names the other one."""
     found = problem(text)
 
     assert found.startswith("f.toml:")
@@ -33,7 +32,6 @@ def test_keys_that_contradict_each_other_are_refused(text):
 
 
 def test_two_ports_from_the_kernel_are_no_contradiction():
-    """The listener and the metrics get one each."""
     settings = read('[[listen]]\nbind = "127.0.0.1:0"\n[metrics]\nbind = "127.0.0.1:0"\n')
 
     assert settings.metrics.bind == settings.listen[0].bind

@@ -23,7 +23,6 @@ OVERRIDES = {
 
 @pytest.mark.parametrize(("key", "word"), OVERRIDES)
 def test_the_command_line_overrides_a_key(key, word):
-    """With a bare word or a TOML value."""
     assert OVERRIDES[key, word](read('[workers]\ncount = 9\n[http]\nserver_header = "x"\n', overrides={key: word}))
 
 
@@ -42,12 +41,10 @@ def test_binds_replace_the_listeners_of_the_file():
 
 
 def test_an_application_needs_no_file():
-    """`asgid module:attr` runs on defaults."""
     assert "m:a" == config.parse("", "the command line", target="m:a").app.target
 
 
 def test_a_missing_key_has_the_place_of_the_document():
-    """The first line of a file, or the command line without a file."""
     (missing,) = problems("")
     with pytest.raises(ConfigError) as caught:
         config.parse(
@@ -81,7 +78,6 @@ def test_a_text_that_begins_like_a_table_needs_quotes():
 
 @pytest.mark.parametrize(("word", "place"), [("", "-w ''"), ("four", "-w four")])
 def test_a_wrong_number_of_workers_has_the_place_of_its_option(word, place):
-    """-w, not the --set that it abbreviates."""
     (found,) = problems('[app]\ntarget = "a:b"\n', workers=word)
 
     assert found.startswith(f"{place}: workers.count: expected a whole number from 1 to 500")
@@ -100,7 +96,6 @@ NOT_TOML = {
 
 @pytest.mark.parametrize("text", NOT_TOML, ids=range(len(NOT_TOML)))
 def test_a_text_that_is_not_toml_is_refused_with_its_line(text):
-    """So is a text that the parser cannot handle."""
     (found,) = problems(text)
 
     assert found.startswith(NOT_TOML[text])

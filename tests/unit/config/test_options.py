@@ -288,7 +288,6 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("word", ADDRESSES)
 def test_a_wrong_address_is_corrected(word):
-    """Each address in quotes in the message is valid."""
     with pytest.raises(ConfigError) as caught:
         config.parse(None, "", target="main:app", binds=[word])
     suggested = re.findall(r'"([^"]+)"', caught.value.problems[0].message)

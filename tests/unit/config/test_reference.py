@@ -30,7 +30,6 @@ DURATIONS = {
 
 @pytest.mark.parametrize("seconds", DURATIONS)
 def test_a_duration_is_written_in_its_shortest_unit(seconds):
-    """The unit gives a small integer."""
     settings = config.parse(f"[reload]\nsettle = {seconds}\n", "f.toml", target="a:b")
 
     assert f"settle = {DURATIONS[seconds]}" in reference.config_to_toml(settings).splitlines()
@@ -41,14 +40,12 @@ SIZES = {1: "1", 1000: '"1kB"', 1024: '"1KiB"', 16_000_000: '"16MB"', 2**24: '"1
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_size_is_written_in_its_shortest_unit(size):
-    """The unit gives the smallest integer."""
     settings = config.parse(f"[limits]\nbody = {size}\n", "f.toml", target="a:b")
 
     assert f"body = {SIZES[size]}" in reference.config_to_toml(settings).splitlines()
 
 
 def test_a_text_is_escaped():
-    """Quotes, backslashes and control characters are parsed back."""
     environment = {"A B": 'x"y\\z\n\x7f\x1b', "Ä": "é\U0001f600"}
     settings = config.Config(app=App(target="a:b", env=environment))
 
@@ -56,7 +53,6 @@ def test_a_text_is_escaped():
 
 
 def test_only_a_socket_file_is_written_with_its_mode():
-    """Another listener would be refused with a mode."""
     settings = config.parse("", "f.toml", binds=["unix:/x", ":1"], target="a:b")
 
     assert 1 == reference.config_to_toml(settings).count('mode = "0660"')
@@ -142,7 +138,6 @@ DOCUMENTS: list[tuple[bool, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("is_valid", "document"), DOCUMENTS)
 def test_the_schema_and_the_parser_agree(is_valid, document):
-    """An editor accepts the same types and names as asgid."""
     schema = reference.json_schema()
 
     assert is_valid == parses(document)

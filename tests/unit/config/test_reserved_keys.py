@@ -10,7 +10,6 @@ from tests.settings import APP, problems, read
 
 @pytest.mark.parametrize("name", RESERVED_KEYS)
 def test_a_reserved_key_is_refused(name):
-    """The message names its later purpose."""
     table, _, key = name.partition(".")
     if table == "tls":
         text = "[tls.main]\n"

@@ -81,6 +81,5 @@ def test_a_python_program_has_a_message_of_its_own(text, name):
 
 
 def test_wrong_toml_is_not_taken_for_python():
-    """Even if it contains a keyword of Python."""
     with pytest.raises(ConfigError, match="this is not TOML: "):
         config.parse("important = 1\n# import x\nfrom = def", "f.toml")

@@ -22,7 +22,6 @@ DURATIONS = {
 
 @pytest.mark.parametrize("written", DURATIONS)
 def test_a_duration_is_seconds(written):
-    """With a unit, or as a number."""
     assert DURATIONS[written] == read(f"[timeouts]\nboot = {written}\n").timeouts.boot
 
 
@@ -31,7 +30,6 @@ def test_a_duration_is_seconds(written):
 )
 @pytest.mark.parametrize("written", ['"off"', "0", "0.0", '"0s"', "inf"])
 def test_a_duration_that_is_off_is_infinite(key, written):
-    """No code needs a case for off."""
     assert math.inf == getattr(read(f"[timeouts]\n{key} = {written}\n").timeouts, key)
 
 
@@ -47,25 +45,21 @@ SIZES = {'"16KiB"': 16384, '"16kB"': 16000, '"16KB"': 16000, '"1.5MiB"': 1572864
 
 @pytest.mark.parametrize("written", SIZES)
 def test_a_size_is_bytes(written):
-    """With a unit, or as a number."""
     assert SIZES[written] == read(f"[limits]\nheader_size = {written}\n").limits.header_size
 
 
 @pytest.mark.parametrize("written", ['"off"', "0"])
 def test_a_size_that_is_off_is_unlimited(written):
-    """No body is larger than UNLIMITED."""
     assert UNLIMITED == read(f"[limits]\nbody = {written}\n").limits.body
 
 
 def test_modes_are_octal():
-    """Like the arguments of chmod and umask."""
     settings = read('[[listen]]\nbind = "unix:/x"\nmode = "0600"\n[process]\numask = "022"\n')
 
     assert (0o600, 0o022) == (settings.listen[0].mode, settings.process.umask)
 
 
 def test_a_user_is_a_name_or_an_id():
-    """An id has quotes or not."""
     settings = read('[process]\nuser = 33\ngroup = "0044"\n[[listen]]\nbind = "unix:/x"\nowner = "www-data"\n')
 
     assert ("33", "44", "www-data") == (settings.process.user, settings.process.group, settings.listen[0].owner)
@@ -140,7 +134,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_a_wrong_value_is_refused_with_the_expected_form(text):
-    """In one message with its place."""
     found = problem(text)
 
     assert found.startswith("f.toml:")
@@ -165,7 +158,6 @@ TARGETS = {
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_is_a_module_and_an_attribute(target):
-    """The message has the correct form."""
     (found,) = problems(f'[app]\ntarget = "{target}"\n')
 
     assert TARGETS[target] in found

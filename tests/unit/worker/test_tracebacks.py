@@ -47,7 +47,6 @@ ONE_LINE = {
 
 @pytest.mark.parametrize(("error", "expected"), ONE_LINE.values(), ids=ONE_LINE.keys())
 def test_one_line_returns_type_and_message(error, expected):
-    """The line is cut if the message is long."""
     assert expected == one_line(error)
 
 
@@ -131,7 +130,6 @@ WAITS = {
 
 @pytest.mark.parametrize(("awaited", "is_cut_short"), WAITS.values(), ids=WAITS.keys())
 def test_format_await_chain_shows_where_a_call_waits(awaited, is_cut_short):
-    """The stack ends at an object that cannot be shown."""
     call = outer(awaited)
     call.send(None)
     stack = format_await_chain(call)
@@ -307,7 +305,6 @@ def test_format_causes_has_the_calls_and_all_causes(application, name):
 
 
 def test_a_context_that_was_suppressed_is_not_shown(application):
-    """`raise ... from None` suppresses it."""
     files, functions = application
 
     assert "no database" not in formatted(files, functions["without_its_context"])
@@ -329,7 +326,6 @@ def test_only_the_last_calls_in_libraries_are_shown(application):
 
 
 def test_an_installed_application_is_not_a_library():
-    """All its calls are shown."""
     source = "def call(depth):\n    if depth: call(depth - 1)\n    else: raise KeyError('missing')\n"
     own: dict[str, Any] = {}
     exec(compile(source, "/opt/venv/lib/site-packages/shop/models.py", "exec"), own)
@@ -341,7 +337,6 @@ def test_an_installed_application_is_not_a_library():
 
 
 def test_format_causes_is_empty_if_it_adds_nothing_to_the_message():
-    """A missing module has no calls of the application."""
     assert "" == format_causes(ModuleNotFoundError("No module named 'shop'"), AppFiles("/srv"))
 
 

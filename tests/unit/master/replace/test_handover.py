@@ -66,7 +66,6 @@ def changed(**parts: Any) -> str:
 
 
 def test_a_handover_survives_json_unchanged():
-    """Every value and its type: infinite durations, states, slots as numbers."""
     found = decode(encode(HANDOVER))
 
     assert found == HANDOVER
@@ -89,7 +88,6 @@ def test_a_receipt_is_for_one_handover():
 
 
 def test_a_later_version_may_add_a_field():
-    """A version that does not know the field ignores it."""
     assert decode(changed(colour="red")) == HANDOVER
 
 

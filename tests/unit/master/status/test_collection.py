@@ -51,7 +51,6 @@ def history() -> StatusHistory:
 
 
 def test_the_workers_are_those_of_the_supervisor(history, supervisor, children):
-    """State, generation and age by slot, and the number of wanted workers."""
     snapshot = collect(history, supervisor, children, [], 15.0)
 
     assert snapshot.workers == [
@@ -65,7 +64,6 @@ def test_the_workers_are_those_of_the_supervisor(history, supervisor, children):
 
 
 def test_a_worker_that_is_to_exit_is_draining(history, supervisor, children):
-    """Even if it was aborted or killed."""
     supervisor.stop(20.0)
 
     assert [worker.state for worker in collect(history, supervisor, children, [], 20.0).workers] == ["draining"] * 2
@@ -88,7 +86,6 @@ def test_the_generation_is_0_before_the_first_worker_is_ready(history, children)
 
 
 def test_a_snapshot_during_a_reload_is_reloading(history, supervisor, children):
-    """From the start of the canary."""
     supervisor.reload(plan_of(2, 2), 20.0)
     children[2] = children[0]
 
@@ -96,7 +93,6 @@ def test_a_snapshot_during_a_reload_is_reloading(history, supervisor, children):
 
 
 def test_workers_that_wait_for_their_start_are_backing_off(history, supervisor, children):
-    """Only during the delay."""
     supervisor.ready(1, 10.0)
     supervisor.exited(1, 1, 20.0)
     children.pop(1)
@@ -132,7 +128,6 @@ def test_the_last_reload_is_kept_and_each_result_is_counted(history, supervisor,
 
 @pytest.mark.parametrize(("boot_s", "bucket"), [(0.0, 0), (0.1, 0), (0.11, 1), (60.0, 8), (61.0, 9)])
 def test_a_boot_is_counted_in_its_bucket(history, supervisor, children, boot_s, bucket):
-    """An upper bound belongs to its bucket; the last bucket has none."""
     history.record_boot(boot_s)
     snapshot = collect(history, supervisor, children, [], 1.0)
 
@@ -141,7 +136,6 @@ def test_a_boot_is_counted_in_its_bucket(history, supervisor, children, boot_s, 
 
 
 def test_the_processor_time_of_a_slot_includes_its_past_workers(history, supervisor, children):
-    """So the counter never goes backwards."""
     history.record_exit(1, 1000.0)
     snapshot = collect(history, supervisor, {0: children[0], 1: children[1]}, [], 1.0)
     used = round(sum(psutil.Process().cpu_times()[:2]), 2)
@@ -169,7 +163,6 @@ def test_a_worker_whose_process_has_ended_has_no_usage(history, supervisor, chil
 
 
 def test_the_snapshot_has_the_master(history, supervisor, children):
-    """Its process, the time of its start, and its limit of open files."""
     snapshot = collect(history, supervisor, children, [], 1.0)
 
     assert snapshot.master

@@ -65,7 +65,6 @@ def test_the_openmetrics_page_of_three_metrics():
 
 
 def test_a_metric_without_samples_has_its_help_and_type():
-    """Such as a gauge of workers while none runs."""
     _, page = render([Metric("cold_celsius", "gauge", "How cold it is.", ())], "")
 
     assert page == b"# HELP cold_celsius How cold it is.\n# TYPE cold_celsius gauge\n"

@@ -157,7 +157,6 @@ def test_a_scrape_has_the_metrics_of_the_contract_and_no_others(rows):
 
 
 def test_the_values_of_the_snapshot_are_shown(rows):
-    """One value each, from the snapshot."""
     values = _values(_SNAPSHOT, rows)
 
     assert [
@@ -311,7 +310,6 @@ def test_the_last_reload_has_failed_if_it_was_refused_or_rolled_back(rows, verdi
 
 
 def test_both_formats_parse_to_the_same_series(rows):
-    """As the parsers of the client library read them."""
     _, text = render(metrics(_SNAPSHOT, rows), "*/*")
     _, page = render(metrics(_SNAPSHOT, rows), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     parsed = [*parse_text(text.decode())], [*parse_openmetrics(page.decode())]
@@ -339,7 +337,6 @@ def test_the_help_text_lists_the_values_of_a_label(rows):
 
 
 def test_the_reference_names_every_metric():
-    """docs/metrics.md is generated from the same table."""
     page = (Path(__file__).parents[4] / "docs" / "metrics.md").read_text()
 
     assert all(f"| `{name}` | {kind} |" in page for name, (kind, _) in _CONTRACT.items())

@@ -41,7 +41,6 @@ def test_the_delay_stays_at_its_maximum_after_thousands_of_failures():
 
 
 def test_failures_during_a_delay_count_as_one():
-    """Sixteen workers that are killed in one instant are one event."""
     backoff = Backoff()
 
     assert [backoff.failed(100.0 + number / 1000) for number in range(16)] == [True] + [False] * 15
@@ -50,7 +49,6 @@ def test_failures_during_a_delay_count_as_one():
 
 
 def test_a_delay_is_over_at_its_end_and_not_before():
-    """Before the first failure there is none."""
     backoff = Backoff()
 
     assert backoff.is_over(100.0)
@@ -114,5 +112,4 @@ def test_after_a_failure_one_worker_starts_as_a_trial_and_the_others_wait(others
 
 
 def test_without_a_failure_all_workers_start_at_once():
-    """However many of them still boot."""
     assert Backoff().allows_start([worker(100.0), worker(100.0)], 100.0)

@@ -26,7 +26,6 @@ def config(*lines: str, binds: tuple[str, ...] = ("127.0.0.1:8000",)) -> Config:
 
 
 def test_a_plan_holds_the_settings_of_the_supervisor():
-    """In seconds, under the names that the supervisor uses."""
     settings = config(
         "[workers]\ncount = 3",
         "[reload]\nsurge = 2\nsettle = '500ms'",
@@ -37,7 +36,6 @@ def test_a_plan_holds_the_settings_of_the_supervisor():
 
 
 def test_auto_wants_one_worker_for_each_processor():
-    """`cpus` of them, up to the maximum of the setting."""
     assert make_plan(1, config(), cpus=6).wanted == 6
     assert make_plan(1, config(), cpus=768).wanted == MAX_WORKERS
 
@@ -53,7 +51,6 @@ def test_no_stack_is_requested_when_the_worker_is_aborted_first(heartbeat, block
 
 
 def test_a_generation_has_its_addresses_in_the_order_of_the_file():
-    """As values, not as they are written."""
     generation = Generation(1, config(binds=("unix:/run/shop.sock", "127.0.0.1:8000")))
 
     assert generation.addresses == (Unix("/run/shop.sock"), Tcp("127.0.0.1", 8000))
@@ -68,7 +65,6 @@ def test_only_new_addresses_are_bound():
 
 
 def test_an_address_is_closed_when_no_generation_uses_it():
-    """An address that one of them uses stays."""
     bound = [parse(f"127.0.0.1:{port}") for port in (8000, 8001, 8002)]
     old = Generation(1, config(binds=("127.0.0.1:8000", "127.0.0.1:8001")))
     new = Generation(2, config(binds=("127.0.0.1:8001",)))
@@ -91,7 +87,6 @@ def test_an_address_is_closed_when_no_generation_uses_it():
     ],
 )
 def test_the_tables_that_only_a_restart_changes_are_named(lines, keys):
-    """A reload changes all others."""
     assert tables_that_need_restart(config(), config(lines)) == keys
 
 
@@ -110,7 +105,6 @@ def test_without_a_listen_table_all_sockets_of_systemd_are_used():
 
 @pytest.mark.parametrize("binds", [("systemd:admin", "systemd:http", ":80"), ("fd:3", "systemd:http")])
 def test_a_socket_of_systemd_may_be_written_by_name_or_by_number(binds):
-    """Then no listener is added."""
     assert config(binds=binds) == with_systemd_sockets(config(binds=binds), PASSED)
 
 

@@ -36,12 +36,10 @@ def test_every_state_has_a_row_and_no_row_leads_back_to_life():
 
 
 def test_every_live_state_has_a_timeout_reason_and_a_text_for_an_unexpected_exit():
-    """No live state is missing in either table."""
     assert set(TIMEOUT_EXIT_REASON) == set(UNEXPECTED_EXIT_TEXT) == LIVE
 
 
 def test_each_state_has_its_deadline():
-    """Boot timeout; heartbeat timeout; drain budget and half of the kill timeout; the other half, twice."""
     it = worker(100.0)
 
     assert it.deadline == 160.0
@@ -66,7 +64,6 @@ def test_each_state_has_its_deadline():
 
 
 def test_a_timeout_that_is_off_sets_no_deadline():
-    """`inf` stays `inf` in every sum."""
     it = worker(plan=plan_of(1, 1, heartbeat=inf))
     it.start_serving(110.0)
 
@@ -113,7 +110,6 @@ def test_the_exit_reason_of_an_overdue_worker_is_that_of_its_first_missed_deadli
 
 
 def test_the_first_exit_reason_stays():
-    """Neither a second drain nor an abort replaces it."""
     it = worker()
     it.drain(110.0, ExitReason.RECYCLE)
     it.drain(111.0, ExitReason.RELOAD)
@@ -141,7 +137,6 @@ def test_a_fresh_worker_is_live_of_the_generation_and_not_retiring():
 
 
 def test_a_worker_has_settled_when_it_has_served_for_the_settle_time():
-    """A booting worker and a draining one have not."""
     it = worker()
 
     assert not it.has_settled(1000.0)
@@ -156,7 +151,6 @@ def test_a_worker_has_settled_when_it_has_served_for_the_settle_time():
 
 
 def test_a_blocked_worker_is_reported_once_until_its_next_heartbeat():
-    """After a heartbeat it is reported again."""
     it = worker(plan=plan_of(1, 1, blocked=2.0))
     it.start_serving(110.0)
 
@@ -197,7 +191,6 @@ EXITS = {
 
 @pytest.mark.parametrize(("state", "status", "reason", "text"), EXITS.values(), ids=EXITS.keys())
 def test_an_unexpected_exit_is_classified_by_state_and_status(state, status, reason, text):
-    """Exit code 0 is a crash, too."""
     it = worker()
     if state is State.SERVING:
         it.start_serving(110.0)
@@ -215,7 +208,6 @@ def test_an_unexpected_exit_is_described_by_the_reason_that_the_worker_sent():
 
 @pytest.mark.parametrize("status", [0, 1, -9])
 def test_a_drained_worker_exits_for_the_reason_of_the_drain(status):
-    """Its exit status does not change that."""
     it = worker()
     it.drain(110.0, ExitReason.SCALE)
 

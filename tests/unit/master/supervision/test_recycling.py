@@ -44,7 +44,6 @@ def test_a_worker_is_due_after_max_requests(served, found):
 
 @pytest.mark.parametrize(("chance", "last"), [(0.0, 10), (0.5, 12), (1.0, 14)])
 def test_max_requests_jitter_raises_the_limit_at_random(chance, last):
-    """By up to its value."""
     recycling = serving(max_requests=10, max_requests_jitter=4, chance=chance)
 
     assert check(recycling, requests=last - 1) is None
@@ -53,7 +52,6 @@ def test_max_requests_jitter_raises_the_limit_at_random(chance, last):
 
 @pytest.mark.parametrize(("chance", "age"), [(0.0, 60.0), (1.0, 66.0)])
 def test_a_worker_is_due_after_max_lifetime(chance, age):
-    """At random up to a tenth later."""
     recycling = serving(max_lifetime=60.0, chance=chance)
 
     assert check(recycling, 100.0 + age - 0.01) is None
@@ -70,7 +68,6 @@ def test_a_worker_is_due_after_several_checks_above_max_memory():
 
 
 def test_one_worker_is_returned_at_a_time():
-    """If all are due, the next check returns the next one."""
     recycling = serving(0, 1, 2, max_requests=5)
 
     assert check(recycling, requests=5, slots=(0, 1, 2)) == (0, "workers.max_requests")
@@ -78,7 +75,6 @@ def test_one_worker_is_returned_at_a_time():
 
 
 def test_checks_come_once_a_second_while_a_worker_has_a_budget():
-    """They end when the last such worker exits."""
     recycling = serving(0, max_requests=5)
 
     assert recycling.next_deadline() == 100.0 + INTERVAL_S

@@ -160,7 +160,6 @@ def test_a_worker_that_fails_ends_the_rollout_of_its_own_plan():
 
 
 def test_an_offered_plan_is_pending():
-    """Whether it may start is decided later."""
     it = Rollout(OLD)
 
     assert it.offer(NEW) == []
@@ -179,7 +178,6 @@ def test_the_newest_plan_supersedes_the_canary_and_the_pending_plan():
 
 
 def test_an_abandoned_reload_is_reported_and_an_abandoned_start_is_not():
-    """A start is not a reload."""
     start, reload = Rollout(None, NEW), replace(ROLL, pending=NEXT)
 
     assert start.abandon() == []

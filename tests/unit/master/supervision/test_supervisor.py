@@ -128,7 +128,6 @@ def test_at_a_start_the_first_worker_boots_alone_and_the_others_follow_when_it_s
 
 
 def test_a_start_fails_if_the_first_worker_exits():
-    """The exit code is that of a start without a ready worker."""
     supervisor = Supervisor()
     supervisor.reload(plan(1), 0.0)
     steps = supervisor.exited(0, 1, 0.5)
@@ -141,7 +140,6 @@ def test_a_start_fails_if_the_first_worker_exits():
 
 
 def test_the_reason_that_a_worker_sends_is_the_reason_of_the_roll_back():
-    """Its exit code is not mentioned then."""
     supervisor = Supervisor()
     supervisor.reload(plan(1), 0.0)
     assert supervisor.failed(0, "no module named shop", 0.0) == []
@@ -175,7 +173,6 @@ def test_a_start_fails_if_the_first_worker_is_not_ready_in_time():
     ("status", "why"), [(-11, ExitReason.SIGNAL), (1, ExitReason.CRASH), (0, ExitReason.CRASH), (70, ExitReason.CRASH)]
 )
 def test_a_worker_that_exits_unexpectedly_is_replaced_after_a_delay(status, why):
-    """Whatever its exit code; 0 is unexpected, too."""
     supervisor = serving(plan(1))
 
     assert supervisor.exited(1, status, 10.0) == [WorkerExited(1, 1, why, status, ""), backing_off(10.0)]
@@ -226,7 +223,6 @@ def test_a_booting_worker_with_an_invalid_message_is_aborted():
 
 
 def test_a_canary_with_an_invalid_message_is_rolled_back():
-    """The committed generation goes on."""
     supervisor = serving(plan(1))
     supervisor.reload(plan(2), 10.0)
     supervisor.ready(2, 10.5)
@@ -236,7 +232,6 @@ def test_a_canary_with_an_invalid_message_is_rolled_back():
 
 
 def test_simultaneous_crashes_are_one_failure():
-    """Three workers that are killed in one instant lead to one delay."""
     supervisor = serving(plan(1, 3))
 
     assert supervisor.exited(0, -9, 10.0) == [
@@ -264,7 +259,6 @@ def test_after_a_failure_one_worker_starts_and_the_others_wait_until_it_has_sett
 
 
 def test_each_trial_that_fails_doubles_the_delay():
-    """Each delay is reported when it begins."""
     supervisor, now, delays = serving(plan(1, 1)), 10.0, []
     for _ in range(4):
         steps = supervisor.exited(0, 1, now)
@@ -329,7 +323,6 @@ def test_with_a_surge_of_wanted_no_old_worker_drains_before_all_new_ones_serve()
 
 
 def test_a_reload_to_fewer_workers_drains_the_surplus_at_once():
-    """That makes room for the new ones."""
     supervisor = serving(plan(1, 4))
     supervisor.reload(plan(2, 2), 10.0)
     supervisor.ready(4, 10.0)
@@ -343,7 +336,6 @@ def test_a_reload_to_fewer_workers_drains_the_surplus_at_once():
 
 
 def test_without_a_settle_time_the_roll_starts_when_the_canary_serves():
-    """Zero seconds have passed at once."""
     supervisor = serving(plan(1, 1))
     supervisor.reload(plan(2, 1, settle=0.0), 10.0)
 
@@ -351,7 +343,6 @@ def test_without_a_settle_time_the_roll_starts_when_the_canary_serves():
 
 
 def test_a_canary_that_exits_ends_the_reload_and_changes_nothing_else():
-    """The old workers run on, and the next reload starts without a delay."""
     supervisor = serving(plan(1))
     before = dict(supervisor.workers)
     supervisor.reload(plan(2), 10.0)
@@ -380,7 +371,6 @@ def test_a_canary_that_is_not_ready_in_time_is_aborted_and_the_old_generation_go
 
 
 def test_a_canary_that_exits_before_it_has_settled_is_rolled_back():
-    """To be ready is not enough."""
     supervisor = serving(plan(1))
     supervisor.reload(plan(2), 10.0)
     supervisor.ready(2, 10.5)
@@ -417,7 +407,6 @@ def test_a_worker_that_exits_during_the_roll_brings_the_old_generation_back():
 
 
 def test_an_old_worker_that_crashes_beside_the_canary_is_replaced_from_the_old_plan():
-    """The new generation is not rolled back for a failure of the old one."""
     supervisor = serving(plan(1))
     supervisor.reload(plan(2), 10.0)
 
@@ -482,7 +471,6 @@ def test_a_pending_reload_starts_after_a_roll_back_too():
 
 
 def test_a_reload_to_more_workers_starts_them_before_it_drains_an_old_one():
-    """When the canary has settled, the new number counts."""
     supervisor = serving(plan(1, 1))
     supervisor.reload(plan(2, 3), 10.0)
     supervisor.ready(1, 10.0)
@@ -493,7 +481,6 @@ def test_a_reload_to_more_workers_starts_them_before_it_drains_an_old_one():
 
 
 def test_a_reload_to_one_worker_drains_all_old_ones_when_the_canary_has_settled():
-    """The canary is all that the new plan wants."""
     supervisor = serving(plan(1, 3))
 
     assert supervisor.reload(plan(2, 1), 10.0) == [ReloadStarted(2), Spawn(3, 2, RELOAD)]
@@ -523,7 +510,6 @@ def test_a_reload_resets_the_failures_before_it():
 
 
 def test_the_server_is_ready_while_a_worker_serves_and_no_stop_has_begun():
-    """`unready` has the reason otherwise."""
     supervisor = Supervisor()
     supervisor.reload(plan(1, 1), 0.0)
 
@@ -545,7 +531,6 @@ def test_the_server_is_ready_while_a_worker_serves_and_no_stop_has_begun():
 
 
 def test_scaling_up_starts_a_worker_and_scaling_down_drains_the_youngest():
-    """TTIN and TTOU; the reason of such a start is `scale`."""
     supervisor = serving(plan(1))
 
     assert supervisor.scale(+1, 10.0) == [Spawn(2, 1, StartReason.SCALE)]
@@ -592,7 +577,6 @@ def test_a_surplus_worker_that_boots_is_drained_before_one_that_serves():
 
 
 def test_the_last_worker_is_not_scaled_away():
-    """However often TTOU comes."""
     supervisor = serving(plan(1))
 
     assert supervisor.scale(-1, 10.0) == [drain(1, 1, ExitReason.SCALE)]
@@ -612,7 +596,6 @@ def test_a_recycled_worker_drains_when_its_replacement_serves():
 
 
 def test_workers_that_are_recycled_together_are_replaced_one_after_the_other():
-    """The surge limits recycling, too."""
     supervisor = serving(plan(1))
     supervisor.recycle(0, 10.0)
 
@@ -642,7 +625,6 @@ def test_a_pause_drains_all_workers_and_a_reload_starts_new_ones():
 
 
 def test_a_reload_that_fails_after_a_pause_leaves_no_worker():
-    """There is none to go back to, and the next reload may start."""
     supervisor = serving(plan(1, 1))
     supervisor.pause(10.0)
     supervisor.exited(0, 0, 10.5)
@@ -656,7 +638,6 @@ def test_a_reload_that_fails_after_a_pause_leaves_no_worker():
 
 
 def test_a_pause_supersedes_the_reload_in_progress():
-    """Its canary drains with the others."""
     supervisor = serving(plan(1, 1))
     supervisor.reload(plan(2, 1), 10.0)
     steps = supervisor.pause(10.5)
@@ -668,7 +649,6 @@ def test_a_pause_supersedes_the_reload_in_progress():
 
 
 def test_a_pause_before_a_worker_serves_or_after_a_stop_changes_nothing():
-    """Nothing is committed yet, or never will be."""
     supervisor = Supervisor()
     supervisor.reload(plan(1, 1), 0.0)
 
@@ -681,7 +661,6 @@ def test_a_pause_before_a_worker_serves_or_after_a_stop_changes_nothing():
 
 
 def test_scaling_starts_no_worker_in_a_pause():
-    """Only a reload ends it."""
     supervisor = serving(plan(1))
     supervisor.pause(10.0)
 
@@ -710,7 +689,6 @@ def test_a_stop_while_the_first_worker_boots_drains_it_at_once():
 
 
 def test_a_stop_while_no_worker_runs_ends_at_once():
-    """During a delay no worker runs."""
     supervisor = serving(plan(1, 1))
     supervisor.exited(0, 1, 10.0)
 
@@ -718,7 +696,6 @@ def test_a_stop_while_no_worker_runs_ends_at_once():
 
 
 def test_a_stop_beside_a_canary_supersedes_the_reload():
-    """A failure of the canary after it is not a roll-back."""
     supervisor = serving(plan(1, 1))
     supervisor.reload(plan(2, 1), 10.0)
 
@@ -754,7 +731,6 @@ def test_a_stop_during_the_roll_tells_draining_workers_again():
 
 
 def test_a_second_stop_kills_every_worker():
-    """The master only waits until they are reaped."""
     supervisor = serving(plan(1))
     supervisor.stop(10.0)
 
@@ -815,7 +791,6 @@ def test_a_worker_without_heartbeats_is_aborted_and_replaced_before_it_exits():
 
 
 def test_a_worker_that_boots_too_long_is_killed_if_it_outlives_abrt():
-    """After the roll-back, too."""
     supervisor = serving(plan(1, 1))
     supervisor.reload(plan(2, 1), 10.0)
     supervisor.tick(70.0, {0: 70.0})
@@ -824,7 +799,6 @@ def test_a_worker_that_boots_too_long_is_killed_if_it_outlives_abrt():
 
 
 def test_a_blocked_worker_is_asked_for_its_stack_once():
-    """Until its next heartbeat; then again."""
     supervisor = serving(plan(1, 1, blocked=2.0))
 
     assert supervisor.tick(1.5, {}) == []
@@ -865,7 +839,6 @@ def test_a_master_that_was_stopped_aborts_no_healthy_worker():
 
 
 def test_ready_from_a_worker_that_does_not_boot_changes_nothing():
-    """One that serves, one that drains, and an unknown slot."""
     supervisor = serving(plan(1))
     supervisor.scale(-1, 10.0)
 

@@ -34,7 +34,6 @@ def test_a_new_program_is_executed_after_a_successful_trial_when_the_server_is_i
 
 
 def test_a_new_program_that_fails_its_trial_is_refused_and_may_be_tried_again():
-    """The refusal has the reason of the trial."""
     it = in_trial()
 
     assert list(it.trial_ended("no module named shop")) == [UpgradeRefused("no module named shop")]
@@ -53,7 +52,6 @@ def test_a_new_program_that_cannot_be_executed_is_refused():
 
 
 def test_one_upgrade_is_in_progress_at_a_time():
-    """A second request is refused, and the first goes on."""
     it = in_trial()
 
     assert list(it.request()) == [UpgradeRefused("an upgrade is already in progress")]
@@ -74,7 +72,6 @@ def test_a_trial_that_misses_its_deadline_is_sent_term_and_then_kill():
 
 
 def test_a_trial_that_succeeds_after_a_stop_changes_nothing():
-    """Its result is not wanted any more."""
     it = in_trial()
     steps = list(it.stop(101.0, PLAN))
 
@@ -86,7 +83,6 @@ def test_a_trial_that_succeeds_after_a_stop_changes_nothing():
 
 @pytest.mark.parametrize("stage", [Stage.IDLE, Stage.REQUESTED, Stage.READY])
 def test_a_stop_without_a_trial_sends_no_signal(stage):
-    """A request that waits is dropped."""
     it = Upgrade(stage)
 
     assert list(it.stop(101.0, PLAN)) == []

@@ -72,7 +72,6 @@ def test_the_smallest_of_mask_and_quotas_is_used(case, tmp_path: Path, monkeypat
 
 
 def test_the_mask_is_used_if_it_is_smaller(tmp_path: Path, monkeypatch):
-    """As after `taskset`."""
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/")

@@ -128,7 +128,6 @@ def test_passed_sockets_have_names_and_are_not_inheritable(passed_fds):
 
 @pytest.mark.parametrize("names", [{}, {"LISTEN_FDNAMES": ""}, {"LISTEN_FDNAMES": ":"}])
 def test_a_socket_without_a_name_is_called_unknown(passed_fds, names):
-    """As in sd_listen_fds_with_names(3)."""
     environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", **names}
 
     assert {"unknown": passed_fds} == take_listen_fds(environ)

@@ -35,7 +35,6 @@ def books() -> Books:
 
 
 def test_a_valid_row_is_read_unchanged(books):
-    """Nothing is reported, however often it is read."""
     row = books.board.row(2)
     books.ledger.open(2)
     row[board.HEARTBEAT_NS], row[board.CONNECTIONS], row[board.ACCEPTING] = NOW_NS, 5, 1
@@ -61,7 +60,6 @@ def test_a_heartbeat_in_the_future_is_ignored(books):
 
 
 def test_an_earlier_heartbeat_is_ignored(books):
-    """The monotonic clock does not go back."""
     books.board.row(0)[board.HEARTBEAT_NS] = 10**10
     books.ledger.heartbeats([0])
     books.board.row(0)[board.HEARTBEAT_NS] = 5
@@ -80,7 +78,6 @@ def test_a_gauge_above_its_maximum_is_read_as_zero(books, gauge):
 
 @pytest.mark.parametrize("content", [0, 99, 100 + 2**44, 2**63, 2**64 - 1])
 def test_a_counter_that_falls_or_leaps_keeps_its_last_valid_number(books, content):
-    """Later increments are added to that number."""
     row = books.board.row(1)
     books.ledger.open(1)
     row[board.ACCEPTED] = 100
@@ -121,7 +118,6 @@ def test_a_slot_is_reported_once_for_each_of_its_workers(books):
 
 
 def test_retiring_a_slot_clears_its_gauges_and_keeps_its_counters(books):
-    """Requests in flight ended with the worker, and no count is lost."""
     row = books.board.row(2)
     for gauge in range(board.FIRST_COUNTER):
         row[gauge] = 7

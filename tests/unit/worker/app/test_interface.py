@@ -156,7 +156,6 @@ def adapted(found: Any, interface: str = "auto", **settings: object) -> LoadedAp
     ],
 )
 def test_the_interface_is_detected(interface, found):
-    """The detected interface may also be configured."""
     assert interface == adapted(found).interface
     assert interface == adapted(found, interface).interface
 
@@ -341,7 +340,6 @@ WRONG = {
 
 @pytest.mark.parametrize(("found", "message"), WRONG.values(), ids=WRONG.keys())
 def test_a_callable_without_an_interface_is_rejected(found, message):
-    """The error has its arguments, and those of each interface."""
     with pytest.raises(BootError, match=message) as caught:
         adapted(found)
 

@@ -165,7 +165,6 @@ def test_a_removed_working_directory_is_an_error(directory, monkeypatch):
 
 @pytest.mark.parametrize("target", FOUND.values(), ids=FOUND.keys())
 def test_load_finds_the_application(directory, target):
-    """It is served without a change."""
     found = load(settings(target, directory))
     module, _, path = target.partition(":")
     expected: object = sys.modules[module]
@@ -180,7 +179,6 @@ def test_load_finds_the_application(directory, target):
     "target", ["site_of_tests:factory", "site_of_tests:factory_with_defaults", "plain.deeper.asgi:create"]
 )
 def test_a_factory_is_called(directory, target):
-    """Its result is the application."""
     found = load(settings(target, directory, factory=True))
 
     assert sys.modules[target.partition(":")[0]].application is found.app
@@ -454,7 +452,6 @@ MISSING = {
 
 @pytest.mark.parametrize(("target", "others", "message"), MISSING.values(), ids=MISSING.keys())
 def test_a_boot_error_names_the_missing_part(directory, target, others, message):
-    """In one line, with the part of the target and the place in the application."""
     with pytest.raises(BootError, match=message) as caught:
         load(settings(target, directory, **others))
 
@@ -561,6 +558,5 @@ def test_the_place_of_an_error_may_be_in_an_installed_application(directory):
 
 
 def test_a_missing_directory_is_an_error(directory):
-    """The message has its name and the reason of the system."""
     with pytest.raises(BootError, match=r"app\.directory: '.*/nowhere': No such file or directory"):
         load(settings("site_of_tests:application", directory / "nowhere"))

@@ -70,7 +70,6 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 def test_combined_is_the_format_of_apache(bench):
-    """Many tools read such logs."""
     bench.add()
     (line,) = bench.lines()
 
@@ -80,7 +79,6 @@ def test_combined_is_the_format_of_apache(bench):
 
 
 def test_common_is_combined_without_referer_and_user_agent(tmp_path):
-    """Apache's older format."""
     bench = _Bench(tmp_path, "common")
     bench.add(query_string=b"", status=204, response_bytes=0)
     (line,) = bench.lines()
@@ -168,7 +166,6 @@ def test_a_template_with_an_unknown_field_is_rejected(template, problem):
 
 @pytest.mark.parametrize("template", ["combined", "common", "json", "{status}", "{header[x-request-id]} {clf_time}"])
 def test_a_template_with_known_fields_is_accepted(template):
-    """A worker can compile each template that passes the check."""
     check_template(template)
 
 
@@ -254,7 +251,6 @@ def test_any_other_template_is_escaped_for_text(tmp_path, format):  # noqa: A002
 
 
 def test_a_batch_needs_one_timer_and_one_write(bench, writes):
-    """`add` only queues an entry."""
     for _ in range(100):
         bench.add()
 
@@ -387,7 +383,6 @@ def test_reopen_writes_queued_lines_to_the_old_file(bench):
 
 
 def test_a_file_that_cannot_be_reopened_stays_in_use(bench):
-    """The server log has the reason."""
     old = bench.path.rename(bench.path.with_suffix(".1"))
     bench.path.mkdir()
     bench.access.reopen()

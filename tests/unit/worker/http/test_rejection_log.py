@@ -10,7 +10,6 @@ _NO_LOG = cast("Log", None)
 
 
 def test_one_rejection_of_a_kind_is_logged_each_second():
-    """The next line has the number of suppressed ones."""
     log = RejectionLog(_NO_LOG, Board(bytearray(BYTES)).row(0))
     suppressed = [log.suppressed_since_last("malformed", now) for now in (5.0, 5.1, 5.9, 5.0 + QUIET_S, 6.5, 9.0, 10.0)]
 
@@ -18,7 +17,6 @@ def test_one_rejection_of_a_kind_is_logged_each_second():
 
 
 def test_a_flood_of_one_kind_does_not_suppress_another():
-    """All rejections are counted."""
     row = Board(bytearray(BYTES)).row(0)
     log = RejectionLog(_NO_LOG, row)
     flood = [log.suppressed_since_last("malformed", 5.0) for _ in range(1000)]

@@ -13,7 +13,6 @@ def make_limit(maximum: int = 2, max_queued: int = 2, queue_timeout: float = 5.0
 
 
 def test_requests_start_up_to_the_limit_then_wait_then_are_rejected():
-    """The queue is bounded too."""
     limit = make_limit()
 
     assert [STARTED, STARTED, QUEUED, QUEUED, REJECTED] == [limit.enter(name, 10.0) for name in "abcde"]
@@ -33,7 +32,6 @@ def test_leave_returns_the_request_that_waited_longest():
 
 
 def test_without_a_queue_a_request_above_the_limit_is_rejected():
-    """That is `limits.queue = 0`."""
     limit = make_limit(maximum=1, max_queued=0)
     limit.enter("a", 10.0)
 
@@ -70,7 +68,6 @@ def test_the_time_to_withdraw_a_request_does_not_depend_on_the_length_of_the_que
 
 
 def test_requests_expire_in_the_order_of_their_arrival():
-    """The timeout of the queue is the same for each."""
     limit = make_limit(maximum=1, max_queued=3, queue_timeout=5.0)
     for name, now in (("a", 0.0), ("b", 10.0), ("c", 11.0), ("d", 12.0)):
         limit.enter(name, now)

@@ -14,7 +14,6 @@ def scope_of(target: bytes, *, method: str = "GET", root_path: str = "", **state
 
 
 def test_a_scope_has_each_key_of_the_specification():
-    """Each value has its type."""
     expected: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -95,7 +94,6 @@ def test_the_path_begins_with_the_root_path_once(target):
 
 
 def test_the_raw_path_is_the_path_that_the_client_sent():
-    """With and without the root path."""
     assert b"/a" == scope_of(b"/a", root_path="/api")["raw_path"]
     assert b"/api/a" == scope_of(b"/api/a", root_path="/api")["raw_path"]
 
@@ -116,7 +114,6 @@ def test_http_1_0_has_no_trailers_and_no_early_hints():
 
 
 def test_changes_of_a_scope_stay_in_its_request():
-    """The template, the state of the worker and the next request do not change."""
     common = scope_template(client=None, server=None, root_path="", scheme="http")
     state = {"pool": 7}
     first = request_scope(common, state, "GET", b"/", 1, [])

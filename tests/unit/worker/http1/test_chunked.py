@@ -33,7 +33,6 @@ def test_an_ambiguous_size_is_rejected(line):
 
 
 def test_the_limit_of_a_body_counts_all_its_chunks():
-    """The next body begins at zero."""
     parser = sizes(body=100)
     for _ in range(10):
         parser.parse(b"a")
@@ -70,7 +69,6 @@ def test_overhead_beyond_that_counts_towards_header_size(line, number):
 
 @pytest.mark.parametrize("part", [b"", b"5", b"5;", b'5;a="b', b"0" * 16])
 def test_the_beginning_of_a_size_line_is_accepted(part):
-    """The rest can still make it a size line."""
     sizes().check_partial(part, 0)
 
 

@@ -7,7 +7,6 @@ from asgid.worker.http1 import request_syntax
 
 
 def test_the_cache_of_valid_hosts_is_bounded():
-    """The number of hosts and their length have a limit."""
     for number in range(3 * request_syntax._MAX_HOSTS):
         assert request_syntax.is_authority(b"host-%d.example" % number)
     long = b"a" * (request_syntax._MAX_HOST_BYTES + 1)
@@ -18,14 +17,12 @@ def test_the_cache_of_valid_hosts_is_bounded():
 
 
 def test_an_invalid_host_is_not_cached():
-    """It is rejected each time."""
     assert [False] * 3 == [request_syntax.is_authority(b"a b") for _ in range(3)]
     assert b"a b" not in request_syntax.VALID_HOSTS
 
 
 @pytest.mark.parametrize("part", [b"G", b"GET", b"GET ", b"GET /", b"GET /a ", b"GET / HTTP/1.1", b"XYZ", b"GET / F"])
 def test_the_beginning_of_a_request_line_is_accepted(part):
-    """The rest can still make it a request line."""
     request_syntax.check_partial_request_line(part, 100)
 
 
@@ -33,7 +30,6 @@ def test_the_beginning_of_a_request_line_is_accepted(part):
     "part", [b" ", b" G", b"G\x00", b"\x16", b"GET  ", b"GET / HTTP/1.1 ", b"GET / HTTP/1.10", b"\xc3"]
 )
 def test_bytes_that_begin_no_request_line_are_rejected_at_once(part):
-    """The server does not wait for the end of such a line."""
     with pytest.raises(ClientError) as caught:
         request_syntax.check_partial_request_line(part, 100)
 
@@ -54,5 +50,4 @@ def test_a_tls_handshake_gets_an_error_that_names_the_fix(hello, check):
     ("line", "clean"), [(b"A:b", b"A: b"), (b"A: \t b \t", b"A: b"), (b"A:", b"A: "), (b"a:: ", b"a: :")]
 )
 def test_parse_field_line_strips_the_white_space_around_the_value(line, clean):
-    """Everything else stays."""
     assert clean == request_syntax.parse_field_line(line)

@@ -161,7 +161,6 @@ def test_a_header_that_could_change_the_framing_is_refused(header):
 
 @pytest.mark.parametrize("status", [0, 100, 101, 199, 1000, "200", None, True, 200.5])
 def test_a_status_that_is_not_final_is_refused(status):
-    """The message of the error has the range of the final ones."""
     with pytest.raises(AppError, match="is not a final status from 200 to 999"):
         respond(b"", status=status)
 
@@ -173,7 +172,6 @@ def _started(**kinds: Any) -> Responder:
 
 
 def test_a_message_in_a_wrong_order_is_refused():
-    """The message of the error names the state of the response."""
     waiting = make_responder(is_head=False, minor=1, keep_alive=True)
     with pytest.raises(AppError, match="waiting"):
         waiting.body({}, COMMON, must_close=False)
@@ -226,7 +224,6 @@ def test_trailers_are_written_with_the_last_message():
 
 
 def test_trailers_are_left_out_if_the_client_does_not_accept_them():
-    """The body still ends with the last chunk."""
     response = _started(trailers=True)
     response.body({"body": b"hi"}, COMMON, must_close=False)
 
@@ -250,7 +247,6 @@ def test_begin_file_returns_the_framing_before_and_after_the_file():
 
 
 def test_a_file_that_is_the_whole_body_has_a_content_length():
-    """It is not sent in chunks."""
     response = _started()
     response.declare_length(5, more=False)
 
@@ -260,7 +256,6 @@ def test_a_file_that_is_the_whole_body_has_a_content_length():
 
 @pytest.mark.parametrize(("length", "more", "message"), [(6, True, "1 bytes longer"), (4, False, "1 bytes short")])
 def test_a_file_of_a_wrong_length_is_refused(length, more, message):
-    """AppError is raised before a byte is written."""
     response = _started(headers=[(b"content-length", b"5")])
     with pytest.raises(AppError, match=message):
         response.declare_length(length, more)
@@ -281,7 +276,6 @@ def test_a_payload_is_not_copied():
 
 @pytest.mark.parametrize("body", ["text", None, 5, [b"a"]])
 def test_a_body_is_bytes(body):
-    """The message of the error names the wrong type."""
     with pytest.raises(AppError, match=f"is bytes, not {type(body).__name__}"):
         _started().body({"body": body}, COMMON, must_close=False)
 

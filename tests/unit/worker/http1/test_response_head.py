@@ -57,7 +57,6 @@ def test_a_status_without_a_body_has_the_length_that_it_allows():
 
 
 def test_early_hint_returns_a_response_with_one_line_for_each_link():
-    """Without links it returns no bytes."""
     assert b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n" == early_hint([b"</a>", b" </b> "])
     assert b"" == early_hint([])
 
@@ -106,7 +105,6 @@ def test_accepts_trailers_is_true_if_te_lists_trailers(accepts, headers):
 
 
 def test_a_head_is_checked_once():
-    """Equal parts return the same object."""
     parts = (200, ((b"x-checked", b"once"),))
 
     assert HEADS[parts] is HEADS[parts]
@@ -123,13 +121,11 @@ def test_a_list_is_a_valid_header_but_not_a_key():
 
 @pytest.mark.parametrize("pair", [(b"a",), (b"a", b"b", b"c"), ("a", b"b"), (b"a", "b"), (b"a", None), b"ab", None, 5])
 def test_a_header_is_a_pair_of_bytes(pair):
-    """The message of the error requires a name and a value."""
     with pytest.raises(AppError, match="a name and a value, both bytes"):
         checked(200, [pair])
 
 
 def test_heads_and_lines_that_differ_do_not_fill_the_memory():
-    """Their number is limited, and long ones are not kept."""
     for number in range(3 * max(module._MAX_LINES, module._MAX_HEADS)):
         long = b"x" * module._MAX_LINE_BYTES + b"%d" % number
         HEADS[200, ((b"etag", b"%d" % number), (b"set-cookie", long))]

@@ -8,7 +8,6 @@ from asgid.worker.net.connection_limit import PAUSE, RESUME, UNCHANGED, YIELD, C
 
 
 def test_accepting_pauses_at_the_limit():
-    """The connection that reaches the limit is served, and is the last one for now."""
     limit = ConnectionLimit(3)
 
     assert [UNCHANGED, UNCHANGED, PAUSE] == [limit.opened() for _ in range(3)]
@@ -16,7 +15,6 @@ def test_accepting_pauses_at_the_limit():
 
 
 def test_accepting_resumes_once_below_the_limit():
-    """The second connection that closes changes nothing more."""
     limit = ConnectionLimit(2)
     limit.opened()
     limit.opened()
@@ -34,7 +32,6 @@ def test_connections_above_the_limit_do_not_pause_again():
 
 
 def test_accepting_pauses_each_time_the_limit_is_reached():
-    """A resumption does not end the limit."""
     limit = ConnectionLimit(1)
 
     assert [PAUSE, RESUME] * 3 == [decide() for _ in range(3) for decide in (limit.opened, limit.closed)]
@@ -72,7 +69,6 @@ def test_a_worker_with_more_connections_than_a_sibling_yields(connections, fewes
 
 
 def test_at_the_limit_a_worker_does_not_yield():
-    """It has paused already."""
     limit = ConnectionLimit(2)
     limit.opened()
 

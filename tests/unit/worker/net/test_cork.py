@@ -24,7 +24,6 @@ def _corked(join_limit: float = inf) -> tuple[Cork, list[bytes]]:
 
 
 def test_flush_writes_all_bytes_in_one_write():
-    """Their order is kept. A second flush writes nothing."""
     cork, writes = _corked()
     cork.write(b"a")
     cork.writelines((b"b", b"c"))
@@ -36,7 +35,6 @@ def test_flush_writes_all_bytes_in_one_write():
 
 
 def test_large_parts_are_not_joined():
-    """The transport gets the parts as they are, without a copy."""
     cork, writes = _corked(join_limit=3)
     for part in (b"ab", b"cd"):
         cork.write(part)

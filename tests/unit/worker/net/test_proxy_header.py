@@ -80,7 +80,6 @@ VALID = [
 
 @pytest.mark.parametrize(("data", "addresses", "is_tls"), VALID)
 def test_a_header_is_read_to_its_end(data, addresses, is_tls):
-    """The bytes that follow belong to the connection."""
     last = ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535)
     client, server = addresses or (last, last)
 
@@ -90,7 +89,6 @@ def test_a_header_is_read_to_its_end(data, addresses, is_tls):
 
 @pytest.mark.parametrize(("data", "addresses", "is_tls"), VALID)
 def test_parse_header_returns_none_for_an_incomplete_header(data, addresses, is_tls):
-    """At each byte."""
     assert {None} == {parse_header(data[:size], "any") for size in range(1, len(data))}
 
 
@@ -177,7 +175,6 @@ INVALID = {
 
 @pytest.mark.parametrize(("reason", "data"), [(reason, data) for reason, cases in INVALID.items() for data in cases])
 def test_a_malformed_header_is_rejected(reason, data):
-    """As soon as its fault is known."""
     with pytest.raises(ClientError) as caught:
         parse_header(data, "any")
 
@@ -189,14 +186,12 @@ def test_a_malformed_header_is_rejected(reason, data):
     ("versions", "data"), [("v1", v2()), ("v2", b"PROXY UNKNOWN\r\n"), ("v1", b"\r"), ("v2", b"P")]
 )
 def test_a_header_of_another_version_is_rejected(versions, data):
-    """At its first byte."""
     with pytest.raises(ClientError, match=rf"does not begin with a PROXY header \({versions}\)"):
         parse_header(data, versions)
 
 
 @pytest.mark.parametrize(("versions", "data"), [("v1", b"PROXY UNKNOWN\r\n"), ("v2", v2())])
 def test_a_header_of_the_configured_version_is_read(versions, data):
-    """The other one need not be allowed."""
     assert parse_header(data, "any") == parse_header(data, versions)
 
 

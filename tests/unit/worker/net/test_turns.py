@@ -111,7 +111,6 @@ def test_work_that_postpones_itself_runs_once_a_turn(turns, loop):
 
 
 def test_work_that_raises_does_not_stop_other_work(turns, loop):
-    """The loop logs the exception; the next turn continues."""
     done: list[str] = []
     turns.later(partial(int, "not a number"))
     turns.later(partial(done.append, "other"))

@@ -87,7 +87,6 @@ _BIG = b"x" * MAX_MESSAGE
     ],
 )
 def test_frames_are_decoded_to_messages_and_control_frames(stream, events):
-    """The result does not depend on the cuts of the stream."""
     assert events == in_every_cut(stream)
 
 
@@ -123,7 +122,6 @@ def test_a_fault_is_found_at_its_byte(stream, code):
 
 @pytest.mark.parametrize("payload", [b"\xc3", b"a\xf0\x9f\x98"])
 def test_a_text_that_ends_within_a_character_is_invalid(payload):
-    """In one frame, and in fragments."""
     expected = [(1007, "invalid payload data")]
 
     assert expected == in_every_cut(final(TEXT, payload))
@@ -201,12 +199,10 @@ def test_a_step_inflates_at_most_step_bytes(size, monkeypatch):
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 1_000_000])
 def test_each_form_of_a_length_is_decoded(size):
-    """As `websockets` writes it."""
     assert [(BINARY, b"x" * size)] == decode([frame(BINARY, b"x" * size)], max_message=1_000_000)
 
 
 def test_many_fragments_are_joined():
-    """Of one byte, or of none."""
     stream = middle(TEXT, b"a") + middle(CONT) * 100_000 + middle(CONT, b"b") * 900 + final(CONT, b"c")
 
     assert [(TEXT, "a" + "b" * 900 + "c")] == decode([stream])
@@ -214,7 +210,6 @@ def test_many_fragments_are_joined():
 
 @pytest.mark.parametrize("resets", [False, True])
 def test_messages_of_websockets_are_decoded(resets):
-    """Compressed, whole and in fragments, with and without a context."""
     parameters = negotiated("permessage-deflate; client_max_window_bits=10" + "; client_no_context_takeover" * resets)
     client = PerMessageDeflate(False, resets, 12, 10)
     messages = [b"long " * 100, b"short", b"long " * 100, b"", bytes(range(250))]

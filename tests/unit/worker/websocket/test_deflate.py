@@ -31,7 +31,6 @@ _NAME = "permessage-deflate"
     ],
 )
 def test_the_first_supported_offer_is_accepted(offers, answer):
-    """With its parameters, and with a bounded window."""
     parameters = deflate.negotiate(offers)
 
     assert parameters

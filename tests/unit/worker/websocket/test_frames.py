@@ -18,7 +18,6 @@ from asgid.worker.websocket.frames import (
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 1_000_000])
 @pytest.mark.parametrize(("first", "opcode"), [(WHOLE_TEXT, Opcode.TEXT), (WHOLE_BINARY, Opcode.BINARY)])
 def test_a_frame_equals_that_of_websockets(size, first, opcode):
-    """`websockets` reads the whole message, and writes the same bytes."""
     payload = b"x" * size
     frame = frame_head(first, size) + payload
     client = Protocol(CLIENT, max_size=None)
@@ -31,7 +30,6 @@ def test_a_frame_equals_that_of_websockets(size, first, opcode):
 @pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
 @pytest.mark.parametrize("reason", ["", "tschüß", "x" * 123])
 def test_read_close_returns_the_code_and_the_reason(code, reason):
-    """For each code that an endpoint may send, with a reason in UTF-8."""
     assert (code, reason) == read_close(close_payload(code, reason))
 
 
@@ -53,7 +51,6 @@ def test_read_close_returns_1005_for_an_empty_close():
     ],
 )
 def test_an_invalid_close_raises_a_frame_error(payload, code):
-    """One byte of a code, a code that must not be sent, a reason that is not UTF-8."""
     with pytest.raises(FrameError) as raised:
         read_close(payload)
 
