@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asgid.worker.asgi import Receive, Send
 from tests.fuzz.delivery import BrokenRuleError, World
-from tests.worker.harness import Scope
+from tests.worker.apps import Scope
 
 Body: TypeAlias = bytes | bytearray | memoryview
 

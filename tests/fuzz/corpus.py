@@ -6,7 +6,7 @@ requests that may wait on a connection, and only those of BEYOND_A_LIMIT exceed 
 
 from collections.abc import Mapping
 
-from tests.worker.harness import request
+from tests.worker.client import request
 
 _CHUNKED = "Transfer-Encoding: chunked"
 _UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")

@@ -21,8 +21,9 @@ from asgid import board, config
 from asgid.board import BYTES, CLOSE_CODES, WEBSOCKET_CLOSES, Board
 from asgid.worker.asgi import Application, Receive, Send
 from asgid.worker.http1.connection import Connection, phase_timeouts
-from tests.worker import harness
-from tests.worker.harness import Recorder, Scope
+from tests.worker import parts
+from tests.worker.apps import Scope
+from tests.worker.recorder import Recorder
 
 if TYPE_CHECKING:
     from asgid.worker.websocket.protocol import WebSocketProtocol
@@ -262,7 +263,7 @@ class World:
         self.loop.set_exception_handler(lambda _, context: self.unseen.append(context))
         self.row = Board(bytearray(BYTES)).row(0)
         self._log = Recorder()
-        self.context = harness.build_context(
+        self.context = parts.build_context(
             *(self._app, self._config, self.row, self._log), loop=self.loop, serves_websockets=self._speaks_websocket
         )
         self.context.common_lines = COMMON
@@ -337,7 +338,7 @@ class World:
             transport.lose(ConnectionResetError() if end is End.RESET else None)
             await self._settle(transport)
         if not self._is_obliging:
-            harness.cancel_all(self.context, 500)
+            parts.cancel_all(self.context, 500)
         await self.turn()
         outcome.written = b"".join(transport.taken)
         outcome.closes = tuple(
@@ -390,23 +391,23 @@ class World:
         one = transport.protocol
         match weather.randrange(12):
             case 0:
-                harness.drain_now(self.context)
+                parts.drain_now(self.context)
             case 1 if one.deadline < inf:
-                harness.reach_deadline(one)
+                parts.reach_deadline(one)
             case 2 if transport.is_reading() and not transport.is_over:
                 transport.pause_reading()  # resuming must depend on the connection's own state
                 transport.resume_reading()
             case 3 if not transport.is_over:
                 one.pause_writing()
                 one.resume_writing()
-            case 4 if one in harness.paused(self.context):
-                harness.leave(one, is_reset=bool(weather.randrange(2)))
+            case 4 if one in parts.paused(self.context):
+                parts.leave(one, is_reset=bool(weather.randrange(2)))
             case _:
                 pass
 
     def _look_around(self) -> None:
         """Check that nothing is left of a connection."""
-        left = harness.still_open(self.context) | {
+        left = parts.still_open(self.context) | {
             "connections on the board": self.row[board.CONNECTIONS],
             "requests in flight on the board": self._in_flight(),
             "WebSockets on the board": self.row[board.WEBSOCKETS],

@@ -24,7 +24,9 @@ from tests.fuzz.websocket.corpus import (
     frame,
     text,
 )
-from tests.worker.harness import Scope, cancel_all, request, respond
+from tests.worker.apps import Scope, respond
+from tests.worker.client import request
+from tests.worker.parts import cancel_all
 
 _CHUNKED = "Transfer-Encoding: chunked"
 _UPGRADE = ("Connection: Upgrade", "Upgrade: a")

@@ -1,10 +1,49 @@
-"""ASGI applications that several tests of the worker share."""
+"""ASGI applications that several tests of the worker share, and the parts that tests make theirs of."""
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-from asgid.worker.asgi import Application
-from tests.worker.harness import mirror, respond
+from asgid.worker.asgi import Application, Message, Receive, Send
+
+Scope: TypeAlias = Message  # an application receives any mapping
+
+
+async def body_of(receive: Receive) -> bytes:
+    """Return a whole request body. AssertionError at a disconnect."""
+    parts, more = [], True
+    while more:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        parts.append(message["body"])
+        more = message["more_body"]
+    return b"".join(parts)
+
+
+async def respond(
+    send: Send, body: bytes = b"", status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send a whole response in two messages."""
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+def mirrored(method: str, path: str, body: bytes = b"") -> bytes:
+    """Return the body that `mirror` responds with."""
+    return f"{method} {path} ".encode() + body
+
+
+async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
+    """Respond with the method, path and body of the request."""
+    await respond(send, mirrored(scope["method"], scope["path"], await body_of(receive)))
+
+
+async def mirror_later(scope: Scope, receive: Receive, send: Send) -> None:
+    """As `mirror`, with two turns of the loop in between."""
+    await asyncio.sleep(0)
+    body = await body_of(receive)
+    await asyncio.sleep(0)
+    await respond(send, mirrored(scope["method"], scope["path"], body))
 
 
 def after(go: asyncio.Event, app: Application = mirror) -> Application:

@@ -29,9 +29,12 @@ from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.net.writer import Writer
 from asgid.worker.websocket.protocol import WebSocketProtocol
 from asgid.worker.websocket.session import WebSocketSession
-from tests.worker.apps import never_receives, never_returns
-from tests.worker.harness import Client, Recorder, Worker, body_of, request, respond, turns, until
+from tests.worker.apps import body_of, never_receives, never_returns, respond
+from tests.worker.client import Client, request
+from tests.worker.event_loop import turns, until
 from tests.worker.peer import handshake
+from tests.worker.recorder import Recorder
+from tests.worker.worker import Worker
 
 Rounds: TypeAlias = AsyncGenerator[None, None]
 Dialog: TypeAlias = Callable[[Worker], Rounds]

@@ -9,7 +9,9 @@ from websockets.extensions.base import Extension
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
-from tests.worker.harness import Client, Worker, until
+from tests.worker.client import Client
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 #: The example of RFC 6455 section 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="

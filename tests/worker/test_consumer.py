@@ -12,7 +12,9 @@ import pytest
 from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker.app import asgi1
 from asgid.worker.app.asgi1 import MAX_UNSENT_BYTES, MAX_WHOLE_BODY_BYTES, adapt
-from tests.worker.harness import Worker, on_a_loop, request, until
+from tests.worker.client import request
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 Message = dict[str, Any]
 OK: Message = {"status": 200, "content": b"hello"}
@@ -54,7 +56,6 @@ async def message_and_address(bytes_in: bytes, *, tcp: bool = False) -> tuple[Me
         return message, client.address if tcp else ""
 
 
-@on_a_loop
 async def test_a_request_message_has_the_keys_of_the_drafts():
     """Each key has its documented value; there is no other key."""
     message, _ = await message_and_address(
@@ -75,7 +76,6 @@ async def test_a_request_message_has_the_keys_of_the_drafts():
     } == message
 
 
-@on_a_loop
 async def test_client_and_server_are_lists():
     message, address = await message_and_address(request(), tcp=True)
 
@@ -83,7 +83,6 @@ async def test_client_and_server_are_lists():
     assert [list, list, "127.0.0.1"] == [type(message["client"]), type(message["server"]), message["server"][0]]
 
 
-@on_a_loop
 async def test_cookie_fields_are_joined_by_semicolons():
     """A proxy splits the cookies of HTTP/2 into several fields; a comma would not separate cookies."""
     message, _ = await message_and_address(request("GET", "/", "Cookie: a=1", "Accept: x", "Cookie: b=2; c=3"))
@@ -92,7 +91,6 @@ async def test_cookie_fields_are_joined_by_semicolons():
 
 
 @pytest.mark.parametrize("size", [0, 1, 70_000, MAX_WHOLE_BODY_BYTES])
-@on_a_loop
 async def test_a_body_up_to_the_limit_comes_whole(size):
     body = b"x" * size
     message, _ = await message_and_address(request("POST", "/", body=body))
@@ -118,7 +116,6 @@ async def tell_size(message: Message) -> None:
     message["reply_channel"].send({"status": 200, "content": b"%d %d" % (streamed, len(body))})
 
 
-@on_a_loop
 async def test_a_large_body_comes_in_parts():
     """The first part is in the message; the body channel brings the others."""
     size = 3 * MAX_WHOLE_BODY_BYTES
@@ -126,7 +123,6 @@ async def test_a_large_body_comes_in_parts():
     assert (200, b"1 %d" % size) == await exchange_one(tell_size, request("POST", "/", body=b"x" * size))
 
 
-@on_a_loop
 async def test_a_plain_consumer_reads_a_large_body_in_a_task():
     """The consumer has returned long before the body ends."""
     size = 2 * MAX_WHOLE_BODY_BYTES
@@ -137,7 +133,6 @@ async def test_a_plain_consumer_reads_a_large_body_in_a_task():
     assert (200, b"1 %d" % size) == await exchange_one(plain, request("POST", "/", body=b"x" * size))
 
 
-@on_a_loop
 async def test_a_body_channel_reports_a_disconnect():
     """The drafts send it before the end of the body."""
     parts: list[Message] = []
@@ -161,7 +156,6 @@ async def test_a_body_channel_reports_a_disconnect():
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
     """The message has no body channel if no more data can follow."""
 
@@ -173,7 +167,6 @@ async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
         assert b"0 %d" % MAX_WHOLE_BODY_BYTES == (await client.response()).body
 
 
-@on_a_loop
 async def test_a_consumer_is_not_called_if_its_client_leaves_within_the_body():
     """Half a body is not a request."""
 
@@ -245,13 +238,11 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@on_a_loop
 async def test_a_reply_may_come_at_any_time_and_from_any_thread(way):
     """A consumer may reply within its call or after it: from a callback, a task or a thread."""
     assert (200, b"hello") == await exchange_one(way)
 
 
-@on_a_loop
 async def test_a_response_of_one_message_has_a_content_length():
     """Its headers keep their order; they may be lists or tuples."""
 
@@ -271,7 +262,6 @@ async def test_a_response_of_one_message_has_a_content_length():
         assert 200 != (await client.get()).status  # the connection is kept
 
 
-@on_a_loop
 async def test_a_reply_is_copied_when_it_is_sent():
     """The consumer may reuse its buffer at once."""
 
@@ -283,7 +273,6 @@ async def test_a_reply_is_copied_when_it_is_sent():
     assert (200, b"hello") == await exchange_one(hello)
 
 
-@on_a_loop
 async def test_a_status_alone_is_a_response():
     """A reply may omit content and headers."""
 
@@ -293,7 +282,6 @@ async def test_a_status_alone_is_a_response():
     assert (204, b"") == await exchange_one(empty)
 
 
-@on_a_loop
 async def test_a_response_to_head_has_no_body():
     """The consumer may send a body or only its length."""
 
@@ -310,7 +298,6 @@ async def test_a_response_to_head_has_no_body():
             assert (200, "5", b"") == (response.status, response.headers["content-length"], response.body)
 
 
-@on_a_loop
 async def test_each_part_leaves_when_it_is_sent():
     """The client has each part before the consumer sends the next one."""
     turn = asyncio.Event()
@@ -335,7 +322,6 @@ async def test_each_part_leaves_when_it_is_sent():
         assert not worker.lines
 
 
-@on_a_loop
 async def test_each_thread_keeps_the_order_of_its_parts():
     """No part is lost, and threads call the loop only by its thread-safe methods."""
     asyncio.get_running_loop().set_debug(True)  # asyncio raises in a thread that calls another method
@@ -363,7 +349,6 @@ async def test_each_thread_keeps_the_order_of_its_parts():
         ]
 
 
-@on_a_loop
 async def test_pipelined_requests_are_answered_in_order():
     def later(message: Message) -> None:
         path = message["path"].encode()
@@ -405,7 +390,6 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
 
 
 @pytest.mark.parametrize(("messages", "why"), REFUSED.values(), ids=REFUSED.keys())
-@on_a_loop
 async def test_an_invalid_reply_raises_where_it_is_sent(messages, why):
     """The error names the state of the response. The reply counts as not sent, so a valid one may follow."""
     said: list[str] = []
@@ -446,7 +430,6 @@ def raises_after_a_part(message: Message) -> None:
 
 
 @pytest.mark.parametrize("failing", [raises, raises_later, raises_after_a_part], ids=lambda each: each.__name__)
-@on_a_loop
 async def test_a_consumer_that_raises_causes_a_500(failing):
     """The failure is logged once; the part that was sent within the call has not left yet."""
     async with Worker(adapt(failing)) as worker:
@@ -459,7 +442,6 @@ async def test_a_consumer_that_raises_causes_a_500(failing):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-@on_a_loop
 async def test_a_consumer_that_raises_after_its_reply_has_responded(is_async):
     def hello(message: Message) -> None:
         at_once(message)
@@ -476,7 +458,6 @@ async def test_a_consumer_that_raises_after_its_reply_has_responded(is_async):
         assert ["ValueError: no database"] == logged_failures(worker)
 
 
-@on_a_loop
 async def test_a_coroutine_that_raises_within_a_stream_aborts_the_connection():
     """The client cannot take half a response for a whole one."""
 
@@ -514,7 +495,6 @@ def makes_a_ring(message: Message) -> None:
 @pytest.mark.parametrize(
     "forgetful", [forgets_its_channel, fails_in_a_task, makes_a_ring], ids=lambda each: each.__name__
 )
-@on_a_loop
 async def test_a_request_without_a_reply_channel_left_gets_a_500(forgetful):
     """Garbage collection of the channel ends the request."""
     async with Worker(adapt(forgetful)) as worker:
@@ -540,7 +520,6 @@ async def begins_in_a_coroutine(message: Message) -> None:
 @pytest.mark.parametrize(
     "beginning", [begins, begins_and_returns_the_channel, begins_in_a_coroutine], ids=lambda each: each.__name__
 )
-@on_a_loop
 async def test_a_stream_without_a_reply_channel_left_is_aborted(beginning):
     """The stream does not stay open forever, and does not end as if it were whole."""
     async with Worker(adapt(beginning)) as worker:
@@ -552,7 +531,6 @@ async def test_a_stream_without_a_reply_channel_left_is_aborted(beginning):
         assert logged_failures(worker)[0].endswith("the application returned while its response was streaming")
 
 
-@on_a_loop
 async def test_a_consumer_is_cancelled_at_the_request_timeout():
     """`timeouts.request` responds with 504; later replies are dropped."""
     ended: list[object] = []
@@ -581,7 +559,6 @@ async def test_a_consumer_is_cancelled_at_the_request_timeout():
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-@on_a_loop
 async def test_replies_to_a_client_that_has_gone_are_dropped(is_async):
     """A plain call returns; an awaited one raises OSError."""
     replies: list[Any] = []
@@ -609,7 +586,6 @@ async def test_replies_to_a_client_that_has_gone_are_dropped(is_async):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_an_endless_stream_ends_with_its_client():
     """`send` raises, as for an ASGI 3 application; nothing is logged."""
     sent: list[int] = []
@@ -631,7 +607,6 @@ async def test_an_endless_stream_ends_with_its_client():
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_half_closed_client_gets_its_response():
     """A client may close its sending side and still read."""
     replies: list[Any] = []
@@ -647,7 +622,6 @@ async def test_a_half_closed_client_gets_its_response():
         assert b"hello" == (await client.response()).body
 
 
-@on_a_loop
 async def test_an_awaited_send_waits_for_the_client(monkeypatch):
     monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
     part = {"content": b"x" * 65536, "more_content": True}
@@ -674,7 +648,6 @@ async def test_an_awaited_send_waits_for_the_client(monkeypatch):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_an_awaited_send_raises_when_its_client_leaves():
     told: list[OSError] = []
 
@@ -721,7 +694,6 @@ def flood(message: Message) -> None:
 
 
 @pytest.mark.parametrize("flooding", [floods, floods_later], ids=lambda each: each.__name__)
-@on_a_loop
 async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_aborted(flooding, monkeypatch):
     """After one refused part all later parts are refused, so none is missing in the middle. If nothing had left, the
     client gets a 500.

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from asgid.errors import AppError
-from tests.worker.apps import keeps_scopes
+from tests.worker.apps import body_of, keeps_scopes, respond
+from tests.worker.client import Client
 from tests.worker.contract_cases import (
     BODIES,
     CHUNKED,
@@ -25,7 +26,8 @@ from tests.worker.contract_cases import (
     start,
     trailers,
 )
-from tests.worker.harness import Client, Worker, body_of, on_a_loop, respond, until
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 _BARE = {"date_header": False, "server_header": ""}  # the response has only the application's fields
 
@@ -44,7 +46,6 @@ WAYS = ("whole", "bytes", "at random")
 
 
 @pytest.mark.parametrize(("sent", "expected"), SCOPES.values(), ids=SCOPES.keys())
-@on_a_loop
 async def test_a_request_becomes_a_scope(sent, expected):
     scopes: list[Any] = []
 
@@ -63,7 +64,6 @@ async def test_a_request_becomes_a_scope(sent, expected):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("sent", "expected"), BODIES.values(), ids=BODIES.keys())
-@on_a_loop
 async def test_a_body_comes_in_request_messages_and_then_disconnects(sent, expected, way):
     messages: list[Any] = []
 
@@ -89,7 +89,6 @@ async def test_a_body_comes_in_request_messages_and_then_disconnects(sent, expec
 
 @pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize("case", WRITTEN.values(), ids=WRITTEN.keys())
-@on_a_loop
 async def test_messages_become_exactly_these_bytes(case, waits):
     """The next request on the connection is served, or the connection is closed."""
     sent, messages, expected, is_kept = case
@@ -113,7 +112,6 @@ async def test_messages_become_exactly_these_bytes(case, waits):
 
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
-@on_a_loop
 async def test_an_invalid_message_raises_an_error_that_names_it(case):
     """The client gets a 500, or a response that is not whole."""
     messages, words = case
@@ -145,7 +143,6 @@ async def test_an_invalid_message_raises_an_error_that_names_it(case):
         assert 1 == worker.counts["EXCEPTIONS"] == len(worker.lines)
 
 
-@on_a_loop
 async def test_two_requests_share_no_mutable_object():
     scopes: list[Any] = []
 
@@ -162,7 +159,6 @@ async def test_two_requests_share_no_mutable_object():
     assert 3 == len({id(scope) for scope in scopes})
 
 
-@on_a_loop
 async def test_receive_waits_after_the_body_until_the_client_leaves():
     """Then each call returns a disconnect, and sent messages are dropped (ASGI HTTP 2.3)."""
     seen: list[Any] = []
@@ -188,7 +184,6 @@ async def test_receive_waits_after_the_body_until_the_client_leaves():
         assert not worker.lines
 
 
-@on_a_loop
 async def test_receive_waits_after_the_body_until_the_response_is_complete():
     """A task may wait in receive() while another one sends."""
     seen: list[Any] = []
@@ -216,7 +211,6 @@ async def _chunk(client: Client, data: bytes) -> None:
     assert framed == await client.exactly(len(framed))
 
 
-@on_a_loop
 async def test_each_part_of_a_stream_leaves_at_once():
     """In a stream of events the application makes the next event when the client has the last one."""
     turns: asyncio.Queue[bytes] = asyncio.Queue()
@@ -240,7 +234,6 @@ async def test_each_part_of_a_stream_leaves_at_once():
         assert b"0\r\n\r\n" == await client.exactly(5)
 
 
-@on_a_loop
 async def test_a_response_with_trailers_is_complete_after_the_last_trailer():
     """The end of the body does not complete it."""
     go, seen = asyncio.Event(), list[Any]()
@@ -285,7 +278,6 @@ UNFINISHED = {
 
 
 @pytest.mark.parametrize(("messages", "begins"), UNFINISHED.values(), ids=UNFINISHED.keys())
-@on_a_loop
 async def test_an_unfinished_response_never_looks_whole(messages, begins):
     """The client gets a 500 if nothing was sent; otherwise the connection is aborted. The failure is logged once."""
 
@@ -312,7 +304,6 @@ async def _read_out(client: Client) -> None:
 
 
 @pytest.mark.parametrize("has_left", [False, True], ids=["while it is made", "while it is taken"])
-@on_a_loop
 async def test_half_a_body_without_framing_ends_with_a_reset(has_left):
     """HTTP/1.0 has no other sign: an orderly close would be the end of the body."""
 
@@ -331,7 +322,6 @@ async def test_half_a_body_without_framing_ends_with_a_reset(has_left):
             await _read_out(client)
 
 
-@on_a_loop
 async def test_half_a_chunked_body_ends_without_a_reset():
     """The client sees that the last chunk is missing; a reset would discard data on its way."""
 
@@ -348,7 +338,6 @@ async def test_half_a_chunked_body_ends_without_a_reset():
         assert 1 == worker.counts["ABANDONED"]
 
 
-@on_a_loop
 async def test_work_after_the_last_part_does_not_delay_the_next_request():
     release = asyncio.Event()
 
@@ -367,7 +356,6 @@ async def test_work_after_the_last_part_does_not_delay_the_next_request():
 
 
 @pytest.mark.parametrize("name", ["", "/tmp/asgid-contract", "\0asgid-contract"], ids=["unnamed", "a path", "abstract"])
-@on_a_loop
 async def test_the_addresses_of_a_unix_socket(name, tmp_path):
     """The server's address is its path without a port; a client has none, even if its socket is bound."""
     import os
@@ -393,7 +381,6 @@ async def test_the_addresses_of_a_unix_socket(name, tmp_path):
     assert (path or str(tmp_path / "server"), None) == scope["server"]
 
 
-@on_a_loop
 async def test_the_addresses_of_tcp():
     scopes: list[Any] = []
 

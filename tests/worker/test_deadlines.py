@@ -11,23 +11,12 @@ import pytest
 
 from asgid.board import HEARTBEAT_NS
 from asgid.worker.net.lingering_close import MAX_LINGER_S
-from tests.worker.apps import after, never_returns
-from tests.worker.harness import (
-    Client,
-    Worker,
-    body_of,
-    mirror,
-    mirror_later,
-    mirrored,
-    on_a_loop,
-    request,
-    respond,
-    turns,
-    until,
-)
+from tests.worker.apps import after, body_of, mirror, mirror_later, mirrored, never_returns, respond
+from tests.worker.client import Client, request
+from tests.worker.event_loop import turns, until
+from tests.worker.worker import Worker
 
 
-@on_a_loop
 async def test_a_silent_client_is_closed_without_a_response():
     async with Worker(mirror) as worker:
         client = await worker.connect()
@@ -39,7 +28,6 @@ async def test_a_silent_client_is_closed_without_a_response():
         assert 1 == worker.counts["timeout header"]
 
 
-@on_a_loop
 async def test_a_head_has_one_deadline_from_its_first_byte():
     async with Worker(mirror) as worker:
         client = await worker.connect()
@@ -55,7 +43,6 @@ async def test_a_head_has_one_deadline_from_its_first_byte():
         assert not [cell for cell in worker.counts if cell.startswith("error")]
 
 
-@on_a_loop
 async def test_each_head_has_its_own_deadline():
     """It begins with the first byte after the idle time."""
     async with Worker(mirror) as worker:
@@ -72,7 +59,6 @@ async def test_each_head_has_its_own_deadline():
         assert 408 == (await client.response()).status
 
 
-@on_a_loop
 async def test_each_part_of_a_body_extends_the_deadline():
     """A body that stops gets a 408, and the application receives a disconnect."""
     told_app: list[str] = []
@@ -96,7 +82,6 @@ async def test_each_part_of_a_body_extends_the_deadline():
         assert 1 == worker.counts["timeout body"]
 
 
-@on_a_loop
 async def test_a_body_behind_another_request_has_the_same_deadline():
     """The deadline begins with the turn of its request."""
     async with Worker(mirror_later) as worker:
@@ -110,7 +95,6 @@ async def test_a_body_behind_another_request_has_the_same_deadline():
         assert 1 == worker.counts["timeout body"]
 
 
-@on_a_loop
 async def test_a_body_after_its_response_has_the_same_deadline():
     """The response was sent, so the worker closes in silence."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
@@ -123,7 +107,6 @@ async def test_a_body_after_its_response_has_the_same_deadline():
         assert 1 == worker.counts["timeout body"]
 
 
-@on_a_loop
 async def test_an_idle_connection_is_closed_in_silence():
     """The client may just send a request, and would take a 408 for its response."""
     async with Worker(mirror) as worker:
@@ -138,7 +121,6 @@ async def test_an_idle_connection_is_closed_in_silence():
 
 
 @pytest.mark.parametrize("takes_something", [False, True])
-@on_a_loop
 async def test_a_client_that_reads_nothing_is_aborted(takes_something):
     """A client that reads anything within the time gets the whole time again."""
 
@@ -162,7 +144,6 @@ async def test_a_client_that_reads_nothing_is_aborted(takes_something):
             assert 1 == worker.counts["timeout write"]
 
 
-@on_a_loop
 async def test_a_client_that_reads_no_small_response_is_aborted_after_the_close():
     """Writing does not pause for so few bytes, so the closing transport would wait forever."""
 
@@ -182,7 +163,6 @@ async def test_a_client_that_reads_no_small_response_is_aborted_after_the_close(
 
 
 @pytest.mark.parametrize("takes_it", [False, True])
-@on_a_loop
 async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close(takes_it):
     """The client has `timeouts.write` to read it, and then the usual two seconds to close."""
 
@@ -205,7 +185,6 @@ async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close
         assert worker.counts.get("timeout write", 0) == (not takes_it)
 
 
-@on_a_loop
 async def test_pipelined_requests_do_not_extend_the_write_deadline():
     """A client that sends requests and never reads is aborted like any other."""
 
@@ -226,7 +205,6 @@ async def test_pipelined_requests_do_not_extend_the_write_deadline():
         assert 1 == worker.counts["timeout write"]
 
 
-@on_a_loop
 async def test_an_overdue_request_gets_a_504():
     """Its application is cancelled, and no failure is logged."""
     cancelled = asyncio.Event()
@@ -252,7 +230,6 @@ async def test_an_overdue_request_gets_a_504():
 
 
 @pytest.mark.parametrize("trickle", [False, True], ids=["a stream", "a body that trickles"])
-@on_a_loop
 async def test_the_request_timeout_covers_body_and_response(trickle):
     """Neither a moving body nor a response that has begun extends it."""
 
@@ -279,7 +256,6 @@ async def test_the_request_timeout_covers_body_and_response(trickle):
                 await client.response()
 
 
-@on_a_loop
 async def test_the_next_head_does_not_hide_an_overdue_request():
     """The deadline of the running request stays."""
 
@@ -293,7 +269,6 @@ async def test_the_next_head_does_not_hide_an_overdue_request():
         assert 504 == (await client.response()).status
 
 
-@on_a_loop
 async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards():
     """Half a head does not keep a connection forever."""
     go = asyncio.Event()
@@ -309,7 +284,6 @@ async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards(
         assert 1 == worker.counts["timeout header"]
 
 
-@on_a_loop
 async def test_the_request_timeout_begins_after_the_queue():
     """`timeouts.request` begins with the call of the application, even if the body ends before."""
     go = asyncio.Event()
@@ -331,7 +305,6 @@ async def test_the_request_timeout_begins_after_the_queue():
         assert (200, b"ab") == ((response := await second.response()).status, response.body)
 
 
-@on_a_loop
 async def test_a_timeout_that_is_off_never_ends():
     """Each of them may be `off`."""
     phases = ("header", "body", "write", "keep_alive", "request")
@@ -347,7 +320,6 @@ async def test_a_timeout_that_is_off_never_ends():
         assert 200 == (await client.get()).status
 
 
-@on_a_loop
 async def test_a_rejected_client_lingers_for_a_bounded_time():
     """It may go on sending; then the connection ends."""
     async with Worker(mirror) as worker:
@@ -362,7 +334,6 @@ async def test_a_rejected_client_lingers_for_a_bounded_time():
 
 
 @pytest.mark.parametrize("why", ["the application", "an error", "a drain"])
-@on_a_loop
 async def test_a_client_that_cannot_know_of_the_close_lingers(why):
     """Its next request may be on its way, and a close would answer it with a reset that discards the response. A client
     that sent `close` sends none.
@@ -391,7 +362,6 @@ async def test_a_client_that_cannot_know_of_the_close_lingers(why):
 
 
 @pytest.mark.parametrize("is_draining", [False, True])
-@on_a_loop
 async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_draining):
     """Such a client sends all before it reads; a reset would discard the response. A drain does not wait for it."""
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
@@ -414,7 +384,6 @@ async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_drainin
             assert 200 == (await client.response()).status
 
 
-@on_a_loop
 async def test_of_many_slow_requests_ten_are_logged_with_a_stack():
     """To format the stacks of thousands would block the loop; the others are counted."""
     go = asyncio.Event()
@@ -437,24 +406,22 @@ async def test_of_many_slow_requests_ten_are_logged_with_a_stack():
         go.set()
 
 
-@on_a_loop
 async def test_many_overdue_connections_end_in_several_turns():
     """Thousands of clients that miss a deadline at once do not block the loop."""
     async with Worker(mirror) as worker:
         clients = [await worker.connect() for _ in range(40)]
         for client in clients:
             await client.send(b"GET / HT")
-        worker.look_s = 0.002
+        worker.clock.look_s = 0.002
         worker.pass_time(10)
         ended = sum(client.is_reading_stopped for client in clients)
-        worker.look_s = 0.0
+        worker.clock.look_s = 0.0
 
         assert 0 < ended < 40
         await until(lambda: all(client.is_reading_stopped for client in clients))
         assert 40 == worker.counts["timeout header"]
 
 
-@on_a_loop
 async def test_a_slow_request_is_logged_once_with_its_stack():
     go = asyncio.Event()
 
@@ -484,7 +451,6 @@ class _Uncancellable(asyncio.Future[None]):
         raise ValueError(msg)
 
 
-@on_a_loop
 async def test_the_ticker_goes_on_after_an_error():
     """Otherwise the master would soon take the worker for blocked and abort it with all its requests."""
     async with Worker(mirror, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
@@ -500,7 +466,6 @@ async def test_the_ticker_goes_on_after_an_error():
         assert 200 == (await client.get("/")).status
 
 
-@on_a_loop
 async def test_an_application_that_resists_cancellation_gets_a_504():
     """Client and worker go on; the failure is logged, and the application may end later."""
     waits = _Uncancellable()
@@ -551,7 +516,6 @@ async def _begin_a_body(client: Client) -> None:
     ],
     ids=["a first request", "the next request", "the rest of a head", "the rest of a body"],
 )
-@on_a_loop
 async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(begin, rest, body, seconds):
     """The client sent them in time. This holds after a short stall as well."""
     async with Worker(mirror, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as worker:
@@ -575,7 +539,6 @@ async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(be
     ],
     ids=["a first request", "a head", "a body", "keep-alive"],
 )
-@on_a_loop
 async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds):
     """The client may have waited for the worker; afterwards it has the rest of its time."""
     async with Worker(mirror) as worker:
@@ -591,7 +554,6 @@ async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds)
         assert 1 == worker.counts[f"timeout {phase}"]
 
 
-@on_a_loop
 async def test_short_stalls_do_not_extend_a_deadline_forever():
     """A client that sends its head byte by byte gains nothing from stalls below a second."""
     async with Worker(mirror, timeouts={"header": "10s"}) as worker:
@@ -605,7 +567,6 @@ async def test_short_stalls_do_not_extend_a_deadline_forever():
         assert 1 == worker.counts["timeout header"]
 
 
-@on_a_loop
 async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
     """The time up to the tick that was due still counts."""
     async with Worker(mirror, timeouts={"header": "10s"}) as worker:
@@ -620,7 +581,6 @@ async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
 
 
 @pytest.mark.parametrize("stalls", [False, True])
-@on_a_loop
 async def test_a_stall_extends_the_request_timeout(stalls):
     """The application could not run while the loop was blocked."""
 
@@ -638,7 +598,6 @@ async def test_a_stall_extends_the_request_timeout(stalls):
         assert 504 == (await client.response()).status
 
 
-@on_a_loop
 async def test_a_stall_extends_the_queue_timeout():
     """No running request could end meanwhile."""
     go = asyncio.Event()
@@ -655,7 +614,6 @@ async def test_a_stall_extends_the_queue_timeout():
         assert [200, 200] == [(await client.response()).status for client in (first, second)]
 
 
-@on_a_loop
 async def test_a_client_that_read_during_a_stall_is_not_aborted():
     """The worker writes before it looks at the deadline."""
 
@@ -675,7 +633,6 @@ async def test_a_client_that_read_during_a_stall_is_not_aborted():
         assert client.is_open
 
 
-@on_a_loop
 async def test_a_client_that_closed_during_a_stall_is_not_reset():
     """Its FIN has arrived before the lingering time ended."""
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:

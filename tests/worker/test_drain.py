@@ -8,21 +8,13 @@ import pytest
 
 from asgid import wire
 from asgid.worker.process.drain import Drain
-from tests.worker.apps import echo
-from tests.worker.harness import (
-    Client,
-    NoListeners,
-    Recorder,
-    Worker,
-    mirror,
-    mirrored,
-    on_a_loop,
-    request,
-    respond,
-    turns,
-    until,
-)
+from tests.worker.apps import echo, mirror, mirrored, respond
+from tests.worker.client import Client, request
+from tests.worker.event_loop import turns, until
+from tests.worker.parts import NoListeners
 from tests.worker.peer import connect
+from tests.worker.recorder import Recorder
+from tests.worker.worker import Worker
 
 
 async def mirror_or_echo(scope, receive, send):
@@ -44,7 +36,6 @@ class LateClient(NoListeners):
         self.late = await self._worker.connect()
 
 
-@on_a_loop
 async def test_a_drain_waits_for_clients_from_the_queue():
     async with Worker(mirror) as worker:
         hall = LateClient(worker, await worker.connect())
@@ -64,7 +55,6 @@ async def test_a_drain_waits_for_clients_from_the_queue():
         assert (mirrored("GET", "/late"), True) == (response.body, response.closes)
 
 
-@on_a_loop
 async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort():
     """ABRT comes after half of `timeouts.kill`. Cancelled applications have an eighth of it; the rest is for the
     lifespan.
@@ -101,7 +91,6 @@ class _EndlessQueue(NoListeners):
         await asyncio.Event().wait()
 
 
-@on_a_loop
 async def test_an_endless_queue_does_not_keep_the_worker_beyond_its_grace():
     """ABRT would abort the running requests and the shutdown of the lifespan."""
     cancelled: list[bool] = []
@@ -132,7 +121,6 @@ async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Fut
     return drain, running
 
 
-@on_a_loop
 async def test_a_drain_moves_all_connections_of_a_browser_together():
     """A browser requests its page again when its WebSocket closes, and must not reach the old worker by an idle
     connection.
@@ -153,7 +141,6 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
 
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["alone", "after the others have left"])
-@on_a_loop
 async def test_websockets_do_not_linger_without_idle_connections(leaves):
     async with Worker(mirror_or_echo) as worker:
         idle = await worker.connect()
@@ -169,7 +156,6 @@ async def test_websockets_do_not_linger_without_idle_connections(leaves):
         await running
 
 
-@on_a_loop
 async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger():
     """It came on an idle connection in time; the timer runs before the worker reads."""
     async with Worker(mirror) as worker:
@@ -185,7 +171,6 @@ async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger(
         assert (mirrored("GET", "/late"), True) == (response.body, response.closes)
 
 
-@on_a_loop
 async def test_an_unread_body_does_not_delay_a_drain():
     """The response was sent, and the client may go on sending for hours."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:

@@ -7,23 +7,22 @@ from unittest.mock import call
 import pytest
 
 from asgid.worker.http.exchange import CLIENT_CLOSED_REQUEST
-from tests.worker.apps import after, keeps_scopes, pauses_in_response
-from tests.worker.harness import (
+from tests.worker.apps import (
     Scope,
-    Worker,
+    after,
     body_of,
+    keeps_scopes,
     mirror,
     mirror_later,
     mirrored,
-    on_a_loop,
-    request,
+    pauses_in_response,
     respond,
-    turns,
-    until,
 )
+from tests.worker.client import request
+from tests.worker.event_loop import turns, until
+from tests.worker.worker import Worker
 
 
-@on_a_loop
 async def test_receive_reports_that_the_client_has_gone():
     """receive() returns http.disconnect. From then on send() drops every message (ASGI HTTP 2.3)."""
     seen: list[object] = []
@@ -55,7 +54,6 @@ async def test_receive_reports_that_the_client_has_gone():
         ]
 
 
-@on_a_loop
 async def test_a_stream_ends_in_the_access_log_when_its_client_leaves():
     """The line has the bytes that were sent. Endless streams always end in this way."""
 
@@ -78,7 +76,6 @@ async def test_a_stream_ends_in_the_access_log_when_its_client_leaves():
         assert 5 == worker.counts["RESPONSE_BYTES"]
 
 
-@on_a_loop
 async def test_a_disconnect_ends_a_waiting_send():
     """An application that only sends goes on for a second without blocking the loop. Then send() raises OSError."""
     sent: list[bytes] = []
@@ -110,7 +107,6 @@ async def test_a_disconnect_ends_a_waiting_send():
 
 
 @pytest.mark.parametrize("is_held", [False, True], ids=["streaming", "held"])
-@on_a_loop
 async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
     """Frameworks end such a stream by an empty response; the SSE endpoint of MCP's SDK is one."""
 
@@ -136,7 +132,6 @@ async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_stream_that_was_told_to_end_does_not_look_whole():
     """Starlette's middleware ends the body after the stream below it was cancelled, and a half-closed client may still
     read.
@@ -159,7 +154,6 @@ async def test_a_stream_that_was_told_to_end_does_not_look_whole():
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["a framework's error", "a task group's"])
-@on_a_loop
 async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
     """Frameworks raise an error of their own in place of ours."""
 
@@ -183,7 +177,6 @@ async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-@on_a_loop
 async def test_an_application_may_return_after_a_disconnect(has_begun):
     async def app(scope, receive, send):
         if has_begun:
@@ -203,7 +196,6 @@ async def test_an_application_may_return_after_a_disconnect(has_begun):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_another_error_after_a_disconnect_is_logged():
     async def app(scope, receive, send):
         await body_of(receive)
@@ -220,7 +212,6 @@ async def test_another_error_after_a_disconnect_is_logged():
         assert 1 == worker.counts["EXCEPTIONS"]
 
 
-@on_a_loop
 async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
     """The application does not take half a body for a whole one."""
     seen: list[str] = []
@@ -242,7 +233,6 @@ async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
-@on_a_loop
 async def test_a_half_closed_client_gets_all_its_responses(tcp):
     go = asyncio.Event()
 
@@ -258,7 +248,6 @@ async def test_a_half_closed_client_gets_all_its_responses(tcp):
         assert not worker.counts.get("DISCONNECTS")
 
 
-@on_a_loop
 async def test_a_half_close_ends_a_long_poll():
     """receive() returns http.disconnect, because many clients close only one direction."""
     seen: list[str] = []
@@ -278,7 +267,6 @@ async def test_a_half_close_ends_a_long_poll():
         assert ["http.disconnect"] == seen
 
 
-@on_a_loop
 async def test_a_reset_is_a_disconnect():
     async with Worker(lambda scope, receive, send: asyncio.sleep(3600)) as worker:
         client, other = await worker.connect_tcp(), await worker.connect_tcp()
@@ -296,7 +284,6 @@ async def test_a_reset_is_a_disconnect():
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
-@on_a_loop
 async def test_the_scope_has_both_addresses(tcp):
     """They are those of the sockets; a socket without a name has none."""
     scopes: list[Scope] = []
@@ -311,7 +298,6 @@ async def test_the_scope_has_both_addresses(tcp):
 
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
-@on_a_loop
 async def test_an_ipv4_client_has_the_same_address_on_every_listener():
     """A listener of both families reports ::ffff:127.0.0.1, and trust is decided by 127.0.0.1."""
     scopes: list[Scope] = []
@@ -331,7 +317,6 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
 # -- drain -------------------------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_a_draining_worker_closes_after_the_next_response():
     async with Worker(mirror) as worker:
         client = await worker.connect()
@@ -343,7 +328,6 @@ async def test_a_draining_worker_closes_after_the_next_response():
         assert b"" == await client.rest()
 
 
-@on_a_loop
 async def test_a_draining_worker_serves_a_whole_pipeline():
     async with Worker(mirror_later) as worker:
         client = await worker.connect()
@@ -354,7 +338,6 @@ async def test_a_draining_worker_serves_a_whole_pipeline():
         assert b"" == await client.rest()
 
 
-@on_a_loop
 async def test_an_application_that_returns_at_the_end_of_the_grace_causes_a_503():
     """receive() reports a disconnect at the end of the grace, although the client is still there."""
 
@@ -373,7 +356,6 @@ async def test_an_application_that_returns_at_the_end_of_the_grace_causes_a_503(
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_response_that_began_before_the_drain_still_closes():
     """Its head allowed more requests; closing afterwards is permitted and loses nothing."""
     go = asyncio.Event()
@@ -388,7 +370,6 @@ async def test_a_response_that_began_before_the_drain_still_closes():
         assert b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n" == await client.rest()
 
 
-@on_a_loop
 async def test_a_drain_closes_idle_connections_only():
     """A connection within a head or a request is not idle."""
     go = asyncio.Event()
@@ -407,7 +388,6 @@ async def test_a_drain_closes_idle_connections_only():
         assert 200 == (await in_head.response()).status
 
 
-@on_a_loop
 async def test_a_drain_does_not_close_a_connection_between_two_pipelined_requests():
     """The second request has arrived and waits for its turn of the loop."""
 
@@ -424,7 +404,6 @@ async def test_a_drain_does_not_close_a_connection_between_two_pipelined_request
 
 
 @pytest.mark.parametrize("has_begun", [False, True])
-@on_a_loop
 async def test_applications_are_cancelled_at_the_end_of_the_grace(has_begun):
     """The client gets a 503 if nothing was sent; otherwise its response is aborted."""
 
@@ -456,7 +435,6 @@ async def test_applications_are_cancelled_at_the_end_of_the_grace(has_begun):
     ],
     ids=["at the end of the grace", "overdue", "by the application"],
 )
-@on_a_loop
 async def test_a_call_that_is_cancelled_before_it_began_gets_a_response(monkeypatch, cancel, status):
     """On Python 3.11 tasks do not start eagerly, so no code of the exchange runs in them."""
     monkeypatch.setattr("asgid.worker.http.exchange._EAGER", False)
@@ -480,7 +458,6 @@ async def test_a_call_that_is_cancelled_before_it_began_gets_a_response(monkeypa
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-@on_a_loop
 async def test_a_response_of_the_server_is_counted(method):
     """The access log and the board have its body bytes: none for HEAD."""
 
@@ -497,7 +474,6 @@ async def test_a_response_of_the_server_is_counted(method):
         assert len(response.body) == worker.counts.get("RESPONSE_BYTES", 0)
 
 
-@on_a_loop
 async def test_the_body_of_a_rejection_is_counted():
     """Only on the board: the access log has no line without a request."""
     async with Worker(mirror) as worker:
@@ -513,7 +489,6 @@ async def test_the_body_of_a_rejection_is_counted():
 # -- the cap -----------------------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_accepting_stops_at_the_connection_limit():
     async with Worker(mirror, limits={"connections": 2}) as worker:
         first, second = await worker.connect(), await worker.connect()
@@ -529,7 +504,6 @@ async def test_accepting_stops_at_the_connection_limit():
 
 
 @pytest.mark.parametrize("how", ["closes its sending side", "resets"])
-@on_a_loop
 async def test_a_client_that_leaves_while_reading_is_paused_is_noticed(how):
     """The loop does not report it then; the ticker polls for it."""
     got: list[str] = []
@@ -552,7 +526,6 @@ async def test_a_client_that_leaves_while_reading_is_paused_is_noticed(how):
         assert "http.disconnect" == got[0]
 
 
-@on_a_loop
 async def test_an_application_may_empty_its_scope():
     """The server keeps its own copy of the values that it needs."""
 
@@ -571,7 +544,6 @@ async def test_an_application_may_empty_its_scope():
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
 @pytest.mark.parametrize("leaves", ["after the head", "before it"])
-@on_a_loop
 async def test_a_half_close_ends_a_stream_that_has_no_body(method, status, leaves):
     """The response to HEAD, or a 304, writes nothing after its head, so no write could fail."""
     begun, step = asyncio.Event(), asyncio.Event()
@@ -616,7 +588,6 @@ async def test_a_half_close_ends_a_stream_that_has_no_body(method, status, leave
 
 
 @pytest.mark.parametrize("minor", [0, 1])
-@on_a_loop
 async def test_an_unread_response_ends_with_a_reset_if_a_close_would_make_it_whole(minor):
     """HTTP/1.0 has no chunks: the body ends with the connection."""
 
@@ -638,7 +609,6 @@ async def test_an_unread_response_ends_with_a_reset_if_a_close_would_make_it_who
 
 
 @pytest.mark.parametrize("takes_it", [False, True])
-@on_a_loop
 async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
     """Two tasks of an application may send: the last part is queued while the other task still waits."""
 
@@ -663,7 +633,6 @@ async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
         await until(lambda: not worker.running)
 
 
-@on_a_loop
 async def test_a_client_whose_reading_was_paused_lingers():
     """Its bytes wait in the kernel, so a close would be a reset that discards the response."""
     go = asyncio.Event()

@@ -8,7 +8,10 @@ import pytest
 from asgid import board
 from asgid.worker.http1.parser import SLICE
 from asgid.worker.net.turns import SHARE_S
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, until
+from tests.worker.apps import body_of, respond
+from tests.worker.client import request
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 _EAGER = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="before Python 3.12 an application takes a turn to begin"
@@ -26,7 +29,6 @@ _FLOODS = {
 
 
 @_EAGER
-@on_a_loop
 async def test_pipelining_clients_do_not_block_others():
     """Eight clients send thousands of requests of a millisecond each; together they have one turn of the loop."""
 
@@ -55,7 +57,6 @@ async def test_pipelining_clients_do_not_block_others():
 
 @pytest.mark.parametrize("flood", _FLOODS.values(), ids=_FLOODS.keys())
 @_EAGER
-@on_a_loop
 async def test_one_read_is_parsed_in_several_turns(flood):
     """Each look at the clock takes a quarter of a turn, so the whole read takes many turns."""
     turns, seen = 0, []
@@ -75,7 +76,7 @@ async def test_one_read_is_parsed_in_several_turns(flood):
     async with Worker(app) as worker:
         client = await worker.connect()
         counting = asyncio.ensure_future(count())
-        worker.look_s = SHARE_S / 4
+        worker.clock.look_s = SHARE_S / 4
         last = request("GET", "/last", "Connection: close")
         sending = asyncio.ensure_future(client.send(flood + last))
         taking = asyncio.ensure_future(client.rest())
@@ -89,7 +90,6 @@ async def test_one_read_is_parsed_in_several_turns(flood):
 
 
 @pytest.mark.parametrize("size", [SLICE, 4 * SLICE])
-@on_a_loop
 async def test_queued_bytes_are_parsed_before_their_deadline_is_checked(size):
     """The worker is late, not the client."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:

@@ -5,12 +5,14 @@ import asyncio
 import pytest
 
 from asgid.worker.http.context import HIGH_WATER
-from tests.worker.harness import Worker, body_of, on_a_loop, request, respond, until
+from tests.worker.apps import body_of, respond
+from tests.worker.client import request
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 _READ = 262_144  # one read of the loop, at most
 
 
-@on_a_loop
 async def test_reading_pauses_if_the_application_reads_no_body():
     """Above the high-water mark the worker reads nothing; it goes on when the application reads."""
     read = asyncio.Event()
@@ -37,7 +39,6 @@ async def test_reading_pauses_if_the_application_reads_no_body():
         assert size == worker.counts["REQUEST_BYTES"]
 
 
-@on_a_loop
 async def test_a_paused_client_gets_its_whole_time_again():
     """The pause does not count against its deadline."""
     read, more = asyncio.Event(), asyncio.Event()
@@ -63,7 +64,6 @@ async def test_a_paused_client_gets_its_whole_time_again():
         assert b"1" == (await client.response()).body
 
 
-@on_a_loop
 async def test_send_waits_for_a_client_that_does_not_read():
     """The worker holds at most the high-water mark and one message."""
     sent = 0
@@ -90,7 +90,6 @@ async def test_send_waits_for_a_client_that_does_not_read():
 
 
 @pytest.mark.parametrize("requests", [20, 2000])
-@on_a_loop
 async def test_a_client_that_never_reads_cannot_fill_memory(requests):
     """A response waits for the earlier ones to be read, however many requests arrive."""
     large = b"x" * 300_000
@@ -119,7 +118,6 @@ async def test_a_client_that_never_reads_cannot_fill_memory(requests):
         assert len(large) == len((await client.response()).body)
 
 
-@on_a_loop
 async def test_every_waiting_request_is_served_when_the_client_reads():
     large = b"x" * 300_000
 
@@ -136,7 +134,6 @@ async def test_every_waiting_request_is_served_when_the_client_reads():
         assert b"x/end" == (await client.get("/end")).body[-5:]
 
 
-@on_a_loop
 async def test_an_application_may_cancel_a_waiting_send():
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -160,7 +157,6 @@ async def test_an_application_may_cancel_a_waiting_send():
         assert b"x" * 200_000 + b"end" == (await client.response()).body
 
 
-@on_a_loop
 async def test_an_idle_connection_keeps_no_request():
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
         client = await worker.connect()
@@ -170,7 +166,6 @@ async def test_an_idle_connection_keeps_no_request():
         assert not client.has_exchange
 
 
-@on_a_loop
 async def test_parts_of_one_turn_leave_in_one_write():
     """The first part leaves at once; the others leave at the end of the turn. An application that waits between two
     parts delays neither.

@@ -10,7 +10,10 @@ from asgid.config.tables import Access
 from asgid.log import Log
 from asgid.worker.asgi import Receive, Send
 from asgid.worker.http.access_log import AccessLog
-from tests.worker.harness import Client, Scope, Worker, on_a_loop, request, respond, until
+from tests.worker.apps import Scope, respond
+from tests.worker.client import Client, request
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 TCP = {"trusted": ["127.0.0.1"]}
 HEADERS = ("X-Forwarded-For: 192.0.2.1:4711", "X-Forwarded-Proto: https", "X-Forwarded-Host: a.example")
@@ -29,7 +32,6 @@ async def told(client: Client, *headers: str, path: str = "/") -> dict[str, Any]
     return response
 
 
-@on_a_loop
 async def test_the_scope_has_the_client_behind_the_proxy():
     """It holds for this request only; the next one on the connection has its own."""
     async with Worker(scope_of, proxy=TCP) as worker:
@@ -48,7 +50,6 @@ async def test_the_scope_has_the_client_behind_the_proxy():
         assert direct == await told(client)
 
 
-@on_a_loop
 async def test_pipelined_requests_have_their_own_clients():
     """A proxy sends requests of several clients on one connection."""
     async with Worker(scope_of, proxy=TCP) as worker:
@@ -61,7 +62,6 @@ async def test_pipelined_requests_have_their_own_clients():
         ]
 
 
-@on_a_loop
 async def test_a_peer_on_a_unix_socket_is_trusted():
     """By default; the peer has no address."""
     async with Worker(scope_of) as worker, Worker(scope_of, proxy=TCP) as distrustful:
@@ -72,7 +72,6 @@ async def test_a_peer_on_a_unix_socket_is_trusted():
         assert (None, "http") == (not_trusted["client"], not_trusted["scheme"])
 
 
-@on_a_loop
 async def test_a_peer_that_resets_before_accept_does_not_pass_for_a_unix_socket():
     """The kernel no longer has its address; its bytes are read."""
     seen: list[object] = []
@@ -87,7 +86,6 @@ async def test_a_peer_that_resets_before_accept_does_not_pass_for_a_unix_socket(
         assert [None] == seen
 
 
-@on_a_loop
 async def test_host_and_prefix_are_applied_if_configured():
     """The prefix is a part of the path of this request only."""
     async with Worker(scope_of, proxy=TCP | {"host": True, "prefix": True}) as worker:
@@ -98,7 +96,6 @@ async def test_host_and_prefix_are_applied_if_configured():
         assert "/b" == (await told(client, path="/b"))["path"]
 
 
-@on_a_loop
 async def test_a_trailer_changes_no_address():
     """Neither of this request nor of the next one: a proxy that filters headers may pass trailers unseen."""
     trailer = b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
@@ -111,7 +108,6 @@ async def test_a_trailer_changes_no_address():
 
 
 @pytest.mark.parametrize(("form", "line"), [("common", "192.0.2.1 - - ["), ("{client} {path}", "192.0.2.1 /\n")])
-@on_a_loop
 async def test_the_access_line_has_the_client_behind_the_proxy(form, line, tmp_path):
     file = tmp_path / "access"
     async with Worker(scope_of, proxy=TCP) as worker:

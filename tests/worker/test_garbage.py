@@ -8,7 +8,9 @@ import uvloop
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.worker.harness import Worker, mirror, mirror_later, request
+from tests.worker.apps import mirror, mirror_later
+from tests.worker.client import request
+from tests.worker.worker import Worker
 
 # Without shrinking: a failing case waits for its timeout, and a thousand of them would take an hour.
 _PHASES = (Phase.explicit, Phase.reuse, Phase.generate)

@@ -13,8 +13,9 @@ from unittest.mock import patch
 import pytest
 
 from asgid.worker.http1 import request_syntax, response_head
-from tests.worker.harness import Worker, on_a_loop, turns
+from tests.worker.event_loop import turns
 from tests.worker.leak_cases import CASES, Case
+from tests.worker.worker import Worker
 
 #: Caches of many requests; their bounds are tested elsewhere.
 CACHES = (response_head.HEADS, response_head._LINES, request_syntax.VALID_HOSTS)
@@ -113,7 +114,6 @@ async def leaked(case: Case, rounds: int, before: int = 50) -> dict[str, int]:
 
 @pytest.mark.parametrize("rounds", [FEW_ROUNDS, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
-@on_a_loop
 async def test_nothing_is_kept(name, rounds):
     """After many rounds the counts of objects, memory, descriptors and threads are those after fifty.
 
@@ -135,7 +135,6 @@ def no_collector():
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-@on_a_loop
 async def test_each_case_detects_a_leak(case):
     """One object of each round is kept on purpose, and the case reports it."""
     kept: list[object] = []

@@ -12,7 +12,9 @@ from asgid.errors import BootError
 from asgid.log import Log
 from asgid.worker.app import startup_watch
 from asgid.worker.app.lifespan import Lifespan
-from tests.worker.harness import Recorder, lifespan_task, on_a_loop, until
+from tests.worker.event_loop import until
+from tests.worker.parts import lifespan_task
+from tests.worker.recorder import Recorder
 
 COMPLETE = {"type": "lifespan.startup.complete"}
 STOPPED = {"type": "lifespan.shutdown.complete"}
@@ -43,7 +45,6 @@ def life(app: Any, mode: Any = "auto") -> tuple[Lifespan, Recorder]:
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("mode", ["auto", "on"])
-@on_a_loop
 async def test_an_application_starts_and_stops(mode, waits):
     lifespan, log = life(replies(COMPLETE, STOPPED, waits=waits), mode)
     await lifespan.startup()
@@ -52,7 +53,6 @@ async def test_an_application_starts_and_stops(mode, waits):
     assert not log.lines
 
 
-@on_a_loop
 async def test_the_lifespan_state_is_kept_for_requests():
     async def app(scope, receive, send):
         assert ("lifespan", {"version": "3.0", "spec_version": "2.0"}) == (scope["type"], scope["asgi"])
@@ -77,7 +77,6 @@ async def _ignores(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
-@on_a_loop
 async def test_auto_serves_an_application_without_lifespan(app):
     lifespan, log = life(app)
     await lifespan.startup()
@@ -88,14 +87,12 @@ async def test_auto_serves_an_application_without_lifespan(app):
 
 
 @pytest.mark.parametrize("app", [_refuses, _ignores], ids=["raises", "returns"])
-@on_a_loop
 async def test_on_fails_the_boot_of_an_application_without_lifespan(app):
     lifespan, _ = life(app, "on")
     with pytest.raises(BootError, match=r"^lifespan startup failed: "):
         await lifespan.startup()
 
 
-@on_a_loop
 async def test_off_does_not_call_the_application():
     lifespan, log = life(None, "off")
     await lifespan.startup()
@@ -124,7 +121,6 @@ RAISES_AT_ITS_START = {
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
 @pytest.mark.parametrize("case", FAILS_TO_START.values(), ids=FAILS_TO_START.keys())
-@on_a_loop
 async def test_a_failed_startup_has_its_reason(case, mode):
     """In every mode: the application sends startup.failed or exits its process."""
     reply, why = case
@@ -134,7 +130,6 @@ async def test_a_failed_startup_has_its_reason(case, mode):
 
 
 @pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
-@on_a_loop
 async def test_on_fails_the_boot_of_an_application_that_raises_in_its_startup(case):
     reply, why = case
     lifespan, _ = life(replies(reply), "on")
@@ -143,7 +138,6 @@ async def test_on_fails_the_boot_of_an_application_that_raises_in_its_startup(ca
 
 
 @pytest.mark.parametrize("case", RAISES_AT_ITS_START.values(), ids=RAISES_AT_ITS_START.keys())
-@on_a_loop
 async def test_auto_serves_an_application_that_raises_in_its_startup(case):
     """The server must continue without lifespan events (ASGI, "Lifespan Protocol"). One warning has the traceback."""
     reply, why = case
@@ -161,7 +155,6 @@ async def test_auto_serves_an_application_that_raises_in_its_startup(case):
     assert not lost
 
 
-@on_a_loop
 async def test_a_startup_that_fails_and_raises_is_reported_once():
     """Frameworks do both; the reason is that of the message."""
 
@@ -178,7 +171,6 @@ async def test_a_startup_that_fails_and_raises_is_reported_once():
     assert not [line for line in log.lines if line.level == "error"]
 
 
-@on_a_loop
 async def test_the_last_line_of_a_traceback_is_the_reason():
     """Starlette sends a whole traceback as its message; the log shows the other lines below."""
     reason = "Traceback (most recent call last):\n  File ...\nValueError: no database\n"
@@ -235,7 +227,6 @@ async def in_a_timeout() -> None:
 @pytest.mark.parametrize(
     "wait", [in_itself, in_a_context, in_a_task, in_gathered_tasks, in_a_group, in_a_wait, in_a_timeout]
 )
-@on_a_loop
 async def test_the_stack_of_a_startup_ends_where_it_waits(wait):
     """It leads through async generators and awaited tasks."""
 
@@ -254,7 +245,6 @@ async def test_the_stack_of_a_startup_ends_where_it_waits(wait):
     assert "asgid/worker/" not in stack
 
 
-@on_a_loop
 async def test_a_slow_startup_is_logged_once_and_leaves_its_stack(monkeypatch):
     """The log shows where it waits. The file of last words has the same stack until the startup goes on."""
     monkeypatch.setattr(startup_watch, "LOG_AFTER_S", 0.02)
@@ -279,7 +269,6 @@ async def test_a_slow_startup_is_logged_once_and_leaves_its_stack(monkeypatch):
     assert b"" == left
 
 
-@on_a_loop
 async def test_nothing_is_written_to_a_reused_descriptor(monkeypatch, tmp_path):
     """The application may have closed the file of last words and opened one of its own."""
     (tmp_path / "its.txt").write_text("its own words")
@@ -303,7 +292,6 @@ FAILS_TO_STOP = {
 
 
 @pytest.mark.parametrize("case", FAILS_TO_STOP.values(), ids=FAILS_TO_STOP.keys())
-@on_a_loop
 async def test_a_failed_shutdown_is_logged(case):
     reply, why = case
     lifespan, log = life(replies(COMPLETE, reply))
@@ -313,7 +301,6 @@ async def test_a_failed_shutdown_is_logged(case):
     assert [why] == [line.fields["problem"] for line in log.lines if line.event == "lifespan shutdown failed"]
 
 
-@on_a_loop
 async def test_an_endless_shutdown_is_cancelled():
     cancelled: list[bool] = []
 
@@ -335,7 +322,6 @@ async def test_an_endless_shutdown_is_cancelled():
     assert "await asyncio.Event().wait()" in str(log.lines[0].fields["stack"])
 
 
-@on_a_loop
 async def test_an_application_may_return_after_its_startup():
     lifespan, log = life(replies(COMPLETE))
     await lifespan.startup()
@@ -345,7 +331,6 @@ async def test_an_application_may_return_after_its_startup():
     assert not log.lines
 
 
-@on_a_loop
 async def test_an_application_that_receives_after_its_shutdown_is_cancelled():
     lifespan, log = life(replies(COMPLETE, STOPPED, None))
     await lifespan.startup()
@@ -357,7 +342,6 @@ async def test_an_application_that_receives_after_its_shutdown_is_cancelled():
 
 @pytest.mark.parametrize("is_early", [False, True])
 @pytest.mark.parametrize("cancels", [False, True])
-@on_a_loop
 async def test_a_lifespan_that_ends_early_is_logged_and_reported(cancels, is_early):
     """Its resources for requests are gone. It may end before the worker watches it, or by a cancellation."""
     end = asyncio.Event()
@@ -385,7 +369,6 @@ async def test_a_lifespan_that_ends_early_is_logged_and_reported(cancels, is_ear
     assert ["application failed in its lifespan"] == [line.event for line in log.lines]
 
 
-@on_a_loop
 async def test_a_task_that_cancels_all_others_ends_the_lifespan():
     """The application has no task left for a shutdown."""
     losses: list[str] = []
@@ -398,7 +381,6 @@ async def test_a_task_that_cancels_all_others_ends_the_lifespan():
     assert len(losses) == 1
 
 
-@on_a_loop
 async def test_a_cancellation_after_the_worker_has_ended_is_not_a_failure():
     """A worker that ends without a drain cancels the tasks that are left; the application did nothing wrong."""
     losses: list[str] = []

@@ -15,15 +15,9 @@ from asgid.assignment import Listener
 from asgid.board import ACCEPTING, Row
 from asgid.log import Log
 from asgid.worker.net.acceptor import Acceptor, ProtocolFactory
-from tests.worker.harness import (
-    Recorder,
-    is_starting,
-    listening_servers,
-    on_a_loop,
-    pending_retry,
-    until,
-    watches_listeners,
-)
+from tests.worker.event_loop import until
+from tests.worker.parts import is_starting, listening_servers, pending_retry, watches_listeners
+from tests.worker.recorder import Recorder
 
 
 @pytest.fixture
@@ -103,7 +97,6 @@ def connect_to_each(listeners: list[socket.socket]) -> list[socket.socket]:
     return [socket.create_connection(sock.getsockname(), timeout=5) for sock in listeners]
 
 
-@on_a_loop
 async def test_each_listener_is_served(listeners):
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
@@ -115,7 +108,6 @@ async def test_each_listener_is_served(listeners):
         client.close()
 
 
-@on_a_loop
 async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
@@ -133,7 +125,6 @@ async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
         client.close()
 
 
-@on_a_loop
 async def test_a_leaving_acceptor_accepts_the_whole_queue(listeners):
     """The kernel has completed these connections. Afterwards the worker's own descriptors are closed, and no others."""
     copies = [sock.dup() for sock in listeners]
@@ -182,7 +173,6 @@ def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listene
         assert 1 == runner.run(come_in_before_the_end())
 
 
-@on_a_loop
 async def test_the_kernel_refuses_clients_after_the_last_holder_has_left(listeners):
     """They do not wait in a queue without a worker."""
     addresses = [sock.getsockname() for sock in listeners]
@@ -196,7 +186,6 @@ async def test_the_kernel_refuses_clients_after_the_last_holder_has_left(listene
             socket.create_connection(address, timeout=5)
 
 
-@on_a_loop
 async def test_an_acceptor_that_is_closed_before_it_has_opened_stays_closed(listeners):
     """A drain may begin in the turn in which it was asked to open."""
     acceptor, guests = acceptor_of(listeners)
@@ -230,7 +219,6 @@ def no_descriptors(but: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@on_a_loop
 async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatch):
     """If one listener of two cannot open, none does. It is logged once, and no client is lost."""
     monkeypatch.setattr("asgid.worker.net.acceptor.PAUSE_S", 0.01)
@@ -253,7 +241,6 @@ async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatc
         client.close()
 
 
-@on_a_loop
 async def test_a_close_ends_the_retry_timer(listeners, monkeypatch):
     """A drain may begin while the worker waits for a descriptor."""
     acceptor, _ = acceptor_of(listeners)
@@ -287,7 +274,6 @@ def test_an_acceptor_that_is_closed_while_it_opens_stays_closed(listeners):
         assert 0 == runner.run(closes_in_between())
 
 
-@on_a_loop
 async def test_a_worker_that_stepped_back_accepts_if_no_sibling_does(listeners):
     """After a moment, because the sibling may be blocked."""
     acceptor, guests = acceptor_of(listeners)
@@ -301,7 +287,6 @@ async def test_a_worker_that_stepped_back_accepts_if_no_sibling_does(listeners):
         client.close()
 
 
-@on_a_loop
 async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listeners):
     """If the queue is empty after that moment, it stays back for as long as it has more connections."""
     acceptor, guests = acceptor_of(listeners)
@@ -325,7 +310,6 @@ async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listen
         sock.close()
 
 
-@on_a_loop
 async def test_a_close_ends_the_watch_of_a_worker_that_stepped_back(listeners):
     """A drain may begin while a client waits in the queue."""
     acceptor, guests = acceptor_of(listeners)
@@ -346,7 +330,6 @@ async def test_a_close_ends_the_watch_of_a_worker_that_stepped_back(listeners):
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["TCP", "a Unix socket"])
-@on_a_loop
 async def test_a_leaving_worker_accepts_only_the_clients_in_the_queue(family, tmp_path):
     """New clients may connect as fast as it accepts, and it would never end."""
     address = ("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "socket")
@@ -380,7 +363,6 @@ async def test_a_leaving_worker_accepts_only_the_clients_in_the_queue(family, tm
             client.close()
 
 
-@on_a_loop
 async def test_a_cancelled_leave_closes_all_sockets(listeners):
     """The end of the grace cancels it."""
     copies = [sock.dup() for sock in listeners]

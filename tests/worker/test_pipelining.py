@@ -6,25 +6,15 @@ from contextvars import ContextVar
 
 import pytest
 
-from tests.worker.apps import after
-from tests.worker.harness import (
-    Worker,
-    body_of,
-    mirror,
-    mirror_later,
-    mirrored,
-    on_a_loop,
-    request,
-    respond,
-    turns,
-    until,
-)
+from tests.worker.apps import after, body_of, mirror, mirror_later, mirrored, respond
+from tests.worker.client import request
+from tests.worker.event_loop import turns, until
+from tests.worker.worker import Worker
 
 MANY = 500
 
 
 @pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
-@on_a_loop
 async def test_responses_have_the_order_of_the_requests(app):
     async with Worker(app) as worker:
         client = await worker.connect()
@@ -35,7 +25,6 @@ async def test_responses_have_the_order_of_the_requests(app):
         assert mirrored("GET", "/next") == (await client.get("/next")).body
 
 
-@on_a_loop
 async def test_one_request_runs_at_a_time():
     running: list[str] = []
     most = 0
@@ -56,7 +45,6 @@ async def test_one_request_runs_at_a_time():
         assert 1 == most
 
 
-@on_a_loop
 async def test_each_request_has_its_own_context_variables():
     """A change of the context ends with the call, even if the next request starts from within it."""
     user = ContextVar("user", default="nobody")
@@ -74,7 +62,6 @@ async def test_each_request_has_its_own_context_variables():
         assert [b"nobody"] * 3 == [(await client.response()).body for _ in range(3)]
 
 
-@on_a_loop
 async def test_reading_pauses_until_the_response():
     """The worker takes no more from its client than one read, and loses nothing of that."""
     go = asyncio.Event()
@@ -99,7 +86,6 @@ async def test_reading_pauses_until_the_response():
     [(b"BAD\r\n\r\n", 400), (request("GET", "/", "Content-Length: x"), 400), (b"GET /" + b"x" * 9000, 414)],
     ids=["no request", "no length", "too long"],
 )
-@on_a_loop
 async def test_a_bad_request_waits_for_its_turn(last, status):
     """It is parsed after the responses to the requests before it."""
     go = asyncio.Event()
@@ -117,7 +103,6 @@ async def test_a_bad_request_waits_for_its_turn(last, status):
 
 
 @pytest.mark.parametrize("cut", range(1, len(request("GET", "/2"))))
-@on_a_loop
 async def test_a_waiting_head_may_come_in_parts(cut):
     go = asyncio.Event()
 
@@ -140,7 +125,6 @@ async def test_a_waiting_head_may_come_in_parts(cut):
         assert not worker.paused_connections
 
 
-@on_a_loop
 async def test_a_waiting_body_is_whole():
     """A request behind another one is parsed as far as it has arrived, and goes on in its turn."""
     go = asyncio.Event()
@@ -164,7 +148,6 @@ async def test_a_waiting_body_is_whole():
         assert not worker.counts.get("timeout body")
 
 
-@on_a_loop
 async def test_connection_close_ends_the_pipeline():
     served: list[str] = []
 
@@ -182,7 +165,6 @@ async def test_connection_close_ends_the_pipeline():
         assert ["/1", "/2"] == served
 
 
-@on_a_loop
 async def test_waiting_requests_end_with_their_client():
     served: list[str] = []
 
@@ -213,7 +195,6 @@ async def test_waiting_requests_end_with_their_client():
     [request("GET", "/last"), request("GET", "/last", "Connection: close"), b"BAD\r\n\r\n", b"GET /half"],
     ids=["a request", "a request that closes", "no request", "a part of one"],
 )
-@on_a_loop
 async def test_responses_to_one_read_leave_in_two_writes(last):
     """The first one leaves at once, because mostly it is the only one; the others leave together."""
     async with Worker(mirror) as worker:
@@ -227,7 +208,6 @@ async def test_responses_to_one_read_leave_in_two_writes(last):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 an application never runs within the read")
-@on_a_loop
 async def test_corked_responses_leave_before_an_abort():
     """A failing response does not discard the whole ones before it."""
 

@@ -10,8 +10,11 @@ import pytest
 
 from asgid import board, wire
 from asgid.worker.http1.connection import Connection
-from tests.worker.harness import Client, Worker, mirror, mirrored, on_a_loop, request, until
+from tests.worker.apps import mirror, mirrored
+from tests.worker.client import Client, request
+from tests.worker.event_loop import until
 from tests.worker.test_forwarding import scope_of
+from tests.worker.worker import Worker
 
 V1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 4711 443\r\n"
 UNKNOWN = b"PROXY UNKNOWN\r\n"
@@ -34,7 +37,6 @@ async def asked(client: Client, *headers: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("header", "scheme"), [(V1, "http"), (v2(), "http"), (v2(rest=_ADDRESSES + _TLS), "https")])
 @pytest.mark.parametrize("tcp", [True, False], ids=["tcp", "unix"])
-@on_a_loop
 async def test_the_scope_has_the_addresses_of_the_header(header, scheme, tcp):
     """For each request of the connection: the one in the same packet and the next one."""
     seen: list[object] = []
@@ -54,7 +56,6 @@ async def test_the_scope_has_the_addresses_of_the_header(header, scheme, tcp):
 
 
 @pytest.mark.parametrize("header", [V1, v2(rest=_ADDRESSES + _TLS), UNKNOWN, LOCAL])
-@on_a_loop
 async def test_a_header_may_come_in_any_pieces(header):
     async with Worker(mirror) as worker:
         client = await worker.connect_behind()
@@ -67,7 +68,6 @@ async def test_a_header_may_come_in_any_pieces(header):
 
 
 @pytest.mark.parametrize("header", [UNKNOWN, LOCAL])
-@on_a_loop
 async def test_a_header_without_addresses_keeps_those_of_the_socket(header):
     """The proxy itself sends the request."""
     async with Worker(scope_of) as worker:
@@ -91,7 +91,6 @@ async def test_a_header_without_addresses_keeps_those_of_the_socket(header):
         ("any", v2(rest=_ADDRESSES + b"\x04\xff")),
     ],
 )
-@on_a_loop
 async def test_a_connection_without_header_is_closed(versions, data):
     """Without a response; it is counted, and logged once."""
     async with Worker(mirror) as worker:
@@ -105,7 +104,6 @@ async def test_a_connection_without_header_is_closed(versions, data):
         assert ("web", "127.0.0.1", 0) == (line.fields["listener"], line.fields["peer"], line.fields["suppressed"])
 
 
-@on_a_loop
 async def test_an_untrusted_peer_is_closed_whatever_it_sends():
     """Otherwise any client could claim any address."""
     async with Worker(mirror, proxy={"trusted": ["192.0.2.0/24", "unix"]}) as worker:
@@ -122,7 +120,6 @@ async def test_an_untrusted_peer_is_closed_whatever_it_sends():
     ("said", "trusted"), [(b"", []), *((said, ["127.0.0.1"]) for said in (b"", LOCAL, UNKNOWN, V1))]
 )
 @pytest.mark.parametrize("way", [Client.close, Client.reset, Client.half_close])
-@on_a_loop
 async def test_a_health_check_is_not_an_error(said, trusted, way):
     """It connects and leaves, perhaps with a reset or after a whole header. Any peer may do so if it sends nothing."""
     async with Worker(mirror, proxy={"trusted": trusted}) as worker:
@@ -139,7 +136,6 @@ async def test_a_health_check_is_not_an_error(said, trusted, way):
 
 @pytest.mark.parametrize("trusted", [["127.0.0.1"], ["unix"], ["*"]])
 @pytest.mark.parametrize("said", [LOCAL, V1 + request(), request()])
-@on_a_loop
 async def test_a_peer_that_resets_before_accept_is_ignored(said, trusted):
     """HAProxy's health checks do so, and the kernel no longer has the address. No error, and no request."""
     async with Worker(mirror, proxy={"trusted": trusted}) as worker:
@@ -150,7 +146,6 @@ async def test_a_peer_that_resets_before_accept_is_ignored(said, trusted):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_an_unfinished_header_is_an_error():
     """A proxy that stops within its header is broken."""
     async with Worker(mirror) as worker:
@@ -164,7 +159,6 @@ async def test_an_unfinished_header_is_an_error():
 
 
 @pytest.mark.parametrize("data", [b"", V1[:20], V1, V1 + request()[:9]])
-@on_a_loop
 async def test_header_and_first_head_have_one_deadline(data):
     """It begins when the connection is accepted."""
     async with Worker(mirror) as worker:
@@ -183,7 +177,6 @@ async def test_header_and_first_head_have_one_deadline(data):
         assert {"ACCEPTED": 1, "timeout header": 1} == counts
 
 
-@on_a_loop
 async def test_a_connection_counts_from_its_accept_to_its_end():
     """It counts once against the limit, before and after its header."""
     async with Worker(mirror, limits={"connections": 2}) as worker:
@@ -201,7 +194,6 @@ async def test_a_connection_counts_from_its_accept_to_its_end():
         assert (1, 0) == (worker.row[board.CONNECTIONS], worker.paused)
 
 
-@on_a_loop
 async def test_a_drain_waits_for_a_header_that_has_begun():
     """Silent connections are closed with the idle ones; one within its header has as long as the grace."""
     async with Worker(mirror) as worker:
@@ -223,7 +215,6 @@ async def test_a_drain_waits_for_a_header_that_has_begun():
         assert not [count for count in worker.counts if count.startswith(("error", "timeout"))]
 
 
-@on_a_loop
 async def test_rejections_are_logged_once_a_second():
     async with Worker(mirror) as worker:
         for _ in range(5):
@@ -242,7 +233,6 @@ async def test_rejections_are_logged_once_a_second():
 @pytest.mark.parametrize(
     ("trusted", "client"), [(["127.0.0.1"], "192.0.2.1"), (["127.0.0.1", "192.0.2.1"], "192.0.2.7")]
 )
-@on_a_loop
 async def test_forwarding_fields_are_trusted_by_the_address_in_the_header(trusted, client):
     """They hold for a proxy behind a load balancer, and not for a client that connects directly."""
     async with Worker(scope_of, proxy={"trusted": trusted}) as worker:

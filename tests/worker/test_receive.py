@@ -10,8 +10,11 @@ import pytest
 
 from asgid.worker.asgi import Message, Receive, Send
 from asgid.worker.http import exchange
-from tests.worker.harness import Worker, mirror, mirrored, on_a_loop, request, respond, turns, until
+from tests.worker.apps import mirror, mirrored, respond
+from tests.worker.client import request
+from tests.worker.event_loop import turns, until
 from tests.worker.peer import connect, handshake
+from tests.worker.worker import Worker
 
 _Ask = Callable[[Receive], Awaitable[Any]]
 
@@ -46,7 +49,6 @@ def _futures() -> int:
 
 @pytest.mark.parametrize("ask", [_ask_in_a_turn, _ask_for_a_while])
 @pytest.mark.parametrize("head", [request(), handshake()], ids=["http", "websocket"])
-@on_a_loop
 async def test_a_cancelled_receive_leaves_no_future(ask: _Ask, head: bytes) -> None:
     """An application may ask for days whether its client is still there."""
     grown: list[int] = []
@@ -70,7 +72,6 @@ async def test_a_cancelled_receive_leaves_no_future(ask: _Ask, head: bytes) -> N
         assert grown[0] < 30
 
 
-@on_a_loop
 async def test_a_cancelled_receive_does_not_count_as_a_reader() -> None:
     """A client must wait if its data has no reader; otherwise an application that seldom receives would fill the
     memory.
@@ -99,7 +100,6 @@ async def test_a_cancelled_receive_does_not_count_as_a_reader() -> None:
 
 
 @pytest.mark.parametrize("head", [request(), handshake()], ids=["http", "websocket"])
-@on_a_loop
 async def test_an_application_that_loops_on_receive_does_not_block_the_worker(head: bytes) -> None:
     """It ignores the disconnect, so it never returns. Others are served meanwhile, and a stop can cancel it."""
     received: list[str] = []
@@ -130,7 +130,6 @@ async def test_an_application_that_loops_on_receive_does_not_block_the_worker(he
         assert received.count("disconnect") < 5
 
 
-@on_a_loop
 async def test_several_tasks_may_each_receive_the_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that wait have it at once, and so do those that ask in later turns."""
     monkeypatch.setattr(exchange, "_REPEATED_S", 1000.0)
@@ -154,7 +153,6 @@ async def test_several_tasks_may_each_receive_the_end_at_once(monkeypatch: pytes
         assert [{"type": "http.disconnect"}] * 5 == received
 
 
-@on_a_loop
 async def test_receive_reports_a_disconnect_after_the_response() -> None:
     """ASGI: `receive()` returns `http.disconnect` once the response has been sent."""
     received: list[Message] = []
@@ -173,7 +171,6 @@ async def test_receive_reports_a_disconnect_after_the_response() -> None:
 
 
 @pytest.mark.parametrize("turns_each", range(1, 4))
-@on_a_loop
 async def test_a_cancelled_receive_loses_no_message(turns_each: int) -> None:
     """The message may come in the very turn of the cancellation; the next `receive()` returns it."""
     heard: list[str] = []

@@ -5,8 +5,10 @@ import random
 
 import pytest
 
-from tests.worker.harness import Worker, body_of, mirror_later, mirrored, on_a_loop, request, respond
+from tests.worker.apps import body_of, mirror_later, mirrored, respond
+from tests.worker.client import request
 from tests.worker.request_cases import CASES, Given
+from tests.worker.worker import Worker
 
 #: How the bytes are cut, and whether the application lets the loop turn before it responds. A long row is cut at random
 #: places, a short one at each.
@@ -29,7 +31,6 @@ def pieces(name: str, sent: bytes, cut: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@on_a_loop
 async def test_a_request_has_the_outcome_of_its_row(name):
     """The scope, the response, the counter, and whether the connection is kept."""
     case = CASES[name]
@@ -76,7 +77,6 @@ async def test_a_request_has_the_outcome_of_its_row(name):
 
 
 @pytest.mark.parametrize("name", REJECTED)
-@on_a_loop
 async def test_a_rejection_waits_for_the_requests_before_it(name):
     """Those get their responses first, even if they still run."""
     case = CASES[name]

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from asgid.board import QUEUED
-from tests.worker.apps import after
-from tests.worker.harness import Worker, mirror, mirrored, on_a_loop, request, respond, until
+from tests.worker.apps import after, mirror, mirrored, respond
+from tests.worker.client import request
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 _CHUNKED = "Transfer-Encoding: chunked"
 
 
-@on_a_loop
 async def test_the_smaller_header_limit_holds():
     """A header section over its limit is rejected even if it is shorter than a request line may be."""
     async with Worker(mirror, limits={"request_line": "8KiB", "header_size": "200B"}) as worker:
@@ -32,7 +33,6 @@ async def test_the_smaller_header_limit_holds():
     ],
     ids=["trailer", "chunk extension", "header", "target"],
 )
-@on_a_loop
 async def test_no_endless_input_is_read_forever(sent):
     """Each part of the framing has a bound: the client gets an error, or the connection ends."""
     async with Worker(mirror) as worker:
@@ -47,7 +47,6 @@ async def test_no_endless_input_is_read_forever(sent):
         assert (await client.response()).status in {400, 414, 431}
 
 
-@on_a_loop
 async def test_empty_lines_before_a_request_are_ignored():
     """They extend no deadline (RFC 9112 section 2.2)."""
     async with Worker(mirror) as worker:
@@ -61,7 +60,6 @@ async def test_empty_lines_before_a_request_are_ignored():
 
 
 @pytest.mark.parametrize("blank", [b"\r\n", b"\r"], ids=["an empty line", "half an empty line"])
-@on_a_loop
 async def test_empty_lines_do_not_extend_the_idle_timeout(blank):
     """The client counts as idle, and gets no response."""
     async with Worker(mirror, timeouts={"keep_alive": "30s", "header": "10s"}) as worker:
@@ -76,7 +74,6 @@ async def test_empty_lines_do_not_extend_the_idle_timeout(blank):
 
 
 @pytest.mark.parametrize("size", [10, 5000], ids=["remembered", "too large to be remembered"])
-@on_a_loop
 async def test_each_request_has_its_own_list_of_headers(size):
     seen = []
 
@@ -94,7 +91,6 @@ async def test_each_request_has_its_own_list_of_headers(size):
         assert [[(b"host", b"test.invalid"), (b"a", b"b" * size)]] * 4 == seen
 
 
-@on_a_loop
 async def test_the_head_cache_compares_whole_heads():
     """A head with the same beginning or the same length is another one."""
     seen = []
@@ -116,7 +112,6 @@ async def test_the_head_cache_compares_whole_heads():
         assert ("HEAD", "/") == seen[-1][:2]
 
 
-@on_a_loop
 async def test_each_upgrade_offer_of_one_read_is_served():
     """However many offers one read brings."""
     async with Worker(mirror) as worker:
@@ -130,7 +125,6 @@ async def test_each_upgrade_offer_of_one_read_is_served():
 
 @pytest.mark.parametrize("before", [b"", request("GET"), request("HEAD")], ids=["first", "after GET", "after HEAD"])
 @pytest.mark.parametrize("cut", [None, 20], ids=["whole", "cut"])
-@on_a_loop
 async def test_a_rejected_head_request_has_no_body(before, cut):
     """Even if the application was not called (RFC 9110 section 9.3.2)."""
     async with Worker(mirror) as worker:
@@ -145,7 +139,6 @@ async def test_a_rejected_head_request_has_no_body(before, cut):
         assert b"" == await client.rest()
 
 
-@on_a_loop
 async def test_a_rejected_other_request_has_a_body():
     async with Worker(mirror) as worker:
         client = await worker.connect()
@@ -156,7 +149,6 @@ async def test_a_rejected_other_request_has_a_body():
         assert (await client.response()).body
 
 
-@on_a_loop
 async def test_rejections_are_logged_once_a_second():
     async with Worker(mirror) as worker:
         for late in (0, 0, 0, 2):
@@ -173,7 +165,6 @@ async def test_rejections_are_logged_once_a_second():
         assert (2, address) == (second.fields["suppressed"], second.fields["client"])
 
 
-@on_a_loop
 async def test_a_client_on_a_unix_socket_has_no_address():
     async with Worker(mirror) as worker:
         client = await worker.connect()
@@ -183,7 +174,6 @@ async def test_a_client_on_a_unix_socket_has_no_address():
         assert [None] == [line.fields["client"] for line in worker.lines]
 
 
-@on_a_loop
 async def test_upgrade_offers_are_not_nested():
     """Thousands of them in one read cause no recursion."""
     async with Worker(mirror) as worker:
@@ -210,7 +200,6 @@ _PIECE = b"5\r\nhello\r\n"
     ],
     ids=["too long", "too long, and it asks", "a chunk too long", "no chunk", "a body that stands still"],
 )
-@on_a_loop
 async def test_a_request_rejected_within_its_body_is_counted(sent, status, is_asked):
     """It has a method and a path, so it counts as a request and has a line in the access log."""
     heard: list[Any] = []
@@ -238,7 +227,6 @@ async def test_a_request_rejected_within_its_body_is_counted(sent, status, is_as
         assert not worker.counts.keys() & {"ABANDONED", "DISCONNECTS", "EXCEPTIONS"}
 
 
-@on_a_loop
 async def test_a_request_rejected_in_the_queue_leaves_it():
     """The next one gets its turn."""
     go = asyncio.Event()

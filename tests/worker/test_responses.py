@@ -7,8 +7,11 @@ import h11
 import pytest
 
 from asgid.worker.http1.connection import Connection
+from tests.worker.apps import body_of, mirror, mirrored, respond
+from tests.worker.client import request
 from tests.worker.contract_cases import part, start
-from tests.worker.harness import Worker, body_of, mirror, mirrored, on_a_loop, request, respond, until
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 _START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -104,7 +107,6 @@ WHOLE: dict[str, tuple[list[Any], str, int, int, bytes, str, bool]] = {
 
 @pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize("case", WHOLE.values(), ids=WHOLE.keys())
-@on_a_loop
 async def test_a_response_has_exactly_one_framing(case, waits):
     """The connection is kept whenever the client can find the end of the body."""
     messages, method, minor, status, body, framing, closes = case
@@ -127,7 +129,6 @@ async def test_a_response_has_exactly_one_framing(case, waits):
         assert worker.counts.get("RESPONSE_BYTES", 0) == sum(size for *_, size, _ in worker.access_entries)
 
 
-@on_a_loop
 async def test_date_and_server_come_from_the_application_if_it_sends_them():
     async with Worker(sends(start(200, (b"Server", b"mine")), END)) as worker:
         client = await worker.connect()
@@ -179,7 +180,6 @@ WRONG_BEFORE: dict[str, list[Any]] = {
         *(("HEAD", name, False) for name in ("raises", "returns", "two starts")),
     ],
 )
-@on_a_loop
 async def test_an_application_that_fails_before_its_response_causes_a_500(method, name, waits):
     """The client gets a whole response, the log one line, and the worker goes on."""
     async with Worker(sends(*WRONG_BEFORE[name], waits=waits)) as worker:
@@ -207,7 +207,6 @@ WRONG_AFTER: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("waits", [False, True], ids=["an app that does not wait", "an app that waits"])
 @pytest.mark.parametrize("messages", WRONG_AFTER.values(), ids=WRONG_AFTER.keys())
-@on_a_loop
 async def test_an_application_that_fails_within_its_response_aborts_it(messages, waits):
     """Half a response does not look whole."""
     async with Worker(sends(*messages, waits=waits)) as worker:
@@ -221,7 +220,6 @@ async def test_an_application_that_fails_within_its_response_aborts_it(messages,
         assert [("error", "application failed")] == [(line.level, line.event) for line in worker.lines]
 
 
-@on_a_loop
 async def test_a_failure_after_the_response_is_only_logged():
     async with Worker(sends(start(), END, ValueError("late"))) as worker:
         client = await worker.connect()
@@ -231,7 +229,6 @@ async def test_a_failure_after_the_response_is_only_logged():
         assert "ValueError: late" in str(worker.lines[0].fields["stack"])
 
 
-@on_a_loop
 async def test_a_message_after_the_end_raises_in_the_application():
     async with Worker(sends(start(), END, END)) as worker:
         client = await worker.connect()
@@ -241,7 +238,6 @@ async def test_a_message_after_the_end_raises_in_the_application():
         assert "complete" in str(worker.lines[0].fields["stack"])
 
 
-@on_a_loop
 async def test_an_application_may_correct_an_invalid_message():
     async def app(scope, receive, send):
         await send(start(200, LENGTH))
@@ -255,7 +251,6 @@ async def test_an_application_may_correct_an_invalid_message():
         assert b"hello" == (await client.get()).body
 
 
-@on_a_loop
 async def test_work_after_the_response_does_not_delay_the_connection():
     release, done = asyncio.Event(), []
 
@@ -281,7 +276,6 @@ async def test_work_after_the_response_does_not_delay_the_connection():
 _EXPECTS = request("POST", "/a", "Expect: 100-continue", "Content-Length: 3")
 
 
-@on_a_loop
 async def test_100_continue_is_sent_when_the_application_reads():
     """Before that the application may still reject the body."""
     read = asyncio.Event()
@@ -308,7 +302,6 @@ async def test_100_continue_is_sent_when_the_application_reads():
 
 
 @pytest.mark.parametrize("path", ["/never", "/late"])
-@on_a_loop
 async def test_no_100_continue_after_a_response(path):
     """The application did not read the body, so the connection closes."""
 
@@ -326,7 +319,6 @@ async def test_no_100_continue_after_a_response(path):
         assert b"" == await client.rest()
 
 
-@on_a_loop
 async def test_100_continue_is_sent_until_a_part_of_the_response_has_left():
     """A start alone sends nothing. Without the 100 both sides would wait."""
 
@@ -344,7 +336,6 @@ async def test_100_continue_is_sent_until_a_part_of_the_response_has_left():
         assert (b"abc", False) == (response.body, response.closes)
 
 
-@on_a_loop
 async def test_a_read_after_a_part_of_the_response_has_a_deadline():
     """A 100 can no longer be sent. A client that waits for it is aborted at its deadline."""
     seen: list[str] = []
@@ -365,7 +356,6 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
         assert 1 == worker.counts["timeout body"]
 
 
-@on_a_loop
 async def test_a_client_that_sends_its_body_at_once_gets_no_100():
     async with Worker(mirror) as worker:
         client = await worker.connect()
@@ -376,7 +366,6 @@ async def test_a_client_that_sends_its_body_at_once_gets_no_100():
         assert mirrored("GET", "/b") == (await client.get("/b")).body
 
 
-@on_a_loop
 async def test_an_expectation_without_a_body_keeps_the_connection():
     async def app(scope, receive, send):
         await respond(send)
@@ -396,7 +385,6 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
     await respond(send, scope["path"].encode(), 403)
 
 
-@on_a_loop
 async def test_an_early_response_keeps_the_connection():
     async with Worker(refuse) as worker:
         client = await worker.connect()
@@ -408,7 +396,6 @@ async def test_an_early_response_keeps_the_connection():
         assert b"/b" == (await client.get("/b")).body
 
 
-@on_a_loop
 async def test_an_early_response_to_a_large_body_closes_the_connection():
     """Closing is cheaper than reading; the client still gets its response."""
     async with Worker(refuse) as worker:
@@ -423,7 +410,6 @@ async def test_an_early_response_to_a_large_body_closes_the_connection():
         await until(lambda: not worker.connections, "the end of the linger")
 
 
-@on_a_loop
 async def test_an_application_may_respond_while_it_reads():
     """Data flows in both directions."""
 
@@ -449,7 +435,6 @@ async def test_an_application_may_respond_while_it_reads():
         assert b"transfer-encoding: chunked" in head
 
 
-@on_a_loop
 async def test_several_tasks_may_receive_at_once():
     got: list[str] = []
 
@@ -466,7 +451,6 @@ async def test_several_tasks_may_receive_at_once():
         await until(lambda: ["http.disconnect"] * 3 == got)
 
 
-@on_a_loop
 async def test_an_endless_stream_does_not_block_the_loop():
     """Its client reads everything, so no send waits for it. Others and the disconnect still get their turn."""
     turns: list[str] = []
@@ -487,7 +471,6 @@ async def test_an_endless_stream_does_not_block_the_loop():
         assert ["another's", "the stream's end"] == turns
 
 
-@on_a_loop
 async def test_an_unreported_reset_is_a_disconnect():
     """After the transport has closed and before connection_lost, send() drops parts, corked ones as well."""
     returned: list[bool] = []
@@ -515,7 +498,6 @@ def _ring() -> Exception:
     return first
 
 
-@on_a_loop
 async def test_a_cycle_of_causes_does_not_block_the_worker():
     """The search for a disconnect among the causes of an error is bounded."""
 
@@ -534,7 +516,6 @@ async def test_a_cycle_of_causes_does_not_block_the_worker():
         assert ["application failed"] == [line.event for line in worker.lines]
 
 
-@on_a_loop
 async def test_an_error_that_cannot_be_formatted_causes_a_500():
     """The traceback module raises on it; client and log still get a text."""
     place: Any = ("file", 1, "no number", "text")
@@ -545,7 +526,6 @@ async def test_an_error_that_cannot_be_formatted_causes_a_500():
         assert 500 == (await client.get()).status
 
 
-@on_a_loop
 async def test_a_response_to_head_has_no_body_if_middleware_changes_the_scope():
     """Some middleware turns HEAD into GET; the server's own 500 follows the request."""
 
@@ -560,7 +540,6 @@ async def test_a_response_to_head_has_no_body_if_middleware_changes_the_scope():
         assert (await client.rest()).endswith(b"\r\n\r\n")
 
 
-@on_a_loop
 async def test_an_error_without_a_readable_traceback_is_a_500():
     """The client gets its response if the log cannot format the error."""
 

@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from asgid.errors import AppError
+from tests.worker.client import request
 from tests.worker.contract_cases import (
     CHUNKED,
     GET,
@@ -33,7 +34,8 @@ from tests.worker.contract_cases import (
     start,
     trailers,
 )
-from tests.worker.harness import Worker, on_a_loop, request, until
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 LARGE = bytes(range(256)) * 12_000  # 3 MB: more than a socket buffer or one sendfile(2) takes
 _BARE = {"date_header": False, "server_header": ""}
@@ -164,7 +166,6 @@ SMALL_CASES: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes]] = {
 
 
 @pytest.mark.parametrize("case", SMALL_CASES.values(), ids=SMALL_CASES.keys())
-@on_a_loop
 async def test_a_small_file_leaves_with_its_head(case, small):
     sent, messages, expected = case
     small.with_name("none").touch()
@@ -177,7 +178,6 @@ async def test_a_small_file_leaves_with_its_head(case, small):
         assert [expected] == writes
 
 
-@on_a_loop
 async def test_a_relative_path_is_below_the_working_directory(large, monkeypatch):
     """The specification asks for an absolute path, but Starlette's FileResponse passes any path on."""
     monkeypatch.chdir(large.parent)
@@ -202,7 +202,6 @@ WRONG_PATHS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG_PATHS.values(), ids=WRONG_PATHS.keys())
-@on_a_loop
 async def test_a_file_that_cannot_be_sent_raises_before_the_head(case, tmp_path):
     """The client gets a 500, or another response if the application catches the error."""
     find, words = case
@@ -230,7 +229,6 @@ async def test_a_file_that_cannot_be_sent_raises_before_the_head(case, tmp_path)
 
 @pytest.mark.parametrize("promised", [-1, 1], ids=["shorter", "longer"])
 @pytest.mark.parametrize("size", [10, len(LARGE)], ids=["small", "large"])
-@on_a_loop
 async def test_a_content_length_must_be_that_of_the_file(promised, size, small, large):
     file = small if size == 10 else large
     async with Worker(_sends(lambda: [start(200, length(size + promised)), path(file)])) as worker:
@@ -249,7 +247,6 @@ MIXED: dict[str, list[Callable[[Path], Message]]] = {
 
 
 @pytest.mark.parametrize("messages", MIXED.values(), ids=MIXED.keys())
-@on_a_loop
 async def test_a_path_is_a_whole_body(messages, large):
     async with Worker(_sends(lambda: [message(large) for message in messages])) as worker:
         client = await worker.connect()
@@ -260,7 +257,6 @@ async def test_a_path_is_a_whole_body(messages, large):
         assert "the response is " in str(worker.lines[0].fields["stack"])
 
 
-@on_a_loop
 async def test_requests_behind_a_file_are_served(large):
     async with Worker(_sends(lambda: [start(), path(large)]), http=_BARE) as worker:
         client = await worker.connect(send_buffer=4096)
@@ -272,7 +268,6 @@ async def test_requests_behind_a_file_are_served(large):
         assert 2 * (other + one) == await client.exactly(2 * len(other + one))
 
 
-@on_a_loop
 async def test_no_part_of_a_file_is_in_memory(large):
     """The transport buffers nothing of it while the client does not read."""
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
@@ -284,7 +279,6 @@ async def test_no_part_of_a_file_is_in_memory(large):
         assert LARGE == (await client.response()).body
 
 
-@on_a_loop
 async def test_a_file_is_sent_after_the_data_before_it(large):
     """Even if the client has not read that data."""
 
@@ -336,7 +330,6 @@ def logged_bytes(worker: Worker) -> int:
     return size
 
 
-@on_a_loop
 async def test_a_client_that_reads_nothing_of_a_file_is_aborted(large):
     """After timeouts.write, which begins again with each read; the application's call goes on."""
     seen: list[object] = []
@@ -357,7 +350,6 @@ async def test_a_client_that_reads_nothing_of_a_file_is_aborted(large):
         await until(lambda: before - 3 >= _open_files(), "the file's, the duplicate's and the transport's are closed")
 
 
-@on_a_loop
 async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
     """send() returns, so background tasks after the response run; nothing is logged."""
     seen: list[object] = []
@@ -372,7 +364,6 @@ async def test_a_client_that_leaves_within_a_file_is_a_disconnect(large):
         assert 0 < logged_bytes(worker) < len(LARGE)
 
 
-@on_a_loop
 async def test_a_file_that_shrinks_aborts_its_response(large):
     seen: list[object] = []
     async with Worker(_reports(large, seen)) as worker:
@@ -385,7 +376,6 @@ async def test_a_file_that_shrinks_aborts_its_response(large):
         assert len(LARGE) // 2 == logged_bytes(worker)
 
 
-@on_a_loop
 async def test_a_file_that_grows_is_sent_up_to_its_first_size(large):
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
         client = await _stopped(worker)
@@ -397,7 +387,6 @@ async def test_a_file_that_grows_is_sent_up_to_its_first_size(large):
 
 
 @pytest.mark.parametrize("promised", [(), (length(len(LARGE) + 5),)], ids=["chunks", "a length"])
-@on_a_loop
 async def test_no_other_message_is_accepted_while_a_file_is_sent(promised, large):
     """It would stand in the middle of the file. It does not count against a promised length."""
 
@@ -420,7 +409,6 @@ async def test_no_other_message_is_accepted_while_a_file_is_sent(promised, large
 
 
 @pytest.mark.parametrize("by", ["the application", "timeouts.request"])
-@on_a_loop
 async def test_a_cancelled_file_aborts_its_response(by, large):
     waiting: list[asyncio.Future[None]] = []
 
@@ -478,7 +466,6 @@ HANDED: dict[str, tuple[Callable[[io.BufferedReader], list[Message]], bytes]] = 
 
 @pytest.mark.parametrize("sent", [GET, OLD], ids=["1.1", "1.0"])
 @pytest.mark.parametrize("case", HANDED.values(), ids=HANDED.keys())
-@on_a_loop
 async def test_an_open_file_is_sent(case, sent, large):
     """Like its bytes in a message; it stays open for the application."""
     messages, body = case
@@ -501,7 +488,6 @@ async def test_an_open_file_is_sent(case, sent, large):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_file_is_sent_from_its_position(large):
     """A buffered reader's position counts, not that of its descriptor. Afterwards the position is the end of the sent
     bytes.
@@ -524,7 +510,6 @@ async def test_a_file_is_sent_from_its_position(large):
 
 
 @pytest.mark.parametrize("count", [None, 50_000])
-@on_a_loop
 async def test_a_file_in_memory_is_read(count):
     """sendfile(2) cannot read it."""
     file = io.BytesIO(LARGE)
@@ -535,7 +520,6 @@ async def test_a_file_in_memory_is_read(count):
         assert (LARGE[7:] if count is None else LARGE[:count]) == (await client.get()).body
 
 
-@on_a_loop
 async def test_a_pipe_is_read_as_it_fills():
     """Each part leaves at once, and the end of the pipe ends the body."""
     read, write = os.pipe()
@@ -560,7 +544,6 @@ async def test_a_pipe_is_read_as_it_fills():
     os.close(read)
 
 
-@on_a_loop
 async def test_a_device_is_read_up_to_its_count():
     """A loop cannot watch it, and it never blocks."""
 
@@ -576,7 +559,6 @@ async def test_a_device_is_read_up_to_its_count():
     os.close(device)
 
 
-@on_a_loop
 async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
     """Body that arrives meanwhile does not matter."""
     read, write = os.pipe()
@@ -621,7 +603,6 @@ def _closed(path: Path) -> object:
 
 
 @pytest.mark.parametrize("message", WRONG_FILES.values(), ids=WRONG_FILES.keys())
-@on_a_loop
 async def test_an_object_that_is_not_an_open_file_raises(message, small):
     async with Worker(_sends(lambda: [start(), message(small)])) as worker:
         client = await worker.connect()
@@ -631,7 +612,6 @@ async def test_an_object_that_is_not_an_open_file_raises(message, small):
 
 
 @pytest.mark.parametrize("sent", [HEAD, bodiless(b"HEAD / HTTP/1.1", b"TE: trailers")])
-@on_a_loop
 async def test_a_file_is_not_read_for_a_response_without_body(sent):
     """An empty pipe does not delay the response to HEAD."""
     read, write = os.pipe()
@@ -641,7 +621,6 @@ async def test_a_file_is_not_read_for_a_response_without_body(sent):
     os.close(write)
 
 
-@on_a_loop
 async def test_starlette_sends_files_by_their_path(large):
     """FileResponse uses the announced extension: no byte of the file passes through the application."""
     kinds: list[str] = []
@@ -668,7 +647,6 @@ async def test_starlette_sends_files_by_their_path(large):
 
 
 @pytest.mark.parametrize("by", [path, lambda it: handed(os.open(it, os.O_RDONLY))], ids=["path", "descriptor"])
-@on_a_loop
 async def test_a_file_that_reports_no_size_is_read_to_its_end(by):
     """Those of proc(5) report 0 bytes and have some."""
     version = Path("/proc/version")
@@ -679,7 +657,6 @@ async def test_a_file_that_reports_no_size_is_read_to_its_end(by):
         assert (0, content) == (size, (await client.get()).body)
 
 
-@on_a_loop
 async def test_an_empty_file_is_an_empty_body(tmp_path):
     """It has a length, although the server must read it like one of proc(5)."""
     (tmp_path / "it").touch()
@@ -725,7 +702,6 @@ MIDDLEWARE: dict[str, tuple[Any, bool]] = {
 
 
 @pytest.mark.parametrize("case", MIDDLEWARE.values(), ids=MIDDLEWARE.keys())
-@on_a_loop
 async def test_middleware_gets_the_bytes_of_a_file_by_default(case, tmp_path):
     """No extension for files is announced, so a static file passes through middleware."""
     make, compresses = case
@@ -741,7 +717,6 @@ async def test_middleware_gets_the_bytes_of_a_file_by_default(case, tmp_path):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_the_file_extensions_are_withdrawn_if_a_file_gets_lost(small):
     """With `http.sendfile` on: one 500 and one warning that names the setting; then every connection works."""
     async with Worker(_Holding(FileResponse(small)), http={"sendfile": True}) as worker:
@@ -755,7 +730,6 @@ async def test_the_file_extensions_are_withdrawn_if_a_file_gets_lost(small):
         assert "http.sendfile = false" in str(worker.lines[0].fields["reason"])
 
 
-@on_a_loop
 async def test_no_warning_about_files_without_the_setting():
     """It is for operators that have set `http.sendfile`."""
 

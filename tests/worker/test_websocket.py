@@ -16,20 +16,12 @@ from asgid.worker.app.interface import ADAPTERS
 from asgid.worker.net.lingering_close import LINGER_S
 from asgid.worker.net.turns import SHARE_S
 from asgid.worker.websocket.protocol import CLOSE_S
-from tests.worker.apps import echo
-from tests.worker.harness import (
-    Client,
-    Worker,
-    has_unread_frames,
-    is_open,
-    on_a_loop,
-    request,
-    respond,
-    turns,
-    until,
-    waits_for_pong,
-)
+from tests.worker.apps import echo, respond
+from tests.worker.client import Client, request
+from tests.worker.event_loop import turns, until
+from tests.worker.parts import has_unread_frames, is_open, waits_for_pong
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
+from tests.worker.worker import Worker
 
 
 class Listener:
@@ -51,7 +43,6 @@ class Listener:
 # -- the handshake -----------------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_a_handshake_gets_the_response_of_rfc_6455():
     """The key of section 1.3 has the accept value of section 1.3, and the scope is that of a WebSocket."""
     app = Listener()
@@ -85,7 +76,6 @@ async def test_a_handshake_gets_the_response_of_rfc_6455():
         assert "method" not in app.scope
 
 
-@on_a_loop
 async def test_an_asgi_2_application_is_served_too():
     def twice(scope):
         async def application(receive, send):
@@ -100,7 +90,6 @@ async def test_an_asgi_2_application_is_served_too():
         assert "ping" == await peer.message()
 
 
-@on_a_loop
 async def test_accept_may_add_a_subprotocol_and_headers():
     """A field of the application replaces the server's own one."""
     headers = [(b"X-Room", b"1"), [b"server", b"mine"], (b"set-cookie", b"a=b"), (b"connection", b"close")]
@@ -114,7 +103,6 @@ async def test_accept_may_add_a_subprotocol_and_headers():
         assert "date" in peer.headers
 
 
-@on_a_loop
 async def test_an_empty_subprotocol_counts_as_none():
     """An application may pass on a value that its client did not offer. An empty one is not a token (RFC 6455
     section 4.2.2).
@@ -138,7 +126,6 @@ async def test_an_empty_subprotocol_counts_as_none():
         ({"headers": [("a", "b")]}, "both bytes"),
     ],
 )
-@on_a_loop
 async def test_an_invalid_accept_raises_in_the_application(accept, said):
     async with Worker(Listener(**accept)) as worker:
         peer = await connect(worker)
@@ -160,7 +147,6 @@ async def test_an_invalid_accept_raises_in_the_application(accept, said):
         (["Sec-WebSocket-Protocol: a b"], 400, "websocket"),
     ],
 )
-@on_a_loop
 async def test_an_invalid_handshake_is_rejected(headers, status, kind):
     """The response has the reason, and for another version the supported one (section 4.4). The application is not
     called.
@@ -191,7 +177,6 @@ async def test_an_invalid_handshake_is_rejected(headers, status, kind):
     ],
     ids=["POST", "HTTP/1.0", "h2c", "resembles", "no upgrade", "a body"],
 )
-@on_a_loop
 async def test_an_upgrade_that_cannot_be_a_websocket_is_served_as_http(sent):
     """A server may ignore an offer to upgrade (RFC 9110 section 7.8)."""
 
@@ -205,7 +190,6 @@ async def test_an_upgrade_that_cannot_be_a_websocket_is_served_as_http(sent):
         assert b"http" == (await client.response()).body
 
 
-@on_a_loop
 async def test_upgrade_and_connection_are_lists_in_any_case():
     """Firefox sends `Connection: keep-alive, Upgrade`."""
     async with Worker(echo) as worker:
@@ -214,7 +198,6 @@ async def test_upgrade_and_connection_are_lists_in_any_case():
         assert 101 == peer.status
 
 
-@on_a_loop
 async def test_an_interface_without_websockets_gets_an_http_request():
     async def app(scope, receive, send):
         await respond(send, scope["type"].encode())
@@ -227,7 +210,6 @@ async def test_an_interface_without_websockets_gets_an_http_request():
         assert [b"http", b"http"] == [(await client.response()).body, (await client.response()).body]
 
 
-@on_a_loop
 async def test_a_handshake_waits_for_the_requests_before_it():
     """The bytes behind it belong to the WebSocket."""
 
@@ -248,7 +230,6 @@ async def test_a_handshake_waits_for_the_requests_before_it():
         assert (101, "hi") == (peer.status, await peer.message())
 
 
-@on_a_loop
 async def test_frames_before_the_accept_are_bounded():
     """They wait for the application; above the bound they stay in the kernel."""
     step = asyncio.Event()
@@ -277,7 +258,6 @@ async def test_frames_before_the_accept_are_bounded():
 # -- denials -----------------------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_a_close_instead_of_an_accept_is_a_403():
     """The specification says so; access log and board have it like any response."""
     heard = []
@@ -298,7 +278,6 @@ async def test_a_close_instead_of_an_accept_is_a_403():
         assert 1 == worker.counts["GET 403"]
 
 
-@on_a_loop
 async def test_an_application_may_deny_a_handshake_with_a_response():
     """Extension "WebSocket Denial Response": status, headers and a body in parts."""
 
@@ -329,7 +308,6 @@ async def test_an_application_may_deny_a_handshake_with_a_response():
         [],
     ],
 )
-@on_a_loop
 async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
     """By an unexpected message or by returning; the log has one line."""
 
@@ -349,7 +327,6 @@ async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000, 2_000_000])
-@on_a_loop
 async def test_messages_of_every_size_come_back(size):
     async with Worker(echo) as worker:
         peer = await connect(worker)
@@ -364,7 +341,6 @@ async def test_messages_of_every_size_come_back(size):
         assert 1 == worker.counts["WEBSOCKETS"]
 
 
-@on_a_loop
 async def test_fragments_with_a_ping_between_them_are_one_message():
     """A character may be cut in two."""
     async with Worker(echo) as worker:
@@ -380,7 +356,6 @@ async def test_fragments_with_a_ping_between_them_are_one_message():
         assert b"between" == await peer.pong()
 
 
-@on_a_loop
 async def test_bytes_that_arrive_one_by_one_make_the_same_messages():
     """The kernel may cut a frame at any place."""
     async with Worker(echo) as worker:
@@ -394,7 +369,6 @@ async def test_bytes_that_arrive_one_by_one_make_the_same_messages():
         assert ["häppchen", b"x" * 300] == [await peer.message(), await peer.message()]
 
 
-@on_a_loop
 async def test_messages_of_one_turn_leave_in_order():
     """The first one leaves at once, the others together."""
 
@@ -427,7 +401,6 @@ async def test_messages_of_one_turn_leave_in_order():
         ({"type": "websocket.close", "reason": "x" * 124}, "at most 123 bytes"),
     ],
 )
-@on_a_loop
 async def test_an_invalid_message_of_the_application_closes_with_1011(message, said):
     """The client learns that the server failed; the log has the reason."""
 
@@ -447,7 +420,6 @@ async def test_an_invalid_message_of_the_application_closes_with_1011(message, s
 
 
 @pytest.mark.parametrize("data", [bytearray(b"abc"), memoryview(b"abc")])
-@on_a_loop
 async def test_any_kind_of_bytes_is_copied_and_sent(data):
     """A later change of the buffer changes nothing."""
 
@@ -472,7 +444,6 @@ async def test_any_kind_of_bytes_is_copied_and_sent(data):
         ((1001, "x"), (1001, "x")),
     ],
 )
-@on_a_loop
 async def test_a_close_of_the_client_gets_a_close_and_reaches_the_application(sent, told):
     app = Listener()
     async with Worker(app) as worker:
@@ -488,7 +459,6 @@ async def test_a_close_of_the_client_gets_a_close_and_reaches_the_application(se
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_client_may_close_between_two_fragments():
     """It gets its own code back; the unfinished message is dropped (RFC 6455 section 5.4)."""
     app = Listener()
@@ -510,7 +480,6 @@ async def test_a_client_may_close_between_two_fragments():
         ({"code": 1012, "reason": "x" * 123}, (1012, "x" * 123)),
     ],
 )
-@on_a_loop
 async def test_an_application_may_close_with_a_code_and_a_reason(message, closed):
     heard = []
 
@@ -527,7 +496,6 @@ async def test_an_application_may_close_with_a_code_and_a_reason(message, closed
         assert [{"type": "websocket.disconnect", "code": closed[0], "reason": closed[1]}] == heard
 
 
-@on_a_loop
 async def test_a_client_that_ignores_a_close_is_aborted():
     """After CLOSE_S; bytes that arrive until then are discarded."""
 
@@ -551,7 +519,6 @@ async def test_a_client_that_ignores_a_close_is_aborted():
 
 
 @pytest.mark.parametrize("end", [Client.close, Client.half_close])
-@on_a_loop
 async def test_a_client_that_leaves_without_a_close_is_1006(end):
     """The stream or the connection ends. send() raises OSError."""
     said: list[object] = []
@@ -579,7 +546,6 @@ async def test_a_client_that_leaves_without_a_close_is_1006(end):
         assert not worker.lines
 
 
-@on_a_loop
 async def test_a_client_that_leaves_within_the_handshake_is_1006():
     said = []
 
@@ -600,7 +566,6 @@ async def test_a_client_that_leaves_within_the_handshake_is_1006():
         assert not worker.lines
 
 
-@on_a_loop
 async def test_send_after_its_own_close_raises_in_the_application():
     """The error names the state; the close has left before."""
 
@@ -618,7 +583,6 @@ async def test_send_after_its_own_close_raises_in_the_application():
 
 
 @pytest.mark.parametrize("client_closes", [True, False])
-@on_a_loop
 async def test_send_after_the_call_has_returned_raises_oserror(client_closes):
     """A task that broadcasts may be late; it does not matter which side closed."""
     step = asyncio.Event()
@@ -650,7 +614,6 @@ async def test_send_after_the_call_has_returned_raises_oserror(client_closes):
         assert "ClientDisconnectedError" == said[1]
 
 
-@on_a_loop
 async def test_a_reset_with_undecoded_bytes_is_1006():
     """They wait for a slow application and end with the connection; messages in the queue stay."""
     begun, step = asyncio.Event(), asyncio.Event()
@@ -682,7 +645,6 @@ async def test_a_reset_with_undecoded_bytes_is_1006():
         assert not worker.lines
 
 
-@on_a_loop
 async def test_an_application_that_fails_closes_with_1011():
     """One that returns closes with 1000."""
 
@@ -699,7 +661,6 @@ async def test_an_application_that_fails_closes_with_1011():
         assert ("GET", "/fail") == (worker.lines[0].fields["method"], worker.lines[0].fields["path"])
 
 
-@on_a_loop
 async def test_the_disconnect_of_another_client_is_a_failure():
     """An application that broadcasts may meet one that has gone; its own client still gets a response."""
     sends: list[Any] = []
@@ -771,7 +732,6 @@ _GARBAGE = {
 
 @pytest.mark.parametrize("name", _GARBAGE)
 @pytest.mark.parametrize("in_pieces", [False, True])
-@on_a_loop
 async def test_malformed_frames_close_with_the_code_of_the_fault(name, in_pieces):
     """The application receives the same code, the board counts it, and other clients are served."""
     app = Listener()
@@ -793,7 +753,6 @@ async def test_malformed_frames_close_with_the_code_of_the_fault(name, in_pieces
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 127, 32_382, 65_535, 65_536, 65_662])
-@on_a_loop
 async def test_only_the_shortest_form_of_a_length_is_valid(size):
     """Also if the frame head comes byte by byte, and behind a mask or payload that looks like a length."""
     app = Listener()
@@ -808,7 +767,6 @@ async def test_only_the_shortest_form_of_a_length_is_valid(size):
 
 
 @pytest.mark.parametrize("behind", [masked(0x89, b"on"), masked(0x88, struct.pack("!H", 1000)), masked(0x83, b"")])
-@on_a_loop
 async def test_nothing_behind_invalid_text_is_read(behind):
     """Even in the same read: no pong is sent, and the close has the code of the first fault."""
     app = Listener()
@@ -821,7 +779,6 @@ async def test_nothing_behind_invalid_text_is_read(behind):
         assert 1007 == app.heard[-1]["code"]
 
 
-@on_a_loop
 async def test_a_client_that_sends_after_a_fault_still_gets_the_close():
     """Its bytes are discarded for LINGER_S, so that no reset discards the close frame."""
     async with Worker(echo) as worker:
@@ -836,7 +793,6 @@ async def test_a_client_that_sends_after_a_fault_still_gets_the_close():
         await all_closed(worker)
 
 
-@on_a_loop
 async def test_a_message_of_exactly_the_limit_is_accepted():
     async with Worker(echo, websocket={"max_message": 1000}) as worker:
         peer = await connect(worker)
@@ -848,7 +804,6 @@ async def test_a_message_of_exactly_the_limit_is_accepted():
         assert 1009 == (await peer.closed())[0]
 
 
-@on_a_loop
 async def test_the_limit_on_messages_ignores_control_frames():
     """Between fragments that nearly reach it, and below the size of a control frame."""
     app = Listener()
@@ -863,7 +818,6 @@ async def test_the_limit_on_messages_ignores_control_frames():
 
 
 @pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
-@on_a_loop
 async def test_a_close_for_a_large_message_states_the_limit(sent):
     async with Worker(echo, websocket={"max_message": 100}) as worker:
         peer = await connect(worker)
@@ -872,7 +826,6 @@ async def test_a_close_for_a_large_message_states_the_limit(sent):
         assert (1009, "a message exceeds 100 bytes") == await peer.closed()
 
 
-@on_a_loop
 async def test_a_million_fragments_take_only_their_bytes():
     """Fragments of one byte or of none are joined as they come."""
     async with Worker(echo) as worker:
@@ -910,7 +863,6 @@ def _deflate(server_bits: int = 12, client_bits: int = 12) -> PerMessageDeflate:
         ("", None),
     ],
 )
-@on_a_loop
 async def test_compression_is_agreed_with_a_bounded_window(offer, response):
     """An offer that is invalid or cannot be met is declined."""
     async with Worker(echo) as worker:
@@ -919,7 +871,6 @@ async def test_compression_is_agreed_with_a_bounded_window(offer, response):
         assert (101, response) == (peer.status, peer.headers.get("sec-websocket-extensions"))
 
 
-@on_a_loop
 async def test_compression_can_be_switched_off():
     async with Worker(echo, websocket={"compression": False}) as worker:
         peer = await connect(worker, "/", "Sec-WebSocket-Extensions: permessage-deflate")
@@ -932,7 +883,6 @@ async def _compressed(worker: Worker) -> Peer:
     return await connect(worker, "/", offer, extensions=[_deflate()])
 
 
-@on_a_loop
 async def test_compressed_messages_come_back_compressed_if_they_are_long():
     """The context is kept between messages; a short one is sent as it is."""
     async with Worker(echo) as worker:
@@ -956,7 +906,6 @@ def _zeros(count: int) -> bytes:
     return (compressor.compress(b"\0" * 1_000_000) + compressor.flush(zlib.Z_FULL_FLUSH)) * count
 
 
-@on_a_loop
 async def test_inflating_stops_at_the_limit():
     """In one frame, and if a fragment has just reached the limit: nothing larger is allocated."""
     bomb = _zeros(1000)[:1_000_000]  # about 1 GB
@@ -988,7 +937,6 @@ async def test_inflating_stops_at_the_limit():
     ],
     ids=["a block", "behind a final block", "a ping", "a fragment that is compressed again"],
 )
-@on_a_loop
 async def test_invalid_compressed_frames_are_malformed(sent, code):
     """So are a compressed control frame and a second fragment with RSV1 (RFC 7692 section 6)."""
     async with Worker(echo) as worker:
@@ -999,7 +947,6 @@ async def test_invalid_compressed_frames_are_malformed(sent, code):
 
 
 @pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
-@on_a_loop
 async def test_a_message_may_end_with_a_final_block(offer):
     """As in the example of RFC 7692 section 7.2.3.4. The next message is read, without the old context."""
     hello = masked(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
@@ -1012,7 +959,6 @@ async def test_a_message_may_end_with_a_final_block(offer):
 
 
 @pytest.mark.parametrize("offer", ["permessage-deflate", "permessage-deflate; client_no_context_takeover"])
-@on_a_loop
 async def test_data_behind_a_final_block_is_read(offer):
     """In the same frame, up to the limit on a message: RFC 7692 section 7.2.1 lets a client mix block types."""
     final, hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00", b"\xf2\x48\xcd\xc9\xc9\x07\x00"
@@ -1028,7 +974,6 @@ async def test_data_behind_a_final_block_is_read(offer):
         assert 1009 == (await peer.closed())[0]
 
 
-@on_a_loop
 async def test_ten_thousand_final_blocks_cost_as_much_as_frames():
     """Each begins a new context and takes only two bytes. The data behind it is copied, so that must be bounded."""
     async with Worker(echo) as worker:
@@ -1041,7 +986,6 @@ async def test_ten_thousand_final_blocks_cost_as_much_as_frames():
 # -- waiting for each other --------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_reading_pauses_if_the_application_is_slow():
     """Above `websocket.queue`; no message is lost, and the order is kept."""
     step = asyncio.Event()
@@ -1079,7 +1023,6 @@ async def _send_all(peer: Peer, messages: list[str]) -> None:
 @pytest.mark.parametrize(
     ("message", "min_queued", "max_queued"), [("x" * 50_000, 2, 12), ("x", 200, 950)], ids=["large", "small"]
 )
-@on_a_loop
 async def test_the_queue_of_messages_is_bounded_in_bytes(message, min_queued, max_queued):
     """A small message counts for the memory that it takes, some 300 bytes."""
     step = asyncio.Event()
@@ -1104,7 +1047,6 @@ async def test_the_queue_of_messages_is_bounded_in_bytes(message, min_queued, ma
 @pytest.mark.parametrize(
     ("sent", "most"), [(masked(0x81, b""), 32 + 683), (masked(0xC2, _zeros(1)[:-4]), 6)], ids=["empty", "compressed"]
 )
-@on_a_loop
 async def test_one_read_is_decoded_only_as_far_as_the_queue_has_room(sent, most):
     """A read may hold ten thousand messages, or some that inflate a thousand times. The rest waits as bytes."""
     step, end = asyncio.Event(), asyncio.Event()
@@ -1126,7 +1068,6 @@ async def test_one_read_is_decoded_only_as_far_as_the_queue_has_room(sent, most)
         end.set()
 
 
-@on_a_loop
 async def test_send_waits_for_a_slow_client():
     done = 0
 
@@ -1150,7 +1091,6 @@ async def test_send_waits_for_a_slow_client():
         assert (1000, "") == await peer.closed()
 
 
-@on_a_loop
 async def test_a_slow_client_is_not_aborted_while_it_reads():
     """Even after the application has closed: its messages arrive, and the close after them."""
 
@@ -1171,7 +1111,6 @@ async def test_a_slow_client_is_not_aborted_while_it_reads():
         assert (1000, "") == await peer.closed()
 
 
-@on_a_loop
 async def test_a_client_that_reads_nothing_is_aborted():
     """After `timeouts.write`; send() raises OSError."""
     said = []
@@ -1199,7 +1138,6 @@ async def test_a_client_that_reads_nothing_is_aborted():
         await until(lambda: said)
 
 
-@on_a_loop
 async def test_reading_pauses_if_the_client_does_not_read():
     """Otherwise the pongs to its pings would fill the memory."""
     async with Worker(echo) as worker:
@@ -1217,7 +1155,6 @@ async def test_reading_pauses_if_the_client_does_not_read():
         flooding.cancel()
 
 
-@on_a_loop
 async def test_an_endless_send_does_not_block_the_loop():
     async def app(scope, receive, send):
         await receive()
@@ -1241,7 +1178,6 @@ async def test_an_endless_send_does_not_block_the_loop():
 # -- pings -------------------------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_an_idle_client_gets_pings_and_stays_if_it_responds():
     """Each `ping_interval`, unless other bytes arrive."""
     async with Worker(echo) as worker:
@@ -1257,7 +1193,6 @@ async def test_an_idle_client_gets_pings_and_stays_if_it_responds():
 
 
 @pytest.mark.parametrize("timeout_s", [3, 12])
-@on_a_loop
 async def test_an_unanswered_ping_closes_with_1011(timeout_s):
     """After `ping_timeout`, shorter or longer than `ping_interval`; the application receives the code."""
     app = Listener()
@@ -1275,7 +1210,6 @@ async def test_an_unanswered_ping_closes_with_1011(timeout_s):
         assert 1 == worker.counts["close 1011"]
 
 
-@on_a_loop
 async def test_a_part_of_a_frame_counts_as_a_pong():
     """A client cannot send a pong within a long frame. Silence after half a frame is still silence."""
     async with Worker(Listener(), websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
@@ -1293,7 +1227,6 @@ async def test_a_part_of_a_frame_counts_as_a_pong():
         assert 1011 == (await peer.closed())[0]
 
 
-@on_a_loop
 async def test_pings_can_be_switched_off():
     """Then a client may be silent forever. With `ping_timeout` off it gets pings and need not respond."""
     async with Worker(echo, websocket={"ping_interval": "off"}) as worker:
@@ -1311,7 +1244,6 @@ async def test_pings_can_be_switched_off():
         assert 3 == len(peer.pings)
 
 
-@on_a_loop
 async def test_no_ping_timeout_while_reading_is_paused():
     """The pong may wait in the kernel."""
     step = asyncio.Event()
@@ -1349,7 +1281,6 @@ async def test_no_ping_timeout_while_reading_is_paused():
     ],
     ids=["pongs", "pings", "fragments", "messages", "a large message", "large messages"],
 )
-@on_a_loop
 async def test_one_read_of_frames_is_decoded_in_several_turns(sent):
     """The time of a turn bounds the work of any kind of frame. Each look at the clock takes a quarter of it here."""
     turns = 0
@@ -1364,7 +1295,7 @@ async def test_one_read_of_frames_is_decoded_in_several_turns(sent):
     async with Worker(app) as worker:
         peer = await connect(worker, "/", "Sec-WebSocket-Extensions: permessage-deflate")
         counting = asyncio.ensure_future(count())
-        worker.look_s = SHARE_S / 4
+        worker.clock.look_s = SHARE_S / 4
         await peer.send_raw(sent + masked(0x89, b"end") + masked(0x88, b""))
         while await peer.pong() != b"end":
             pass
@@ -1373,7 +1304,6 @@ async def test_one_read_of_frames_is_decoded_in_several_turns(sent):
         assert turns > 50
 
 
-@on_a_loop
 async def test_inflating_messages_do_not_block_others():
     """Sixteen clients send 15 MB each in a few KiB, and each step takes a millisecond. They share one turn."""
 
@@ -1386,7 +1316,7 @@ async def test_inflating_messages_do_not_block_others():
     async with Worker(app) as worker:
         peers = [await _compressed(worker) for _ in range(16)]
         other = await worker.connect()
-        worker.look_s = 0.001
+        worker.clock.look_s = 0.001
         for peer in peers:
             peer.client.push(masked(0xC2, _zeros(15)[:-4]))
         await until(lambda: len(worker.paused_connections) == len(peers), "all wait for their turn")
@@ -1400,7 +1330,6 @@ async def test_inflating_messages_do_not_block_others():
         await until(lambda: worker.counts.get("WEBSOCKET_RECEIVED") == len(peers))
 
 
-@on_a_loop
 async def test_an_application_with_slow_messages_does_not_block_the_loop():
     """Its receive() returns at once while messages wait; after the time of a turn it lets the loop turn."""
     taken = 0
@@ -1428,7 +1357,6 @@ async def test_an_application_with_slow_messages_does_not_block_the_loop():
         await until(lambda: taken == 1000)
 
 
-@on_a_loop
 async def test_pongs_to_one_read_leave_in_few_writes():
     async with Worker(echo) as worker:
         peer = await connect(worker)
@@ -1442,7 +1370,6 @@ async def test_pongs_to_one_read_leave_in_few_writes():
 # -- what a WebSocket shares with HTTP ---------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_a_websocket_is_counted_and_logged_as_a_101():
     """On the board at once; in the access log at its end, with the bytes of its messages and its duration."""
     async with Worker(echo) as worker:
@@ -1461,7 +1388,6 @@ async def test_a_websocket_is_counted_and_logged_as_a_101():
         assert 5 == elapsed
 
 
-@on_a_loop
 async def test_a_handshake_counts_against_the_request_limit_and_an_open_websocket_does_not():
     """`limits.requests` bounds work; `limits.connections` bounds connections that wait."""
     async with Worker(echo, limits={"requests": 1}) as worker:
@@ -1477,7 +1403,6 @@ async def test_a_handshake_counts_against_the_request_limit_and_an_open_websocke
         assert 0 == worker.running_requests
 
 
-@on_a_loop
 async def test_the_request_timeout_covers_the_handshake():
     """An overdue handshake gets a 504; an open WebSocket may stay."""
     never = asyncio.Event()
@@ -1500,7 +1425,6 @@ async def test_the_request_timeout_covers_the_handshake():
         assert b"" == await peer.pong()
 
 
-@on_a_loop
 async def test_the_scheme_comes_from_the_proxy():
     """X-Forwarded-Proto has an HTTP scheme; the scope has ws or wss."""
     app = Listener()
@@ -1510,7 +1434,6 @@ async def test_the_scheme_comes_from_the_proxy():
         assert ("wss", ("203.0.113.7", 0)) == (app.scope["scheme"], tuple(app.scope["client"]))
 
 
-@on_a_loop
 async def test_a_draining_worker_closes_with_1012():
     """The application receives it, its send() raises OSError, and a new handshake gets a 503."""
     said = []
@@ -1537,7 +1460,6 @@ async def test_a_draining_worker_closes_with_1012():
         assert 1 == worker.counts["close 1012"]
 
 
-@on_a_loop
 async def test_an_accept_within_a_drain_closes_at_once():
     begun, step = asyncio.Event(), asyncio.Event()
 

@@ -12,7 +12,9 @@ import pytest
 from asgid.errors import BootError, ClientDisconnectedError
 from asgid.worker.app.wsgi import adapt, thread_stack
 from asgid.worker.http.scope import request_scope, scope_template
-from tests.worker.harness import Worker, on_a_loop, request, until
+from tests.worker.client import request
+from tests.worker.event_loop import until
+from tests.worker.worker import Worker
 
 PIECE = bytes(65536)
 
@@ -123,7 +125,6 @@ ENVIRON = {
 
 
 @pytest.mark.parametrize(("asked", "tables", "names", "values"), ENVIRON.values(), ids=ENVIRON.keys())
-@on_a_loop
 async def test_the_environment_has_the_parts_of_the_request(asked, tables, names, values):
     """PEP 3333: octets as characters, field names in capitals."""
     async with worker(of(*names), **tables) as running:
@@ -133,7 +134,6 @@ async def test_the_environment_has_the_parts_of_the_request(asked, tables, names
         assert ascii(values).encode() == (await client.response()).body
 
 
-@on_a_loop
 async def test_the_environment_has_both_addresses_of_tcp():
     async with worker(of("REMOTE_ADDR", "REMOTE_PORT", "SERVER_NAME")) as running:
         client = await running.connect_tcp()
@@ -142,7 +142,6 @@ async def test_the_environment_has_both_addresses_of_tcp():
         assert repr(["127.0.0.1", port, "127.0.0.1"]).encode() == (await client.get()).body
 
 
-@on_a_loop
 async def test_the_server_name_is_a_host_on_a_unix_socket():
     """An application builds URLs from SERVER_NAME, and a client must be able to use them."""
     said = []
@@ -160,7 +159,6 @@ async def test_the_server_name_is_a_host_on_a_unix_socket():
     assert b"['localhost', '80']" == said[1]["body"]
 
 
-@on_a_loop
 async def test_wsgi_errors_is_stderr(capfd):
     """The server's own log is there by default."""
     async with worker(answering(lambda environ: str(environ["wsgi.errors"].write("a complaint")).encode())) as running:
@@ -171,7 +169,6 @@ async def test_wsgi_errors_is_stderr(capfd):
     assert ("", "a complaint") == capfd.readouterr()
 
 
-@on_a_loop
 async def test_script_name_of_the_process_is_ignored(monkeypatch):
     """a2wsgi would read it from the environment of the process."""
     monkeypatch.setenv("SCRIPT_NAME", "/elsewhere")
@@ -182,7 +179,6 @@ async def test_script_name_of_the_process_is_ignored(monkeypatch):
 
 
 @pytest.mark.parametrize("asked", [request(), request("POST", "/a?b", body=b"abc"), request("HEAD")])
-@on_a_loop
 async def test_the_validator_of_wsgiref_finds_no_error(asked, capfd):
     """It stands between server and application, and raises if either breaks PEP 3333."""
 
@@ -218,7 +214,6 @@ READERS = {
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
-@on_a_loop
 async def test_the_input_is_read_like_a_file(read):
     expected = read(io.BytesIO(LINES))
     chunks = [b"1\r\n%c\r\n" % octet for octet in LINES]
@@ -232,7 +227,6 @@ async def test_the_input_is_read_like_a_file(read):
         assert [expected, expected] == [whole.body, cut.body]
 
 
-@on_a_loop
 async def test_reading_half_a_body_raises():
     """OSError: half an upload never looks whole."""
     seen = []
@@ -255,7 +249,6 @@ async def test_reading_half_a_body_raises():
     assert [] == running.lines
 
 
-@on_a_loop
 async def test_both_bodies_stream_at_the_same_time():
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -273,7 +266,6 @@ async def test_both_bodies_stream_at_the_same_time():
         assert b"4\r\nTWO\n\r\n0\r\n\r\n" == await client.exactly(14)
 
 
-@on_a_loop
 async def test_an_upload_is_read_at_the_pace_of_the_application():
     """The server buffers no more of it than for any other application."""
     go = threading.Event()
@@ -297,7 +289,6 @@ async def test_an_upload_is_read_at_the_pace_of_the_application():
 # -- what the application says -----------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_a_body_of_one_part_has_a_length():
     async with worker(saying([b"hello"])) as running:
         client = await running.connect()
@@ -314,7 +305,6 @@ async def test_a_body_of_one_part_has_a_length():
     ("parts", "body"),
     [((), b""), ([b""], b""), ([b"a", b"", b"b"], b"ab"), (iter([b"", b"a"]), b"a"), ((b"x",), b"x")],
 )
-@on_a_loop
 async def test_empty_parts_of_a_body_are_skipped(parts, body):
     """An empty chunk would end it."""
     async with worker(saying(parts)) as running:
@@ -323,7 +313,6 @@ async def test_empty_parts_of_a_body_are_skipped(parts, body):
         assert body == (await client.get()).body
 
 
-@on_a_loop
 async def test_a_part_leaves_before_the_next_is_produced():
     """The server does not buffer a stream."""
     go = threading.Event()
@@ -343,7 +332,6 @@ async def test_a_part_leaves_before_the_next_is_produced():
         assert b"3\r\ntwo\r\n0\r\n\r\n" == await client.exactly(13)
 
 
-@on_a_loop
 async def test_write_comes_before_the_returned_body():
     def app(environ, start_response):
         write = start_response("200 OK", [("X-Name", "value")])
@@ -359,7 +347,6 @@ async def test_write_comes_before_the_returned_body():
         assert (b"one two three", "value") == (response.body, response.headers["x-name"])
 
 
-@on_a_loop
 async def test_a_response_to_head_has_a_length_and_no_body():
     async with worker(saying([b"hello"])) as running:
         client = await running.connect()
@@ -374,7 +361,6 @@ def error_of(text):
     return type(error), error, error.__traceback__
 
 
-@on_a_loop
 async def test_start_response_may_be_called_again_with_exc_info():
     """It replaces status and headers until the body begins."""
 
@@ -410,7 +396,6 @@ def in_the_middle(environ, start_response):
 
 
 @pytest.mark.parametrize(("app", "why"), [(too_late, "too late"), (in_the_middle, "in the middle")])
-@on_a_loop
 async def test_an_error_within_the_body_aborts_the_response(app, why):
     async with worker(app) as running:
         client = await running.connect()
@@ -471,7 +456,6 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("app", "why"), FAULTS.values(), ids=FAULTS.keys())
-@on_a_loop
 async def test_an_error_before_the_body_is_a_500(app, why):
     """The traceback begins at the application; it is logged once, and the worker goes on."""
     async with worker(app) as running:
@@ -483,22 +467,15 @@ async def test_an_error_before_the_body_is_a_500(app, why):
         assert why in str(line.fields["stack"])
 
 
-def test_a_status_may_have_no_reason():
+async def test_a_status_may_have_no_reason():
     """Many applications send "204"."""
-
-    @on_a_loop
-    async def ask():
-        async with worker(status("204")) as running:
-            client = await running.connect()
-            assert 204 == (await client.get()).status
-
-    ask()
+    async with worker(status("204")) as running:
+        assert 204 == (await (await running.connect()).get()).status
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
-@on_a_loop
 async def test_close_is_called_after_the_last_part_has_left():
     go = threading.Event()
 
@@ -517,7 +494,6 @@ async def test_close_is_called_after_the_last_part_has_left():
         await until(lambda: parts.is_closed)
 
 
-@on_a_loop
 async def test_close_is_called_if_the_body_fails():
     """An error in close() does not hide the first one."""
 
@@ -534,7 +510,6 @@ async def test_close_is_called_if_the_body_fails():
         await until(lambda: parts.is_closed)
 
 
-@on_a_loop
 async def test_an_error_in_close_is_only_logged():
     class Failing(Parts):
         def close(self):
@@ -548,7 +523,6 @@ async def test_an_error_in_close_is_only_logged():
         assert "SystemExit: in close" in str(running.lines[0].fields["stack"])
 
 
-@on_a_loop
 async def test_a_disconnect_ends_the_iteration():
     """The thread returns whatever it was doing, and close() is called."""
     parts = Parts(endless())
@@ -565,7 +539,6 @@ async def test_a_disconnect_ends_the_iteration():
         assert [] == running.lines
 
 
-@on_a_loop
 async def test_a_disconnect_ends_an_application_that_only_writes():
     """write() raises OSError."""
     seen = []
@@ -589,7 +562,6 @@ async def test_a_disconnect_ends_an_application_that_only_writes():
     assert [] == running.lines
 
 
-@on_a_loop
 async def test_a_slow_client_slows_the_application_down():
     """Only a few parts are produced beside those in kernel and transport."""
     parts = Parts(endless())
@@ -607,7 +579,6 @@ async def test_a_slow_client_slows_the_application_down():
         assert parts.produced > 10
 
 
-@on_a_loop
 async def test_an_overdue_request_frees_its_thread():
     """The client gets a 504 at once, and later output is dropped."""
     go = threading.Event()
@@ -629,7 +600,6 @@ async def test_an_overdue_request_frees_its_thread():
         assert body.produced < 4
 
 
-@on_a_loop
 async def test_an_overdue_request_without_a_thread_never_runs():
     """Its client has a 504 and may have sent it again: an order would be executed twice."""
     go, begun = threading.Event(), []
@@ -654,7 +624,6 @@ async def test_an_overdue_request_without_a_thread_never_runs():
         assert ["/first", "/last"] == begun
 
 
-@on_a_loop
 async def test_threads_bound_the_number_of_running_requests():
     """The loop is free, and serves the others meanwhile."""
     both = threading.Barrier(3)
@@ -680,7 +649,6 @@ def test_a_missing_a2wsgi_is_an_error_with_a_hint(monkeypatch):
         adapt(saying([]), 1)
 
 
-@on_a_loop
 async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
     """Only the frames of the application; the task in the loop just waits for it."""
     begun, go = threading.Event(), threading.Event()

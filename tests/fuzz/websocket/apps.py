@@ -9,7 +9,7 @@ from functools import partial
 
 from asgid.worker.asgi import Application, Message, Receive, Send
 from tests.fuzz.delivery import ON_PURPOSE, Outcome
-from tests.worker.harness import Scope
+from tests.worker.apps import Scope
 
 
 def _content(message: Message) -> str | bytes:
