@@ -11,7 +11,7 @@ def _is_working_directory(path: str) -> bool:
         return not path
 
 
-# Before all other imports: Python has put the working directory first in sys.path. Another user may own a pydantic.py
+# Before all other imports: Python has put the working directory first in sys.path. Another user may own a psutil.py
 # there, and root would import it. A worker adds `app.directory` after it has dropped its privileges.
 if not sys.flags.safe_path and _is_working_directory(sys.path[0]):
     del sys.path[0]

@@ -562,7 +562,7 @@ def test_python_m_asgid_runs_the_same_program(tmp_path: Path) -> None:
 @pytest.mark.parametrize("option", [(), ("-P",)], ids=["", "safe"])
 def test_the_module_imports_nothing_from_the_working_directory(tmp_path: Path, option) -> None:
     """Root may start it where another user can write. A worker imports from there, after it became that user."""
-    for name in ("httptools", "pydantic", "argparse", "setproctitle", "signal", "tomli"):
+    for name in ("psutil", "pydantic", "argparse", "setproctitle", "signal", "tomli"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
     declines = "async def app(scope, receive, send): raise NotImplementedError\n"  # every scope
     (tmp_path / "shop.py").write_text(declines)
