@@ -14,15 +14,16 @@ from asgid import address
 from asgid.board import MAX_WORKERS
 from asgid.config.text_types import (
     AccessFormat,
+    AccessOutput,
     Account,
     Bind,
     Environment,
     FilePath,
     HeaderValue,
+    LogOutput,
     NonEmptyText,
-    OptionalPath,
-    OutputName,
     Peer,
+    PidFile,
     PrintableText,
     RootPath,
     Target,
@@ -283,7 +284,7 @@ class Access(Table):
     """The access log: one line at the end of each response; 499 if the client disconnected before it started."""
 
     enabled: bool = Field(default=True, description="write the access log")
-    output: OutputName = Field("stdout", description="stderr, stdout or the path of a file, which may be rotated")
+    output: AccessOutput = Field("stdout", description="stderr, stdout or the path of a file, which may be rotated")
     format: AccessFormat = Field(
         "combined", description="combined, common, json, or a template: text with fields in braces"
     )
@@ -296,7 +297,7 @@ class Log(Table):
     format: Literal["auto", "text", "json"] = Field(
         "auto", description="format of the lines; auto: text on a terminal, else json"
     )
-    output: OutputName = Field("stderr", description="stderr, stdout or the path of a file, which may be rotated")
+    output: LogOutput = Field("stderr", description="stderr, stdout or the path of a file, which may be rotated")
     access: Access = Access.model_construct()
 
 
@@ -326,7 +327,7 @@ class Process(Table):
     user: Account = Field("", description="user of the workers, by name or id; empty: the user that started asgid")
     group: Account = Field("", description="group of the workers, by name or id; empty: the primary group of that user")
     umask: FileMode = Field(0o027, description="permission bits that new files of the workers do not get")
-    pid_file: OptionalPath = Field("", description="file with the pid of the master while it runs; empty: none")
+    pid_file: PidFile = Field("", description="file with the pid of the master while it runs; empty: none")
 
 
 class Config(Table):

@@ -5,10 +5,17 @@ from ipaddress import ip_network
 from typing import Annotated, TypeAlias
 
 from asgid import address
+from asgid.config.spelling import nearest
 from asgid.config.value_types import ValueType, quoted
 
 #: The largest uid and gid. The next number is (uid_t) -1, which setresuid(2) and chown(2) take for "no change".
 _MAX_ID = 2**32 - 2
+#: Words for "nothing" in other programs and formats.
+_NOTHING = frozenset({"off", "none", "null", "nil", "no", "false", "disabled", "disable", "devnull"})
+_NO_ACCESS_LOG = "to have no access log, write enabled = false in [log.access] (--set log.access.enabled=false)"
+_SYSLOG = frozenset({"syslog", "journal", "journald", "systemd", "udp"})
+_STREAMS = ("stdout", "stderr")
+_STREAM_WORDS = frozenset({"console", "terminal", "true", "on", "yes", "auto", "default", "stdin", "out", "err"})
 
 
 def _text(name: str, check: Callable[[str], object], example: str) -> ValueType:
@@ -40,7 +47,7 @@ def _read_account(value: object) -> str:
         _check_printable(value)
         if not (value.isascii() and value.isdecimal()):
             return value
-        number = int(value[:11])
+        number = int(value.lstrip("0")[:11] or 0)  # int() refuses thousands of digits
     if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= _MAX_ID:
         return str(number)
     raise ValueError(f'expected a name in quotes such as "www-data" or an id from 0 to {_MAX_ID}, not {quoted(value)}')
@@ -53,15 +60,44 @@ _ACCOUNT = ValueType(
 )
 
 
+def _check_log_output(text: str) -> None:
+    if text.lower() in _NOTHING:
+        raise ValueError(f'to have no log, write "/dev/null", not {quoted(text)}; for fewer lines, level = "error"')
+    _check_output(text)
+
+
+def _check_access_output(text: str) -> None:
+    if text.lower() in _NOTHING:
+        raise ValueError(_NO_ACCESS_LOG)
+    _check_output(text)
+
+
 def _check_output(text: str) -> None:
+    """Raise ValueError for a word that would become the name of a file by mistake. A file may have it as "./off"."""
     _check_non_empty(text)
     # In gunicorn and hypercorn, "-" is stdout for the access log and stderr for the other one.
-    if text == "-":
-        raise ValueError('"-" is not accepted; write "stdout" or "stderr"')
+    if text in ("-", ".", ".."):
+        raise ValueError(f'{quoted(text)} is not accepted; write "stdout" or "stderr"')
+    if text in _STREAMS or ("/" in text and "://" not in text):
+        return
+    word = text.lower()
+    if word.partition(":")[0] in _SYSLOG:
+        raise ValueError(
+            f'asgid writes to no syslog or journal, so {quoted(text)} is not accepted; write "stderr": systemd passes '
+            "it to its journal, and logger(1) reads it from a pipe"
+        )
+    if word in _STREAM_WORDS or ":" in text or ("." not in text and nearest(word, _STREAMS, 0.8)):
+        raise ValueError(f'expected "stdout", "stderr" or the path of a file, not {quoted(text)}')
+
+
+def _check_pid_file(text: str) -> None:
+    _check_printable(text)
+    if text.lower() in _NOTHING:
+        raise ValueError(f'to have no pid file, write "" or leave the key out, not {quoted(text)}')
 
 
 def _check_tcp(text: str) -> None:
-    if text.lower() in ("", "-", "off", "none", "no", "false", "disabled"):
+    if text.lower() in ("", "-", *_NOTHING):
         raise ValueError("to have no metrics, write enabled = false in [metrics] (--set metrics.enabled=false)")
     if not isinstance(address.parse(text, address.METRICS), address.Tcp):
         raise ValueError(f'expected host:port, such as "127.0.0.1:9464", not {quoted(text)}')
@@ -103,6 +139,8 @@ def _check_header_value(text: str) -> None:
 
 def _check_access_format(text: str) -> None:
     _check_printable(text)
+    if text.lower() in _NOTHING:
+        raise ValueError(_NO_ACCESS_LOG)
     if text not in ("combined", "common", "json") and "{" not in text:
         raise ValueError(
             f'expected "combined", "common", "json" or a template with fields such as {{status}}, not {quoted(text)}'
@@ -146,8 +184,9 @@ PrintableText: TypeAlias = Annotated[str, _text("text", _check_printable, "asgid
 Account: TypeAlias = Annotated[str, _ACCOUNT]
 NonEmptyText: TypeAlias = Annotated[str, _text("text", _check_non_empty, "asgid")]
 FilePath: TypeAlias = Annotated[str, _text("path", _check_non_empty, "/srv/myapp")]
-OptionalPath: TypeAlias = Annotated[str, _text("path", _check_printable, "/run/asgid.pid")]
-OutputName: TypeAlias = Annotated[str, _text("path", _check_output, "/var/log/asgid.log")]
+PidFile: TypeAlias = Annotated[str, _text("path", _check_pid_file, "/run/asgid.pid")]
+LogOutput: TypeAlias = Annotated[str, _text("path", _check_log_output, "/var/log/asgid.log")]
+AccessOutput: TypeAlias = Annotated[str, _text("path", _check_access_output, "/var/log/asgid.log")]
 Bind: TypeAlias = Annotated[str, _text("address", address.parse, "127.0.0.1:8000")]
 TcpBind: TypeAlias = Annotated[str, _text("host:port", _check_tcp, "127.0.0.1:9464")]
 Target: TypeAlias = Annotated[str, _text("module:attribute", _check_target, "myapp.asgi:application")]

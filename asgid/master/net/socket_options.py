@@ -65,7 +65,7 @@ class SocketOptions:
             changed.append("O_NONBLOCK" if self._flags & os.O_NONBLOCK else "file status flags")
         before, now = self._values, self._read()
         if now != before:
-            names = [name for name, value in before.items() if now[name] != value]
+            names = [name for name, value in before.items() if now.get(name) != value]
             changed += names
             for name in (*names, "SO_BUF_LOCK"):  # which restoring a buffer has set
                 with suppress(KeyError, OSError):

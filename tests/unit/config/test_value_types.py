@@ -60,9 +60,15 @@ def test_modes_are_octal():
 
 
 def test_a_user_is_a_name_or_an_id():
-    settings = read('[process]\nuser = 33\ngroup = "0044"\n[[listen]]\nbind = "unix:/x"\nowner = "www-data"\n')
+    """Zeros before an id change nothing."""
+    settings = read('[process]\nuser = 33\ngroup = "000000000044"\n[[listen]]\nbind = "unix:/x"\nowner = "www-data"\n')
 
     assert ("33", "44", "www-data") == (settings.process.user, settings.process.group, settings.listen[0].owner)
+
+
+@pytest.mark.parametrize("name", ["asgid.log", "./off", "log", "logs/syslog", "/dev/null", "stdout.log", "requests"])
+def test_a_file_of_a_log_may_have_any_name_that_is_not_a_slip(name):
+    assert name == read(f'[log]\noutput = "{name}"').log.output
 
 
 REFUSED = {
@@ -107,6 +113,20 @@ REFUSED = {
     '[log]\nlevel = "inf"': 'did you mean "info"?',
     '[log]\noutput = "-"': '4: log.output: "-" is not accepted; write "stdout" or "stderr"',
     '[log.access]\noutput = "-"': 'write "stdout" or "stderr"',
+    '[log]\noutput = "."': 'write "stdout" or "stderr"',
+    '[log]\noutput = "off"': 'to have no log, write "/dev/null", not "off"; for fewer lines, level = "error"',
+    '[log]\noutput = "None"': 'to have no log, write "/dev/null", not "None"',
+    '[log]\noutput = "syslog"': 'write "stderr": systemd passes it to its journal',
+    '[log]\noutput = "syslog://10.0.0.1"': 'write "stderr": systemd passes it to its journal',
+    '[log]\noutput = "STDOUT"': 'expected "stdout", "stderr" or the path of a file, not "STDOUT"',
+    '[log]\noutput = "stdder"': 'expected "stdout", "stderr" or the path of a file, not "stdder"',
+    '[log]\noutput = "true"': 'expected "stdout", "stderr" or the path of a file, not "true"',
+    '[log]\noutput = "fd:3"': 'expected "stdout", "stderr" or the path of a file, not "fd:3"',
+    '[log]\noutput = "file:///var/log/x"': 'expected "stdout", "stderr" or the path of a file, not "file:///var/log/x"',
+    '[log.access]\noutput = "false"': "write enabled = false in [log.access] (--set log.access.enabled=false)",
+    '[log.access]\noutput = "journald"': 'write "stderr": systemd passes it to its journal',
+    '[log.access]\nformat = "none"': "write enabled = false in [log.access] (--set log.access.enabled=false)",
+    '[process]\npid_file = "off"': 'to have no pid file, write "" or leave the key out, not "off"',
     '[log.access]\nformat = "combind"': 'expected "combined"',
     '[log.access]\nenabled = "yes"': 'true or false, without quotes, not "yes"',
     '[http]\nserver_header = "a\\r\\nb"': "printable ASCII",
