@@ -80,7 +80,7 @@ PURE = (
 )
 IMPURE = {"os", "socket", "selectors", "time", "asyncio", "logging", "random", "subprocess"}
 #: The only module that may import the library of an extra -> that library.
-EXTRAS = {"asgid.worker.app.wsgi": "a2wsgi", "asgid.gunicorn": "gunicorn", "asgid.worker.websocket.mask": "websockets"}
+EXTRAS = {"asgid.gunicorn": "gunicorn", "asgid.worker.websocket.mask": "websockets"}
 NOT_IN_THE_MASTER = {"asyncio", "threading", "concurrent", "multiprocessing"}
 
 
@@ -206,7 +206,7 @@ def test_an_imported_library_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {
         re.split(r"\W", each)[0]
-        for extra in ("wsgi", "gunicorn", "speedups")
+        for extra in ("gunicorn", "speedups")
         for each in project["optional-dependencies"][extra]
     }
     assert extras == set(EXTRAS.values())

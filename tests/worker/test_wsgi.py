@@ -1,6 +1,7 @@
 """WSGI applications: their environment, their response, and their threads, which never wait forever."""
 
 import asyncio
+import contextlib
 import io
 import os
 import sys
@@ -9,7 +10,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from asgid.errors import BootError, ClientDisconnectedError
+from asgid.errors import ClientDisconnectedError
 from asgid.worker.app.wsgi import adapt, thread_stack
 from asgid.worker.http.scope import request_scope, scope_template
 from tests.worker.client import request
@@ -170,7 +171,7 @@ async def test_wsgi_errors_is_stderr(capfd):
 
 
 async def test_script_name_of_the_process_is_ignored(monkeypatch):
-    """a2wsgi would read it from the environment of the process."""
+    """gunicorn reads it from there; here `app.root_path` is the setting for it."""
     monkeypatch.setenv("SCRIPT_NAME", "/elsewhere")
     async with worker(of("SCRIPT_NAME", "PATH_INFO")) as running:
         client = await running.connect()
@@ -579,6 +580,27 @@ async def test_a_slow_client_slows_the_application_down():
         assert parts.produced > 10
 
 
+async def test_a_disconnect_ends_an_application_that_ignores_it():
+    """It caught the OSError of its read, and sends a response without end."""
+    parts = Parts(endless())
+
+    def app(environ, start_response):
+        with contextlib.suppress(OSError):
+            environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return parts
+
+    async with worker(app) as running:
+        client = await running.connect()
+        await client.send(request("POST", "/", "Content-Length: 10") + b"12345")
+        await until(lambda: running.running)
+        client.close()
+        await until(lambda: parts.is_closed)
+
+        assert [] == running.lines
+        assert parts.produced == 1
+
+
 async def test_an_overdue_request_frees_its_thread():
     """The client gets a 504 at once, and later output is dropped."""
     go = threading.Event()
@@ -642,13 +664,6 @@ async def test_threads_bound_the_number_of_running_requests():
         assert [b"met", b"met"] == [(await client.response()).body for client in clients]
 
 
-def test_a_missing_a2wsgi_is_an_error_with_a_hint(monkeypatch):
-    monkeypatch.setitem(sys.modules, "a2wsgi", None)
-
-    with pytest.raises(BootError, match=r"pip install 'asgid\[wsgi\]'"):
-        adapt(saying([]), 1)
-
-
 async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
     """Only the frames of the application; the task in the loop just waits for it."""
     begun, go = threading.Event(), threading.Event()
@@ -673,3 +688,24 @@ async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
         assert "slow request" == line.event
         assert "in dawdle\n    go.wait()" in stack
         assert "concurrent" not in stack
+
+
+async def test_a_thread_that_waits_for_its_client_has_a_stack():
+    """The application's line is in it: a slow upload looks different from a slow query."""
+
+    def upload(environ, start_response):
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [body]
+
+    async with worker(upload) as serving:
+        serving.look_in_threads(thread_stack)
+        client = await serving.connect()
+        await client.send(request("POST", "/slow", "Content-Length: 2") + b"a")
+        await until(lambda: any("readinto" in exchange.stack() for exchange in serving.running))
+        serving.pass_time(6)
+        await client.send(b"b")
+
+        assert b"ab" == (await client.response()).body
+        (line,) = serving.lines
+        assert 'in upload\n    body = environ["wsgi.input"].read()' in str(line.fields["stack"])

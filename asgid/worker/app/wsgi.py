@@ -1,35 +1,31 @@
-"""Adapts WSGI applications, which run in threads, to ASGI 3 (PEP 3333), with a2wsgi.
+"""Adapts WSGI applications, which run in threads, to ASGI 3 (PEP 3333).
 
-a2wsgi has the threads, and passes messages between them and the loop with back-pressure. It must not see an exception:
-a thread would wait in it forever after a disconnect, and SystemExit of an application would end the worker. So a
-`_Call` is on both sides of it: the server in the loop, and the application in the thread. Both sides record exceptions
-instead, and the task of the request raises them at the end. Decision 24 lists where this module follows PEP 3333 and
-a2wsgi does not.
+A thread waits until each part of a body is sent or received: a slow client blocks its thread, and no part waits in
+memory. A thread cannot be cancelled. When its request has ended, its next read or write raises an exception.
 """
 
 import asyncio
 import io
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
-from asgid.errors import AppError, BootError, ClientDisconnectedError
+from asgid.errors import AppError, ClientDisconnectedError
 from asgid.worker.asgi import Application, Message, Receive, Send
 from asgid.worker.http.scope import strip_root_path
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication, WSGIEnvironment
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
-#: The max number of body parts that wait between thread and loop; the application chooses their size.
-_MAX_WAITING_PARTS = 1
-#: The key of the call in the scope, which a2wsgi passes to the thread.
-_CALL = "asgid.call"
+T = TypeVar("T")
 
 #: Task of a request -> its call. A call refers to its task, by `receive()` and the exchange, so a WeakKeyDictionary
 #: would keep both forever.
@@ -40,141 +36,102 @@ def thread_stack(task: "asyncio.Task[Any]") -> str:
     """Return the stack of the application in the thread of a request, "" if the request has no thread now."""
     call = _CALLS.get(task)
     frame = sys._current_frames().get(call.thread) if call and call.thread else None  # noqa: SLF001 - it is documented
-    if frame is None:
-        return ""
-    frames = traceback.extract_stack(frame)
-    ours = max((number for number, each in enumerate(frames) if each.filename == __file__), default=-1)
-    return "".join(traceback.format_list(frames[ours + 1 :]))
+    frames = traceback.extract_stack(frame) if frame else []
+    first = next((number for number, each in enumerate(frames, 1) if each.filename == __file__), len(frames))
+    return "".join(traceback.format_list(frames[first:]))
 
 
 def adapt(app: "WSGIApplication", threads: int) -> Application:
-    """Return an ASGI 3 application that calls `app` in one of `threads` threads. Raises BootError without a2wsgi.
-
-    It must only get scopes of HTTP requests.
-    """
-    try:
-        from a2wsgi import WSGIMiddleware  # noqa: PLC0415 - an optional extra
-    except ModuleNotFoundError as error:
-        raise BootError("app.interface: WSGI needs a2wsgi; run pip install 'asgid[wsgi]'") from error
-
-    def start_call(environ: Any, start_response: Any) -> Iterable[bytes]:
-        call: _Call = environ["asgi.scope"][_CALL]
-        if call.is_over:  # the request was cancelled before it had a thread, and the client may have sent it again
-            return ()
-        call.start(environ, start_response)
-        return call
-
-    bridge: Any = WSGIMiddleware(start_call, threads, _MAX_WAITING_PARTS)  # its types are narrower than ASGI's
+    """Return an ASGI 3 application that calls `app` in one of `threads` threads; it must only get HTTP requests."""
+    executor = ThreadPoolExecutor(threads, "WSGI")
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
         call = _Call(app, scope, receive, send)
         task = cast("asyncio.Task[Any]", asyncio.current_task())  # a coroutine always has a task here
         _CALLS[task] = call
         try:
-            # A thread cannot be cancelled: after a cancellation it continues, and its messages are dropped.
-            await asyncio.shield(bridge({**_minimal_scope(scope), _CALL: call}, receive, call.send))
+            # A request that is cancelled before it has a thread never runs: its client may have sent it again.
+            await call.loop.run_in_executor(executor, copy_context().run, call.run)
+            if call.failure:
+                raise call.failure
+            if call.last is not None:
+                await call.send(call.last, more=False)
         finally:
-            call.is_over = True
+            call.is_over, call.failure = True, None  # the traceback of the failure refers to the call
             del _CALLS[task]
-        call.raise_failure()
 
     return application
 
 
 class _Call:
-    """One request: for a2wsgi the server, and the iterable that the application returns.
-
-    The head, and a body of one part, are sent with the last message of a2wsgi: each message of their own would cost
-    60 µs.
-    """
+    """One request: the application's call in a thread, and its messages in the loop."""
 
     def __init__(self, app: "WSGIApplication", scope: Message, receive: Receive, send: Send) -> None:
         self._app, self._scope, self._receive, self._send = app, scope, receive, send
-        self._loop = asyncio.get_running_loop()
-        self.failure: BaseException | None = None  #: the exception that ended the response
-        self.is_over = False  #: further messages of the application are dropped
+        self.loop = asyncio.get_running_loop()
+        self.is_over = False  #: the client has disconnected, or the request has ended
         self.thread: int | None = None  #: the thread of the application, while it runs
-        self._environ: WSGIEnvironment
-        self._start: StartResponse
-        self._parts: Iterable[bytes] = ()
+        self.failure: BaseException | None = None
+        self.last: bytes | None = None  #: a whole body, which the task of the request sends: that saves a message
         self._head: Message | None = None
-        self._is_head_fixed = False  # a part of the body was returned
         self._is_head_sent = False
-        self._last = b""  # the last part of the body
         self._is_read = False  # the body of the request was read to its end
 
     # In the loop
 
-    async def send(self, message: Message) -> None:
-        """Send a message of the thread; after a failure the rest is dropped."""
-        if self.is_over or self._head is None or message["type"] == "http.response.start":
-            return
-        try:
-            if not self._is_head_sent:
-                self._is_head_sent = True
-                await self._send(self._head)
-            await self._send(message if "more_body" in message else {**message, "body": self._last})
-        except Exception as error:  # noqa: BLE001 - the client has disconnected, or the message is invalid
-            self.failure, self.is_over = error, True
+    async def send(self, part: bytes, *, more: bool = True) -> None:
+        """Send a part of the body, the first one with the head: until then start_response may replace the head."""
+        if self.is_over:
+            raise ClientDisconnectedError("the client has disconnected")
+        if not self._is_head_sent:
+            if self._head is None:
+                raise AppError("the application did not call start_response before its body")
+            self._is_head_sent = True
+            await self._send(self._head)
+        await self._send({"type": "http.response.body", "body": part, "more_body": more})
 
     async def _next_part(self) -> bytes:
         """Return the next part of the request's body, b"" at its end."""
         while not self._is_read:
             message = await self._receive()
-            if self.is_over or message["type"] == "http.disconnect":
+            self.is_over = self.is_over or message["type"] == "http.disconnect"
+            if self.is_over:
                 raise ClientDisconnectedError("the client has disconnected")
             self._is_read = not message["more_body"]
             if message["body"]:
                 return bytes(message["body"])
         return b""
 
-    def raise_failure(self) -> None:
-        """Raise the recorded exception, if any, and drop the reference to it: its traceback refers to the call."""
-        failure, self.failure = self.failure, None
-        try:
-            if failure:
-                raise failure
-        finally:
-            del failure  # the traceback also refers to this frame
-
     # In the thread
 
-    def start(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> None:
-        self._environ, self._start = environ, start_response
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Call the application and yield the parts of its body until the response is over."""
+    def run(self) -> None:
+        """Call the application and send its response. Keep its exception: a future rejects StopIteration."""
         self.thread = get_ident()
+        parts: Iterable[bytes] = ()
         try:
-            environ = _environ(self._environ, self._scope, self._read)
-            del self._environ  # it refers to the call: the two would wait for the garbage collector
-            self._parts = parts = self._app(environ, self._start_response)
-            if isinstance(parts, list | tuple) and len(parts) == 1:
-                self._last, parts = parts[0], ()
-            for part in parts:
-                if part:  # the head is sent with the first byte; start_response may replace it until then
-                    self._fix_head()
-                    yield part
-                if self.is_over:
-                    return
-            self._fix_head()
+            try:
+                parts = self._app(_environ(self._scope, self._read), self._start_response)
+                self._send_parts(parts)
+            finally:
+                if close := getattr(parts, "close", None):
+                    close()
         except BaseException as error:  # noqa: BLE001 - SystemExit too: the task of the request raises it
-            self.failure, self.is_over = error, True
-
-    def close(self) -> None:
-        """Close the iterable of the application, after its last part or early."""
-        try:
-            if close := getattr(self._parts, "close", None):
-                close()
-        except BaseException as error:  # noqa: BLE001 - as above
             self.failure = error
         finally:
             self.thread = None
 
+    def _send_parts(self, parts: Iterable[bytes]) -> None:
+        if isinstance(parts, list | tuple) and len(parts) < 2:
+            self.last = parts[0] if parts else b""
+            return
+        for part in parts:
+            self._write(part)
+        self._wait(self.send(b"", more=False))
+
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: "ExcInfo | None" = None, /
     ) -> Callable[[bytes], object]:
-        if exc_info and exc_info[1] and self._is_head_fixed:
+        if exc_info and exc_info[1] and self._is_head_sent:
             raise exc_info[1].with_traceback(exc_info[2])
         if self._head and not exc_info:
             raise AppError("start_response was called a second time without exc_info")
@@ -185,20 +142,15 @@ class _Call:
         self._head = {"type": "http.response.start", "status": int(code), "headers": lines}
         return self._write
 
-    def _fix_head(self) -> None:
-        if self._head is None:
-            raise AppError("the application did not call start_response before its body")
-        self._is_head_fixed = True
-
-    def _write(self, data: bytes) -> None:
-        if self.is_over:
-            raise ClientDisconnectedError("the client has disconnected")
-        if data:
-            self._fix_head()
-            self._start("200 OK", [])(data)  # a2wsgi returns its write() from start_response
+    def _write(self, part: bytes) -> None:
+        if part:
+            self._wait(self.send(part))
 
     def _read(self) -> bytes:
-        return asyncio.run_coroutine_threadsafe(self._next_part(), self._loop).result()
+        return self._wait(self._next_part())
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
 
 class _Input(io.RawIOBase):
@@ -219,37 +171,41 @@ class _Input(io.RawIOBase):
         return size
 
 
-def _minimal_scope(scope: Message) -> Message:
-    """Return the values that a2wsgi converts correctly; `_environ` adds the others.
+def _environ(scope: Message, read: Callable[[], bytes]) -> "WSGIEnvironment":
+    """Return the environment of a request: octets as characters, and field names in capitals.
 
     A header name with an underscore is dropped: the application could take `X_User` for `X-User`, which a proxy checks.
     """
-    server = scope["server"]
-    return {
-        **scope,
-        "path": "",
-        "root_path": "",
-        "query_string": b"",
-        "headers": [line for line in scope["headers"] if b"_" not in line[0]],
-        "server": server if server and server[1] is not None else None,  # the path of a unix socket is not a host
-    }
-
-
-def _environ(environ: "WSGIEnvironment", scope: Message, read: Callable[[], bytes]) -> "WSGIEnvironment":
-    """Return a2wsgi's environment, with the values that it lacks or converts wrongly."""
+    server, client = scope["server"], scope["client"]
+    host, port = server if server and server[1] is not None else ("localhost", 80)  # a path of a socket is not a host
     root_path = scope["root_path"].encode()
     # Not from scope["path"]: PEP 3333 keeps octets that are not UTF-8.
     path = strip_root_path(root_path, unquote_to_bytes(scope["raw_path"]))
-    cookies = [value for name, value in scope["headers"] if name == b"cookie"]
-    if cookies:
-        environ["HTTP_COOKIE"] = b"; ".join(cookies).decode("latin-1")
-    return environ | {
+    environ: WSGIEnvironment = {
         "asgi.scope": scope,
+        "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": root_path.decode("latin-1"),
         "PATH_INFO": path.decode("latin-1"),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "REMOTE_ADDR": environ.get("REMOTE_ADDR", ""),  # "" on a unix socket
-        "wsgi.errors": sys.stderr,
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "REMOTE_ADDR": client[0] if client else "",  # "" on a unix socket
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
         "wsgi.input": io.BufferedReader(_Input(read)),
         "wsgi.input_terminated": True,  # it ends with the body, also without a content-length
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
     }
+    if client:
+        environ["REMOTE_PORT"] = str(client[1])
+    for name, value in scope["headers"]:
+        if b"_" not in name:
+            key = name.decode("latin-1").upper().replace("-", "_")
+            key = key if key in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{key}"
+            text, separator = value.decode("latin-1"), "; " if name == b"cookie" else ","
+            environ[key] = f"{environ[key]}{separator}{text}" if key in environ else text
+    return environ
