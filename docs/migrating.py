@@ -31,4 +31,4 @@ def _theirs(setting: ServerSetting) -> str:
 
 def _ours(setting: ServerSetting) -> str:
     key = f"*`{setting.key}`*" if reserved_key(setting.key) else f"`{setting.key}`" if setting.key else ""
-    return "; ".join(filter(None, (key, setting.instead, setting.note)))
+    return "; ".join(filter(None, (key, setting.instead, setting.note, setting.zero)))

@@ -13,7 +13,7 @@ from shlex import join, quote
 from asgid.config.other_servers import ServerSetting, letters, load, options, plain_name
 from asgid.config.reserved_keys import reserved_key
 from asgid.config.spelling import did_you_mean, nearest
-from asgid.config.translation import accepts, example_value, translated_value, with_port
+from asgid.config.translation import accepts, example_value, has_other_zero, translated_value, with_port
 from asgid.config.value_types import quoted
 
 _VALUED = ("-b", "-c", "-w", "--set", "--takes-over")
@@ -218,6 +218,9 @@ def _options_for(
     setting: ServerSetting, key: str, value: str | None, command: _Command, *, is_negated: bool = False
 ) -> list[str]:
     """Return the options that set asgid's `key` to the translation of `value`, or to an example, with a note."""
+    if has_other_zero(setting, value):
+        command.notes.append(f"{setting.zero}, so the command leaves it out")
+        return []
     given = None if value == "-" and key == "listen.bind" else value
     word = translated_value(setting, key, given, is_negated=is_negated)
     if word is None and value is not None:

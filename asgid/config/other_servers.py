@@ -22,6 +22,7 @@ class ServerSetting:
     key: str = ""
     instead: str = ""
     value: str = ""
+    zero: str = ""
     flag: bool = False
     title: str = ""
     note: str = ""

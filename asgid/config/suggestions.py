@@ -15,7 +15,7 @@ from asgid.config.reserved_keys import reserved_key
 from asgid.config.spelling import did_you_mean, nearest
 from asgid.config.tables import TABLES, header
 from asgid.config.toml_lines import KeyPath, full_name
-from asgid.config.translation import example_value, translated_value
+from asgid.config.translation import example_value, has_other_zero, translated_value
 from asgid.config.value_types import quoted
 
 
@@ -86,6 +86,8 @@ def _our_key(setting: ServerSetting, value: object) -> str:
         if len(binds) > 1 and all(binds):
             return f"write {' and '.join(f'bind = {json.dumps(each)}' for each in binds)}, each in its own [[listen]]"
         text = texts[0] if len(texts) == 1 else text
+    if has_other_zero(setting, text):
+        return f"{setting.zero}, so leave it out"
     word = translated_value(setting, setting.key, text)
     reason = "" if word is not None else f"{setting.key} does not accept {quoted(value)}, so this is an example; "
     word = example_value(setting.key) if word is None else word

@@ -132,7 +132,8 @@ _EXAMPLES: Mapping[str, str] = {
     "process.user": "www-data",
     "workers.count": "4",
 }
-_ON, _OFF = ("true", "on", "yes"), ("false", "none", "off", "no", "")
+_ON, _OFF = ("true", "on", "yes", "1"), ("false", "none", "off", "no", "0", "")
+_ZERO = re.compile(r"0+(\.0*)?\s*[a-z]*", re.IGNORECASE)
 
 
 def translated_value(setting: ServerSetting, key: str, value: str | None, *, is_negated: bool = False) -> str | None:
@@ -140,8 +141,15 @@ def translated_value(setting: ServerSetting, key: str, value: str | None, *, is_
 
     `value` is None for an option without a value. `is_negated` is true if the name of the option begins with `no`.
     """
+    if has_other_zero(setting, value):
+        return None
     candidates = _candidates(setting, key, value, is_negated=is_negated)
     return next((word for word in candidates if accepts(key, word)), None)
+
+
+def has_other_zero(setting: ServerSetting, value: str | None) -> bool:
+    """Return whether the value is a zero that means something there that asgid's key cannot mean."""
+    return bool(setting.zero and value and _ZERO.fullmatch(value))
 
 
 def example_value(key: str) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from asgid import cli, config
 from asgid.config.options import correction
-from asgid.config.other_servers import file_settings
+from asgid.config.other_servers import file_settings, load
+from asgid.config.translation import translated_value
 from asgid.errors import ConfigError
 from tests.settings import APP
 
@@ -87,6 +88,18 @@ CORRECTIONS = {
     "asgid main:app --workers=0": (
         'there is no --workers; workers.count does not accept "0", so the command has an example; '
         "write asgid main:app -w 4"
+    ),
+    "asgid main:app --limit-concurrency 0 --workers-max-rss 0 --backlog 64": (
+        "there is no --limit-concurrency, --workers-max-rss, --backlog; "
+        "0 refuses every request in uvicorn, so the command leaves it out; "
+        "granian does not accept 0, so the command leaves it out; write asgid main:app --set listen.backlog=64"
+    ),
+    "asgid main:app --read-timeout 0s": (
+        "there is no --read-timeout; 0 ends every connection in hypercorn, so the command leaves it out; "
+        "write asgid main:app"
+    ),
+    "asgid main:app --ws-per-message-deflate 0": (
+        "there is no --ws-per-message-deflate; write asgid main:app --set websocket.compression=false"
     ),
     "asgid main:app --keep-alive 0": "there is no --keep-alive; write asgid main:app --set timeouts.keep_alive=0.001",
     "asgid main:app --timeout-keep-alive 5": (
@@ -284,6 +297,46 @@ ADDRESSES = [
     "fd:0",
     "http://",
 ]
+
+
+#: Key of asgid -> its value for 0 of another server, where 0 means the same. Names, paths and ids are not numbers.
+ZEROS = {
+    "limits.header_count": "32768",  # gunicorn's maximum
+    "limits.header_size": "1048576",  # no limit
+    "limits.request_line": "1048576",  # no limit
+    "listen.bind": "127.0.0.1:0",  # the kernel chooses a port
+    "log.level": "warning",  # daphne's verbosity
+    "metrics.bind": "127.0.0.1:0",
+    "timeouts.graceful": "0",  # at once
+    "timeouts.header": "0",  # off
+    "timeouts.heartbeat": "0",  # off
+    "timeouts.keep_alive": "0.001",  # no keep-alive
+    "timeouts.request": "0",  # off
+    "websocket.ping_interval": "0",  # off
+    "websocket.ping_timeout": "0",  # off
+    "websocket.compression": "false",
+    "workers.max_requests": "0",  # off
+    "workers.max_requests_jitter": "0",
+}
+NUMBERS = [
+    pytest.param(row, id=f"{server} {row.names[0]}")
+    for server, rows in load().servers.items()
+    for row in rows
+    if row.key.split(".")[0] in ("limits", "metrics", "timeouts", "websocket", "workers") and not row.flag
+]
+
+
+@pytest.mark.parametrize("row", NUMBERS)
+def test_zero_is_translated_to_its_meaning_or_refused(row):
+    """In asgid 0 often disables a limit; in another server it may be the lowest limit."""
+    word = translated_value(row, row.key, "0")
+
+    assert word in ((None,) if row.zero else (ZEROS.get(row.key), None))
+
+
+def test_zero_in_a_file_is_refused_if_it_means_something_else():
+    with pytest.raises(ConfigError, match=r"there is no such key; 0 refuses every request in uvicorn, so leave it out"):
+        config.parse(f"{APP}[limits]\nlimit_concurrency = 0\n", "test")
 
 
 @pytest.mark.parametrize("word", ADDRESSES)
