@@ -15,7 +15,7 @@ import h11
 
 from asgid.worker.http.context import WorkerContext
 from asgid.worker.http1.connection import Connection, phase_timeouts
-from tests.worker.event_loop import WITHIN_S, until
+from tests.worker.event_loop import WITHIN_S, until, within
 
 
 def request(method: str = "GET", path: str = "/", *headers: str, body: bytes = b"") -> bytes:
@@ -92,7 +92,7 @@ class Client:
         """Send each piece so that the worker reads it separately, or reads no more."""
         for piece in pieces:
             try:
-                await asyncio.wait_for(self._loop.sock_sendall(self._socket, piece), WITHIN_S)
+                await within(WITHIN_S, self._loop.sock_sendall(self._socket, piece))
             except (BrokenPipeError, ConnectionResetError):  # the worker has closed: the test checks the bytes before
                 return
             self._sent += len(piece)
@@ -189,12 +189,12 @@ class Client:
 
     async def send_all(self, data: bytes) -> None:
         """Send bytes without waiting for the worker to read them. ConnectionError if it has closed."""
-        await asyncio.wait_for(self._loop.sock_sendall(self._socket, data), WITHIN_S)
+        await within(WITHIN_S, self._loop.sock_sendall(self._socket, data))
 
     async def receive(self) -> bytes:
         """Return bytes that have arrived, b"" at the end of the stream. ConnectionResetError at a reset."""
         data, self._unread = self._unread, b""
-        return data or await asyncio.wait_for(self._loop.sock_recv(self._socket, 1 << 20), WITHIN_S)
+        return data or await within(WITHIN_S, self._loop.sock_recv(self._socket, 1 << 20))
 
     def push(self, data: bytes) -> int:
         """Send as much as the kernel takes at once; return the number of bytes."""
@@ -285,6 +285,6 @@ class Client:
 
     async def _more(self) -> bytes:
         try:
-            return await asyncio.wait_for(self._loop.sock_recv(self._socket, 1 << 18), WITHIN_S)
+            return await within(WITHIN_S, self._loop.sock_recv(self._socket, 1 << 18))
         except ConnectionResetError:
             return b""
