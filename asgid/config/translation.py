@@ -132,7 +132,7 @@ _EXAMPLES: Mapping[str, str] = {
     "process.user": "www-data",
     "workers.count": "4",
 }
-_ON, _OFF = ("true", "on", "yes", "1"), ("false", "none", "off", "no", "0", "")
+_ON, _OFF = ("true", "on", "yes"), ("false", "none", "off", "no", "")
 _ZERO = re.compile(r"0+(\.0*)?\s*[a-z]*", re.IGNORECASE)
 
 
@@ -191,6 +191,8 @@ def _candidates(setting: ServerSetting, key: str, value: str | None, *, is_negat
         yield value.lower()  # Python's True
         if value.lower() in (*_OFF, *_ON):
             yield no if value.lower() in _OFF else yes
+        if value in ("0", "1") and key not in _SWITCHES:  # a boolean of click
+            yield ("false", "true")[int(value)]
 
 
 def _as_text(value: str) -> Iterator[str]:
