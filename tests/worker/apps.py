@@ -28,6 +28,18 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
+async def begin(send: Send, part: bytes) -> None:
+    """Send the start of a response and a first part of its body."""
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": part, "more_body": True})
+
+
+async def accept(receive: Receive, send: Send) -> None:
+    """Accept a WebSocket."""
+    await receive()
+    await send({"type": "websocket.accept"})
+
+
 def mirrored(method: str, path: str, body: bytes = b"") -> bytes:
     """Return the body that `mirror` responds with."""
     return f"{method} {path} ".encode() + body
@@ -70,8 +82,7 @@ def pauses_in_response(go: asyncio.Event) -> Application:
     """Return an application that sends the part "a", waits for `go`, and sends the last part "b"."""
 
     async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await begin(send, b"a")
         await go.wait()
         await send({"type": "http.response.body", "body": b"b"})
 
@@ -85,14 +96,12 @@ async def never_returns(scope, receive, send):
 
 async def echo(scope, receive, send):
     """Accept a WebSocket and send each message back until the client leaves."""
-    await receive()
-    await send({"type": "websocket.accept"})
+    await accept(receive, send)
     while (message := await receive())["type"] == "websocket.receive":
         await send({**message, "type": "websocket.send"})
 
 
 async def never_receives(scope, receive, send):
     """Accept a WebSocket, and receive nothing."""
-    await receive()
-    await send({"type": "websocket.accept"})
+    await accept(receive, send)
     await asyncio.Event().wait()

@@ -29,7 +29,7 @@ from asgid.worker.net.proxy_protocol import ProxyProtocol
 from asgid.worker.net.writer import Writer
 from asgid.worker.websocket.protocol import WebSocketProtocol
 from asgid.worker.websocket.session import WebSocketSession
-from tests.worker.apps import body_of, never_receives, never_returns, respond
+from tests.worker.apps import accept, begin, body_of, never_receives, never_returns, respond
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.peer import handshake
@@ -218,8 +218,7 @@ async def waits_in_two_tasks(scope, receive, send):
 
 
 async def begins_and_waits(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": END, "more_body": True})
+    await begin(send, END)
     await waits(scope, receive, send)
 
 
@@ -275,8 +274,7 @@ async def fails(scope, receive, send):
 
 
 async def fails_late(scope, receive, send):
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"half", "more_body": True})
+    await begin(send, b"half")
     raise ValueError(scope["path"])
 
 
@@ -384,15 +382,13 @@ async def echoes(scope, receive, send):
 
 async def takes(scope, receive, send):
     """Respond to each message with a short one: a compressed one is readable as it is."""
-    await receive()
-    await send({"type": "websocket.accept"})
+    await accept(receive, send)
     while (await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "bytes": END})
 
 
 async def floods(scope, receive, send):
-    await receive()
-    await send({"type": "websocket.accept"})
+    await accept(receive, send)
     while True:
         await send({"type": "websocket.send", "bytes": PIECE})
 
@@ -407,15 +403,13 @@ def closing_socket(*messages: dict[str, Any]) -> Application:
 
 
 async def fails_open(scope, receive, send):
-    await receive()
-    await send({"type": "websocket.accept"})
+    await accept(receive, send)
     raise ValueError(scope["path"])
 
 
 async def polls_socket(scope, receive, send):
     """Receive each message after a `receive()` that was cancelled."""
-    await receive()
-    await send({"type": "websocket.accept"})
+    await accept(receive, send)
     while True:
         question = asyncio.ensure_future(receive())
         await asyncio.sleep(0)

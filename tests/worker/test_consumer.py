@@ -28,8 +28,7 @@ def logged_failures(worker: Worker) -> list[str]:
 async def exchange_one(answering: Callable[[Message], object], bytes_in: bytes = request()) -> tuple[int, bytes]:
     """Return the response of `answering` to one request. AssertionError if the worker logged anything."""
     async with Worker(adapt(answering)) as worker:
-        client = await worker.connect()
-        await client.send(bytes_in)
+        client = await worker.connect(bytes_in)
         response = await client.response()
 
         assert not worker.lines
@@ -158,10 +157,8 @@ async def test_a_body_channel_reports_a_disconnect():
 
 async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
     """The message has no body channel if no more data can follow."""
-
     async with Worker(adapt(tell_size)) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        client = await worker.connect(request("POST", "/", "Transfer-Encoding: chunked"))
         await client.send(b"%x\r\n" % MAX_WHOLE_BODY_BYTES + b"x" * MAX_WHOLE_BODY_BYTES + b"\r\n", b"0\r\n\r\n")
 
         assert b"0 %d" % MAX_WHOLE_BODY_BYTES == (await client.response()).body
@@ -169,10 +166,8 @@ async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
 
 async def test_a_consumer_is_not_called_if_its_client_leaves_within_the_body():
     """Half a body is not a request."""
-
     async with Worker(adapt(lambda _: pytest.fail("called"))) as worker:
-        client = await worker.connect()
-        await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
+        client = await worker.connect(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
         client.close()
         await until(lambda: not worker.running)
 
@@ -251,8 +246,7 @@ async def test_a_response_of_one_message_has_a_content_length():
         message["reply_channel"].send({"status": 404, "headers": headers, "content": b"nowhere"})
 
     async with Worker(adapt(hello)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         head, body = await client.head(), await client.exactly(7)
 
         assert head.startswith(
@@ -312,8 +306,7 @@ async def test_each_part_leaves_when_it_is_sent():
         reply.send({"content": b"end"})
 
     async with Worker(adapt(stream)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         assert b"transfer-encoding: chunked" in await client.head()
         for part in (b"3\r\none\r\n", b"3\r\ntwo\r\n", b"3\r\nend\r\n0\r\n\r\n"):
             assert part == await client.exactly(len(part))
@@ -356,8 +349,7 @@ async def test_pipelined_requests_are_answered_in_order():
         message["channel_layer"].loop.call_later(delay, message["reply_channel"].send, {"status": 200, "content": path})
 
     async with Worker(adapt(later)) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/slow") + request("GET", "/quick"))
+        client = await worker.connect(request("GET", "/slow") + request("GET", "/quick"))
 
         assert [b"/slow", b"/quick"] == [(await client.response()).body for _ in range(2)]
 
@@ -466,8 +458,7 @@ async def test_a_coroutine_that_raises_within_a_stream_aborts_the_connection():
         raise ValueError("no database")
 
     async with Worker(adapt(stream)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         with pytest.raises(h11.RemoteProtocolError):
             await client.response()
 
@@ -523,8 +514,7 @@ async def begins_in_a_coroutine(message: Message) -> None:
 async def test_a_stream_without_a_reply_channel_left_is_aborted(beginning):
     """The stream does not stay open forever, and does not end as if it were whole."""
     async with Worker(adapt(beginning)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         with pytest.raises(h11.RemoteProtocolError):
             await client.response()
 
@@ -544,8 +534,7 @@ async def test_a_consumer_is_cancelled_at_the_request_timeout():
             ended.append(asyncio.current_task())
 
     async with Worker(adapt(waits), timeouts={"request": "5s"}) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: replies)
         worker.pass_time(6)
 
@@ -570,8 +559,7 @@ async def test_replies_to_a_client_that_has_gone_are_dropped(is_async):
         keeps(message)
 
     async with Worker(adapt(keeps_in_a_coroutine if is_async else keeps)) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request())
+        client = await worker.connect_tcp(request())
         await until(lambda: replies)
         client.reset()
         await until(lambda: not worker.connections)
@@ -598,8 +586,7 @@ async def test_an_endless_stream_ends_with_its_client():
             await asyncio.sleep(0)
 
     async with Worker(adapt(ticks)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: sent)
         client.close()
         await until(lambda: not worker.running)
@@ -612,8 +599,7 @@ async def test_a_half_closed_client_gets_its_response():
     replies: list[Any] = []
 
     async with Worker(adapt(lambda message: replies.append(message["reply_channel"]))) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: replies)
         client.half_close()
         await until(lambda: client.is_reading_stopped)
@@ -637,8 +623,7 @@ async def test_an_awaited_send_waits_for_the_client(monkeypatch):
         reply.send({})
 
     async with Worker(adapt(stream)) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -664,8 +649,7 @@ async def test_an_awaited_send_raises_when_its_client_leaves():
         message["channel_layer"].loop.create_task(stream(message))
 
     async with Worker(adapt(plain)) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         client.close()
         await until(lambda: told)
@@ -701,8 +685,7 @@ async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_
     monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
 
     async with Worker(adapt(flooding)) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         if flooding is floods:
             assert 500 == (await client.response()).status
         else:

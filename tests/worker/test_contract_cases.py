@@ -51,8 +51,7 @@ async def test_a_request_becomes_a_scope(sent, expected):
 
     async with Worker(keeps_scopes(scopes)) as worker:
         for way in WAYS:
-            client = await worker.connect()
-            await client.send(*pieces(sent, way))
+            client = await worker.connect(*pieces(sent, way))
             await client.head()
 
     assert len(WAYS) == len(scopes)
@@ -74,8 +73,7 @@ async def test_a_body_comes_in_request_messages_and_then_disconnects(sent, expec
         assert [{"type": "http.disconnect"}] * 2 == [await receive() for _ in range(2)]  # a third waits 1 s
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(*pieces(sent, way))
+        client = await worker.connect(*pieces(sent, way))
         await client.head()
         await until(lambda: not worker.running)
 
@@ -100,8 +98,7 @@ async def test_messages_become_exactly_these_bytes(case, waits):
             await send(message)
 
     async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect()
-        await client.send(sent)
+        client = await worker.connect(sent)
         if is_kept:
             assert expected == await client.exactly(len(expected))
             assert b"next" == (await client.get("/next")).body
@@ -127,8 +124,7 @@ async def test_an_invalid_message_raises_an_error_that_names_it(case):
             raise
 
     async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect()
-        await client.send(GET)
+        client = await worker.connect(GET)
         response = await client.rest()
         has_begun = any(message["type"] == "http.response.body" for message in messages[:-1])
 
@@ -174,8 +170,7 @@ async def test_receive_waits_after_the_body_until_the_client_leaves():
             await send(message)
 
     async with Worker(app) as worker:
-        client = await worker.connect_tcp()
-        await client.send(GET)
+        client = await worker.connect_tcp(GET)
         await until(lambda: seen)
         client.reset()
         await until(lambda: not worker.running)
@@ -223,8 +218,7 @@ async def test_each_part_of_a_stream_leaves_at_once():
         await send(last())
 
     async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect()
-        await client.send(GET)
+        client = await worker.connect(GET)
         assert b"transfer-encoding: chunked" in await client.head()
         for number in range(5):
             turns.put_nowait(b"data: %d\n\n" % number)
@@ -249,8 +243,7 @@ async def test_a_response_with_trailers_is_complete_after_the_last_trailer():
         seen.append(await listening)
 
     async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect()
-        await client.send(bodiless(b"GET / HTTP/1.1", b"TE: trailers"))
+        client = await worker.connect(bodiless(b"GET / HTTP/1.1", b"TE: trailers"))
         begun = CHUNKED + b"1\r\na\r\n"
 
         assert begun == await client.exactly(len(begun))
@@ -288,8 +281,7 @@ async def test_an_unfinished_response_never_looks_whole(messages, begins):
             await send(message)
 
     async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect()
-        await client.send(GET + GET)
+        client = await worker.connect(GET + GET)
         response = await client.rest()
 
         assert response.startswith(begins)
@@ -313,8 +305,7 @@ async def test_half_a_body_without_framing_ends_with_a_reset(has_left):
         raise ValueError("no")
 
     async with Worker(app, timeouts={"write": "30s"}) as worker:
-        client = await worker.connect_tcp()
-        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        client = await worker.connect_tcp(b"GET / HTTP/1.0\r\n\r\n")
         if has_left:
             await until(lambda: client.is_writing_paused)
             worker.pass_time(31)
@@ -331,8 +322,7 @@ async def test_half_a_chunked_body_ends_without_a_reset():
         raise ValueError("no")
 
     async with Worker(app) as worker:
-        client = await worker.connect_tcp()
-        await client.send(GET)
+        client = await worker.connect_tcp(GET)
 
         await _read_out(client)
         assert 1 == worker.counts["ABANDONED"]

@@ -11,7 +11,7 @@ import pytest
 
 from asgid.board import HEARTBEAT_NS
 from asgid.worker.net.lingering_close import MAX_LINGER_S
-from tests.worker.apps import after, body_of, mirror, mirror_later, mirrored, never_returns, respond
+from tests.worker.apps import after, begin, body_of, mirror, mirror_later, mirrored, never_returns, respond
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.worker import Worker
@@ -69,8 +69,7 @@ async def test_each_part_of_a_body_extends_the_deadline():
         told_app.append(message["type"])
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Content-Length: 100"))
+        client = await worker.connect(request("POST", "/", "Content-Length: 100"))
         for _ in range(5):
             await client.send(b"x")
             worker.pass_time(50)
@@ -85,8 +84,7 @@ async def test_each_part_of_a_body_extends_the_deadline():
 async def test_a_body_behind_another_request_has_the_same_deadline():
     """The deadline begins with the turn of its request."""
     async with Worker(mirror_later) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/a") + request("POST", "/b", "Content-Length: 100"))
+        client = await worker.connect(request("GET", "/a") + request("POST", "/b", "Content-Length: 100"))
         assert mirrored("GET", "/a") == (await client.response()).body
         await until(lambda: worker.counts["STARTED"] == 2)
         worker.pass_time(61)
@@ -98,8 +96,7 @@ async def test_a_body_behind_another_request_has_the_same_deadline():
 async def test_a_body_after_its_response_has_the_same_deadline():
     """The response was sent, so the worker closes in silence."""
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Content-Length: 100"))
+        client = await worker.connect(request("POST", "/", "Content-Length: 100"))
         assert 200 == (await client.response()).status
         worker.pass_time(61)
 
@@ -128,8 +125,7 @@ async def test_a_client_that_reads_nothing_is_aborted(takes_something):
         await respond(send, b"x" * 5_000_000)
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         if takes_something:
             before = client.unsent_bytes
@@ -151,8 +147,7 @@ async def test_a_client_that_reads_no_small_response_is_aborted_after_the_close(
         await respond(send, b"x" * 40_000)
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request("GET", "/", "Connection: close"))
+        client = await worker.connect(request("GET", "/", "Connection: close"), send_buffer=4096)
         await until(lambda: client.is_closing)
         assert not client.is_writing_paused
         assert client.unsent_bytes
@@ -170,8 +165,7 @@ async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close
         await respond(send, b"x" * 40_000, headers=[(b"connection", b"close")])
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_reading_stopped)
         worker.pass_time(59)
         assert worker.connections
@@ -192,8 +186,7 @@ async def test_pipelined_requests_do_not_extend_the_write_deadline():
         await respond(send, b"x" * 300_000)
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         worker.pass_time(50)
         client.push(request())
@@ -216,8 +209,7 @@ async def test_an_overdue_request_gets_a_504():
             cancelled.set()
 
     async with Worker(app, timeouts={"request": "3s"}) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         worker.pass_time(4)
 
@@ -236,13 +228,11 @@ async def test_the_request_timeout_covers_body_and_response(trickle):
     async def app(scope, receive, send):
         if trickle:
             await body_of(receive)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await begin(send, b"x")
         await asyncio.Event().wait()
 
     async with Worker(app, timeouts={"request": "30s"}) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Content-Length: 1000") if trickle else request())
+        client = await worker.connect(request("POST", "/", "Content-Length: 1000") if trickle else request())
         for _ in range(4):
             if trickle:
                 await client.send(b"x")
@@ -258,10 +248,8 @@ async def test_the_request_timeout_covers_body_and_response(trickle):
 
 async def test_the_next_head_does_not_hide_an_overdue_request():
     """The deadline of the running request stays."""
-
     async with Worker(never_returns, timeouts={"request": "30s", "header": "10s"}) as worker:
-        client = await worker.connect()
-        await client.send(request(), b"GET / HT")
+        client = await worker.connect(request(), b"GET / HT")
         worker.pass_time(11)
         assert not worker.counts.get("timeout header")
         worker.pass_time(20)
@@ -274,8 +262,7 @@ async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards(
     go = asyncio.Event()
 
     async with Worker(after(go)) as worker:
-        client = await worker.connect()
-        await client.send(request(), b"GET / HT")
+        client = await worker.connect(request(), b"GET / HT")
         go.set()
         assert 200 == (await client.response()).status
         worker.pass_time(11)
@@ -323,8 +310,7 @@ async def test_a_timeout_that_is_off_never_ends():
 async def test_a_rejected_client_lingers_for_a_bounded_time():
     """It may go on sending; then the connection ends."""
     async with Worker(mirror) as worker:
-        client = await worker.connect()
-        await client.send(b"nonsense\r\n\r\n")
+        client = await worker.connect(b"nonsense\r\n\r\n")
         assert 400 == (await client.response()).status
         await client.send(b"x" * 1000)
         assert worker.connections
@@ -365,8 +351,7 @@ async def test_a_client_that_cannot_know_of_the_close_lingers(why):
 async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_draining):
     """Such a client sends all before it reads; a reset would discard the response. A drain does not wait for it."""
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Content-Length: 1000000"))
+        client = await worker.connect(request("POST", "/", "Content-Length: 1000000"))
         await until(lambda: client.is_reading_stopped)
         if is_draining:
             worker.start_draining()
@@ -430,8 +415,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack():
         await respond(send)
 
     async with Worker(dawdle) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/slow"))
+        client = await worker.connect(request("GET", "/slow"))
         await until(lambda: worker.running)
         for _ in range(3):
             worker.pass_time(6)
@@ -474,8 +458,7 @@ async def test_an_application_that_resists_cancellation_gets_a_504():
         await waits
 
     async with Worker(stay, timeouts={"request": "3s"}) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         worker.pass_time(4)
 
@@ -583,10 +566,8 @@ async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
 @pytest.mark.parametrize("stalls", [False, True])
 async def test_a_stall_extends_the_request_timeout(stalls):
     """The application could not run while the loop was blocked."""
-
     async with Worker(never_returns, timeouts={"request": "30s"}) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         worker.pass_time(28)
         if stalls:
@@ -621,8 +602,7 @@ async def test_a_client_that_read_during_a_stall_is_not_aborted():
         await respond(send, b"x" * 3_000_000)
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         worker.pass_time(59)
         client.take()
@@ -636,8 +616,7 @@ async def test_a_client_that_read_during_a_stall_is_not_aborted():
 async def test_a_client_that_closed_during_a_stall_is_not_reset():
     """Its FIN has arrived before the lingering time ended."""
     async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request())
+        client = await worker.connect_tcp(request())
         await until(lambda: client.is_reading_stopped)
         await client.rest()
         client.close()

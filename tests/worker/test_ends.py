@@ -10,6 +10,7 @@ from asgid.worker.http.exchange import CLIENT_CLOSED_REQUEST
 from tests.worker.apps import (
     Scope,
     after,
+    begin,
     body_of,
     keeps_scopes,
     mirror,
@@ -31,16 +32,14 @@ async def test_receive_reports_that_the_client_has_gone():
         await body_of(receive)
         seen.append((await receive())["type"])
         for _ in range(3):
-            await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await begin(send, b"x")
         worker.pass_time(100)
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
         await send({"type": "http.response.body"})
         raise ValueError("which has no reader") from OSError("the client is gone")
 
     async with Worker(app) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request())
+        client = await worker.connect_tcp(request())
         await until(lambda: worker.running)
         client.reset()
         await until(lambda: not worker.running)
@@ -58,14 +57,12 @@ async def test_a_stream_ends_in_the_access_log_when_its_client_leaves():
     """The line has the bytes that were sent. Endless streams always end in this way."""
 
     async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        await begin(send, b"hello")
         while (await receive())["type"] != "http.disconnect":
             pass
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/stream"))
+        client = await worker.connect(request("GET", "/stream"))
         await client.head()
         assert b"5\r\nhello\r\n" == await client.exactly(10)
         worker.pass_time(7)
@@ -92,8 +89,7 @@ async def test_a_disconnect_ends_a_waiting_send():
             raise
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         before = len(sent)
         client.close()
@@ -119,8 +115,7 @@ async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
         await respond(send, b"for nobody")
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         client.half_close()
         got = await client.rest()
@@ -138,15 +133,13 @@ async def test_a_stream_that_was_told_to_end_does_not_look_whole():
     """
 
     async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"a half", "more_body": True})
+        await begin(send, b"a half")
         await body_of(receive)
         assert {"type": "http.disconnect"} == await receive()
         await send({"type": "http.response.body"})
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         client.half_close()
 
         assert (await client.rest()).endswith(b"6\r\na half\r\n")
@@ -167,8 +160,7 @@ async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
             raise (ExceptionGroup("tasks", [error]) if wrapped else failure) from None
 
     async with Worker(app) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request())
+        client = await worker.connect_tcp(request())
         await until(lambda: worker.running)
         client.reset()
         await until(lambda: not worker.running)
@@ -180,14 +172,12 @@ async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
 async def test_an_application_may_return_after_a_disconnect(has_begun):
     async def app(scope, receive, send):
         if has_begun:
-            await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await begin(send, b"x")
         await body_of(receive)
         assert {"type": "http.disconnect"} == await receive()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         client.close()
         await until(lambda: not worker.connections)
@@ -203,8 +193,7 @@ async def test_another_error_after_a_disconnect_is_logged():
         raise ValueError("a fault in the cleaning up")
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         client.close()
         await until(lambda: worker.lines)
@@ -222,8 +211,7 @@ async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
             assert message["more_body"]
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Content-Length: 10") + b"abc")
+        client = await worker.connect(request("POST", "/", "Content-Length: 10") + b"abc")
         await until(lambda: ["abc"] == seen)
         client.half_close()
         await until(lambda: not worker.running)
@@ -258,8 +246,7 @@ async def test_a_half_close_ends_a_long_poll():
         await respond(send, b"late")
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         client.half_close()
 
@@ -303,7 +290,7 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
     scopes: list[Scope] = []
 
     async with Worker(keeps_scopes(scopes), proxy={"trusted": ["127.0.0.1"]}) as worker:
-        client = await worker.connect_tcp(socket.AF_INET6)
+        client = await worker.connect_tcp(family=socket.AF_INET6)
         await client.get()
         await client.send(request("GET", "/", "X-Forwarded-For: 192.0.2.1"))
         await client.response()
@@ -346,8 +333,7 @@ async def test_an_application_that_returns_at_the_end_of_the_grace_causes_a_503(
         assert {"type": "http.disconnect"} == await receive()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         worker.start_draining()
         worker.half_close_clients()
@@ -361,8 +347,7 @@ async def test_a_response_that_began_before_the_drain_still_closes():
     go = asyncio.Event()
 
     async with Worker(pauses_in_response(go)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         assert b"connection: close" not in await client.head()
         worker.start_draining()
         go.set()
@@ -397,8 +382,7 @@ async def test_a_drain_does_not_close_a_connection_between_two_pipelined_request
             client.close_if_idle()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/1") + request("GET", "/2"))
+        client = await worker.connect(request("GET", "/1") + request("GET", "/2"))
 
         assert [mirrored("GET", "/1"), mirrored("GET", "/2")] == [(await client.response()).body for _ in range(2)]
 
@@ -409,13 +393,11 @@ async def test_applications_are_cancelled_at_the_end_of_the_grace(has_begun):
 
     async def app(scope, receive, send):
         if has_begun:
-            await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            await begin(send, b"x")
         await asyncio.Event().wait()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         worker.cancel_applications(503, "the server is stopping")
         await until(lambda: not worker.running)
@@ -445,8 +427,7 @@ async def test_a_call_that_is_cancelled_before_it_began_gets_a_response(monkeypa
 
     async with Worker(app) as worker:
         worker.on_call(cancel)
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         response = await client.response()
 
         assert (status, True) == (response.status, response.closes)
@@ -465,8 +446,7 @@ async def test_a_response_of_the_server_is_counted(method):
         raise ValueError
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request(method))
+        client = await worker.connect(request(method))
         response = await client.response(method)
 
         assert ("HEAD" == method) == (b"" == response.body)
@@ -477,8 +457,7 @@ async def test_a_response_of_the_server_is_counted(method):
 async def test_the_body_of_a_rejection_is_counted():
     """Only on the board: the access log has no line without a request."""
     async with Worker(mirror) as worker:
-        client = await worker.connect()
-        await client.send(b"nonsense\r\n\r\n")
+        client = await worker.connect(b"nonsense\r\n\r\n")
         response = await client.response()
 
         assert response.body
@@ -513,8 +492,7 @@ async def test_a_client_that_leaves_while_reading_is_paused_is_noticed(how):
         got.append((await receive())["type"])
 
     async with Worker(app) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request("GET", "/long-poll") + request("GET", "/behind-it"))
+        client = await worker.connect_tcp(request("GET", "/long-poll") + request("GET", "/behind-it"))
         await until(lambda: worker.paused_connections, "the second waits")
         if how == "resets":
             client.reset()
@@ -534,8 +512,7 @@ async def test_an_application_may_empty_its_scope():
         await respond(send)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/", "Connection: close"))
+        client = await worker.connect(request("GET", "/", "Connection: close"))
 
         assert 200 == (await client.response()).status
         assert b"" == await client.rest()
@@ -592,8 +569,7 @@ async def test_an_unread_response_ends_with_a_reset_if_a_close_would_make_it_who
     """HTTP/1.0 has no chunks: the body ends with the connection."""
 
     async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"x" * 40_000, "more_body": True})
+        await begin(send, b"x" * 40_000)
         await send({"type": "http.response.body"})
 
     async with Worker(app) as worker:
@@ -621,8 +597,7 @@ async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
         await waits
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_reading_stopped)
         assert worker.running
         if takes_it:
@@ -638,8 +613,7 @@ async def test_a_client_whose_reading_was_paused_lingers():
     go = asyncio.Event()
 
     async with Worker(pauses_in_response(go)) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request("POST", "/", body=b"x" * 100_000))
+        client = await worker.connect_tcp(request("POST", "/", body=b"x" * 100_000))
         await until(lambda: client.is_reading_paused)
         client.push(request())
         worker.start_draining()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asgid.worker.http.context import HIGH_WATER
-from tests.worker.apps import body_of, respond
+from tests.worker.apps import begin, body_of, respond
 from tests.worker.client import request
 from tests.worker.event_loop import until
 from tests.worker.worker import Worker
@@ -50,8 +50,7 @@ async def test_a_paused_client_gets_its_whole_time_again():
         await respond(send, str(len(await body_of(receive))).encode())
 
     async with Worker(app, timeouts={"body": "60s"}) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", f"Content-Length: {HIGH_WATER + 1}") + b"x" * HIGH_WATER)
+        client = await worker.connect(request("POST", "/", f"Content-Length: {HIGH_WATER + 1}") + b"x" * HIGH_WATER)
         await until(lambda: client.is_reading_paused)
         worker.pass_time(59)
         read.set()
@@ -78,8 +77,7 @@ async def test_send_waits_for_a_client_that_does_not_read():
         await send({"type": "http.response.body"})
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -136,8 +134,7 @@ async def test_every_waiting_request_is_served_when_the_client_reads():
 
 async def test_an_application_may_cancel_a_waiting_send():
     async def app(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x" * 200_000, "more_body": True})
+        await begin(send, b"x" * 200_000)
 
     gave_up = asyncio.Event()
 
@@ -150,8 +147,7 @@ async def test_an_application_may_cancel_a_waiting_send():
         await send({"type": "http.response.body", "body": b"end"})
 
     async with Worker(impatient) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(request())
+        client = await worker.connect(request(), send_buffer=4096)
         await gave_up.wait()
 
         assert b"x" * 200_000 + b"end" == (await client.response()).body
@@ -159,8 +155,7 @@ async def test_an_application_may_cancel_a_waiting_send():
 
 async def test_an_idle_connection_keeps_no_request():
     async with Worker(lambda scope, receive, send: respond(send)) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", body=b"x" * 50_000))
+        client = await worker.connect(request("POST", "/", body=b"x" * 50_000))
         await client.response()
 
         assert not client.has_exchange

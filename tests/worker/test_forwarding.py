@@ -53,8 +53,9 @@ async def test_the_scope_has_the_client_behind_the_proxy():
 async def test_pipelined_requests_have_their_own_clients():
     """A proxy sends requests of several clients on one connection."""
     async with Worker(scope_of, proxy=TCP) as worker:
-        client = await worker.connect_tcp()
-        await client.send(b"".join(request("GET", "/", *lines) for lines in (HEADERS[:1], (), HEADERS[1:2])))
+        client = await worker.connect_tcp(
+            b"".join(request("GET", "/", *lines) for lines in (HEADERS[:1], (), HEADERS[1:2]))
+        )
         responses = [json.loads((await client.response()).body) for _ in range(3)]
 
         assert [("192.0.2.1", "http"), ("127.0.0.1", "http"), ("127.0.0.1", "https")] == [
@@ -100,8 +101,9 @@ async def test_a_trailer_changes_no_address():
     """Neither of this request nor of the next one: a proxy that filters headers may pass trailers unseen."""
     trailer = b"X-Forwarded-For: 192.0.2.1\r\n\r\n"
     async with Worker(scope_of, proxy=TCP) as worker:
-        client = await worker.connect_tcp()
-        await client.send(request("POST", "/", "Transfer-Encoding: chunked") + b"0\r\n" + trailer + request())
+        client = await worker.connect_tcp(
+            request("POST", "/", "Transfer-Encoding: chunked") + b"0\r\n" + trailer + request()
+        )
         responses = [json.loads((await client.response()).body) for _ in range(2)]
 
         assert ["127.0.0.1", "127.0.0.1"] == [response["client"][0] for response in responses]

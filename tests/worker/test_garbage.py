@@ -58,8 +58,7 @@ def test_no_bytes_of_a_client_break_a_worker(app, pieces, cut):
 
     async def story() -> None:
         async with Worker(app, limits={"body": "1KiB", "header_count": 10}) as worker:
-            client = await worker.connect()
-            await client.send(*(piece for piece in (sent[:cut], sent[cut:]) if piece))
+            client = await worker.connect(*(piece for piece in (sent[:cut], sent[cut:]) if piece))
             client.half_close()
             written = await client.rest()
             statuses = {int(status) for status in _STATUS.findall(written)}

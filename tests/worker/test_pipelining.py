@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from tests.worker.apps import after, body_of, mirror, mirror_later, mirrored, respond
+from tests.worker.apps import after, begin, body_of, mirror, mirror_later, mirrored, respond
 from tests.worker.client import request
 from tests.worker.event_loop import turns, until
 from tests.worker.worker import Worker
@@ -17,8 +17,7 @@ MANY = 500
 @pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
 async def test_responses_have_the_order_of_the_requests(app):
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(b"".join(request("GET", f"/{n}") for n in range(MANY)))
+        client = await worker.connect(b"".join(request("GET", f"/{n}") for n in range(MANY)))
         bodies = [(await client.response()).body for _ in range(MANY)]
 
         assert [mirrored("GET", f"/{n}") for n in range(MANY)] == bodies
@@ -38,8 +37,7 @@ async def test_one_request_runs_at_a_time():
         await respond(send)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
+        client = await worker.connect(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
 
         assert [200] * 3 == [(await client.response()).status for _ in range(3)]
         assert 1 == most
@@ -56,8 +54,7 @@ async def test_each_request_has_its_own_context_variables():
         await respond(send, found.encode())
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
+        client = await worker.connect(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
 
         assert [b"nobody"] * 3 == [(await client.response()).body for _ in range(3)]
 
@@ -90,8 +87,7 @@ async def test_a_bad_request_waits_for_its_turn(last, status):
     """It is parsed after the responses to the requests before it."""
     go = asyncio.Event()
     async with Worker(after(go)) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/1") + request("GET", "/2") + last)
+        client = await worker.connect(request("GET", "/1") + request("GET", "/2") + last)
         await until(lambda: worker.counts.get("STARTED"))
         await turns()
         errors = [name for name in worker.counts if name.startswith("error ")]
@@ -157,8 +153,7 @@ async def test_connection_close_ends_the_pipeline():
         await respond(send, headers=[(b"connection", b"close")] if scope["path"] == "/2" else [])
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
+        client = await worker.connect(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
 
         assert [False, True] == [(await client.response()).closes for _ in range(2)]
         assert b"" == await client.rest()
@@ -174,8 +169,7 @@ async def test_waiting_requests_end_with_their_client():
         assert {"type": "http.disconnect"} == await receive()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
+        client = await worker.connect(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
         await until(lambda: served)
         client.close()
         # The worker does not read while requests wait, so it notices the end by its deadline or by writing.
@@ -213,8 +207,7 @@ async def test_corked_responses_leave_before_an_abort():
 
     async def app(scope, receive, send):
         if scope["path"] == "/fail":
-            await send({"type": "http.response.start", "status": 200})
-            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+            await begin(send, b"half")
             raise RuntimeError("half way")
         await mirror(scope, receive, send)
 

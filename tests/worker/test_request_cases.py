@@ -58,8 +58,7 @@ async def test_a_request_has_the_outcome_of_its_row(name):
         for turn, way in enumerate(WAYS if len(case.sent) <= _MAX_SHORT else WAYS_OF_A_LONG_ROW, start=1):
             cut, waits = way
             given.clear()
-            client = await worker.connect()
-            await client.send(*pieces(name, case.sent, cut))
+            client = await worker.connect(*pieces(name, case.sent, cut))
             responses = [await client.response(one.method) for one in case.given]
 
             assert [200] * len(case.given) == [response.status for response in responses], way
@@ -81,8 +80,7 @@ async def test_a_rejection_waits_for_the_requests_before_it(name):
     """Those get their responses first, even if they still run."""
     case = CASES[name]
     async with Worker(mirror_later, limits=case.limits) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/1") + request("POST", "/2", body=b"xyz") + case.sent)
+        client = await worker.connect(request("GET", "/1") + request("POST", "/2", body=b"xyz") + case.sent)
         responses = [await client.response() for _ in range(3)]
 
         assert [mirrored("GET", "/1"), mirrored("POST", "/2", b"xyz")] == [response.body for response in responses[:2]]

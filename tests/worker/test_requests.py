@@ -17,8 +17,7 @@ _CHUNKED = "Transfer-Encoding: chunked"
 async def test_the_smaller_header_limit_holds():
     """A header section over its limit is rejected even if it is shorter than a request line may be."""
     async with Worker(mirror, limits={"request_line": "8KiB", "header_size": "200B"}) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/", "A: " + "x" * 300))
+        client = await worker.connect(request("GET", "/", "A: " + "x" * 300))
 
         assert 431 == (await client.response()).status
 
@@ -36,8 +35,7 @@ async def test_the_smaller_header_limit_holds():
 async def test_no_endless_input_is_read_forever(sent):
     """Each part of the framing has a bound: the client gets an error, or the connection ends."""
     async with Worker(mirror) as worker:
-        client = await worker.connect()
-        await client.send(sent)
+        client = await worker.connect(sent)
         for _ in range(64):
             await client.send(b"x" * 1024)
             if client.is_reading_stopped:
@@ -141,8 +139,7 @@ async def test_a_rejected_head_request_has_no_body(before, cut):
 
 async def test_a_rejected_other_request_has_a_body():
     async with Worker(mirror) as worker:
-        client = await worker.connect()
-        await client.send(request("HEAD"))
+        client = await worker.connect(request("HEAD"))
         await client.response("HEAD")
         await client.send(b"GARBAGE\r\n")
 
@@ -153,8 +150,7 @@ async def test_rejections_are_logged_once_a_second():
     async with Worker(mirror) as worker:
         for late in (0, 0, 0, 2):
             worker.pass_time(late)
-            client = await worker.connect_tcp()
-            await client.send(b"GET / HTTP/1.1\r\n\r\n")
+            client = await worker.connect_tcp(b"GET / HTTP/1.1\r\n\r\n")
             address = client.address
             assert 400 == (await client.response()).status
         first, second = worker.lines
@@ -167,8 +163,7 @@ async def test_rejections_are_logged_once_a_second():
 
 async def test_a_client_on_a_unix_socket_has_no_address():
     async with Worker(mirror) as worker:
-        client = await worker.connect()
-        await client.send(b"GARBAGE\r\n")
+        client = await worker.connect(b"GARBAGE\r\n")
         assert 400 == (await client.response()).status
 
         assert [None] == [line.fields["client"] for line in worker.lines]
@@ -211,8 +206,7 @@ async def test_a_request_rejected_within_its_body_is_counted(sent, status, is_as
                 raise OSError("it is gone")
 
     async with Worker(app, limits={"body": 10}) as worker:
-        client = await worker.connect()
-        await client.send(sent)
+        client = await worker.connect(sent)
         if is_asked:
             await until(lambda: heard == ["http.request"])
             worker.pass_time(61)

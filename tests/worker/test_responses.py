@@ -111,8 +111,9 @@ async def test_a_response_has_exactly_one_framing(case, waits):
     """The connection is kept whenever the client can find the end of the body."""
     messages, method, minor, status, body, framing, closes = case
     async with Worker(sends(*messages, waits=waits)) as worker:
-        client = await worker.connect()
-        await client.send(f"{method} / HTTP/1.{minor}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".encode())
+        client = await worker.connect(
+            f"{method} / HTTP/1.{minor}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n".encode()
+        )
         response = await client.response(method)
 
         assert (status, body) == (response.status, response.body)
@@ -131,8 +132,7 @@ async def test_a_response_has_exactly_one_framing(case, waits):
 
 async def test_date_and_server_come_from_the_application_if_it_sends_them():
     async with Worker(sends(start(200, (b"Server", b"mine")), END)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         head = await client.head()
 
     assert 1 == head.count(b"\r\ndate: ")
@@ -183,8 +183,7 @@ WRONG_BEFORE: dict[str, list[Any]] = {
 async def test_an_application_that_fails_before_its_response_causes_a_500(method, name, waits):
     """The client gets a whole response, the log one line, and the worker goes on."""
     async with Worker(sends(*WRONG_BEFORE[name], waits=waits)) as worker:
-        client = await worker.connect()
-        await client.send(request(method))
+        client = await worker.connect(request(method))
         response = await client.response(method)
 
         assert (500, True) == (response.status, response.closes)
@@ -210,8 +209,7 @@ WRONG_AFTER: dict[str, list[Any]] = {
 async def test_an_application_that_fails_within_its_response_aborts_it(messages, waits):
     """Half a response does not look whole."""
     async with Worker(sends(*messages, waits=waits)) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         with pytest.raises(h11.RemoteProtocolError):
             await client.response()
 
@@ -285,8 +283,7 @@ async def test_100_continue_is_sent_when_the_application_reads():
         await mirror(scope, receive, send)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(_EXPECTS)
+        client = await worker.connect(_EXPECTS)
         await until(lambda: worker.running)
         worker.pass_time(61)  # beyond timeouts.body: the client is not late
 
@@ -311,8 +308,7 @@ async def test_no_100_continue_after_a_response(path):
             assert {"type": "http.disconnect"} == await receive()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(_EXPECTS)
+        client = await worker.connect(_EXPECTS)
         response = await client.response()
 
         assert (403, True, ()) == (response.status, response.closes, response.informational)
@@ -327,8 +323,7 @@ async def test_100_continue_is_sent_until_a_part_of_the_response_has_left():
         await send({"type": "http.response.body", "body": await body_of(receive)})
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(_EXPECTS)
+        client = await worker.connect(_EXPECTS)
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
         await client.send(b"abc")
         response = await client.response()
@@ -346,8 +341,7 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
         seen.append((await receive())["type"])
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(_EXPECTS)
+        client = await worker.connect(_EXPECTS)
         assert b"connection: close" in await client.head()
         worker.pass_time(61)
 
@@ -358,8 +352,7 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
 
 async def test_a_client_that_sends_its_body_at_once_gets_no_100():
     async with Worker(mirror) as worker:
-        client = await worker.connect()
-        await client.send(_EXPECTS + b"abc")
+        client = await worker.connect(_EXPECTS + b"abc")
         response = await client.response()
 
         assert (mirrored("POST", "/a", b"abc"), ()) == (response.body, response.informational)
@@ -371,8 +364,7 @@ async def test_an_expectation_without_a_body_keeps_the_connection():
         await respond(send)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Expect: 100-continue"))
+        client = await worker.connect(request("POST", "/", "Expect: 100-continue"))
         assert not (await client.response()).closes
         await client.send(request("POST", "/", "Expect: 100-continue", "Content-Length: 0"))
         assert not (await client.response()).closes
@@ -387,8 +379,7 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 
 async def test_an_early_response_keeps_the_connection():
     async with Worker(refuse) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/a", "Content-Length: 200000"))
+        client = await worker.connect(request("POST", "/a", "Content-Length: 200000"))
         assert 403 == (await client.response()).status
         for _ in range(20):
             await client.send(b"x" * 10_000)
@@ -399,8 +390,7 @@ async def test_an_early_response_keeps_the_connection():
 async def test_an_early_response_to_a_large_body_closes_the_connection():
     """Closing is cheaper than reading; the client still gets its response."""
     async with Worker(refuse) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/a", "Content-Length: 100000000"))
+        client = await worker.connect(request("POST", "/a", "Content-Length: 100000000"))
         for _ in range(30):
             await client.send(b"x" * 10_000)
 
@@ -422,8 +412,7 @@ async def test_an_application_may_respond_while_it_reads():
             await send(part(message["body"], more=more))
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        client = await worker.connect(request("POST", "/", "Transfer-Encoding: chunked"))
         head = b""
         for word in (b"one", b"two"):
             await client.send(b"3\r\n" + word + b"\r\n")
@@ -444,8 +433,7 @@ async def test_several_tasks_may_receive_at_once():
         got.extend(message["type"] for message in messages)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         client.close()
         await until(lambda: ["http.disconnect"] * 3 == got)
@@ -464,8 +452,7 @@ async def test_an_endless_stream_does_not_block_the_loop():
         await send(END)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
 
         assert 400_000 == len((await client.response()).body)
         assert ["another's", "the stream's end"] == turns
@@ -485,8 +472,7 @@ async def test_an_unreported_reset_is_a_disconnect():
         returned.append(True)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: returned)
 
         assert not worker.lines
@@ -507,8 +493,7 @@ async def test_a_cycle_of_causes_does_not_block_the_worker():
         raise _ring()
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
         await until(lambda: worker.running)
         client.reset()
         await until(lambda: not worker.running)
@@ -534,8 +519,7 @@ async def test_a_response_to_head_has_no_body_if_middleware_changes_the_scope():
         raise ValueError("after that")
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request("HEAD"))
+        client = await worker.connect(request("HEAD"))
 
         assert (await client.rest()).endswith(b"\r\n\r\n")
 
@@ -552,7 +536,6 @@ async def test_an_error_without_a_readable_traceback_is_a_500():
         raise UnreadableError
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(request())
+        client = await worker.connect(request())
 
         assert 500 == (await client.response()).status

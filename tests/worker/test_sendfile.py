@@ -110,8 +110,7 @@ _WARM = OK + b"content-length: 4\r\n\r\nnext"
 
 
 async def _ask(worker: Worker, sent: bytes, expected: bytes, *, is_kept: bool) -> None:
-    client = await worker.connect()
-    await client.send(sent)
+    client = await worker.connect(sent)
     if is_kept:
         assert expected == await client.exactly(len(expected))
         assert b"next" == (await client.get("/next")).body
@@ -249,8 +248,7 @@ MIXED: dict[str, list[Callable[[Path], Message]]] = {
 @pytest.mark.parametrize("messages", MIXED.values(), ids=MIXED.keys())
 async def test_a_path_is_a_whole_body(messages, large):
     async with Worker(_sends(lambda: [message(large) for message in messages])) as worker:
-        client = await worker.connect()
-        await client.send(GET)
+        client = await worker.connect(GET)
         await client.rest()
 
         assert 1 == len(worker.lines)
@@ -271,8 +269,7 @@ async def test_requests_behind_a_file_are_served(large):
 async def test_no_part_of_a_file_is_in_memory(large):
     """The transport buffers nothing of it while the client does not read."""
     async with Worker(_sends(lambda: [start(), path(large)])) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(GET)
+        client = await worker.connect(GET, send_buffer=4096)
         await until(lambda: client.is_writing_paused)
 
         assert 0 == client.unsent_bytes
@@ -292,8 +289,7 @@ async def test_a_file_is_sent_after_the_data_before_it(large):
         await sending
 
     async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
-        await client.send(GET)
+        client = await worker.connect(GET, send_buffer=4096)
         await until(lambda: client.is_writing_paused)
 
         assert b"x" * 300_000 + LARGE == (await client.response()).body
@@ -301,8 +297,7 @@ async def test_a_file_is_sent_after_the_data_before_it(large):
 
 async def _stopped(worker: Worker) -> Any:
     """Return a client that has requested a file and stops after its first bytes."""
-    client = await worker.connect(send_buffer=4096)
-    await client.send(GET)
+    client = await worker.connect(GET, send_buffer=4096)
     await until(lambda: client.is_writing_paused)
     return client
 
@@ -478,8 +473,7 @@ async def test_an_open_file_is_sent(case, sent, large):
             closed.append(file.closed)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(sent)
+        client = await worker.connect(sent)
         answer = await client.response()
 
         assert body == answer.body
@@ -530,8 +524,7 @@ async def test_a_pipe_is_read_as_it_fills():
         await send(last(b"end"))
 
     async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect()
-        await client.send(GET)
+        client = await worker.connect(GET)
         await until(lambda: worker.running)
         for word in (b"one", b"two"):
             os.write(write, word)
@@ -570,8 +563,7 @@ async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
         seen.append("it goes on")
 
     async with Worker(app) as worker:
-        client = await worker.connect_tcp()
-        await client.send(bodiless(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
+        client = await worker.connect_tcp(bodiless(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
         await until(lambda: worker.running)
         await client.send(b"b")
         client.reset()
@@ -708,8 +700,7 @@ async def test_middleware_gets_the_bytes_of_a_file_by_default(case, tmp_path):
     data = b"of a file " * 10_000
     (tmp_path / "it.js").write_bytes(data)
     async with Worker(make(StaticFiles(directory=tmp_path))) as worker:
-        client = await worker.connect()
-        await client.send(request("GET", "/it.js", "Accept-Encoding: gzip"))
+        client = await worker.connect(request("GET", "/it.js", "Accept-Encoding: gzip"))
         answer = await client.response()
 
         assert (200, compresses) == (answer.status, "content-encoding" in answer.headers)

@@ -16,7 +16,7 @@ from asgid.worker.app.interface import ADAPTERS
 from asgid.worker.net.lingering_close import LINGER_S
 from asgid.worker.net.turns import SHARE_S
 from asgid.worker.websocket.protocol import CLOSE_S
-from tests.worker.apps import echo, respond
+from tests.worker.apps import accept, echo, respond
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.parts import has_unread_frames, is_open, waits_for_pong
@@ -153,8 +153,7 @@ async def test_an_invalid_handshake_is_rejected(headers, status, kind):
     """
     app = Listener()
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(handshake("/", *headers))
+        client = await worker.connect(handshake("/", *headers))
         response = await client.response()
 
         assert status == response.status
@@ -184,8 +183,7 @@ async def test_an_upgrade_that_cannot_be_a_websocket_is_served_as_http(sent):
         await respond(send, scope["type"].encode())
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(sent)
+        client = await worker.connect(sent)
 
         assert b"http" == (await client.response()).body
 
@@ -204,8 +202,7 @@ async def test_an_interface_without_websockets_gets_an_http_request():
 
     async with Worker(app) as worker:
         worker.ignore_websockets()
-        client = await worker.connect()
-        await client.send(handshake() + request("GET", "/next"))
+        client = await worker.connect(handshake() + request("GET", "/next"))
 
         assert [b"http", b"http"] == [(await client.response()).body, (await client.response()).body]
 
@@ -268,8 +265,7 @@ async def test_a_close_instead_of_an_accept_is_a_403():
         heard.append(await receive())
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(handshake("/secret"))
+        client = await worker.connect(handshake("/secret"))
         response = await client.response()
 
         assert (403, b"", True) == (response.status, response.body, response.closes)
@@ -289,8 +285,7 @@ async def test_an_application_may_deny_a_handshake_with_a_response():
         await send({"type": "websocket.http.response.body", "body": b"are you?"})
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(handshake())
+        client = await worker.connect(handshake())
         response = await client.response()
 
         assert (401, b"who are you?", "Basic") == (response.status, response.body, response.headers["www-authenticate"])
@@ -316,8 +311,7 @@ async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
             await send(message)
 
     async with Worker(app) as worker:
-        client = await worker.connect()
-        await client.send(handshake())
+        client = await worker.connect(handshake())
 
         assert 500 == (await client.response()).status
         assert ["application failed"] == [line.event for line in worker.lines]
@@ -373,8 +367,7 @@ async def test_messages_of_one_turn_leave_in_order():
     """The first one leaves at once, the others together."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         for number in range(100):
             await send({"type": "websocket.send", "text": str(number)})
 
@@ -405,8 +398,7 @@ async def test_an_invalid_message_of_the_application_closes_with_1011(message, s
     """The client learns that the server failed; the log has the reason."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await send(message)
 
     async with Worker(app) as worker:
@@ -424,8 +416,7 @@ async def test_any_kind_of_bytes_is_copied_and_sent(data):
     """A later change of the buffer changes nothing."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await send({"type": "websocket.send", "bytes": data, "text": None})
 
     async with Worker(app) as worker:
@@ -484,8 +475,7 @@ async def test_an_application_may_close_with_a_code_and_a_reason(message, closed
     heard = []
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await send({"type": "websocket.close", **message})
         heard.append(await receive())
 
@@ -500,8 +490,7 @@ async def test_a_client_that_ignores_a_close_is_aborted():
     """After CLOSE_S; bytes that arrive until then are discarded."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await send({"type": "websocket.close", "code": 4000})
 
     async with Worker(app) as worker:
@@ -524,8 +513,7 @@ async def test_a_client_that_leaves_without_a_close_is_1006(end):
     said: list[object] = []
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         said.append(await receive())
         for message in ({"type": "websocket.send", "text": "x"}, {"type": "websocket.close"}):
             try:
@@ -570,8 +558,7 @@ async def test_send_after_its_own_close_raises_in_the_application():
     """The error names the state; the close has left before."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await send({"type": "websocket.close"})
         await send({"type": "websocket.send", "text": "x"})
 
@@ -596,8 +583,7 @@ async def test_send_after_the_call_has_returned_raises_oserror(client_closes):
             said.append(type(error).__name__)
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         said.append(asyncio.ensure_future(late(send)))
         if client_closes:
             await receive()
@@ -620,8 +606,7 @@ async def test_a_reset_with_undecoded_bytes_is_1006():
     heard: list[dict[str, Any]] = []
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         begun.set()
         await step.wait()
         heard.append(await receive())
@@ -649,8 +634,7 @@ async def test_an_application_that_fails_closes_with_1011():
     """One that returns closes with 1000."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         if scope["path"] == "/fail":
             raise ValueError("on purpose")
 
@@ -668,8 +652,7 @@ async def test_the_disconnect_of_another_client_is_a_failure():
     async def app(scope, receive, send):
         if scope["type"] == "http":
             await sends[0]({"type": "websocket.send", "text": "news"})
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         sends.append(send)
         await receive()
 
@@ -992,8 +975,7 @@ async def test_reading_pauses_if_the_application_is_slow():
     heard = []
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await step.wait()
         while (message := await receive())["type"] == "websocket.receive":
             heard.append(message["text"])
@@ -1028,8 +1010,7 @@ async def test_the_queue_of_messages_is_bounded_in_bytes(message, min_queued, ma
     step = asyncio.Event()
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await step.wait()
 
     async with Worker(app, websocket={"queue": 1000}) as worker:
@@ -1053,8 +1034,7 @@ async def test_one_read_is_decoded_only_as_far_as_the_queue_has_room(sent, most)
 
     async def app(scope, receive, send):
         await step.wait()
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await end.wait()
 
     async with Worker(app) as worker:
@@ -1073,8 +1053,7 @@ async def test_send_waits_for_a_slow_client():
 
     async def app(scope, receive, send):
         nonlocal done
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         for _ in range(100):
             await send({"type": "websocket.send", "bytes": b"x" * 50_000})
             done += 1
@@ -1095,8 +1074,7 @@ async def test_a_slow_client_is_not_aborted_while_it_reads():
     """Even after the application has closed: its messages arrive, and the close after them."""
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         for _ in range(8):
             await send({"type": "websocket.send", "bytes": b"x" * 50_000})
 
@@ -1116,8 +1094,7 @@ async def test_a_client_that_reads_nothing_is_aborted():
     said = []
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         try:
             while True:
                 await send({"type": "websocket.send", "bytes": b"x" * 50_000})
@@ -1157,8 +1134,7 @@ async def test_reading_pauses_if_the_client_does_not_read():
 
 async def test_an_endless_send_does_not_block_the_loop():
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         if scope["path"] == "/endless":
             while True:
                 await send({"type": "websocket.send", "bytes": b"x" * 1000})
@@ -1249,8 +1225,7 @@ async def test_no_ping_timeout_while_reading_is_paused():
     step = asyncio.Event()
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         await step.wait()
         await echo_on(receive, send)
 
@@ -1339,8 +1314,7 @@ async def test_an_application_with_slow_messages_does_not_block_the_loop():
         if scope["type"] == "http":
             await respond(send)
             return
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         while (await receive())["type"] == "websocket.receive":
             worker.work(SHARE_S)
             taken += 1
@@ -1415,8 +1389,7 @@ async def test_the_request_timeout_covers_the_handshake():
         await receive()
 
     async with Worker(app, timeouts={"request": "3s"}) as worker:
-        slow = await worker.connect()
-        await slow.send(handshake("/slow"))
+        slow = await worker.connect(handshake("/slow"))
         peer = await connect(worker)
         worker.pass_time(3.1)
 
@@ -1439,8 +1412,7 @@ async def test_a_draining_worker_closes_with_1012():
     said = []
 
     async def app(scope, receive, send):
-        await receive()
-        await send({"type": "websocket.accept"})
+        await accept(receive, send)
         said.append(await receive())
         try:
             await send({"type": "websocket.send", "text": "x"})

@@ -129,8 +129,7 @@ ENVIRON = {
 async def test_the_environment_has_the_parts_of_the_request(asked, tables, names, values):
     """PEP 3333: octets as characters, field names in capitals."""
     async with worker(of(*names), **tables) as running:
-        client = await running.connect()
-        await client.send(asked)
+        client = await running.connect(asked)
 
         assert ascii(values).encode() == (await client.response()).body
 
@@ -190,8 +189,7 @@ async def test_the_validator_of_wsgiref_finds_no_error(asked, capfd):
         return [body, b"!"]
 
     async with worker(validator(app)) as running:
-        client = await running.connect()
-        await client.send(asked)
+        client = await running.connect(asked)
         response = await client.response(asked.split()[0].decode())
 
         assert (200, []) == (response.status, running.lines)
@@ -219,8 +217,7 @@ async def test_the_input_is_read_like_a_file(read):
     expected = read(io.BytesIO(LINES))
     chunks = [b"1\r\n%c\r\n" % octet for octet in LINES]
     async with worker(answering(lambda environ: read(environ["wsgi.input"]))) as running:
-        client = await running.connect()
-        await client.send(request("POST", body=LINES))
+        client = await running.connect(request("POST", body=LINES))
         whole = await client.response()
         await client.send(request("POST", "/", "Transfer-Encoding: chunked"), *chunks, b"0\r\n\r\n")
         cut = await client.response()
@@ -240,8 +237,7 @@ async def test_reading_half_a_body_raises():
             raise
 
     async with worker(answering(read)) as running:
-        client = await running.connect()
-        await client.send(request("POST", "/", "Content-Length: 10") + b"12345")
+        client = await running.connect(request("POST", "/", "Content-Length: 10") + b"12345")
         await until(lambda: running.running)
         client.close()
         await until(lambda: seen)
@@ -257,8 +253,7 @@ async def test_both_bodies_stream_at_the_same_time():
             yield line.upper()
 
     async with worker(app) as running:
-        client = await running.connect()
-        await client.send(request("POST", "/", "Transfer-Encoding: chunked"))
+        client = await running.connect(request("POST", "/", "Transfer-Encoding: chunked"))
         await client.send(b"4\r\none\n\r\n")
         await client.head()
         assert b"4\r\nONE\n\r\n" == await client.exactly(9)
@@ -324,8 +319,7 @@ async def test_a_part_leaves_before_the_next_is_produced():
         yield b"two"
 
     async with worker(saying(parts())) as running:
-        client = await running.connect()
-        await client.send(request())
+        client = await running.connect(request())
         await client.head()
         assert b"3\r\none\r\n" == await client.exactly(8)
 
@@ -350,8 +344,7 @@ async def test_write_comes_before_the_returned_body():
 
 async def test_a_response_to_head_has_a_length_and_no_body():
     async with worker(saying([b"hello"])) as running:
-        client = await running.connect()
-        await client.send(request("HEAD"))
+        client = await running.connect(request("HEAD"))
         response = await client.response("HEAD")
 
         assert (b"", 200) == (response.body, response.status)
@@ -399,8 +392,7 @@ def in_the_middle(environ, start_response):
 @pytest.mark.parametrize(("app", "why"), [(too_late, "too late"), (in_the_middle, "in the middle")])
 async def test_an_error_within_the_body_aborts_the_response(app, why):
     async with worker(app) as running:
-        client = await running.connect()
-        await client.send(request())
+        client = await running.connect(request())
         await client.rest()
         await until(lambda: running.lines)
 
@@ -504,8 +496,7 @@ async def test_close_is_called_if_the_body_fails():
 
     parts = Parts(failing())
     async with worker(saying(parts)) as running:
-        client = await running.connect()
-        await client.send(request())
+        client = await running.connect(request())
         await client.rest()
 
         await until(lambda: parts.is_closed)
@@ -530,8 +521,7 @@ async def test_a_disconnect_ends_the_iteration():
     async with worker(saying(parts)) as running:
         for _ in range(4):  # more than there are threads
             parts.is_closed = False
-            client = await running.connect()
-            await client.send(request())
+            client = await running.connect(request())
             await client.head()
             client.close()
             await until(lambda: parts.is_closed)
@@ -554,8 +544,7 @@ async def test_a_disconnect_ends_an_application_that_only_writes():
             raise
 
     async with worker(app) as running:
-        client = await running.connect()
-        await client.send(request())
+        client = await running.connect(request())
         await client.head()
         client.close()
         await until(lambda: seen)
@@ -567,8 +556,7 @@ async def test_a_slow_client_slows_the_application_down():
     """Only a few parts are produced beside those in kernel and transport."""
     parts = Parts(endless())
     async with worker(saying(parts)) as running:
-        client = await running.connect(send_buffer=4096)
-        await client.send(request())
+        client = await running.connect(request(), send_buffer=4096)
         await until(lambda: client.is_writing_paused)
         before = -1
         while before != parts.produced:  # the thread has all the time it needs
@@ -611,8 +599,7 @@ async def test_an_overdue_request_frees_its_thread():
 
     body = Parts(parts())
     async with worker(saying(body), timeouts={"request": "3s"}) as running:
-        client = await running.connect()
-        await client.send(request())
+        client = await running.connect(request())
         await until(lambda: running.running)
         running.pass_time(4)
         assert 504 == (await client.response()).status
@@ -640,8 +627,7 @@ async def test_an_overdue_request_without_a_thread_never_runs():
         assert [504, 504] == [(await client.response()).status for client in clients]
 
         go.set()
-        last = await running.connect()
-        await last.send(request("POST", "/last"))
+        last = await running.connect(request("POST", "/last"))
         assert b"done" == (await last.response()).body
         assert ["/first", "/last"] == begun
 
@@ -676,8 +662,7 @@ async def test_a_slow_request_is_logged_with_the_stack_of_its_thread():
 
     async with worker(dawdle) as serving:
         serving.look_in_threads(thread_stack)
-        client = await serving.connect()
-        await client.send(request("GET", "/slow"))
+        client = await serving.connect(request("GET", "/slow"))
         await until(begun.is_set)
         serving.pass_time(6)
         go.set()

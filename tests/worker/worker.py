@@ -105,16 +105,19 @@ class Worker:
         """Let `seconds` pass within one turn of the loop; the ticker acts later."""
         self.clock.time += seconds
 
-    async def connect(self, *, send_buffer: int | None = None) -> Client:
-        """Return a client on a new connection; `send_buffer` bounds the kernel's buffer for responses."""
+    async def connect(self, *sent: bytes, send_buffer: int | None = None) -> Client:
+        """Return a client on a new connection that has sent the pieces `sent`.
+
+        `send_buffer` bounds the kernel's buffer for responses.
+        """
         ours, theirs = socket.socketpair()
         if send_buffer:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        return await self.connected(ours, theirs)
+        return await self.connected(ours, theirs, *sent)
 
-    async def connect_tcp(self, family: socket.AddressFamily = socket.AF_INET) -> Client:
-        """Return a client over loopback TCP, accepted by a listener of `family`."""
-        return await self.connected(*loopback(family))
+    async def connect_tcp(self, *sent: bytes, family: socket.AddressFamily = socket.AF_INET) -> Client:
+        """As `connect`, over loopback TCP, accepted by a listener of `family`."""
+        return await self.connected(*loopback(family), *sent)
 
     async def connect_behind(self, versions: str = "any", *, tcp: bool = True) -> Client:
         """Return a client of a listener whose `proxy_protocol` is `versions`. Use `push`, not `send`."""
@@ -143,14 +146,14 @@ class Worker:
     def _make_protocol(self, versions: str) -> asyncio.Protocol:
         return protocol_factory(self.context)(Listener("web", -1, 1, versions))
 
-    async def connected(self, ours: socket.socket, theirs: socket.socket) -> Client:
+    async def connected(self, ours: socket.socket, theirs: socket.socket, *sent: bytes) -> Client:
         ours.setblocking(False)
         theirs.setblocking(False)
-        _, connection = await self.context.loop.connect_accepted_socket(
-            lambda: CountingConnection(self.context), theirs
-        )
+        connection = CountingConnection(self.context)
+        await self.context.loop.connect_accepted_socket(lambda: connection, theirs)
         client = Client(ours, connection)
         self._clients.append(client)
+        await client.send(*sent)
         return client
 
     @property
