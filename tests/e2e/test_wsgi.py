@@ -200,20 +200,6 @@ def test_a_request_beyond_the_queue_is_refused(
     assert [200] * (2 + waiting) == [answer.status for answer in answers]
 
 
-def test_a_request_that_waits_too_long_for_a_thread_is_refused(start: Start, tmp_path: Path) -> None:
-    daemon, gate = gated(start, tmp_path, queue_timeout="200ms")
-    clients = [in_thread(lambda: get(daemon.address())) for _ in range(2)]
-    daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 2)
-
-    refused = get(daemon.address())
-
-    assert 503 == refused.status
-    assert daemon.metric("asgid_http_timeouts_total", phase="queue") == 1
-    gate.touch()
-    for client in clients:
-        client.join(WITHIN_S)
-
-
 def test_threads_that_never_return_do_not_delay_a_stop(start: Start, tmp_path: Path) -> None:
     """Threads cannot be cancelled, so the worker exits without them, and no signal is needed to end it."""
     daemon, _ = gated(start, tmp_path, timeouts={"graceful": "300ms", "kill": "40s", "heartbeat": "15s"})

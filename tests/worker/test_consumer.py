@@ -14,7 +14,7 @@ from asgid.worker.app import asgi1
 from asgid.worker.app.asgi1 import MAX_UNSENT_BYTES, MAX_WHOLE_BODY_BYTES, adapt
 from tests.worker.client import request
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 Message = dict[str, Any]
 OK: Message = {"status": 200, "content": b"hello"}
@@ -27,8 +27,7 @@ def logged_failures(worker: Worker) -> list[str]:
 
 async def exchange_one(answering: Callable[[Message], object], bytes_in: bytes = request()) -> tuple[int, bytes]:
     """Return the response of `answering` to one request. AssertionError if the worker logged anything."""
-    async with Worker(adapt(answering)) as worker:
-        client = await worker.connect(bytes_in)
+    async with served(adapt(answering), bytes_in) as (worker, client):
         response = await client.response()
 
         assert not worker.lines
@@ -141,8 +140,7 @@ async def test_a_body_channel_reports_a_disconnect():
         while not parts[-1]["closed"]:
             parts.append(await message["body_channel"].receive())
 
-    async with Worker(adapt(read)) as worker:
-        client = await worker.connect()
+    async with served(adapt(read)) as (worker, client):
         await client.send(
             b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n" + b"x" * MAX_WHOLE_BODY_BYTES
         )
@@ -157,8 +155,7 @@ async def test_a_body_channel_reports_a_disconnect():
 
 async def test_a_body_of_the_limit_is_whole_however_late_its_end_comes():
     """The message has no body channel if no more data can follow."""
-    async with Worker(adapt(tell_size)) as worker:
-        client = await worker.connect(request("POST", "/", "Transfer-Encoding: chunked"))
+    async with served(adapt(tell_size), request("POST", "/", "Transfer-Encoding: chunked")) as (_, client):
         await client.send(b"%x\r\n" % MAX_WHOLE_BODY_BYTES + b"x" * MAX_WHOLE_BODY_BYTES + b"\r\n", b"0\r\n\r\n")
 
         assert b"0 %d" % MAX_WHOLE_BODY_BYTES == (await client.response()).body
@@ -245,8 +242,7 @@ async def test_a_response_of_one_message_has_a_content_length():
         headers = [[b"content-type", b"text/html"], (b"x-name", b"value")]
         message["reply_channel"].send({"status": 404, "headers": headers, "content": b"nowhere"})
 
-    async with Worker(adapt(hello)) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(hello), request()) as (_, client):
         head, body = await client.head(), await client.exactly(7)
 
         assert head.startswith(
@@ -283,8 +279,7 @@ async def test_a_response_to_head_has_no_body():
         content = {"content": b"hello"} if message["path"] == "/whole" else {}
         message["reply_channel"].send({"status": 200, "headers": [(b"content-length", b"5")], **content})
 
-    async with Worker(adapt(promises)) as worker:
-        client = await worker.connect()
+    async with served(adapt(promises)) as (_, client):
         for path in ("/whole", "/promise"):
             await client.send(request("HEAD", path))
             response = await client.response("HEAD")
@@ -305,8 +300,7 @@ async def test_each_part_leaves_when_it_is_sent():
             turn.clear()
         reply.send({"content": b"end"})
 
-    async with Worker(adapt(stream)) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(stream), request()) as (worker, client):
         assert b"transfer-encoding: chunked" in await client.head()
         for part in (b"3\r\none\r\n", b"3\r\ntwo\r\n", b"3\r\nend\r\n0\r\n\r\n"):
             assert part == await client.exactly(len(part))
@@ -348,9 +342,7 @@ async def test_pipelined_requests_are_answered_in_order():
         delay = 0.01 if path == b"/slow" else 0
         message["channel_layer"].loop.call_later(delay, message["reply_channel"].send, {"status": 200, "content": path})
 
-    async with Worker(adapt(later)) as worker:
-        client = await worker.connect(request("GET", "/slow") + request("GET", "/quick"))
-
+    async with served(adapt(later), request("GET", "/slow") + request("GET", "/quick")) as (_, client):
         assert [b"/slow", b"/quick"] == [(await client.response()).body for _ in range(2)]
 
 
@@ -424,8 +416,7 @@ def raises_after_a_part(message: Message) -> None:
 @pytest.mark.parametrize("failing", [raises, raises_later, raises_after_a_part], ids=lambda each: each.__name__)
 async def test_a_consumer_that_raises_causes_a_500(failing):
     """The failure is logged once; the part that was sent within the call has not left yet."""
-    async with Worker(adapt(failing)) as worker:
-        client = await worker.connect()
+    async with served(adapt(failing)) as (worker, client):
         response = await client.get()
 
         assert 500 == response.status
@@ -442,9 +433,7 @@ async def test_a_consumer_that_raises_after_its_reply_has_responded(is_async):
     async def hello_later(message: Message) -> None:
         hello(message)
 
-    async with Worker(adapt(hello_later if is_async else hello)) as worker:
-        client = await worker.connect()
-
+    async with served(adapt(hello_later if is_async else hello)) as (worker, client):
         assert b"hello" == (await client.get()).body
         await until(lambda: logged_failures(worker))
         assert ["ValueError: no database"] == logged_failures(worker)
@@ -457,8 +446,7 @@ async def test_a_coroutine_that_raises_within_a_stream_aborts_the_connection():
         await message["reply_channel"].send(BEGUN)
         raise ValueError("no database")
 
-    async with Worker(adapt(stream)) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(stream), request()) as (worker, client):
         with pytest.raises(h11.RemoteProtocolError):
             await client.response()
 
@@ -488,8 +476,7 @@ def makes_a_ring(message: Message) -> None:
 )
 async def test_a_request_without_a_reply_channel_left_gets_a_500(forgetful):
     """Garbage collection of the channel ends the request."""
-    async with Worker(adapt(forgetful)) as worker:
-        client = await worker.connect()
+    async with served(adapt(forgetful)) as (worker, client):
         response = await client.get()
 
         assert 500 == response.status
@@ -513,8 +500,7 @@ async def begins_in_a_coroutine(message: Message) -> None:
 )
 async def test_a_stream_without_a_reply_channel_left_is_aborted(beginning):
     """The stream does not stay open forever, and does not end as if it were whole."""
-    async with Worker(adapt(beginning)) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(beginning), request()) as (worker, client):
         with pytest.raises(h11.RemoteProtocolError):
             await client.response()
 
@@ -533,8 +519,7 @@ async def test_a_consumer_is_cancelled_at_the_request_timeout():
         finally:
             ended.append(asyncio.current_task())
 
-    async with Worker(adapt(waits), timeouts={"request": "5s"}) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(waits), request(), timeouts={"request": "5s"}) as (worker, client):
         await until(lambda: replies)
         worker.pass_time(6)
 
@@ -585,8 +570,7 @@ async def test_an_endless_stream_ends_with_its_client():
             sent.append(1)
             await asyncio.sleep(0)
 
-    async with Worker(adapt(ticks)) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(ticks), request()) as (worker, client):
         await until(lambda: sent)
         client.close()
         await until(lambda: not worker.running)
@@ -598,8 +582,7 @@ async def test_a_half_closed_client_gets_its_response():
     """A client may close its sending side and still read."""
     replies: list[Any] = []
 
-    async with Worker(adapt(lambda message: replies.append(message["reply_channel"]))) as worker:
-        client = await worker.connect(request())
+    async with served(adapt(lambda message: replies.append(message["reply_channel"])), request()) as (_, client):
         await until(lambda: replies)
         client.half_close()
         await until(lambda: client.is_reading_stopped)
@@ -622,8 +605,7 @@ async def test_an_awaited_send_waits_for_the_client(monkeypatch):
             count += 1
         reply.send({})
 
-    async with Worker(adapt(stream)) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(adapt(stream), request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -648,8 +630,7 @@ async def test_an_awaited_send_raises_when_its_client_leaves():
     def plain(message: Message) -> None:
         message["channel_layer"].loop.create_task(stream(message))
 
-    async with Worker(adapt(plain)) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(adapt(plain), request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         client.close()
         await until(lambda: told)
@@ -684,8 +665,7 @@ async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_
     """
     monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
 
-    async with Worker(adapt(flooding)) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(adapt(flooding), request(), send_buffer=4096) as (worker, client):
         if flooding is floods:
             assert 500 == (await client.response()).status
         else:

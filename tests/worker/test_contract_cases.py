@@ -27,7 +27,7 @@ from tests.worker.contract_cases import (
     trailers,
 )
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 _BARE = {"date_header": False, "server_header": ""}  # the response has only the application's fields
 
@@ -72,8 +72,7 @@ async def test_a_body_comes_in_request_messages_and_then_disconnects(sent, expec
         await respond(send)
         assert [{"type": "http.disconnect"}] * 2 == [await receive() for _ in range(2)]  # a third waits 1 s
 
-    async with Worker(app) as worker:
-        client = await worker.connect(*pieces(sent, way))
+    async with served(app, *pieces(sent, way)) as (worker, client):
         await client.head()
         await until(lambda: not worker.running)
 
@@ -97,8 +96,7 @@ async def test_messages_become_exactly_these_bytes(case, waits):
                 await asyncio.sleep(0)
             await send(message)
 
-    async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect(sent)
+    async with served(app, sent, http=_BARE) as (worker, client):
         if is_kept:
             assert expected == await client.exactly(len(expected))
             assert b"next" == (await client.get("/next")).body
@@ -123,8 +121,7 @@ async def test_an_invalid_message_raises_an_error_that_names_it(case):
             told.append(str(error))
             raise
 
-    async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect(GET)
+    async with served(app, GET, http=_BARE) as (worker, client):
         response = await client.rest()
         has_begun = any(message["type"] == "http.response.body" for message in messages[:-1])
 
@@ -193,9 +190,7 @@ async def test_receive_waits_after_the_body_until_the_response_is_complete():
         await send(last(b"b"))
         seen.append(await listening)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (_, client):
         assert b"ab" == (await client.get()).body
         await until(lambda: 2 == len(seen))
         assert [False, {"type": "http.disconnect"}] == seen
@@ -217,8 +212,7 @@ async def test_each_part_of_a_stream_leaves_at_once():
             await send(part(event))
         await send(last())
 
-    async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect(GET)
+    async with served(app, GET, http=_BARE) as (_, client):
         assert b"transfer-encoding: chunked" in await client.head()
         for number in range(5):
             turns.put_nowait(b"data: %d\n\n" % number)
@@ -242,8 +236,7 @@ async def test_a_response_with_trailers_is_complete_after_the_last_trailer():
         await send(trailers((b"x", b"1")))
         seen.append(await listening)
 
-    async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect(bodiless(b"GET / HTTP/1.1", b"TE: trailers"))
+    async with served(app, bodiless(b"GET / HTTP/1.1", b"TE: trailers"), http=_BARE) as (worker, client):
         begun = CHUNKED + b"1\r\na\r\n"
 
         assert begun == await client.exactly(len(begun))
@@ -280,8 +273,7 @@ async def test_an_unfinished_response_never_looks_whole(messages, begins):
                 raise message
             await send(message)
 
-    async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect(GET + GET)
+    async with served(app, GET + GET, http=_BARE) as (worker, client):
         response = await client.rest()
 
         assert response.startswith(begins)
@@ -337,9 +329,7 @@ async def test_work_after_the_last_part_does_not_delay_the_next_request():
         await send(last(scope["path"].encode()))
         await release.wait()
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (worker, client):
         assert [b"a/1", b"a/2"] == [(await client.get("/1")).body, (await client.get("/2")).body]
         assert 2 == len(worker.running)
         release.set()

@@ -14,12 +14,11 @@ from asgid.worker.net.lingering_close import MAX_LINGER_S
 from tests.worker.apps import after, begin, body_of, mirror, mirror_later, mirrored, never_returns, respond
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 
 async def test_a_silent_client_is_closed_without_a_response():
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         worker.pass_time(9)
         assert worker.connections
         worker.pass_time(2)
@@ -29,8 +28,7 @@ async def test_a_silent_client_is_closed_without_a_response():
 
 
 async def test_a_head_has_one_deadline_from_its_first_byte():
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         for piece in (b"GET / ", b"HTTP/1.1\r\n", b"Host: a\r\n"):
             await client.send(piece)
             worker.pass_time(3)
@@ -45,8 +43,7 @@ async def test_a_head_has_one_deadline_from_its_first_byte():
 
 async def test_each_head_has_its_own_deadline():
     """It begins with the first byte after the idle time."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         await client.get("/a")
         worker.pass_time(70)
         await client.send(b"GET /b HTTP/1.1\r\n")
@@ -68,8 +65,7 @@ async def test_each_part_of_a_body_extends_the_deadline():
             pass
         told_app.append(message["type"])
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("POST", "/", "Content-Length: 100"))
+    async with served(app, request("POST", "/", "Content-Length: 100")) as (worker, client):
         for _ in range(5):
             await client.send(b"x")
             worker.pass_time(50)
@@ -106,8 +102,7 @@ async def test_a_body_after_its_response_has_the_same_deadline():
 
 async def test_an_idle_connection_is_closed_in_silence():
     """The client may just send a request, and would take a 408 for its response."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         await client.get()
         worker.pass_time(74)
         assert worker.connections
@@ -124,8 +119,7 @@ async def test_a_client_that_reads_nothing_is_aborted(takes_something):
     async def app(scope, receive, send):
         await respond(send, b"x" * 5_000_000)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         if takes_something:
             before = client.unsent_bytes
@@ -146,8 +140,7 @@ async def test_a_client_that_reads_no_small_response_is_aborted_after_the_close(
     async def app(scope, receive, send):
         await respond(send, b"x" * 40_000)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("GET", "/", "Connection: close"), send_buffer=4096)
+    async with served(app, request("GET", "/", "Connection: close"), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_closing)
         assert not client.is_writing_paused
         assert client.unsent_bytes
@@ -164,8 +157,7 @@ async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close
     async def app(scope, receive, send):
         await respond(send, b"x" * 40_000, headers=[(b"connection", b"close")])
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_reading_stopped)
         worker.pass_time(59)
         assert worker.connections
@@ -185,8 +177,7 @@ async def test_pipelined_requests_do_not_extend_the_write_deadline():
     async def app(scope, receive, send):
         await respond(send, b"x" * 300_000)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         worker.pass_time(50)
         client.push(request())
@@ -208,8 +199,7 @@ async def test_an_overdue_request_gets_a_504():
         finally:
             cancelled.set()
 
-    async with Worker(app, timeouts={"request": "3s"}) as worker:
-        client = await worker.connect(request())
+    async with served(app, request(), timeouts={"request": "3s"}) as (worker, client):
         await until(lambda: worker.running)
         worker.pass_time(4)
 
@@ -261,8 +251,7 @@ async def test_a_head_that_waited_behind_a_request_gets_its_deadline_afterwards(
     """Half a head does not keep a connection forever."""
     go = asyncio.Event()
 
-    async with Worker(after(go)) as worker:
-        client = await worker.connect(request(), b"GET / HT")
+    async with served(after(go), request(), b"GET / HT") as (worker, client):
         go.set()
         assert 200 == (await client.response()).status
         worker.pass_time(11)
@@ -295,8 +284,7 @@ async def test_the_request_timeout_begins_after_the_queue():
 async def test_a_timeout_that_is_off_never_ends():
     """Each of them may be `off`."""
     phases = ("header", "body", "write", "keep_alive", "request")
-    async with Worker(mirror, timeouts=dict.fromkeys(phases, "off")) as worker:
-        client = await worker.connect()
+    async with served(mirror, timeouts=dict.fromkeys(phases, "off")) as (worker, client):
         worker.pass_time(1e6)
         await client.send(b"GET / HTTP/1.1\r\n")
         worker.pass_time(1e6)
@@ -309,8 +297,7 @@ async def test_a_timeout_that_is_off_never_ends():
 
 async def test_a_rejected_client_lingers_for_a_bounded_time():
     """It may go on sending; then the connection ends."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect(b"nonsense\r\n\r\n")
+    async with served(mirror, b"nonsense\r\n\r\n") as (worker, client):
         assert 400 == (await client.response()).status
         await client.send(b"x" * 1000)
         assert worker.connections
@@ -414,8 +401,7 @@ async def test_a_slow_request_is_logged_once_with_its_stack():
         await go.wait()
         await respond(send)
 
-    async with Worker(dawdle) as worker:
-        client = await worker.connect(request("GET", "/slow"))
+    async with served(dawdle, request("GET", "/slow")) as (worker, client):
         await until(lambda: worker.running)
         for _ in range(3):
             worker.pass_time(6)
@@ -437,8 +423,7 @@ class _Uncancellable(asyncio.Future[None]):
 
 async def test_the_ticker_goes_on_after_an_error():
     """Otherwise the master would soon take the worker for blocked and abort it with all its requests."""
-    async with Worker(mirror, timeouts={"heartbeat": "1s", "blocked": "1s"}) as worker:
-        client = await worker.connect()
+    async with served(mirror, timeouts={"heartbeat": "1s", "blocked": "1s"}) as (worker, client):
         with (
             patch.object(worker.context.connections.limit, "decay", side_effect=ValueError("no")),
             pytest.raises(ValueError, match="no"),
@@ -457,8 +442,7 @@ async def test_an_application_that_resists_cancellation_gets_a_504():
     async def stay(scope, receive, send):
         await waits
 
-    async with Worker(stay, timeouts={"request": "3s"}) as worker:
-        client = await worker.connect(request())
+    async with served(stay, request(), timeouts={"request": "3s"}) as (worker, client):
         await until(lambda: worker.running)
         worker.pass_time(4)
 
@@ -501,8 +485,7 @@ async def _begin_a_body(client: Client) -> None:
 )
 async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(begin, rest, body, seconds):
     """The client sent them in time. This holds after a short stall as well."""
-    async with Worker(mirror, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as worker:
-        client = await worker.connect()
+    async with served(mirror, timeouts=dict.fromkeys(("header", "body", "keep_alive"), "1s")) as (worker, client):
         await begin(client)
         client.push(rest)
         worker.stall(seconds)
@@ -524,8 +507,7 @@ async def test_bytes_that_arrived_during_a_stall_are_read_before_the_deadline(be
 )
 async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds):
     """The client may have waited for the worker; afterwards it has the rest of its time."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         await begin(client)
         worker.pass_time(seconds - 2)
         worker.stall(1000)
@@ -539,8 +521,7 @@ async def test_a_stall_extends_the_deadline_by_its_length(begin, phase, seconds)
 
 async def test_short_stalls_do_not_extend_a_deadline_forever():
     """A client that sends its head byte by byte gains nothing from stalls below a second."""
-    async with Worker(mirror, timeouts={"header": "10s"}) as worker:
-        client = await worker.connect()
+    async with served(mirror, timeouts={"header": "10s"}) as (worker, client):
         await _begin_a_head(client)
         for _ in range(7):
             await client.send(b"a")
@@ -552,8 +533,7 @@ async def test_short_stalls_do_not_extend_a_deadline_forever():
 
 async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
     """The time up to the tick that was due still counts."""
-    async with Worker(mirror, timeouts={"header": "10s"}) as worker:
-        client = await worker.connect()
+    async with served(mirror, timeouts={"header": "10s"}) as (worker, client):
         await _begin_a_head(client)
         for _ in range(int(10 / worker.tick_s) + 2):
             await client.send(b"a")
@@ -566,8 +546,7 @@ async def test_long_stalls_extend_a_deadline_by_a_bounded_time():
 @pytest.mark.parametrize("stalls", [False, True])
 async def test_a_stall_extends_the_request_timeout(stalls):
     """The application could not run while the loop was blocked."""
-    async with Worker(never_returns, timeouts={"request": "30s"}) as worker:
-        client = await worker.connect(request())
+    async with served(never_returns, request(), timeouts={"request": "30s"}) as (worker, client):
         await until(lambda: worker.running)
         worker.pass_time(28)
         if stalls:
@@ -601,8 +580,7 @@ async def test_a_client_that_read_during_a_stall_is_not_aborted():
     async def app(scope, receive, send):
         await respond(send, b"x" * 3_000_000)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         worker.pass_time(59)
         client.take()

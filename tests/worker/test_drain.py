@@ -14,7 +14,7 @@ from tests.worker.event_loop import turns, until
 from tests.worker.parts import NoListeners
 from tests.worker.peer import connect
 from tests.worker.recorder import Recorder
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 
 async def mirror_or_echo(scope, receive, send):
@@ -68,8 +68,7 @@ async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort
             except asyncio.CancelledError:
                 continue
 
-    async with Worker(deaf, timeouts={"kill": "200ms"}) as worker:
-        client = await worker.connect()
+    async with served(deaf, timeouts={"kill": "200ms"}) as (worker, client):
         client.push(request())
         await until(lambda: worker.running)
         drain = worker.drain()
@@ -101,8 +100,7 @@ async def test_an_endless_queue_does_not_keep_the_worker_beyond_its_grace():
         finally:
             cancelled.append(True)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(request())
         await until(lambda: worker.running)
         drain = worker.drain(_EndlessQueue(worker.context.loop, Recorder(), worker.row))
@@ -125,8 +123,7 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
     """A browser requests its page again when its WebSocket closes, and must not reach the old worker by an idle
     connection.
     """
-    async with Worker(mirror_or_echo) as worker:
-        idle = await worker.connect()
+    async with served(mirror_or_echo) as (worker, idle):
         await idle.get()
         peer = await connect(worker, "/")
         drain, running = await _draining(worker, 30.0)
@@ -142,8 +139,7 @@ async def test_a_drain_moves_all_connections_of_a_browser_together():
 
 @pytest.mark.parametrize("leaves", [False, True], ids=["alone", "after the others have left"])
 async def test_websockets_do_not_linger_without_idle_connections(leaves):
-    async with Worker(mirror_or_echo) as worker:
-        idle = await worker.connect()
+    async with served(mirror_or_echo) as (worker, idle):
         if not leaves:
             idle.close()
         peer = await connect(worker, "/")
@@ -158,8 +154,7 @@ async def test_websockets_do_not_linger_without_idle_connections(leaves):
 
 async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger():
     """It came on an idle connection in time; the timer runs before the worker reads."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         await client.get()
         _, running = await _draining(worker, 0.01)
         client.push(request("GET", "/late"))

@@ -21,7 +21,7 @@ from tests.worker.apps import (
 )
 from tests.worker.client import request
 from tests.worker.event_loop import turns, until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 
 async def test_receive_reports_that_the_client_has_gone():
@@ -61,8 +61,7 @@ async def test_a_stream_ends_in_the_access_log_when_its_client_leaves():
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("GET", "/stream"))
+    async with served(app, request("GET", "/stream")) as (worker, client):
         await client.head()
         assert b"5\r\nhello\r\n" == await client.exactly(10)
         worker.pass_time(7)
@@ -88,8 +87,7 @@ async def test_a_disconnect_ends_a_waiting_send():
             raised.append(type(error))
             raise
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         before = len(sent)
         client.close()
@@ -114,8 +112,7 @@ async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
         assert {"type": "http.disconnect"} == await receive()
         await respond(send, b"for nobody")
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         client.half_close()
         got = await client.rest()
@@ -138,8 +135,7 @@ async def test_a_stream_that_was_told_to_end_does_not_look_whole():
         assert {"type": "http.disconnect"} == await receive()
         await send({"type": "http.response.body"})
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         client.half_close()
 
         assert (await client.rest()).endswith(b"6\r\na half\r\n")
@@ -176,8 +172,7 @@ async def test_an_application_may_return_after_a_disconnect(has_begun):
         await body_of(receive)
         assert {"type": "http.disconnect"} == await receive()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         client.close()
         await until(lambda: not worker.connections)
@@ -192,8 +187,7 @@ async def test_another_error_after_a_disconnect_is_logged():
         await receive()
         raise ValueError("a fault in the cleaning up")
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         client.close()
         await until(lambda: worker.lines)
@@ -210,8 +204,7 @@ async def test_a_client_that_leaves_within_its_body_causes_a_disconnect():
             seen.append(message["body"].decode())
             assert message["more_body"]
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("POST", "/", "Content-Length: 10") + b"abc")
+    async with served(app, request("POST", "/", "Content-Length: 10") + b"abc") as (worker, client):
         await until(lambda: ["abc"] == seen)
         client.half_close()
         await until(lambda: not worker.running)
@@ -245,8 +238,7 @@ async def test_a_half_close_ends_a_long_poll():
         seen.append((await receive())["type"])
         await respond(send, b"late")
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         client.half_close()
 
@@ -305,8 +297,7 @@ async def test_an_ipv4_client_has_the_same_address_on_every_listener():
 
 
 async def test_a_draining_worker_closes_after_the_next_response():
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (worker, client):
         assert not (await client.get("/a")).closes
         worker.start_draining()
         response = await client.get("/b")
@@ -316,8 +307,7 @@ async def test_a_draining_worker_closes_after_the_next_response():
 
 
 async def test_a_draining_worker_serves_a_whole_pipeline():
-    async with Worker(mirror_later) as worker:
-        client = await worker.connect()
+    async with served(mirror_later) as (worker, client):
         worker.start_draining()
         await client.send(request("GET", "/a") + request("GET", "/b") + request("GET", "/c"))
 
@@ -332,8 +322,7 @@ async def test_an_application_that_returns_at_the_end_of_the_grace_causes_a_503(
         await body_of(receive)
         assert {"type": "http.disconnect"} == await receive()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         worker.start_draining()
         worker.half_close_clients()
@@ -346,8 +335,7 @@ async def test_a_response_that_began_before_the_drain_still_closes():
     """Its head allowed more requests; closing afterwards is permitted and loses nothing."""
     go = asyncio.Event()
 
-    async with Worker(pauses_in_response(go)) as worker:
-        client = await worker.connect(request())
+    async with served(pauses_in_response(go), request()) as (worker, client):
         assert b"connection: close" not in await client.head()
         worker.start_draining()
         go.set()
@@ -381,8 +369,8 @@ async def test_a_drain_does_not_close_a_connection_between_two_pipelined_request
         if scope["path"] == "/1":
             client.close_if_idle()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("GET", "/1") + request("GET", "/2"))
+    async with served(app) as (_, client):
+        await client.send(request("GET", "/1") + request("GET", "/2"))
 
         assert [mirrored("GET", "/1"), mirrored("GET", "/2")] == [(await client.response()).body for _ in range(2)]
 
@@ -396,8 +384,7 @@ async def test_applications_are_cancelled_at_the_end_of_the_grace(has_begun):
             await begin(send, b"x")
         await asyncio.Event().wait()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         worker.cancel_applications(503, "the server is stopping")
         await until(lambda: not worker.running)
@@ -445,8 +432,7 @@ async def test_a_response_of_the_server_is_counted(method):
     async def app(scope, receive, send):
         raise ValueError
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(method))
+    async with served(app, request(method)) as (worker, client):
         response = await client.response(method)
 
         assert ("HEAD" == method) == (b"" == response.body)
@@ -456,8 +442,7 @@ async def test_a_response_of_the_server_is_counted(method):
 
 async def test_the_body_of_a_rejection_is_counted():
     """Only on the board: the access log has no line without a request."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect(b"nonsense\r\n\r\n")
+    async with served(mirror, b"nonsense\r\n\r\n") as (worker, client):
         response = await client.response()
 
         assert response.body
@@ -511,9 +496,7 @@ async def test_an_application_may_empty_its_scope():
         scope.clear()
         await respond(send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("GET", "/", "Connection: close"))
-
+    async with served(app, request("GET", "/", "Connection: close")) as (worker, client):
         assert 200 == (await client.response()).status
         assert b"" == await client.rest()
         assert 1 == worker.counts["GET 200"]
@@ -538,8 +521,7 @@ async def test_a_half_close_ends_a_stream_that_has_no_body(method, status, leave
         except OSError as error:
             said.append(type(error).__name__)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(request(method, "/"))
         await begun.wait()
         if leaves == "before it":
@@ -572,8 +554,7 @@ async def test_an_unread_response_ends_with_a_reset_if_a_close_would_make_it_who
         await begin(send, b"x" * 40_000)
         await send({"type": "http.response.body"})
 
-    async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
+    async with served(app, send_buffer=4096) as (worker, client):
         transport = client.mocked_transport()
         await client.send(b"GET / HTTP/1.%d\r\nHost: a\r\nConnection: close\r\n\r\n" % minor)
         await until(lambda: client.is_closing)
@@ -596,8 +577,8 @@ async def test_a_send_that_waits_behind_the_last_one_goes_on(takes_it):
         await send({"type": "http.response.body"})
         await waits
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, send_buffer=4096) as (worker, client):
+        await client.send(request())
         await until(lambda: client.is_reading_stopped)
         assert worker.running
         if takes_it:

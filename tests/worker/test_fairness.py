@@ -11,7 +11,7 @@ from asgid.worker.net.turns import SHARE_S
 from tests.worker.apps import body_of, respond
 from tests.worker.client import request
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 _EAGER = pytest.mark.skipif(
     sys.version_info < (3, 12), reason="before Python 3.12 an application takes a turn to begin"
@@ -73,8 +73,7 @@ async def test_one_read_is_parsed_in_several_turns(flood):
             turns += 1
             await asyncio.sleep(0)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         counting = asyncio.ensure_future(count())
         worker.clock.look_s = SHARE_S / 4
         last = request("GET", "/last", "Connection: close")

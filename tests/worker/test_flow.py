@@ -8,7 +8,7 @@ from asgid.worker.http.context import HIGH_WATER
 from tests.worker.apps import begin, body_of, respond
 from tests.worker.client import request
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 _READ = 262_144  # one read of the loop, at most
 
@@ -21,8 +21,7 @@ async def test_reading_pauses_if_the_application_reads_no_body():
         await read.wait()
         await respond(send, str(len(await body_of(receive))).encode())
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         size = 8 << 20
         await client.send(request("POST", "/", f"Content-Length: {size}"))
         sent = asyncio.ensure_future(client.send(*[b"x" * 65_536] * (size // 65_536)))
@@ -76,8 +75,7 @@ async def test_send_waits_for_a_client_that_does_not_read():
             sent += 1
         await send({"type": "http.response.body"})
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(app, request(), send_buffer=4096) as (_, client):
         await until(lambda: client.is_writing_paused)
         for _ in range(100):
             await asyncio.sleep(0)
@@ -91,15 +89,14 @@ async def test_send_waits_for_a_client_that_does_not_read():
 async def test_a_client_that_never_reads_cannot_fill_memory(requests):
     """A response waits for the earlier ones to be read, however many requests arrive."""
     large = b"x" * 300_000
-    served = 0
+    calls = 0
 
     async def app(scope, receive, send):
-        nonlocal served
-        served += 1
+        nonlocal calls
+        calls += 1
         await respond(send, large)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
+    async with served(app, send_buffer=4096) as (_, client):
         asking = request() * 20
         for _ in range(requests // 20):
             client.push(asking)
@@ -109,7 +106,7 @@ async def test_a_client_that_never_reads_cannot_fill_memory(requests):
         for _ in range(100):
             await asyncio.sleep(0)
 
-        assert 1 == served
+        assert 1 == calls
         assert client.unsent_bytes <= len(large) + 1000
         assert client.is_reading_paused
         assert len(large) == len((await client.response()).body)
@@ -122,8 +119,7 @@ async def test_every_waiting_request_is_served_when_the_client_reads():
     async def app(scope, receive, send):
         await respond(send, large + scope["path"].encode())
 
-    async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=4096)
+    async with served(app, send_buffer=4096) as (_, client):
         for n in range(10):
             await client.send(request("GET", f"/{n}"))
 
@@ -146,8 +142,7 @@ async def test_an_application_may_cancel_a_waiting_send():
         gave_up.set()
         await send({"type": "http.response.body", "body": b"end"})
 
-    async with Worker(impatient) as worker:
-        client = await worker.connect(request(), send_buffer=4096)
+    async with served(impatient, request(), send_buffer=4096) as (_, client):
         await gave_up.wait()
 
         assert b"x" * 200_000 + b"end" == (await client.response()).body
@@ -174,8 +169,7 @@ async def test_parts_of_one_turn_leave_in_one_write():
         await step.wait()
         await send({"type": "http.response.body", "body": b"four"})
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (_, client):
         transport = client.mocked_transport()
         await client.send(request())
         written = transport.write.call_args_list

@@ -9,15 +9,14 @@ import pytest
 from tests.worker.apps import after, begin, body_of, mirror, mirror_later, mirrored, respond
 from tests.worker.client import request
 from tests.worker.event_loop import turns, until
-from tests.worker.worker import Worker
+from tests.worker.worker import served
 
 MANY = 500
 
 
 @pytest.mark.parametrize("app", [mirror, mirror_later], ids=["an app that does not wait", "an app that waits"])
 async def test_responses_have_the_order_of_the_requests(app):
-    async with Worker(app) as worker:
-        client = await worker.connect(b"".join(request("GET", f"/{n}") for n in range(MANY)))
+    async with served(app, b"".join(request("GET", f"/{n}") for n in range(MANY))) as (_, client):
         bodies = [(await client.response()).body for _ in range(MANY)]
 
         assert [mirrored("GET", f"/{n}") for n in range(MANY)] == bodies
@@ -36,9 +35,7 @@ async def test_one_request_runs_at_a_time():
         running.remove(scope["path"])
         await respond(send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
-
+    async with served(app, request("GET", "/1") + request("GET", "/2") + request("GET", "/3")) as (_, client):
         assert [200] * 3 == [(await client.response()).status for _ in range(3)]
         assert 1 == most
 
@@ -53,17 +50,14 @@ async def test_each_request_has_its_own_context_variables():
         await asyncio.sleep(0)
         await respond(send, found.encode())
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("GET", "/1") + request("GET", "/2") + request("GET", "/3"))
-
+    async with served(app, request("GET", "/1") + request("GET", "/2") + request("GET", "/3")) as (_, client):
         assert [b"nobody"] * 3 == [(await client.response()).body for _ in range(3)]
 
 
 async def test_reading_pauses_until_the_response():
     """The worker takes no more from its client than one read, and loses nothing of that."""
     go = asyncio.Event()
-    async with Worker(after(go)) as worker:
-        client = await worker.connect()
+    async with served(after(go)) as (worker, client):
         requests = [request("GET", f"/{n}", f"X: {'x' * 4000}") for n in range(500)]
         sending = asyncio.ensure_future(client.send(*requests))
         await until(lambda: client.is_reading_paused)
@@ -86,8 +80,7 @@ async def test_reading_pauses_until_the_response():
 async def test_a_bad_request_waits_for_its_turn(last, status):
     """It is parsed after the responses to the requests before it."""
     go = asyncio.Event()
-    async with Worker(after(go)) as worker:
-        client = await worker.connect(request("GET", "/1") + request("GET", "/2") + last)
+    async with served(after(go), request("GET", "/1") + request("GET", "/2") + last) as (worker, client):
         await until(lambda: worker.counts.get("STARTED"))
         await turns()
         errors = [name for name in worker.counts if name.startswith("error ")]
@@ -107,8 +100,7 @@ async def test_a_waiting_head_may_come_in_parts(cut):
             await go.wait()
         await mirror(scope, receive, send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         second = request("GET", "/2")
         await client.send(request("GET", "/1") + second[:cut])
         await until(lambda: client.is_reading_paused)
@@ -130,8 +122,7 @@ async def test_a_waiting_body_is_whole():
             await go.wait()
         await respond(send, str(len(await body_of(receive))).encode())
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         size = 300_000
         await client.send(request("GET", "/1") + request("POST", "/2", f"Content-Length: {size}") + b"x" * 10)
         rest = asyncio.ensure_future(client.send(*[b"x" * 10_000] * 28, b"x" * 19_990))
@@ -145,38 +136,35 @@ async def test_a_waiting_body_is_whole():
 
 
 async def test_connection_close_ends_the_pipeline():
-    served: list[str] = []
+    paths: list[str] = []
 
     async def app(scope, receive, send):
-        served.append(scope["path"])
+        paths.append(scope["path"])
         await asyncio.sleep(0)
         await respond(send, headers=[(b"connection", b"close")] if scope["path"] == "/2" else [])
 
-    async with Worker(app) as worker:
-        client = await worker.connect(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
-
+    async with served(app, b"".join(request("GET", f"/{n}") for n in range(1, 6))) as (_, client):
         assert [False, True] == [(await client.response()).closes for _ in range(2)]
         assert b"" == await client.rest()
-        assert ["/1", "/2"] == served
+        assert ["/1", "/2"] == paths
 
 
 async def test_waiting_requests_end_with_their_client():
-    served: list[str] = []
+    paths: list[str] = []
 
     async def app(scope, receive, send):
-        served.append(scope["path"])
+        paths.append(scope["path"])
         assert {"type": "http.request", "body": b"", "more_body": False} == await receive()
         assert {"type": "http.disconnect"} == await receive()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(b"".join(request("GET", f"/{n}") for n in range(1, 6)))
-        await until(lambda: served)
+    async with served(app, b"".join(request("GET", f"/{n}") for n in range(1, 6))) as (worker, client):
+        await until(lambda: paths)
         client.close()
         # The worker does not read while requests wait, so it notices the end by its deadline or by writing.
         client.abort_at_the_worker()
         await until(lambda: not worker.connections)
 
-        assert ["/1"] == served
+        assert ["/1"] == paths
         assert 1 == worker.counts["STARTED"] == worker.counts["DISCONNECTS"]
 
 
@@ -191,8 +179,7 @@ async def test_waiting_requests_end_with_their_client():
 )
 async def test_responses_to_one_read_leave_in_two_writes(last):
     """The first one leaves at once, because mostly it is the only one; the others leave together."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (_, client):
         writes = client.counted_writes()
         client.deliver(b"".join(request("GET", f"/{n}") for n in range(16)) + last)
         responses = [await client.response() for _ in range(16)]
@@ -211,8 +198,7 @@ async def test_corked_responses_leave_before_an_abort():
             raise RuntimeError("half way")
         await mirror(scope, receive, send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (_, client):
         writes = client.counted_writes()
         client.deliver(request("GET", "/a") + request("GET", "/b") + request("GET", "/fail"))
 

@@ -14,7 +14,7 @@ from tests.worker.apps import mirror, mirrored, respond
 from tests.worker.client import request
 from tests.worker.event_loop import turns, until
 from tests.worker.peer import connect, handshake
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 _Ask = Callable[[Receive], Awaitable[Any]]
 
@@ -62,8 +62,7 @@ async def test_a_cancelled_receive_leaves_no_future(ask: _Ask, head: bytes) -> N
         grown.append(_futures() - before)
         await end.wait()
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (_, client):
         client.push(head)
         await until(lambda: grown)
         client.close()
@@ -92,8 +91,7 @@ async def test_a_cancelled_receive_does_not_count_as_a_reader() -> None:
         asked.cancel()
         await respond(send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         assert 200 == (await client.get()).status
 
         assert [False, True] == is_taken
@@ -142,8 +140,7 @@ async def test_several_tasks_may_each_receive_the_end_at_once(monkeypatch: pytes
             received.append(await receive())
             await asyncio.sleep(0)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(request())
         await until(lambda: worker.running)
         await turns()
@@ -162,8 +159,7 @@ async def test_receive_reports_a_disconnect_after_the_response() -> None:
         await respond(send)
         received.extend([await receive(), await receive()])
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (_, client):
         assert 200 == (await client.get()).status
         await until(lambda: received)
 

@@ -9,7 +9,7 @@ from asgid.board import QUEUED
 from tests.worker.apps import after, mirror, mirrored, respond
 from tests.worker.client import request
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 _CHUNKED = "Transfer-Encoding: chunked"
 
@@ -34,8 +34,7 @@ async def test_the_smaller_header_limit_holds():
 )
 async def test_no_endless_input_is_read_forever(sent):
     """Each part of the framing has a bound: the client gets an error, or the connection ends."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect(sent)
+    async with served(mirror, sent) as (_, client):
         for _ in range(64):
             await client.send(b"x" * 1024)
             if client.is_reading_stopped:
@@ -47,8 +46,7 @@ async def test_no_endless_input_is_read_forever(sent):
 
 async def test_empty_lines_before_a_request_are_ignored():
     """They extend no deadline (RFC 9112 section 2.2)."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (_, client):
         await client.get("/a")
         deadline = client.deadline
         await client.send(b"\r\n" * 100, b"\r\n" * 100)
@@ -60,8 +58,7 @@ async def test_empty_lines_before_a_request_are_ignored():
 @pytest.mark.parametrize("blank", [b"\r\n", b"\r"], ids=["an empty line", "half an empty line"])
 async def test_empty_lines_do_not_extend_the_idle_timeout(blank):
     """The client counts as idle, and gets no response."""
-    async with Worker(mirror, timeouts={"keep_alive": "30s", "header": "10s"}) as worker:
-        client = await worker.connect()
+    async with served(mirror, timeouts={"keep_alive": "30s", "header": "10s"}) as (worker, client):
         await client.get("/a")
         worker.pass_time(20)
         await client.send(blank)
@@ -80,8 +77,7 @@ async def test_each_request_has_its_own_list_of_headers(size):
         scope["headers"].append((b"x-user", b"admin"))
         await mirror(scope, receive, send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (_, client):
         for path in ("/a", "/a", "/b", "/c"):  # the cache holds the second head; the third and fourth come from it
             await client.send(request("GET", path, "A: " + "b" * size))
             assert mirrored("GET", path) == (await client.response()).body
@@ -97,8 +93,7 @@ async def test_the_head_cache_compares_whole_heads():
         seen.append((scope["method"], scope["path"], scope["headers"][1:]))
         await respond(send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (_, client):
         for lines in (["A: 1"], ["A: 1", "B: 2"], ["A: 2"], ["A: 1"], ["A: 1"]):
             await client.send(request("GET", "/", *lines))
             await client.response()
@@ -112,8 +107,7 @@ async def test_the_head_cache_compares_whole_heads():
 
 async def test_each_upgrade_offer_of_one_read_is_served():
     """However many offers one read brings."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (_, client):
         offer = request("GET", "/a", "Connection: upgrade", "Upgrade: x")
         client.deliver(offer * 90)  # at once: more than one read of a socket may bring
 
@@ -125,8 +119,7 @@ async def test_each_upgrade_offer_of_one_read_is_served():
 @pytest.mark.parametrize("cut", [None, 20], ids=["whole", "cut"])
 async def test_a_rejected_head_request_has_no_body(before, cut):
     """Even if the application was not called (RFC 9110 section 9.3.2)."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (_, client):
         if before:
             await client.send(before)
             await client.response("GET" if before.startswith(b"GET") else "HEAD")
@@ -138,8 +131,7 @@ async def test_a_rejected_head_request_has_no_body(before, cut):
 
 
 async def test_a_rejected_other_request_has_a_body():
-    async with Worker(mirror) as worker:
-        client = await worker.connect(request("HEAD"))
+    async with served(mirror, request("HEAD")) as (_, client):
         await client.response("HEAD")
         await client.send(b"GARBAGE\r\n")
 
@@ -162,8 +154,7 @@ async def test_rejections_are_logged_once_a_second():
 
 
 async def test_a_client_on_a_unix_socket_has_no_address():
-    async with Worker(mirror) as worker:
-        client = await worker.connect(b"GARBAGE\r\n")
+    async with served(mirror, b"GARBAGE\r\n") as (worker, client):
         assert 400 == (await client.response()).status
 
         assert [None] == [line.fields["client"] for line in worker.lines]
@@ -171,8 +162,7 @@ async def test_a_client_on_a_unix_socket_has_no_address():
 
 async def test_upgrade_offers_are_not_nested():
     """Thousands of them in one read cause no recursion."""
-    async with Worker(mirror) as worker:
-        client = await worker.connect()
+    async with served(mirror) as (_, client):
         offer = request("GET", "/", "Connection: upgrade", "Upgrade: x")
         client.deliver(offer * 5_000)
 
@@ -205,8 +195,7 @@ async def test_a_request_rejected_within_its_body_is_counted(sent, status, is_as
             if heard[-1] == "http.disconnect":
                 raise OSError("it is gone")
 
-    async with Worker(app, limits={"body": 10}) as worker:
-        client = await worker.connect(sent)
+    async with served(app, sent, limits={"body": 10}) as (worker, client):
         if is_asked:
             await until(lambda: heard == ["http.request"])
             worker.pass_time(61)

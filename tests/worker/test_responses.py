@@ -11,7 +11,7 @@ from tests.worker.apps import body_of, mirror, mirrored, respond
 from tests.worker.client import request
 from tests.worker.contract_cases import part, start
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 _START: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -131,8 +131,7 @@ async def test_a_response_has_exactly_one_framing(case, waits):
 
 
 async def test_date_and_server_come_from_the_application_if_it_sends_them():
-    async with Worker(sends(start(200, (b"Server", b"mine")), END)) as worker:
-        client = await worker.connect(request())
+    async with served(sends(start(200, (b"Server", b"mine")), END), request()) as (_, client):
         head = await client.head()
 
     assert 1 == head.count(b"\r\ndate: ")
@@ -182,8 +181,7 @@ WRONG_BEFORE: dict[str, list[Any]] = {
 )
 async def test_an_application_that_fails_before_its_response_causes_a_500(method, name, waits):
     """The client gets a whole response, the log one line, and the worker goes on."""
-    async with Worker(sends(*WRONG_BEFORE[name], waits=waits)) as worker:
-        client = await worker.connect(request(method))
+    async with served(sends(*WRONG_BEFORE[name], waits=waits), request(method)) as (worker, client):
         response = await client.response(method)
 
         assert (500, True) == (response.status, response.closes)
@@ -208,8 +206,7 @@ WRONG_AFTER: dict[str, list[Any]] = {
 @pytest.mark.parametrize("messages", WRONG_AFTER.values(), ids=WRONG_AFTER.keys())
 async def test_an_application_that_fails_within_its_response_aborts_it(messages, waits):
     """Half a response does not look whole."""
-    async with Worker(sends(*messages, waits=waits)) as worker:
-        client = await worker.connect(request())
+    async with served(sends(*messages, waits=waits), request()) as (worker, client):
         with pytest.raises(h11.RemoteProtocolError):
             await client.response()
 
@@ -219,18 +216,14 @@ async def test_an_application_that_fails_within_its_response_aborts_it(messages,
 
 
 async def test_a_failure_after_the_response_is_only_logged():
-    async with Worker(sends(start(), END, ValueError("late"))) as worker:
-        client = await worker.connect()
-
+    async with served(sends(start(), END, ValueError("late"))) as (worker, client):
         assert [200, 200] == [(await client.get()).status, (await client.get()).status]
         assert 2 == worker.counts["EXCEPTIONS"] == len(worker.lines)
         assert "ValueError: late" in str(worker.lines[0].fields["stack"])
 
 
 async def test_a_message_after_the_end_raises_in_the_application():
-    async with Worker(sends(start(), END, END)) as worker:
-        client = await worker.connect()
-
+    async with served(sends(start(), END, END)) as (worker, client):
         assert [200, 200] == [(await client.get()).status, (await client.get()).status]
         assert 2 == worker.counts["EXCEPTIONS"]
         assert "complete" in str(worker.lines[0].fields["stack"])
@@ -243,9 +236,7 @@ async def test_an_application_may_correct_an_invalid_message():
             await send(part(b"hello!", more=False))
         await send(part(b"hello", more=False))
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (_, client):
         assert b"hello" == (await client.get()).body
 
 
@@ -258,9 +249,7 @@ async def test_work_after_the_response_does_not_delay_the_connection():
         await release.wait()
         done.append(scope["path"])
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (worker, client):
         assert b"/1" == (await client.get("/1")).body
         assert b"/2" == (await client.get("/2")).body
         assert not done
@@ -282,8 +271,7 @@ async def test_100_continue_is_sent_when_the_application_reads():
         await read.wait()
         await mirror(scope, receive, send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(_EXPECTS)
+    async with served(app, _EXPECTS) as (worker, client):
         await until(lambda: worker.running)
         worker.pass_time(61)  # beyond timeouts.body: the client is not late
 
@@ -307,8 +295,7 @@ async def test_no_100_continue_after_a_response(path):
         if path == "/late":
             assert {"type": "http.disconnect"} == await receive()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(_EXPECTS)
+    async with served(app, _EXPECTS) as (_, client):
         response = await client.response()
 
         assert (403, True, ()) == (response.status, response.closes, response.informational)
@@ -322,8 +309,7 @@ async def test_100_continue_is_sent_until_a_part_of_the_response_has_left():
         await send(_START)
         await send({"type": "http.response.body", "body": await body_of(receive)})
 
-    async with Worker(app) as worker:
-        client = await worker.connect(_EXPECTS)
+    async with served(app, _EXPECTS) as (_, client):
         assert b"HTTP/1.1 100 Continue\r\n\r\n" == await client.head()
         await client.send(b"abc")
         response = await client.response()
@@ -340,8 +326,7 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
         seen.append((await receive())["type"])
 
-    async with Worker(app) as worker:
-        client = await worker.connect(_EXPECTS)
+    async with served(app, _EXPECTS) as (worker, client):
         assert b"connection: close" in await client.head()
         worker.pass_time(61)
 
@@ -351,8 +336,7 @@ async def test_a_read_after_a_part_of_the_response_has_a_deadline():
 
 
 async def test_a_client_that_sends_its_body_at_once_gets_no_100():
-    async with Worker(mirror) as worker:
-        client = await worker.connect(_EXPECTS + b"abc")
+    async with served(mirror, _EXPECTS + b"abc") as (_, client):
         response = await client.response()
 
         assert (mirrored("POST", "/a", b"abc"), ()) == (response.body, response.informational)
@@ -363,8 +347,7 @@ async def test_an_expectation_without_a_body_keeps_the_connection():
     async def app(scope, receive, send):
         await respond(send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("POST", "/", "Expect: 100-continue"))
+    async with served(app, request("POST", "/", "Expect: 100-continue")) as (_, client):
         assert not (await client.response()).closes
         await client.send(request("POST", "/", "Expect: 100-continue", "Content-Length: 0"))
         assert not (await client.response()).closes
@@ -378,8 +361,7 @@ async def refuse(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_an_early_response_keeps_the_connection():
-    async with Worker(refuse) as worker:
-        client = await worker.connect(request("POST", "/a", "Content-Length: 200000"))
+    async with served(refuse, request("POST", "/a", "Content-Length: 200000")) as (_, client):
         assert 403 == (await client.response()).status
         for _ in range(20):
             await client.send(b"x" * 10_000)
@@ -389,8 +371,7 @@ async def test_an_early_response_keeps_the_connection():
 
 async def test_an_early_response_to_a_large_body_closes_the_connection():
     """Closing is cheaper than reading; the client still gets its response."""
-    async with Worker(refuse) as worker:
-        client = await worker.connect(request("POST", "/a", "Content-Length: 100000000"))
+    async with served(refuse, request("POST", "/a", "Content-Length: 100000000")) as (worker, client):
         for _ in range(30):
             await client.send(b"x" * 10_000)
 
@@ -411,8 +392,7 @@ async def test_an_application_may_respond_while_it_reads():
             more = message["more_body"]
             await send(part(message["body"], more=more))
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("POST", "/", "Transfer-Encoding: chunked"))
+    async with served(app, request("POST", "/", "Transfer-Encoding: chunked")) as (_, client):
         head = b""
         for word in (b"one", b"two"):
             await client.send(b"3\r\n" + word + b"\r\n")
@@ -432,8 +412,7 @@ async def test_several_tasks_may_receive_at_once():
         messages = await asyncio.gather(receive(), receive(), receive())
         got.extend(message["type"] for message in messages)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         client.close()
         await until(lambda: ["http.disconnect"] * 3 == got)
@@ -451,9 +430,7 @@ async def test_an_endless_stream_does_not_block_the_loop():
         turns.append("the stream's end")
         await send(END)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
-
+    async with served(app, request()) as (_, client):
         assert 400_000 == len((await client.response()).body)
         assert ["another's", "the stream's end"] == turns
 
@@ -472,7 +449,7 @@ async def test_an_unreported_reset_is_a_disconnect():
         returned.append(True)
 
     async with Worker(app) as worker:
-        client = await worker.connect(request())
+        await worker.connect(request())
         await until(lambda: returned)
 
         assert not worker.lines
@@ -492,8 +469,7 @@ async def test_a_cycle_of_causes_does_not_block_the_worker():
         await receive()
         raise _ring()
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
+    async with served(app, request()) as (worker, client):
         await until(lambda: worker.running)
         client.reset()
         await until(lambda: not worker.running)
@@ -505,9 +481,7 @@ async def test_an_error_that_cannot_be_formatted_causes_a_500():
     """The traceback module raises on it; client and log still get a text."""
     place: Any = ("file", 1, "no number", "text")
 
-    async with Worker(sends(SyntaxError("odd", place))) as worker:
-        client = await worker.connect()
-
+    async with served(sends(SyntaxError("odd", place))) as (_, client):
         assert 500 == (await client.get()).status
 
 
@@ -518,9 +492,7 @@ async def test_a_response_to_head_has_no_body_if_middleware_changes_the_scope():
         scope["method"] = "GET"
         raise ValueError("after that")
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request("HEAD"))
-
+    async with served(app, request("HEAD")) as (_, client):
         assert (await client.rest()).endswith(b"\r\n\r\n")
 
 
@@ -535,7 +507,5 @@ async def test_an_error_without_a_readable_traceback_is_a_500():
     async def app(scope, receive, send):
         raise UnreadableError
 
-    async with Worker(app) as worker:
-        client = await worker.connect(request())
-
+    async with served(app, request()) as (_, client):
         assert 500 == (await client.response()).status

@@ -35,7 +35,7 @@ from tests.worker.contract_cases import (
     trailers,
 )
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 LARGE = bytes(range(256)) * 12_000  # 3 MB: more than a socket buffer or one sendfile(2) takes
 _BARE = {"date_header": False, "server_header": ""}
@@ -168,8 +168,7 @@ SMALL_CASES: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes]] = {
 async def test_a_small_file_leaves_with_its_head(case, small):
     sent, messages, expected = case
     small.with_name("none").touch()
-    async with Worker(_sends(lambda: messages(small)), http=_BARE) as worker:
-        client = await worker.connect()
+    async with served(_sends(lambda: messages(small)), http=_BARE) as (_, client):
         writes = client.counted_writes()
         await client.send(sent)
 
@@ -180,9 +179,7 @@ async def test_a_small_file_leaves_with_its_head(case, small):
 async def test_a_relative_path_is_below_the_working_directory(large, monkeypatch):
     """The specification asks for an absolute path, but Starlette's FileResponse passes any path on."""
     monkeypatch.chdir(large.parent)
-    async with Worker(FileResponse(large.name)) as worker:
-        client = await worker.connect()
-
+    async with served(FileResponse(large.name)) as (_, client):
         answer = await client.get()
 
     assert (200, LARGE) == (answer.status, answer.body)
@@ -217,9 +214,7 @@ async def test_a_file_that_cannot_be_sent_raises_before_the_head(case, tmp_path)
                 raise
         await send(last(b"instead"))
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (_, client):
         assert b"instead" == (await client.get("/mended")).body
         assert 500 == (await client.get()).status
         assert 2 == len(told)
@@ -230,9 +225,7 @@ async def test_a_file_that_cannot_be_sent_raises_before_the_head(case, tmp_path)
 @pytest.mark.parametrize("size", [10, len(LARGE)], ids=["small", "large"])
 async def test_a_content_length_must_be_that_of_the_file(promised, size, small, large):
     file = small if size == 10 else large
-    async with Worker(_sends(lambda: [start(200, length(size + promised)), path(file)])) as worker:
-        client = await worker.connect()
-
+    async with served(_sends(lambda: [start(200, length(size + promised)), path(file)])) as (worker, client):
         assert 500 == (await client.get()).status
         assert "content-length" in str(worker.lines[0].fields["stack"])
 
@@ -247,8 +240,7 @@ MIXED: dict[str, list[Callable[[Path], Message]]] = {
 
 @pytest.mark.parametrize("messages", MIXED.values(), ids=MIXED.keys())
 async def test_a_path_is_a_whole_body(messages, large):
-    async with Worker(_sends(lambda: [message(large) for message in messages])) as worker:
-        client = await worker.connect(GET)
+    async with served(_sends(lambda: [message(large) for message in messages]), GET) as (worker, client):
         await client.rest()
 
         assert 1 == len(worker.lines)
@@ -256,8 +248,7 @@ async def test_a_path_is_a_whole_body(messages, large):
 
 
 async def test_requests_behind_a_file_are_served(large):
-    async with Worker(_sends(lambda: [start(), path(large)]), http=_BARE) as worker:
-        client = await worker.connect(send_buffer=4096)
+    async with served(_sends(lambda: [start(), path(large)]), send_buffer=4096, http=_BARE) as (_, client):
         following = bodiless(b"GET /next HTTP/1.1")
         await client.send(following + GET + following + GET)
         one = OK + _LENGTH + b"\r\n" + LARGE
@@ -268,8 +259,7 @@ async def test_requests_behind_a_file_are_served(large):
 
 async def test_no_part_of_a_file_is_in_memory(large):
     """The transport buffers nothing of it while the client does not read."""
-    async with Worker(_sends(lambda: [start(), path(large)])) as worker:
-        client = await worker.connect(GET, send_buffer=4096)
+    async with served(_sends(lambda: [start(), path(large)]), GET, send_buffer=4096) as (_, client):
         await until(lambda: client.is_writing_paused)
 
         assert 0 == client.unsent_bytes
@@ -288,8 +278,7 @@ async def test_a_file_is_sent_after_the_data_before_it(large):
             await send(handed(file))
         await sending
 
-    async with Worker(app) as worker:
-        client = await worker.connect(GET, send_buffer=4096)
+    async with served(app, GET, send_buffer=4096) as (_, client):
         await until(lambda: client.is_writing_paused)
 
         assert b"x" * 300_000 + LARGE == (await client.response()).body
@@ -472,8 +461,7 @@ async def test_an_open_file_is_sent(case, sent, large):
                 await send(message)
             closed.append(file.closed)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(sent)
+    async with served(app, sent) as (worker, client):
         answer = await client.response()
 
         assert body == answer.body
@@ -496,9 +484,7 @@ async def test_a_file_is_sent_from_its_position(large):
             told.append(file.tell())
             await send(last(file.read(3)))
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (_, client):
         assert LARGE[3:100_006] == (await client.get()).body
         assert [100_003] == told
 
@@ -508,9 +494,7 @@ async def test_a_file_in_memory_is_read(count):
     """sendfile(2) cannot read it."""
     file = io.BytesIO(LARGE)
     message = handed(file, offset=7) if count is None else handed(file, count=count)
-    async with Worker(_sends(lambda: [start(), message])) as worker:
-        client = await worker.connect()
-
+    async with served(_sends(lambda: [start(), message])) as (_, client):
         assert (LARGE[7:] if count is None else LARGE[:count]) == (await client.get()).body
 
 
@@ -523,8 +507,7 @@ async def test_a_pipe_is_read_as_it_fills():
         await send(handed(read, more_body=True))
         await send(last(b"end"))
 
-    async with Worker(app, http=_BARE) as worker:
-        client = await worker.connect(GET)
+    async with served(app, GET, http=_BARE) as (worker, client):
         await until(lambda: worker.running)
         for word in (b"one", b"two"):
             os.write(write, word)
@@ -545,9 +528,7 @@ async def test_a_device_is_read_up_to_its_count():
         await send(handed(device, count=100_000))
 
     device = os.open("/dev/zero", os.O_RDONLY)
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (_, client):
         assert bytes(100_000) == (await client.get()).body
     os.close(device)
 
@@ -596,9 +577,7 @@ def _closed(path: Path) -> object:
 
 @pytest.mark.parametrize("message", WRONG_FILES.values(), ids=WRONG_FILES.keys())
 async def test_an_object_that_is_not_an_open_file_raises(message, small):
-    async with Worker(_sends(lambda: [start(), message(small)])) as worker:
-        client = await worker.connect()
-
+    async with served(_sends(lambda: [start(), message(small)])) as (worker, client):
         assert 500 == (await client.get()).status
         assert "AppError" in str(worker.lines[0].fields["stack"])
 
@@ -624,8 +603,7 @@ async def test_starlette_sends_files_by_their_path(large):
 
         await FileResponse(large, filename="it")(scope, receive, noting)
 
-    async with Worker(app, http={"sendfile": True}) as worker:
-        client = await worker.connect()
+    async with served(app, http={"sendfile": True}) as (_, client):
         whole = await client.get()
         await client.send(HEAD)
         head = await client.response("HEAD")
@@ -643,17 +621,14 @@ async def test_a_file_that_reports_no_size_is_read_to_its_end(by):
     """Those of proc(5) report 0 bytes and have some."""
     version = Path("/proc/version")
     size, content = version.stat().st_size, version.read_bytes()  # noqa: ASYNC240 - in memory
-    async with Worker(_sends(lambda: [start(), by(version)])) as worker:
-        client = await worker.connect()
-
+    async with served(_sends(lambda: [start(), by(version)])) as (_, client):
         assert (0, content) == (size, (await client.get()).body)
 
 
 async def test_an_empty_file_is_an_empty_body(tmp_path):
     """It has a length, although the server must read it like one of proc(5)."""
     (tmp_path / "it").touch()
-    async with Worker(_sends(lambda: [start(), path(tmp_path / "it")])) as worker:
-        client = await worker.connect()
+    async with served(_sends(lambda: [start(), path(tmp_path / "it")])) as (_, client):
         answer = await client.get()
 
         assert (200, "0", b"") == (answer.status, answer.headers["content-length"], answer.body)
@@ -727,8 +702,6 @@ async def test_no_warning_about_files_without_the_setting():
     async def app(scope, receive, send):
         """Return without a response."""
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
-
+    async with served(app) as (worker, client):
         assert 500 == (await client.get()).status
         assert ["application failed"] == [line.event for line in worker.lines]

@@ -21,7 +21,7 @@ from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.parts import has_unread_frames, is_open, waits_for_pong
 from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 
 class Listener:
@@ -152,8 +152,7 @@ async def test_an_invalid_handshake_is_rejected(headers, status, kind):
     called.
     """
     app = Listener()
-    async with Worker(app) as worker:
-        client = await worker.connect(handshake("/", *headers))
+    async with served(app, handshake("/", *headers)) as (worker, client):
         response = await client.response()
 
         assert status == response.status
@@ -182,9 +181,7 @@ async def test_an_upgrade_that_cannot_be_a_websocket_is_served_as_http(sent):
     async def app(scope, receive, send):
         await respond(send, scope["type"].encode())
 
-    async with Worker(app) as worker:
-        client = await worker.connect(sent)
-
+    async with served(app, sent) as (_, client):
         assert b"http" == (await client.response()).body
 
 
@@ -217,8 +214,7 @@ async def test_a_handshake_waits_for_the_requests_before_it():
         else:
             await echo(scope, receive, send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         frame = b"\x81\x82\0\0\0\0hi"
         client.push(request() + handshake() + frame)
 
@@ -235,8 +231,7 @@ async def test_frames_before_the_accept_are_bounded():
         await step.wait()
         await echo(scope, receive, send)
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(handshake())
         await until(lambda: client.has_exchange)
         frame = b"\x82\xfe" + struct.pack("!H", 4000) + b"\0\0\0\0" + b"x" * 4000
@@ -264,8 +259,7 @@ async def test_a_close_instead_of_an_accept_is_a_403():
         await send({"type": "websocket.close", "code": 4000})
         heard.append(await receive())
 
-    async with Worker(app) as worker:
-        client = await worker.connect(handshake("/secret"))
+    async with served(app, handshake("/secret")) as (worker, client):
         response = await client.response()
 
         assert (403, b"", True) == (response.status, response.body, response.closes)
@@ -284,8 +278,7 @@ async def test_an_application_may_deny_a_handshake_with_a_response():
         await send({"type": "websocket.http.response.body", "body": b"who ", "more_body": True})
         await send({"type": "websocket.http.response.body", "body": b"are you?"})
 
-    async with Worker(app) as worker:
-        client = await worker.connect(handshake())
+    async with served(app, handshake()) as (_, client):
         response = await client.response()
 
         assert (401, b"who are you?", "Basic") == (response.status, response.body, response.headers["www-authenticate"])
@@ -310,9 +303,7 @@ async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
         for message in messages:
             await send(message)
 
-    async with Worker(app) as worker:
-        client = await worker.connect(handshake())
-
+    async with served(app, handshake()) as (worker, client):
         assert 500 == (await client.response()).status
         assert ["application failed"] == [line.event for line in worker.lines]
 
@@ -542,8 +533,7 @@ async def test_a_client_that_leaves_within_the_handshake_is_1006():
         said.append(await receive())
         await send({"type": "websocket.accept"})
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(handshake())
         await until(lambda: said)
         client.close()
@@ -1037,8 +1027,7 @@ async def test_one_read_is_decoded_only_as_far_as_the_queue_has_room(sent, most)
         await accept(receive, send)
         await end.wait()
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(handshake("/", "Sec-WebSocket-Extensions: permessage-deflate") + sent * (60_000 // len(sent)))
         await until(lambda: client.received > 55_000)
         step.set()
@@ -1058,8 +1047,7 @@ async def test_send_waits_for_a_slow_client():
             await send({"type": "websocket.send", "bytes": b"x" * 50_000})
             done += 1
 
-    async with Worker(app) as worker:
-        client = await worker.connect(send_buffer=10_000)
+    async with served(app, send_buffer=10_000) as (worker, client):
         client.push(handshake())
         peer = Peer(worker, client, await client.head(), [])
         [websocket] = worker.websockets
@@ -1078,8 +1066,7 @@ async def test_a_slow_client_is_not_aborted_while_it_reads():
         for _ in range(8):
             await send({"type": "websocket.send", "bytes": b"x" * 50_000})
 
-    async with Worker(app, timeouts={"write": "10s"}) as worker:
-        client = await worker.connect(send_buffer=10_000)
+    async with served(app, send_buffer=10_000, timeouts={"write": "10s"}) as (worker, client):
         client.push(handshake())
         peer = Peer(worker, client, await client.head(), [])
         for _ in range(8):
@@ -1101,8 +1088,7 @@ async def test_a_client_that_reads_nothing_is_aborted():
         except OSError as error:
             said.append(error)
 
-    async with Worker(app, timeouts={"write": "10s"}) as worker:
-        client = await worker.connect(send_buffer=10_000)
+    async with served(app, send_buffer=10_000, timeouts={"write": "10s"}) as (worker, client):
         client.push(handshake())
         await client.head()
         [websocket] = worker.websockets
@@ -1117,8 +1103,7 @@ async def test_a_client_that_reads_nothing_is_aborted():
 
 async def test_reading_pauses_if_the_client_does_not_read():
     """Otherwise the pongs to its pings would fill the memory."""
-    async with Worker(echo) as worker:
-        client = await worker.connect(send_buffer=10_000)
+    async with served(echo, send_buffer=10_000) as (worker, client):
         client.push(handshake())
         peer = Peer(worker, client, await client.head(), [])
         [websocket] = worker.websockets
@@ -1388,8 +1373,7 @@ async def test_the_request_timeout_covers_the_handshake():
         await send({"type": "websocket.accept"})
         await receive()
 
-    async with Worker(app, timeouts={"request": "3s"}) as worker:
-        slow = await worker.connect(handshake("/slow"))
+    async with served(app, handshake("/slow"), timeouts={"request": "3s"}) as (worker, slow):
         peer = await connect(worker)
         worker.pass_time(3.1)
 
@@ -1441,8 +1425,7 @@ async def test_an_accept_within_a_drain_closes_at_once():
         await send({"type": "websocket.accept"})
         await receive()
 
-    async with Worker(app) as worker:
-        client = await worker.connect()
+    async with served(app) as (worker, client):
         client.push(handshake())
         await begun.wait()
         worker.start_draining()

@@ -8,7 +8,8 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -274,3 +275,12 @@ class Worker:
     def paused(self) -> int:
         """How often accepting was paused, less how often it was resumed."""
         return self.acceptor.paused
+
+
+@asynccontextmanager
+async def served(
+    app: Application, /, *sent: bytes, send_buffer: int | None = None, **tables: dict[str, Any]
+) -> AsyncIterator[tuple[Worker, Client]]:
+    """Yield a worker and one client of it, which has sent the pieces `sent`."""
+    async with Worker(app, **tables) as worker:
+        yield worker, await worker.connect(*sent, send_buffer=send_buffer)
