@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -23,6 +24,7 @@ from asgid.master.listeners import Listeners
 from asgid.master.net.bound_socket import BoundSocket
 from asgid.master.net.listener_state import ListenerState
 from asgid.master.net.socket_options import SocketOptions
+from asgid.master.net.unix_sockets import SocketFile
 from tests.rights import without_rights
 
 
@@ -327,6 +329,14 @@ def test_a_socket_file_has_the_mode_of_the_setting(listeners, tmp_path: Path, mo
     assert stat.S_IMODE((tmp_path / "shop.sock").stat().st_mode) == int(mode, 8)
     assert bound.local_address == f"unix:{tmp_path}/shop.sock"
     assert accepts(bound)
+
+
+def test_no_client_can_connect_before_a_socket_file_has_its_owner_and_mode(listeners, tmp_path: Path):
+    modes: list[int] = []
+    with patch.object(SocketFile, "set_owner_and_mode", lambda file, _: modes.append(os.stat(file.path).st_mode)):
+        listeners.one(f"unix:{tmp_path}/shop.sock", mode="0666")
+
+    assert [0] == [stat.S_IMODE(mode) for mode in modes]
 
 
 def test_a_socket_file_has_the_owner_and_group_of_the_setting(listeners, tmp_path: Path):

@@ -779,18 +779,13 @@ CONNECTIONS = [
         Given(http_version="1.0", headers=(*HOST, (b"connection", b"keep-alive"))),
         Given(),
     ),
-    served(
-        "HTTP/1.0 that is kept, in capitals",
-        "9.3",
-        _old(b"Connection: x, KEEP-ALIVE"),
-        Given(http_version="1.0", headers=(*HOST, (b"connection", b"x, KEEP-ALIVE"))),
-    ),
-    served(
-        "HTTP/1.0 that is kept and closed",
-        "9.3",
-        _old(b"Connection: keep-alive, close"),
-        Given(http_version="1.0", headers=(*HOST, (b"connection", b"keep-alive, close"))),
-        is_kept=False,
+    *(
+        served(
+            *(f"HTTP/1.0 with {value.decode()}", "9.3", _old(b"Connection: " + value)),
+            Given(http_version="1.0", headers=(*HOST, (b"connection", value))),
+            is_kept=is_kept,
+        )
+        for value, is_kept in ((b"x, KEEP-ALIVE", True), (b"keep-alive, close", False), (b"x", False))
     ),
     served(
         "HTTP/1.1, then 1.0 with the same headers",

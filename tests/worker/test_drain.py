@@ -55,6 +55,24 @@ async def test_a_drain_waits_for_clients_from_the_queue():
         assert (mirrored("GET", "/late"), True) == (response.body, response.closes)
 
 
+async def test_a_drain_waits_for_work_after_a_response_whose_client_has_gone():
+    end = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await respond(send)
+        await end.wait()
+
+    async with served(app, request()) as (worker, client):
+        assert 200 == (await client.response()).status
+        client.close()
+        await until(lambda: not worker.connections)
+        _, running = await _draining(worker, 0.0)
+
+        assert not running.done()
+        end.set()
+        await running
+
+
 async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort():
     """ABRT comes after half of `timeouts.kill`. Cancelled applications have an eighth of it; the rest is for the
     lifespan.
@@ -156,9 +174,9 @@ async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger(
     """It came on an idle connection in time; the timer runs before the worker reads."""
     async with served(mirror) as (worker, client):
         await client.get()
-        _, running = await _draining(worker, 0.01)
+        _, running = await _draining(worker, 0.2)
         client.push(request("GET", "/late"))
-        time.sleep(0.05)  # noqa: ASYNC251 - the loop stands still: that is what the test is about
+        time.sleep(0.25)  # noqa: ASYNC251 - the loop stands still: that is what the test is about
         response = await client.response()
         client.close()
         await running

@@ -43,6 +43,16 @@ def test_large_parts_are_not_joined():
     assert [b"ab|cd"] == writes
 
 
+def test_exceeds_turn_is_true_above_256_kib_of_written_bytes():
+    cork, _ = _corked()
+    written = 0
+    while not cork.exceeds_turn:
+        cork.write(b"x" * 65_537)
+        written += 65_537
+
+    assert 4 * 65_537 == written
+
+
 def test_a_cork_writes_at_its_limit():
     """The transport then counts the bytes and pauses the writer if the client is slow."""
     cork, writes = _corked()

@@ -169,8 +169,10 @@ def test_compressed_messages_are_decoded_up_to_the_limit(stream, events):
 def test_client_no_context_takeover_resets_the_context():
     """Each message is then independent of the others."""
     parameters = negotiated("permessage-deflate; client_no_context_takeover")
+    first, again = frame(TEXT, _HELLO, rsv1=True), frame(TEXT, _AGAIN, rsv1=True)  # the second refers to the first
 
-    assert [(TEXT, "hello")] * 2 == in_every_cut(frame(TEXT, _HELLO, rsv1=True) * 2, parameters)
+    assert [(TEXT, "hello")] * 2 == in_every_cut(first * 2, parameters)
+    assert [(TEXT, "hello"), (1007, "invalid payload data")] == in_every_cut(first + again, parameters)
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 65_535, 65_536, 65_537, 200_000])
