@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from asgid.worker.http1 import connection as http1
+from asgid.worker.http1 import phases as http1
 from asgid.worker.websocket import protocol
 from tests.test_architecture import PURE, TREES, imports, ours
 

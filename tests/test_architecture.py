@@ -64,6 +64,7 @@ PURE = (
         "worker.http1.request_syntax",
         "worker.http1.framing",
         "worker.http1.chunked",
+        "worker.http1.phases",
         "worker.http.fields",
         "worker.http.forwarded",
         "worker.net.proxy_header",

@@ -20,7 +20,8 @@ from asgid.worker.forked import ForkHooks
 from asgid.worker.http.access_log import AccessLog
 from asgid.worker.http.context import DROPS_S, WorkerContext, no_thread
 from asgid.worker.http.request_limit import RequestLimit
-from asgid.worker.http1.connection import Connection, phase_timeouts
+from asgid.worker.http1.connection import Connection
+from asgid.worker.http1.phases import phase_timeouts
 from asgid.worker.net.acceptor import Acceptor, ProtocolFactory
 from asgid.worker.net.connection_limit import ConnectionLimit
 from asgid.worker.net.proxy_protocol import ProxyPolicy, ProxyProtocol

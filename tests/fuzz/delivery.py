@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from asgid import board, config
 from asgid.board import BYTES, CLOSE_CODES, WEBSOCKET_CLOSES, Board
 from asgid.worker.asgi import Application, Receive, Send
-from asgid.worker.http1.connection import Connection, phase_timeouts
+from asgid.worker.http1.connection import Connection
+from asgid.worker.http1.phases import phase_timeouts
 from tests.worker import parts
 from tests.worker.apps import Scope
 from tests.worker.recorder import Recorder

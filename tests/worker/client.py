@@ -14,7 +14,8 @@ from unittest.mock import Mock
 import h11
 
 from asgid.worker.http.context import WorkerContext
-from asgid.worker.http1.connection import Connection, phase_timeouts
+from asgid.worker.http1.connection import Connection
+from asgid.worker.http1.phases import phase_timeouts
 from tests.worker.event_loop import WITHIN_S, until, within
 
 

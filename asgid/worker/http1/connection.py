@@ -7,14 +7,11 @@ before the last one has its response: until then it waits as bytes, and reading 
 """
 
 import asyncio
-from collections.abc import Callable
-from enum import IntEnum
 from math import inf
 from time import monotonic
-from typing import NamedTuple, cast
+from typing import cast
 
 from asgid.board import QUEUED, REQUEST_BYTES, RESPONSE_BYTES, TIMEOUT_CELL
-from asgid.config.tables import Timeouts
 from asgid.errors import ClientError
 from asgid.worker.http import request_limit
 from asgid.worker.http.context import RunningExchange, WorkerContext
@@ -23,6 +20,7 @@ from asgid.worker.http.fields import Field
 from asgid.worker.http.response import COMPLETE, HEAD_PENDING
 from asgid.worker.http.scope import request_scope, scope_template
 from asgid.worker.http1.parser import RequestParser, StopParsing
+from asgid.worker.http1.phases import APP, BODY, BUFFERED, HEAD, KEEP_ALIVE, PHASES, WRITE, Phase
 from asgid.worker.http1.responder import Responder
 from asgid.worker.http1.response_head import error_response
 from asgid.worker.net import addresses
@@ -36,20 +34,6 @@ _SHORT_READ = 2048
 #: A body that the application does not want is read up to here, so that the connection can be kept; for a larger one
 #: closing costs less.
 _MAX_DISCARDED = 262144
-
-
-class Phase(IntEnum):
-    """What a connection waits for. `PHASES` has the deadline of each, and what happens then."""
-
-    HEAD = 0
-    BODY = 1
-    APP = 2
-    WRITE = 3
-    KEEP_ALIVE = 4
-    BUFFERED = 5
-
-
-HEAD, BODY, APP, WRITE, KEEP_ALIVE, BUFFERED = Phase
 
 
 class Connection(asyncio.Protocol):
@@ -434,26 +418,22 @@ class Connection(asyncio.Protocol):
         if phase is BODY and exchange and self._holds_body_up(exchange):
             self._wait_for_body(exchange)
             return
-        row = PHASES[phase]
-        self.context.row[TIMEOUT_CELL[row.timeout]] += 1
-        row.act(self)
+        self.context.row[TIMEOUT_CELL[PHASES[phase].timeout]] += 1
+        match phase:
+            case Phase.HEAD if self._parser.is_in_head:
+                self._reject(ClientError(408, "", "the request head took longer than timeouts.header"))
+            case Phase.BODY:
+                self._reject(ClientError(408, "", "no byte of the request body came within timeouts.body"))
+            case Phase.APP if exchange:
+                exchange.cancel(504, "the application took longer than timeouts.request")
+            case Phase.WRITE:
+                self.abort()
+            case Phase.HEAD | Phase.KEEP_ALIVE:
+                self.close()
 
     def _holds_body_up(self, exchange: Exchange) -> bool:
         """Return whether asgid itself does not read the body, or has not sent 100."""
         return self in self.context.connections.paused or exchange.responder.expects_continue
-
-    def _end_head(self) -> None:
-        if self._parser.is_in_head:
-            self._reject(ClientError(408, "", "the request head took longer than timeouts.header"))
-        else:
-            self.close()
-
-    def _end_body(self) -> None:
-        self._reject(ClientError(408, "", "no byte of the request body came within timeouts.body"))
-
-    def _end_app(self) -> None:
-        if self.exchange:
-            self.exchange.cancel(504, "the application took longer than timeouts.request")
 
     # Reading, and the deadline
 
@@ -489,44 +469,3 @@ class Connection(asyncio.Protocol):
 
     def _wait_for_app(self, exchange: Exchange) -> None:
         self._phase, self.deadline = APP, exchange.response_by
-
-
-class Wait(NamedTuple):
-    """One row of the connection's states."""
-
-    awaited: str
-    timeout: str  #: the key in [timeouts], and the label of the metric; "" without a deadline
-    at_deadline: str
-    act: Callable[[Connection], None]
-
-
-PHASES = {
-    HEAD: Wait(
-        "the rest of a request head, from its first byte; of the first head, from the connection",
-        "header",
-        "408; closes if no byte of a head has come",
-        Connection._end_head,  # noqa: SLF001 - the table of the class
-    ),
-    BODY: Wait(
-        "more of the request body",
-        "body",
-        "408; waits on if asgid does not read, or has not sent 100",
-        Connection._end_body,  # noqa: SLF001
-    ),
-    APP: Wait(
-        "the response of the application, or its place in the queue",
-        "request",
-        "cancels the call: 504, or an aborted response; applies in every phase",
-        Connection._end_app,  # noqa: SLF001
-    ),
-    WRITE: Wait(
-        "the client to read its response", "write", "aborts; waits on if the client has read a part", Connection.abort
-    ),
-    KEEP_ALIVE: Wait("the next request", "keep_alive", "closes", Connection.close),
-    BUFFERED: Wait("the turn of received bytes", "", "has no deadline", Connection.close),
-}
-
-
-def phase_timeouts(timeouts: Timeouts) -> tuple[float, ...]:
-    """Return the seconds of each phase, by its number."""
-    return tuple(getattr(timeouts, PHASES[phase].timeout) if PHASES[phase].timeout else inf for phase in Phase)

@@ -9,7 +9,7 @@ know responses.
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -70,6 +70,9 @@ _NO_REQUEST_LINE: RequestLine = ("", b"", 0, b"")
 _NO_HEADERS: list[Field] = []  # shared by all parsers without headers; never changed
 _NO_LINES: list[bytes] = []
 
+#: A state of the parser: its method that reads the next part, from an offset in the data, and returns the next offset.
+_Step: TypeAlias = Callable[["RequestParser", bytes, int], int]
+
 
 class RequestParser:
     """The parser of one connection.
@@ -123,7 +126,7 @@ class RequestParser:
         self.has_rest = self.can_continue = False
         self._rest = b""  # bytes that are not parsed yet, from _rest_at on
         self._rest_at = 0
-        self._step: _Step = _REQUEST_LINE
+        self._step: _Step = RequestParser._read_request_line
         self._partial = b""  # an unfinished line
         self._checked = 0  # bytes of it that were checked: a line that comes byte by byte is checked once
         self._blank_bytes = 0  # of empty lines before this head
@@ -179,7 +182,7 @@ class RequestParser:
     @property
     def is_head_request(self) -> bool:
         """Whether the head that has begun is that of a HEAD request, as far as it was read."""
-        return self._step is _FIELD and self._request_line[0] == "HEAD"
+        return self._step is RequestParser._read_field and self._request_line[0] == "HEAD"
 
     def close(self) -> None:
         """Release the callbacks and all data; `feed` must not be called again.
@@ -195,6 +198,7 @@ class RequestParser:
     # The head
 
     def _read_request_line(self, data: bytes, at: int) -> int:
+        """Read a request line, and with it the whole head if it is there; or skip an empty line."""
         if self.is_stopped:
             return self._keep_rest(data, at)
         end = data.find(b"\r\n", at)
@@ -211,7 +215,7 @@ class RequestParser:
             return end + len(self._cached_section)
         self.is_in_head = True
         self._lines, self._section_bytes = [], 0
-        self._step = _FIELD
+        self._step = RequestParser._read_field
         after = data.find(b"\r\n\r\n", end) + 4
         # A complete head within the limits that the splitter accepts is parsed at once, any other line by line.
         if after < 4 or after - end - 4 > self._limits.header_size:
@@ -276,6 +280,7 @@ class RequestParser:
         return len(data)
 
     def _read_field(self, data: bytes, at: int) -> int:
+        """Read a field line, or the end, of a head that was not parsed as a whole."""
         end = data.find(b"\r\n", at)
         if end < 0:
             return self._keep_partial_field(data, at)
@@ -346,12 +351,12 @@ class RequestParser:
             if body_bytes > self._limits.body:
                 raise body_too_large(self._limits.body)
             self._body_left = body_bytes
-            self._step = _BODY
+            self._step = RequestParser._read_body
         elif is_chunked:
             self._chunks.reset()
-            self._step = _CHUNK_SIZE
+            self._step = RequestParser._read_chunk_size
         else:
-            self._step = _REQUEST_LINE
+            self._step = RequestParser._read_request_line
             self._callbacks.request_ended()
 
     def _rejection(self, lines: list[bytes]) -> ClientError:
@@ -375,6 +380,7 @@ class RequestParser:
     # The body
 
     def _read_body(self, data: bytes, at: int) -> int:
+        """Read a part of a body of known length."""
         at = self._emit_body(data, at)
         if not self._body_left:
             self._end_request()
@@ -395,13 +401,13 @@ class RequestParser:
         begin, after = end + 2, end + 2 + size
         if not size:
             self._lines, self._section_bytes = [], 0
-            self._step = _TRAILER
+            self._step = RequestParser._read_trailer
         elif data.startswith(b"\r\n", after):  # the chunk is complete
             self._callbacks.body_came(data[begin:after])
             return after + 2
         else:
             self._body_left = size
-            self._step = _CHUNK_DATA
+            self._step = RequestParser._read_chunk_data
         return begin
 
     def _keep_partial_chunk_size(self, data: bytes, at: int) -> int:
@@ -411,14 +417,15 @@ class RequestParser:
         return len(data)
 
     def _read_chunk_data(self, data: bytes, at: int) -> int:
+        """Read a part of a chunk that did not arrive whole."""
         at = self._emit_body(data, at)
         if not self._body_left:
-            self._step = _CHUNK_END
+            self._step = RequestParser._read_chunk_end
         return at
 
     def _read_chunk_end(self, data: bytes, at: int) -> int:
         if data.startswith(b"\r\n", at):
-            self._step = _CHUNK_SIZE
+            self._step = RequestParser._read_chunk_size
             return at + 2
         if data[at:] != b"\r":
             raise ClientError(400, "framing", "a chunk does not end with CR LF after the bytes of its size")
@@ -426,16 +433,5 @@ class RequestParser:
         return len(data)
 
     def _end_request(self) -> None:
-        self._step = _REQUEST_LINE
+        self._step = RequestParser._read_request_line
         self._callbacks.request_ended()
-
-
-#: A state of the parser is the function that reads the next part: from an offset in the data to the one it returns.
-_Step: TypeAlias = Callable[[RequestParser, bytes, int], int]
-_REQUEST_LINE: Final = RequestParser._read_request_line  # noqa: SLF001 - or an empty line before it
-_FIELD: Final = RequestParser._read_field  # noqa: SLF001 - of a head that was not complete
-_BODY: Final = RequestParser._read_body  # noqa: SLF001 - of a known length
-_CHUNK_SIZE: Final = RequestParser._read_chunk_size  # noqa: SLF001
-_CHUNK_DATA: Final = RequestParser._read_chunk_data  # noqa: SLF001 - of a chunk that was not complete
-_CHUNK_END: Final = RequestParser._read_chunk_end  # noqa: SLF001
-_TRAILER: Final = RequestParser._read_trailer  # noqa: SLF001
