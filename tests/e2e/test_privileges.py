@@ -142,6 +142,37 @@ def test_no_program_makes_a_worker_root_again(start: Start, public: Path) -> Non
     assert rights(daemon)["program"] == f"{pwd.getpwnam('www-data').pw_uid}\n"
 
 
+#: Executes a program in a new session keyring with one key, as pam_keyinit(8) and a login do.
+_WITH_KEY = """
+import ctypes, os, sys
+libc, add_key, keyctl = ctypes.CDLL(None), *{"x86_64": (248, 250), "aarch64": (217, 219)}[os.uname().machine]
+joined = libc.syscall(keyctl, 1, None)
+added = libc.syscall(add_key, b"user", b"asgid-secret", b"of root", ctypes.c_size_t(7), -3)
+assert min(joined, added) > 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _has_keys() -> bool:
+    if os.uname().machine not in ("x86_64", "aarch64"):
+        return False
+    return (
+        subprocess.run([sys.executable, "-c", _WITH_KEY, "/bin/true"], check=False, capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not _has_keys(), reason="needs keyctl(2), which seccomp filters of containers refuse")
+@pytest.mark.parametrize(("process", "found"), [({}, b"of root"), ({"user": "nobody"}, b"Required key not available")])
+def test_a_worker_of_another_user_cannot_read_keys_of_the_master(start: Start, public: Path, process, found) -> None:
+    """A process may use all keys of the session keyring that it inherits, whichever user they belong to."""
+    shutil.copy(APPS / "keys.py", public)
+    prefix = (sys.executable, "-c", _WITH_KEY)
+    daemon = start("keys:application", app={"directory": str(public)}, process=process, prefix=prefix)
+
+    assert get(daemon.address()).body == found
+    assert daemon.stop() == 0
+
+
 def test_a_reload_gives_no_privilege_back(start: Start, public: Path) -> None:
     daemon = start("rights:application", app={"directory": str(public)}, process={"user": "www-data"})
     before = daemon.workers()

@@ -7,7 +7,9 @@ worker has no other one yet.
 """
 
 import ctypes
+import errno
 import os
+import sys
 from contextlib import suppress
 from itertools import count
 
@@ -20,6 +22,10 @@ _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _HEADER, _NONE = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
 #: The sets of /proc/self/status that give a capability, now or after exec. The bounding set only limits them.
 _SETS = ("CapInh:", "CapPrm:", "CapEff:", "CapAmb:")
+
+#: Machine -> number of keyctl(2), which has no function in libc. In a process of 32 bits the numbers are others.
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "loongarch64": 219, "ppc64le": 271, "s390x": 280}
+_JOIN_SESSION_KEYRING = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -60,6 +66,7 @@ def _become(account: User) -> None:
     uid, gid = account.uid, account.gid
     if (os.getresuid(), os.getresgid()) == ((uid, uid, uid), (gid, gid, gid)):
         return  # systemd, for example, started asgid as this user, with its groups
+    _leave_session_keyring()  # as root, because a user may have only 200 keys (keyrings(7))
     try:
         os.setgroups(account.groups)
         os.setresgid(gid, gid, gid)
@@ -70,6 +77,19 @@ def _become(account: User) -> None:
             f"only root can (CAP_SETUID, CAP_SETGID); asgid runs with uid {os.getuid()}"
         ) from error
     os.environ |= {"HOME": account.home, "USER": account.name, "LOGNAME": account.name}
+
+
+def _leave_session_keyring() -> None:
+    """Join a new, empty session keyring. A process may use all keys of its session keyring, also those of root.
+
+    Nothing happens if this kernel or its seccomp filter has no keyctl(2), because no worker can use a key then.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is None or sys.maxsize < 2**32:
+        return
+    joined = _libc.syscall(ctypes.c_long(number), ctypes.c_long(_JOIN_SESSION_KEYRING), None)
+    if joined < 0 and ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM):
+        raise BootError(f"process.user: cannot leave the keyring of the master: {os.strerror(ctypes.get_errno())}")
 
 
 def _refuse_new_privileges() -> None:
