@@ -10,10 +10,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
 
 settings.configure(
-    ALLOWED_HOSTS=["*"],
-    ROOT_URLCONF=__name__,
-    SECRET_KEY="of a test",
-    WSGI_APPLICATION=f"{__name__}.application",
+    ALLOWED_HOSTS=["*"], ROOT_URLCONF=__name__, SECRET_KEY="of a test", WSGI_APPLICATION=f"{__name__}.application"
 )
 
 application = get_wsgi_application()

@@ -60,17 +60,6 @@ def test_a_wrong_file_is_reported_by_line(tmp_path: Path, text: str, words: list
     assert "Traceback" not in done.stderr
 
 
-def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
-    (tmp_path / "asgid.toml").write_text('[app]\ntarget = 1\n[workers]\ncount = "two"\n[timeouts]\nbot = "1s"\n')
-
-    done = asgid("check", "-c", "asgid.toml", cwd=tmp_path)
-
-    places = [done.stderr.find(f"asgid.toml:{line}") for line in (2, 4, 6)]
-    assert done.returncode == 78
-    assert min(places) >= 0
-    assert places == sorted(places)
-
-
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -129,20 +118,6 @@ def test_a_suggested_command_works_as_it_is_printed() -> None:
     assert "ok, boots as asgi3 (hello:application on 127.0.0.1:8000; workers: 1;" in done.stdout
 
 
-def test_an_address_in_use_exits_with_69(file: Path) -> None:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        address = f"127.0.0.1:{holder.getsockname()[1]}"
-        file.write_text(toml(merged(DEFAULTS, {"listen": [{"bind": address}]})))
-
-        done = asgid("-c", str(file))
-
-    assert done.returncode == 69
-    assert address in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize("table", ["log", "log.access"])
 def test_a_log_file_that_cannot_be_opened_exits_with_78(file: Path, tmp_path: Path, table: str) -> None:
     """The message names line and path. `asgid check` accepts the file: its directory may not exist yet."""
@@ -191,16 +166,6 @@ def test_a_very_long_reason_is_cut(file: Path, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "not not not" in done.stderr
     assert "invalid message" not in done.stderr
-
-
-def test_a_missing_module_is_reported_without_a_traceback(file: Path) -> None:
-    file.write_text(toml(merged(DEFAULTS, {"app": {"target": "no_such_module:application"}})))
-
-    done = asgid("-c", str(file))
-
-    assert "no_such_module" in done.stderr
-    assert str(APPS) in done.stderr
-    assert "asgid/worker" not in done.stderr
 
 
 def test_a_missing_import_of_the_application_is_reported_with_its_line(file: Path, tmp_path: Path) -> None:
@@ -326,10 +291,7 @@ def test_a_failed_start_is_reported_on_stderr_once(file: Path, tmp_path: Path, o
 
 
 BREAKS_ASGID = {
-    "all descriptors are closed": (
-        "import os\nos.closerange(3, 4096)\n",
-        "as os.closerange() does",
-    ),
+    "all descriptors are closed": ("import os\nos.closerange(3, 4096)\n", "as os.closerange() does"),
     "threads and signals are replaced": (
         """
 import sys, types

@@ -3,64 +3,19 @@
 import os
 import signal
 import socket
-import time
 
-import prometheus_client.openmetrics.parser
 import psutil
 
 from tests.client import Client, get, request
 from tests.conftest import Start
 from tests.daemon import Series, eventually
 
-#: Every metric of the contract that this version has, by the name of one of its samples.
-CONTRACT = {
-    "asgid_build_info",
-    "asgid_generation",
-    "asgid_reloads_total",
-    "asgid_config_last_reload_successful",
-    "asgid_config_last_reload_success_timestamp_seconds",
-    "asgid_workers",
-    "asgid_workers_desired",
-    "asgid_worker_info",
-    "asgid_worker_starts_total",
-    "asgid_worker_exits_total",
-    "asgid_worker_boot_duration_seconds_bucket",
-    "asgid_worker_heartbeat_age_seconds",
-    "asgid_worker_event_loop_lag_seconds",
-    "asgid_worker_resident_memory_bytes",
-    "asgid_worker_open_fds",
-    "asgid_worker_threads",
-    "asgid_worker_cpu_seconds_total",
-    "asgid_connections",
-    "asgid_connections_accepted_total",
-    "asgid_connection_limit_reached_total",
-    "asgid_listener_backlog_connections",
-    "asgid_listener_backlog_limit",
-    "asgid_http_requests_total",
-    "asgid_http_requests_in_flight",
-    "asgid_http_requests_queued",
-    "asgid_http_request_duration_seconds_bucket",
-    "asgid_http_response_start_seconds_bucket",
-    "asgid_http_request_body_bytes_total",
-    "asgid_http_response_body_bytes_total",
-    "asgid_http_timeouts_total",
-    "asgid_http_protocol_errors_total",
-    "asgid_http_overload_rejections_total",
-    "asgid_http_client_disconnects_total",
-    "asgid_app_exceptions_total",
-    "asgid_slow_requests_total",
-    "process_cpu_seconds_total",
-    "process_resident_memory_bytes",
-    "process_open_fds",
-}
-
 
 def only_grows(series: Series) -> bool:
     return series[0].endswith(("_total", "_count", "_sum", "_bucket"))
 
 
-def test_every_metric_of_the_contract_is_exposed(start: Start) -> None:
-    """After one request all names are present, and the values match the request and the workers."""
+def test_the_metrics_show_a_request_and_the_workers(start: Start) -> None:
     daemon = start("echo:application")
     with Client(daemon.address()) as client:
         assert client.post(b"12345").body == b"12345"
@@ -68,7 +23,6 @@ def test_every_metric_of_the_contract_is_exposed(start: Start) -> None:
 
     metrics = daemon.metrics()
 
-    assert CONTRACT - {name for name, _ in metrics} == set()
     assert daemon.metric("asgid_http_requests_total", method="POST", code="200") == 1
     assert daemon.metric("asgid_http_request_body_bytes_total") == 5
     assert daemon.metric("asgid_http_response_body_bytes_total") == 5
@@ -82,20 +36,6 @@ def test_every_metric_of_the_contract_is_exposed(start: Start) -> None:
     assert {str(pid) for pid in daemon.workers()} == {
         dict(labels)["pid"] for name, labels in metrics if name == "asgid_worker_info"
     }
-
-
-def test_openmetrics_is_served_if_the_client_accepts_it(start: Start) -> None:
-    """A scraper that accepts OpenMetrics receives it, and the text follows the stricter rules of that format."""
-    daemon = start()
-    get(daemon.address())
-
-    _, kind, text = daemon.probe("/metrics", accept="application/openmetrics-text; version=1.0.0")
-    families = list(prometheus_client.openmetrics.parser.text_string_to_metric_families(text))
-    _, plain, _ = daemon.probe("/metrics", accept="text/plain")
-
-    assert kind.startswith("application/openmetrics-text")
-    assert plain.startswith("text/plain")
-    assert "asgid_http_requests" in {family.name for family in families}
 
 
 def test_counters_never_go_backwards(start: Start) -> None:
@@ -155,26 +95,6 @@ def test_asgid_is_not_ready_before_its_first_worker(launch: Start) -> None:
     assert daemon.probe("/livez")[0] == 200
     assert daemon.probe("/readyz")[0] == 503
     assert {worker["state"] for worker in daemon.status()["workers"]} == {"booting"}
-
-
-def test_idle_clients_of_the_endpoint_do_not_delay_others(start: Start) -> None:
-    """Some clients connect and never send, others send a request and never read. Each could delay others by 10 s."""
-    daemon = start()
-    idle = [Client(daemon.metrics_address, receive_buffer=1024) for _ in range(40)]
-    try:
-        for client in idle[20:]:
-            client.send(request("GET", "/metrics"))
-        begun = time.monotonic()
-
-        for _ in range(20):
-            assert daemon.probe("/livez")[0] == 200
-        assert daemon.metrics()
-
-        assert time.monotonic() - begun < 8
-        assert get(daemon.address()).body == b"hello"
-    finally:
-        for client in idle:
-            client.close()
 
 
 def test_the_endpoint_answers_when_every_worker_is_stuck(start: Start) -> None:

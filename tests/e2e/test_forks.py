@@ -91,10 +91,7 @@ def test_a_child_of_a_thread_that_returns_ends(daemon: Daemon) -> None:
 def test_a_daemonic_child_does_not_delay_a_stop(start: Start) -> None:
     """The exit handler of multiprocessing ends it. For a child that is not daemonic that handler waits."""
     daemon = start(
-        "forks:application",
-        workers={"count": 1},
-        app={"env": {"BACKGROUND": "daemon"}},
-        timeouts={"graceful": "20s"},
+        "forks:application", workers={"count": 1}, app={"env": {"BACKGROUND": "daemon"}}, timeouts={"graceful": "20s"}
     )
     (worker,) = daemon.workers()
     (child,) = psutil.Process(worker).children()

@@ -114,12 +114,7 @@ def test_an_invalid_query_ends_only_its_subscription(served: Daemon) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [
-        ('{"type": "connection_init"}', 4429),
-        ('{"type": "nonsense"}', 4400),
-        ("no JSON", 4400),
-        (b"bytes", 4400),
-    ],
+    [('{"type": "connection_init"}', 4429), ('{"type": "nonsense"}', 4400), ("no JSON", 4400), (b"bytes", 4400)],
 )
 def test_a_client_that_breaks_the_protocol_is_closed_with_its_code(
     served: Daemon, sent: str | bytes, code: int

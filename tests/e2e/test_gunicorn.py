@@ -319,12 +319,7 @@ FAILURES = {
     "it is not an application": ("app:strange", (), 3, ": it is not an application"),
     "its import fails": ("raises_at_import:application", (), 3, "Worker failed to boot"),
     "TLS": ("pid:application", ("--certfile", "log", "--keyfile", "log"), 1, "let a proxy in front serve TLS"),
-    "an unknown atom": (
-        "pid:application",
-        ("--access-logformat", "%(T)s"),
-        1,
-        "access_log_format: %(T)s is not",
-    ),
+    "an unknown atom": ("pid:application", ("--access-logformat", "%(T)s"), 1, "access_log_format: %(T)s is not"),
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.client import Client, Load, get, is_refused, request
 from tests.conftest import Start
-from tests.daemon import DEFAULTS, as_systemd, asgid, eventually, merged, toml
+from tests.daemon import DEFAULTS, as_systemd, eventually
 
 FIRST: list[dict[str, Any]] = DEFAULTS["listen"]
 
@@ -185,47 +185,19 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "shop.sock"
 
 
-def bind(file: Path, *, backlog: int | None) -> socket.socket:
-    """Return another server's socket; without a backlog it does not listen, like the file of a dead server."""
+def bind(file: Path) -> socket.socket:
+    """Return another server's socket."""
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(file))
-    if backlog is not None:
-        sock.listen(backlog)
+    sock.listen(8)
     return sock
-
-
-def test_the_file_of_a_dead_server_is_replaced(start: Start, file: Path) -> None:
-    bind(file, backlog=None).close()
-    late = file.with_name("late.sock")
-    bind(late, backlog=None).close()
-    daemon = start(listen=[*FIRST, {"bind": f"unix:{file}"}])
-
-    assert get(f"unix:{file}").body == b"hello"
-
-    daemon.configure(listen=[*FIRST, {"bind": f"unix:{late}"}])
-
-    assert daemon.reload()["event"] == "reload committed"
-    assert get(f"unix:{late}").body == b"hello"
-
-
-def test_the_file_of_a_living_server_ends_the_start(tmp_path: Path, file: Path) -> None:
-    """The exit code is 69, and the message names the cause; the other server keeps its file."""
-    settings = tmp_path / "asgid.toml"
-    settings.write_text(toml(merged(DEFAULTS, {"listen": [{"bind": f"unix:{file}"}]})))
-    with bind(file, backlog=8):
-        inode = file.stat().st_ino
-        done = asgid("-c", str(settings))
-
-        assert done.returncode == 69
-        assert f"cannot listen on unix:{file}: another server answers there" in done.stderr
-        assert file.stat().st_ino == inode
 
 
 def test_the_file_of_a_living_server_rolls_a_reload_back(start: Start, file: Path, tmp_path: Path) -> None:
     """The other server keeps its file, the file that the reload had bound is removed, and the old listeners answer."""
     fresh = tmp_path / "fresh.sock"
     daemon = start()
-    with bind(file, backlog=8):
+    with bind(file):
         inode = file.stat().st_ino
         daemon.configure(listen=[*FIRST, {"bind": f"unix:{fresh}"}, {"bind": f"unix:{file}"}])
         verdict = daemon.reload()

@@ -57,24 +57,6 @@ def test_a_request_that_waits_too_long_is_refused(start: Start, tmp_path: Path) 
     assert get(daemon.address()).body == b"held most=1"
 
 
-def test_a_client_that_leaves_frees_its_place_in_the_queue(start: Start, tmp_path: Path) -> None:
-    daemon, gate = gated(start, tmp_path, requests=1, queue=1)
-    answers: list[Answer] = []
-    held = in_thread(lambda: answers.append(get(daemon.address())))
-    daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
-    with Client(daemon.address()) as leaver:
-        leaver.send(request("GET", "/"))
-        daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
-    daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 0)
-    next_one = in_thread(lambda: answers.append(get(daemon.address())))
-    daemon.eventually(lambda: daemon.metric("asgid_http_requests_queued") == 1)
-    gate.touch()
-    held.join(WITHIN_S)
-    next_one.join(WITHIN_S)
-
-    assert [answer.body for answer in answers] == [b"held most=1"] * 2
-
-
 def test_requests_in_a_pipeline_wait_like_any_other(start: Start, tmp_path: Path) -> None:
     daemon, gate = gated(start, tmp_path, requests=1, queue=1)
     with Client(daemon.address()) as client:

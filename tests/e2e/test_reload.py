@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import Load, get, is_refused
+from tests.client import Load, get
 from tests.conftest import Start
 from tests.daemon import Daemon, eventually
 
@@ -140,18 +140,6 @@ def test_a_reload_names_the_libraries_that_only_usr2_loads(start: Start, tmp_pat
     eventually(lambda: len(daemon.log_events("reload committed")) == 3)
     assert len(daemon.log_events(event)) == 1
     assert daemon.log_events("master was stalled") == []
-
-
-def test_a_listener_that_is_removed_is_closed(start: Start) -> None:
-    daemon = start(listen=[{"bind": "127.0.0.1:0"}, {"bind": "127.0.0.2:0", "name": "second"}])
-    kept, retired = daemon.address(), daemon.address("second")
-    assert get(retired).body == b"hello"
-
-    daemon.configure(listen=[{"bind": "127.0.0.1:0"}])
-    daemon.reload()
-
-    assert get(kept).body == b"hello"
-    eventually(lambda: is_refused(retired))
 
 
 def test_a_hup_during_a_reload_starts_again_with_the_newest_file(start: Start, tmp_path: Path) -> None:

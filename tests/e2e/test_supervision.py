@@ -12,7 +12,7 @@ import pytest
 
 from tests.client import Client, get, is_refused, request
 from tests.conftest import Start
-from tests.daemon import Daemon, asgid, eventually
+from tests.daemon import Daemon, eventually
 
 
 def pid_of(address: str) -> int:
@@ -164,52 +164,6 @@ def test_the_others_answer_while_a_worker_is_stuck(start: Start) -> None:
             slowest = max(slowest, time.monotonic() - begun)
 
     assert slowest < 4
-
-
-def test_ttin_and_ttou_change_the_number_of_workers(start: Start) -> None:
-    """TTIN adds one worker and TTOU removes one; a reload restores the number of the settings."""
-    daemon = start("pid:application")
-
-    daemon.signal("TTIN")
-    daemon.eventually(lambda: len(ready(daemon)) == 3)
-    assert daemon.metric("asgid_workers_desired") == 3
-
-    for wanted in (2, 1):
-        daemon.signal("TTOU")
-        daemon.eventually(partial(has_workers, daemon, wanted))
-
-    assert daemon.reload()["event"] == "reload committed"
-    daemon.eventually(lambda: len(ready(daemon)) == 2)
-
-
-def test_winch_drains_all_workers_and_hup_brings_them_back(start: Start) -> None:
-    """WINCH keeps the master and its sockets: a client that connects meanwhile waits, and is answered after HUP."""
-    daemon = start("pid:application")
-
-    daemon.signal("WINCH")
-    daemon.eventually(partial(has_workers, daemon, 0))
-    assert daemon.probe("/livez")[0] == 200
-    assert daemon.probe("/readyz")[0] == 503
-    with Client(daemon.address()) as client:
-        client.send(request("GET", "/"))
-        assert daemon.reload()["event"] == "reload committed"
-        answer = client.answer()
-
-    assert answer.status == 200
-    daemon.eventually(lambda: len(ready(daemon)) == 2)
-    assert answers_from(daemon) <= ready(daemon)
-
-
-@pytest.mark.parametrize("name", ["HUP", "USR1", "USR2", "TTIN", "TTOU", "WINCH", "INT"])
-def test_a_worker_ignores_the_signals_of_its_master(start: Start, name: str) -> None:
-    """Only the master handles a signal to the whole process group, as a terminal sends it."""
-    daemon = start("pid:application", workers={"count": 1})
-    worker = daemon.workers()[0]
-
-    os.kill(worker, getattr(signal, f"SIG{name}"))
-
-    assert [worker] * 3 == [pid_of(daemon.address()) for _ in range(3)]
-    assert daemon.workers() == [worker]
 
 
 def test_signals_that_are_all_pending_at_once_end_no_process(start: Start) -> None:
@@ -368,28 +322,9 @@ def test_an_idle_server_stops_soon(start: Start, name: str) -> None:
         assert time.monotonic() - begun < 10  # one second of them waits for a request on its way
 
 
-def test_a_request_that_never_ends_delays_a_stop_by_the_grace_at_most(start: Start, tmp_path: Path) -> None:
-    daemon = start(
-        "gate:application",
-        timeouts={"graceful": "1s", "kill": "1s"},
-        app={"env": {"GATE": str(tmp_path / "never")}},
-    )
-    with Client(daemon.address()) as client:
-        client.send(request("GET", "/"))
-        assert client.head().status == 200
-        begun = time.monotonic()
-
-        assert daemon.stop() == 0
-        assert 1 <= time.monotonic() - begun < 10
-
-
 def test_int_twice_stops_at_once(start: Start, tmp_path: Path) -> None:
     """The first INT logs the requests in flight and the way to end at once; the second does not wait for them."""
-    daemon = start(
-        "gate:application",
-        timeouts={"graceful": "5m"},
-        app={"env": {"GATE": str(tmp_path / "never")}},
-    )
+    daemon = start("gate:application", timeouts={"graceful": "5m"}, app={"env": {"GATE": str(tmp_path / "never")}})
     with Client(daemon.address()) as client:
         client.send(request("GET", "/"))
         assert client.head().status == 200
@@ -417,18 +352,6 @@ def test_no_signal_during_a_stop_changes_its_exit_code(start: Start, name: str) 
         daemon.signal(name)
 
     assert daemon.wait() == 0
-
-
-def test_a_stuck_worker_does_not_delay_a_stop_beyond_the_grace(start: Start) -> None:
-    """TERM ends a server with a worker that blocks its loop forever, within timeouts.graceful plus timeouts.kill."""
-    daemon = start("stuck:application", timeouts={"graceful": "1s", "kill": "1s", "heartbeat": "5m"})
-    with Client(daemon.address()) as client:
-        client.send(request("GET", "/stuck"))
-        daemon.eventually(lambda: daemon.metric("asgid_http_requests_in_flight") == 1)
-        begun = time.monotonic()
-
-        assert daemon.stop() == 0
-        assert time.monotonic() - begun < 10
 
 
 def is_booting(daemon: Daemon) -> bool:
@@ -482,37 +405,6 @@ def test_an_idle_connection_is_not_dropped_by_a_drain(start: Start, name: str) -
 
     assert {(200, mine, True)} == {(answer.status, answer.body, answer.closes) for answer in answers}
     assert {b""} == set(ends)
-
-
-# The pid file
-
-
-def test_the_pid_file_is_locked_and_a_stop_removes_it(start: Start, tmp_path: Path) -> None:
-    """A second master with the same pid file exits with 69; a stop removes the file."""
-    pid_file = tmp_path / "asgid.pid"
-    daemon = start(process={"pid_file": str(pid_file)})
-
-    second = asgid("-c", str(daemon.file))
-
-    assert pid_file.read_text().strip() == str(daemon.pid)
-    assert second.returncode == 69
-    assert str(pid_file) in second.stderr
-    assert psutil.pid_exists(daemon.pid)
-    assert get(daemon.address()).body == b"hello"
-    assert daemon.stop() == 0
-    assert not pid_file.exists()
-
-
-def test_a_stale_pid_file_does_not_prevent_a_start(start: Start, tmp_path: Path) -> None:
-    pid_file = tmp_path / "asgid.pid"
-    first = start(process={"pid_file": str(pid_file)})
-    first.signal("KILL")
-    first.wait()
-    first.eventually(lambda: not first.processes())
-
-    second = start(process={"pid_file": str(pid_file)})
-
-    assert pid_file.read_text().strip() == str(second.pid)
 
 
 # Plugins of pydantic, which the master must not load

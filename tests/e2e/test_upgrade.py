@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests import daemon as daemons
@@ -356,51 +355,7 @@ def test_no_application_inherits_the_handover(releases: Releases, start: Start, 
     assert daemon.stop() == 0
 
 
-def test_a_refused_upgrade_can_be_requested_again(releases: Releases, start: Start):
-    daemon = start("pid:application", workers={"count": 1})
-    settings = daemon.settings
-    a_file_that_is_wrong(releases, daemon)
-    daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("upgrade refused"))
-    daemon.settings = settings
-    daemon.write_settings()
-    releases.use("two")
-    daemon.signal("USR2")
-    eventually(lambda: is_upgraded(daemon))
-
-    assert version_of(daemon) == "two"
-
-
 # Other events during an upgrade
-
-
-def test_a_stop_during_the_trial_is_obeyed_at_once(releases: Releases, start: Start):
-    daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1"}}, workers={"count": 1})
-    daemon.configure(app={"env": {"SLOW_BOOT_S": "60"}})
-    daemon.signal("USR2")
-    trial = eventually(lambda: daemon.log_events("upgrade started"))[0]["trial_pid"]
-    eventually(lambda: psutil.Process(trial).children())  # its own worker boots
-    begun = time.monotonic()
-
-    assert daemon.stop() == 0
-    assert time.monotonic() - begun < 15
-    assert not is_alive(trial)
-    eventually(lambda: not daemon.processes())
-    assert daemon.log_events("upgrade refused")[0]["reason"] == "a stop came first"
-
-
-def test_a_reload_during_the_trial_is_decided_first(releases: Releases, start: Start):
-    """The program is replaced after the reload; each of the two makes a generation."""
-    daemon = start("slow_boot:application", app={"env": {"SLOW_BOOT_S": "1.5"}}, workers={"count": 1})
-    releases.use("two")
-    daemon.signal("USR2")
-    eventually(lambda: daemon.log_events("upgrade started"))
-    daemon.signal("HUP")
-    eventually(lambda: is_upgraded(daemon))
-
-    events = [event["event"] for event in daemon.log_events("reload committed", "replacing the program")]
-    assert events == ["reload committed", "replacing the program", "reload committed"]
-    eventually(lambda: generations(daemon) == {3})
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])

@@ -157,10 +157,7 @@ def _frames_in_weather(rules: FrameRules, chance: Random) -> Steps:
 
 def _frames_by_grammar(rules: FrameRules, chance: Random) -> Steps:
     @_EXAMPLES
-    @given(
-        cut_stream=frame_grammar.cut_streams(is_deflated=rules.is_deflated),
-        room=st.sampled_from([None, 0, 60]),
-    )
+    @given(cut_stream=frame_grammar.cut_streams(is_deflated=rules.is_deflated), room=st.sampled_from([None, 0, 60]))
     def check(cut_stream: tuple[bytes, list[bytes]], room: int | None) -> None:
         stream, cut = cut_stream
         rules.whole(stream)

@@ -479,10 +479,7 @@ def test_a_descriptor_is_duplicated_and_stays_open(listeners, is_listening):
 
 def test_a_descriptor_that_is_not_a_stream_socket_is_refused(listeners):
     """Such as a file or a datagram socket; both stay unchanged."""
-    with (
-        open("/dev/null") as file,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
-    ):
+    with open("/dev/null") as file, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         before = descriptors()
         with pytest.raises(UnavailableError, match="is not an open socket"):
             listeners.one(f"fd:{file.fileno()}")

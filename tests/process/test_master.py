@@ -133,13 +133,7 @@ def test_a_start_without_a_ready_worker_exits_with_3(build: Build, worker, boot,
     assert master.wait() == 3
     assert [line["problem"] for line in master.log_events("cannot start: no worker became ready")] == [problem]
     assert len(master.log_events("worker started")) == 1
-
-
-def test_the_traceback_of_a_worker_that_raises_is_in_the_log(build: Build):
-    master = build("raises_at_boot").launch()
-    master.wait()
-
-    assert "RuntimeError: worker 0 refuses its slot" in master.log_text()
+    assert ("RuntimeError: worker 0 refuses its slot" in master.log_text()) == (worker == "raises_at_boot")
 
 
 def test_a_taken_port_ends_the_start_before_any_worker(build: Build):
@@ -222,23 +216,6 @@ def test_a_stop_drains_every_worker_and_then_ends_the_master(build: Build, name)
     assert [(line["reason"], line["code"]) for line in master.log_events("worker exited")] == [("shutdown", 0)] * 2
 
 
-def test_a_stop_takes_effect_at_once_while_a_worker_boots(build: Build):
-    master = build("never_ready", timeouts={"graceful": "20s"}).launch()
-    master.logged("worker started")
-
-    assert seconds(master.stop) < 10
-    assert master.wait() == 0
-
-
-def test_a_stop_takes_effect_at_once_during_a_reload(build: Build):
-    master = build("canary_never_ready", timeouts={"graceful": "20s"}).start()
-    master.signal("HUP")
-    master.logged("worker started", generation=2)
-
-    assert seconds(master.stop) < 10
-    assert master.wait() == 0
-
-
 def test_a_stop_takes_effect_at_once_during_a_delay(build: Build):
     master = build("crashes_after_ready", workers={"count": 1}).launch()
     master.logged("waiting before the next start", 4)
@@ -257,16 +234,6 @@ def test_a_worker_that_never_drains_is_killed_in_time(build: Build):
     assert signals == ["SIGABRT", "SIGKILL"]
     assert 2.3 <= took < 10
     assert master.logged("worker exited")["signal"] == "SIGKILL"
-
-
-def test_a_second_stop_kills_every_worker(build: Build):
-    master = build("never_drains", timeouts={"graceful": "60s"}).start()
-    master.signal("TERM")
-    master.logged("worker draining", 2)
-    master.signal("INT")
-
-    assert master.wait() == 0
-    assert master.log_events("stopping at once", signal="SIGINT")
 
 
 # Failures
@@ -403,19 +370,6 @@ def test_a_reload_whose_first_worker_fails_changes_nothing(build: Build, worker,
     assert master.pids() == before
     assert len(master.log_events("worker started", generation=2)) == 1
     assert master.status()["generation"] == 1
-
-
-def test_a_reload_to_a_taken_address_starts_no_worker(build: Build):
-    master = build("healthy").start()
-    before = master.pids()
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        bind = f"127.0.0.1:{other.getsockname()[1]}"
-        master.configure(listen=[*DEFAULTS["listen"], {"bind": bind}])
-        result = master.reload()
-
-    assert result["event"] == "reload rolled back"
-    assert f"cannot listen on {bind}" in result["reason"]
-    assert master.pids() == before
 
 
 def test_an_unexpected_error_in_a_reload_ends_no_process(build: Build):

@@ -79,10 +79,7 @@ def main() -> None:
         with Daemon(home, {"app": {"target": "mirror:application"}, **SETTINGS}) as daemon:
             found = verdicts(daemon.start().address(), home)
     (suite,) = [line for line in needs.AUTOBAHN_PINS.read_text().splitlines() if line.startswith("autobahntestsuite==")]
-    versions = {
-        "asgid": asgid.__version__,
-        "autobahntestsuite": suite.partition("==")[2],
-    }
+    versions = {"asgid": asgid.__version__, "autobahntestsuite": suite.partition("==")[2]}
     conformance.write(versions, found)
     generate.main()
 

@@ -176,12 +176,7 @@ CASES = {
             "DD_CRASHTRACKING_ENABLED": "false",
         },
     ),
-    "sentry-sdk": (
-        ["python"],
-        SENTRY,
-        "/fails",
-        {"DSN": "http://key@127.0.0.1:{port}/1"},
-    ),
+    "sentry-sdk": (["python"], SENTRY, "/fails", {"DSN": "http://key@127.0.0.1:{port}/1"}),
 }
 
 

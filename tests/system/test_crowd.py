@@ -33,9 +33,7 @@ def own_bytes(daemon: Daemon) -> int:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    "extension",
-    ["", "permessage-deflate; client_max_window_bits"],
-    ids=["without-compression", "with-compression"],
+    "extension", ["", "permessage-deflate; client_max_window_bits"], ids=["without-compression", "with-compression"]
 )
 def test_ten_thousand_idle_websockets_are_pinged_and_kept(start: Start, number: int, extension: str) -> None:
     """Each takes less than 20 KB of the workers, answers every ping, stays open, and receives 1012 at a reload."""

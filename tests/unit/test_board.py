@@ -12,18 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgid import board
-from asgid.board import (
-    BUCKETS,
-    BYTES,
-    CLOSE_CODES,
-    CODES,
-    METHODS,
-    REQUEST_CELL,
-    Board,
-    counting,
-    histogram,
-    observe,
-)
+from asgid.board import BUCKETS, BYTES, CLOSE_CODES, CODES, METHODS, REQUEST_CELL, Board, counting, histogram, observe
 
 _NAMES = (
     "HEARTBEAT_NS",
@@ -97,8 +86,7 @@ def test_a_board_can_be_shared_with_a_version_that_only_appended():
 
 
 @pytest.mark.parametrize(
-    ("part", "value"),
-    [("slots", 10), ("stride", 9), ("buckets", [0.1]), ("methods", ["GET"]), ("codes", ["200"])],
+    ("part", "value"), [("slots", 10), ("stride", 9), ("buckets", [0.1]), ("methods", ["GET"]), ("codes", ["200"])]
 )
 def test_a_board_with_another_layout_is_refused(part, value):
     """Counters would continue in cells with another meaning."""

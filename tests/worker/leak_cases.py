@@ -811,10 +811,7 @@ CASES: dict[str, Case] = {
     "an error before the start": Case(fails, each(asked, reads_all)),
     "an error after the start": Case(fails_late, each(asked, reads_all)),
     "a cancelled application": Case(is_cancelled, each(asked, reads_all)),
-    "503, no room": Case(
-        waits,
-        overloaded((1, 0, 1.0), beside_the_first(asked, reads_all)),
-    ),
+    "503, no room": Case(waits, overloaded((1, 0, 1.0), beside_the_first(asked, reads_all))),
     "503, waited too long": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_too_long))),
     "close in the queue": Case(waits, overloaded((1, 9, 1.0), beside_the_first(asked, waits_in_the_queue))),
     # before the request
@@ -834,9 +831,7 @@ CASES: dict[str, Case] = {
         (WebSocketSession, "feed"),
     ),
     "pings": Case(
-        echoes,
-        messages(lambda number: frame(PING, b"ping") + frame(TEXT, told(number))),
-        (WebSocketSession, "feed"),
+        echoes, messages(lambda number: frame(PING, b"ping") + frame(TEXT, told(number))), (WebSocketSession, "feed")
     ),
     "a WebSocket that its client closes": Case(echoes, sockets(frame(TEXT, told(0)), reads_answer, LEAVE), _SOCKET),
     "a compressed WebSocket": Case(
@@ -850,9 +845,7 @@ CASES: dict[str, Case] = {
         never_receives, sockets(frame(TEXT, told(0)) * 40, waits_for_call, cancels), _SOCKET
     ),
     "a WebSocket that the application closes": Case(
-        closing_socket({"type": "websocket.accept"}, {"type": "websocket.close"}),
-        sockets(LEAVE, reads_all),
-        _SOCKET,
+        closing_socket({"type": "websocket.accept"}, {"type": "websocket.close"}), sockets(LEAVE, reads_all), _SOCKET
     ),
     "a WebSocket whose application returns": Case(
         closing_socket({"type": "websocket.accept"}), sockets(LEAVE, reads_all), _SOCKET

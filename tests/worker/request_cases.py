@@ -822,10 +822,7 @@ CONNECTIONS = [
     ),
     refused("a second request without a host", "3.2", NEXT + head(host=b""), before=(Given(),)),
     refused(
-        "a body longer than its length",
-        "6.3",
-        _length(b"5", b"hello, you") + NEXT,
-        before=(posted(b"hello", _HELLO),),
+        "a body longer than its length", "6.3", _length(b"5", b"hello, you") + NEXT, before=(posted(b"hello", _HELLO),)
     ),
     refused(
         "a version that is not spoken, after others", "2.3", NEXT + _start(b"GET / HTTP/3.0"), 505, before=(Given(),)
@@ -896,15 +893,7 @@ CONNECTIONS = [
     ),
     *(
         refused(f"the expectation {value!r}", "RFC 9110 10.1.1", post(b"Expect: " + value), 417, "expect")
-        for value in (
-            b"100",
-            b"200-ok",
-            b"100-continue, x",
-            b"100-continuex",
-            b"x",
-            b"100-continue;a",
-            b"100 continue",
-        )
+        for value in (b"100", b"200-ok", b"100-continue, x", b"100-continuex", b"x", b"100-continue;a", b"100 continue")
     ),
     *(
         served(

@@ -156,11 +156,7 @@ SMALL_CASES: dict[str, tuple[bytes, Callable[[Path], list[Message]], bytes]] = {
         OK + b"content-length: 10\r\n\r\n",
     ),
     "by its path, for HEAD": (HEAD, lambda it: [start(200, length(10)), path(it)], OK + b"content-length: 10\r\n\r\n"),
-    "nothing": (
-        GET,
-        lambda it: [start(), path(it.with_name("none"))],
-        OK + b"content-length: 0\r\n\r\n",
-    ),
+    "nothing": (GET, lambda it: [start(), path(it.with_name("none"))], OK + b"content-length: 0\r\n\r\n"),
 }
 
 
@@ -423,10 +419,7 @@ HANDED: dict[str, tuple[Callable[[io.BufferedReader], list[Message]], bytes]] = 
     "more than there is": (lambda it: [start(), handed(it, offset=3_000_000, count=1_000_000)], LARGE[3_000_000:]),
     "from beyond its end": (lambda it: [start(), handed(it, offset=4_000_000)], b""),
     "nothing": (lambda it: [start(), handed(it, count=0)], b""),
-    "one after the other": (
-        lambda it: [start(), handed(it, count=1_000_000, more_body=True), handed(it)],
-        LARGE,
-    ),
+    "one after the other": (lambda it: [start(), handed(it, count=1_000_000, more_body=True), handed(it)], LARGE),
     "one after the other, by a descriptor": (
         lambda it: [start(), handed(it.fileno(), count=1_000_000, more_body=True), handed(it.fileno())],
         LARGE,
@@ -435,10 +428,7 @@ HANDED: dict[str, tuple[Callable[[io.BufferedReader], list[Message]], bytes]] = 
         lambda it: [start(), handed(it, count=3, more_body=True), handed(it, count=3)],
         LARGE[:6],
     ),
-    "between parts": (
-        lambda it: [start(), part(b"a"), handed(it, more_body=True), last(b"b")],
-        b"a" + LARGE + b"b",
-    ),
+    "between parts": (lambda it: [start(), part(b"a"), handed(it, more_body=True), last(b"b")], b"a" + LARGE + b"b"),
     "between parts of a known length": (
         lambda it: [start(200, length(len(LARGE) + 2)), part(b"a"), handed(it, more_body=True), last(b"b")],
         b"a" + LARGE + b"b",

@@ -298,8 +298,7 @@ async def test_a_body_of_one_part_has_a_length():
 
 
 @pytest.mark.parametrize(
-    ("parts", "body"),
-    [((), b""), ([b""], b""), ([b"a", b"", b"b"], b"ab"), (iter([b"", b"a"]), b"a"), ((b"x",), b"x")],
+    ("parts", "body"), [((), b""), ([b""], b""), ([b"a", b"", b"b"], b"ab"), (iter([b"", b"a"]), b"a"), ((b"x",), b"x")]
 )
 async def test_empty_parts_of_a_body_are_skipped(parts, body):
     """An empty chunk would end it."""

@@ -298,10 +298,7 @@ class TestClient:
     def test_a_connection_that_fails_under_load_raises_a_load_error(self, monkeypatch):
         """For example if the kernel does not accept a write in time."""
         wires = [Wire(number=number) for number in range(2)]
-        with (
-            pytest.raises(LoadError, match="with 2 WebSockets open: too late"),
-            self.loading(monkeypatch, ECHO, wires),
-        ):
+        with pytest.raises(LoadError, match="with 2 WebSockets open: too late"), self.loading(monkeypatch, ECHO, wires):
             raise BlockingIOError("too late")
 
         assert all(wire.is_closed for wire in wires)

@@ -10,9 +10,7 @@ from asgid.config.translation import CONVERSIONS
 ROWS = [row for rows in load().servers.values() for row in rows]
 
 #: Values of rows that asgid.config.options handles itself.
-_HANDLED_BY_OPTIONS = {
-    *("check_command", "config_command", "config_file", "env_file", "python_path", "version_option"),
-}
+_HANDLED_BY_OPTIONS = {*("check_command", "config_command", "config_file", "env_file", "python_path", "version_option")}
 
 #: Names with a different meaning in two servers. A message uses the meaning of the first one.
 AMBIGUOUS = {"access_log", "group", "server_name", "umask", "user"}

@@ -161,11 +161,7 @@ def test_the_values_of_the_snapshot_are_shown(rows):
 
     assert [
         values[name,]
-        for name in (
-            "asgid_generation",
-            "asgid_workers_desired",
-            "asgid_config_last_reload_success_timestamp_seconds",
-        )
+        for name in ("asgid_generation", "asgid_workers_desired", "asgid_config_last_reload_success_timestamp_seconds")
     ] == [3, 2, 1_700_000_000.0]
     assert {key[1]: value for key, value in values.items() if key[0] == "asgid_workers"} == {
         "booting": 0,
@@ -298,8 +294,7 @@ def test_no_counter_ever_goes_backwards(facts):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "successful"),
-    [("committed", 1), ("superseded", 1), ("rolled_back", 0), ("invalid_config", 0)],
+    ("verdict", "successful"), [("committed", 1), ("superseded", 1), ("rolled_back", 0), ("invalid_config", 0)]
 )
 def test_the_last_reload_has_failed_if_it_was_refused_or_rolled_back(rows, verdict, successful):
     """A superseded reload has not failed, nor has a master before its first reload."""

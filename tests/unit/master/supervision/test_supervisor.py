@@ -234,10 +234,7 @@ def test_a_canary_with_an_invalid_message_is_rolled_back():
 def test_simultaneous_crashes_are_one_failure():
     supervisor = serving(plan(1, 3))
 
-    assert supervisor.exited(0, -9, 10.0) == [
-        WorkerExited(0, 1, ExitReason.SIGNAL, -9, ""),
-        backing_off(10.0),
-    ]
+    assert supervisor.exited(0, -9, 10.0) == [WorkerExited(0, 1, ExitReason.SIGNAL, -9, ""), backing_off(10.0)]
     assert supervisor.exited(1, -9, 10.0) == [WorkerExited(1, 1, ExitReason.SIGNAL, -9, "")]
     assert supervisor.exited(2, -9, 10.05) == [WorkerExited(2, 1, ExitReason.SIGNAL, -9, "")]
     assert supervisor.backoff.failures == 1
@@ -487,10 +484,7 @@ def test_a_reload_to_one_worker_drains_all_old_ones_when_the_canary_has_settled(
 
     supervisor.ready(3, 10.0)
 
-    assert supervisor.tick(11.0, {}) == [
-        *(drain(slot, 1, ExitReason.RELOAD) for slot in range(3)),
-        Committed(2),
-    ]
+    assert supervisor.tick(11.0, {}) == [*(drain(slot, 1, ExitReason.RELOAD) for slot in range(3)), Committed(2)]
 
 
 def test_a_reload_resets_the_failures_before_it():
@@ -734,10 +728,7 @@ def test_a_second_stop_kills_every_worker():
     supervisor = serving(plan(1))
     supervisor.stop(10.0)
 
-    assert supervisor.stop_now(11.0) == [
-        Signal(0, 1, SIGKILL, "stop at once"),
-        Signal(1, 1, SIGKILL, "stop at once"),
-    ]
+    assert supervisor.stop_now(11.0) == [Signal(0, 1, SIGKILL, "stop at once"), Signal(1, 1, SIGKILL, "stop at once")]
     assert supervisor.exited(0, -9, 11.0) == [WorkerExited(0, 1, ExitReason.SHUTDOWN, -9, "")]
     assert supervisor.exited(1, -9, 11.0) == [WorkerExited(1, 1, ExitReason.SHUTDOWN, -9, ""), Quit(ExitCode.OK)]
 

@@ -310,10 +310,7 @@ WRONG = {
         _AsgiFramework,
         r"; name an instance of it, or write factory = true in \[app\] \(--set app\.factory=true\) to create one$",
     ),
-    "a class without __iter__": (
-        _Pair,
-        r"takes first, second, whose instances cannot be iterated: it is not",
-    ),
+    "a class without __iter__": (_Pair, r"takes first, second, whose instances cannot be iterated: it is not"),
     "a class of many settings": (_Settings, r"class that takes a=1, b=None, \*, c='c', d=\(\), e=5, \.\.\., whose"),
     "an async generator": (
         _generator,

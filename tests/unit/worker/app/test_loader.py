@@ -267,11 +267,7 @@ MISSING = {
         r'there is no "app" in /.*/one_of_a_kind\.py; did you mean "one_of_a_kind:server"\?$',
     ),
     "the only function": ("one_function:app", {}, r'; did you mean "one_function:handler"\?$'),
-    "the only WSGI function": (
-        "one_of_wsgi:app",
-        {},
-        r'; did you mean "one_of_wsgi:server"\?$',
-    ),
+    "the only WSGI function": ("one_of_wsgi:app", {}, r'; did you mean "one_of_wsgi:server"\?$'),
     "the only factory": (
         "one_factory:app",
         {},
@@ -422,11 +418,7 @@ MISSING = {
         FACTORY,
         r'the result of the factory "site_of_tests:empty_factory" is None',
     ),
-    "an async factory": (
-        "site_of_tests:async_factory",
-        FACTORY,
-        r"is async, but must return .* itself; .*lifespan",
-    ),
+    "an async factory": ("site_of_tests:async_factory", FACTORY, r"is async, but must return .* itself; .*lifespan"),
     "a factory with arguments": (
         "site_of_tests:factory_with_arguments",
         FACTORY,
