@@ -49,35 +49,11 @@ async def sleepy_hello_world(message):
     }
     message['reply_channel'].send(response)
 """
-WITHOUT_LENGTH = """
-def hello_world(message):
-    content = b'<html><h1>Hello, world</h1></html>'
-    response = {
-        'status': 200,
-        'headers': [
-            [b'content-type', b'text/html'],
-        ],
-        'content': content
-    }
-    message['reply_channel'].send(response)
-"""
+LENGTH = "            [b'content-length', str(len(content)).encode('ascii')]\n"
+WITHOUT_LENGTH = HELLO.replace(LENGTH, "")
 # Published as `async hello_world(message)`, without def.
-COROUTINE = """
-import asyncio
-
-
-async def hello_world(message):
-    await asyncio.sleep(1)
-    content = b'<html><h1>Hello, world</h1></html>'
-    response = {
-        'status': 200,
-        'headers': [
-            [b'content-type', b'text/html'],
-        ],
-        'content': content
-    }
-    message['reply_channel'].send(response)
-"""
+_, _, BODY = SLEEPY.replace(LENGTH, "").partition("async def sleepy_hello_world")
+COROUTINE = f"import asyncio\n\n\nasync def hello_world{BODY}"
 CLASS = """
 class HelloWorld:
     def __init__(self, scope):

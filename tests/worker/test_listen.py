@@ -15,19 +15,30 @@ from asgid.assignment import Listener
 from asgid.board import ACCEPTING, Row
 from asgid.log import Log
 from asgid.worker.net.acceptor import Acceptor, ProtocolFactory
-from tests.worker.event_loop import until
+from tests.worker.event_loop import turns, until
 from tests.worker.parts import is_starting, listening_servers, pending_retry, watches_listeners
 from tests.worker.recorder import Recorder
 
 
+class Listeners(list[socket.socket]):
+    """Two listening sockets, as the master has them, and the clients that connected to them."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+        self.clients: list[socket.socket] = []
+
+    def connect(self) -> None:
+        """Connect a client to each; the kernel completes the connection before any accept."""
+        self.clients += [socket.create_connection(sock.getsockname(), timeout=5) for sock in self]
+
+
 @pytest.fixture
-def listeners() -> Iterator[list[socket.socket]]:
-    """Two listening sockets, as the master has them."""
-    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    for sock in socks:
+def listeners() -> Iterator[Listeners]:
+    opened = Listeners()
+    for sock in opened:
         sock.setblocking(False)
-    yield socks
-    for sock in socks:
+    yield opened
+    for sock in (*opened, *opened.clients):
         sock.close()
 
 
@@ -92,56 +103,44 @@ def holders(sock: socket.socket) -> int:
     return found
 
 
-def connect_to_each(listeners: list[socket.socket]) -> list[socket.socket]:
-    """Return a client of each listener; the kernel completes the connection before any accept."""
-    return [socket.create_connection(sock.getsockname(), timeout=5) for sock in listeners]
-
-
 async def test_each_listener_is_served(listeners):
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
-    clients = connect_to_each(listeners)
+    listeners.connect()
     await until(lambda: 2 == len(guests.transports))
     acceptor.pause()
     await guests.leave()
-    for client in clients:
-        client.close()
 
 
 async def test_a_closed_acceptor_leaves_clients_in_the_queue(listeners):
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
     acceptor.pause()
-    clients = connect_to_each(listeners)
-    for _ in range(50):
-        await asyncio.sleep(0)
+    listeners.connect()
+    await turns(50)
     assert not guests.transports
 
     acceptor.resume()
     await until(lambda: 2 == len(guests.transports))
     acceptor.pause()
     await guests.leave()
-    for client in clients:
-        client.close()
 
 
 async def test_a_leaving_acceptor_accepts_the_whole_queue(listeners):
     """The kernel has completed these connections. Afterwards the worker's own descriptors are closed, and no others."""
     copies = [sock.dup() for sock in listeners]
     acceptor, guests = acceptor_of(copies)
-    clients = connect_to_each(listeners) + connect_to_each(listeners)
+    listeners.connect()
+    listeners.connect()
     for copy in copies:
         copy.detach()  # the acceptor closes it
     await acceptor.stop()
-    clients += connect_to_each(listeners)  # the master still has it open
+    listeners.connect()  # the master still has it open
     held = [holders(sock) for sock in listeners]
     await guests.leave()
 
     assert 4 == len(guests.transports)
     assert held == [1, 1]
-
-    for client in clients:
-        client.close()
 
 
 @pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
@@ -158,7 +157,7 @@ def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listene
         fd = os.dup(listeners[0].fileno())
         acceptor = _Acceptor([Listener(fd=fd, name="0", backlog=8)], protocol)
         await acceptor.open()
-        (client,) = connect_to_each(listeners[:1])
+        listeners.connect()
         await accepted.wait()
         assert not guests.transports, "the loop reports it at once: this test has lost its subject"
         acceptor.pause()
@@ -166,7 +165,6 @@ def test_a_leaving_acceptor_waits_for_clients_that_the_loop_has_accepted(listene
         number = len(guests.transports)
         await until(lambda: guests.transports)
         await guests.leave()
-        client.close()
         return number
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -191,13 +189,10 @@ async def test_an_acceptor_that_is_closed_before_it_has_opened_stays_closed(list
     acceptor, guests = acceptor_of(listeners)
     acceptor.resume()
     acceptor.pause()
-    clients = connect_to_each(listeners)
-    for _ in range(50):
-        await asyncio.sleep(0)
+    listeners.connect()
+    await turns(50)
 
     assert not guests.transports
-    for client in clients:
-        client.close()
 
 
 @contextmanager
@@ -225,7 +220,7 @@ async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatc
     log = Recorder()
     acceptor, guests = acceptor_of(listeners, log)
     said = acceptor.row.written
-    clients = connect_to_each(listeners)
+    listeners.connect()
     with no_descriptors(but=1):
         acceptor.resume()
         await until(lambda: len(said) > 2)
@@ -237,8 +232,6 @@ async def test_an_acceptor_without_descriptors_opens_later(listeners, monkeypatc
 
     acceptor.pause()
     await guests.leave()
-    for client in clients:
-        client.close()
 
 
 async def test_a_close_ends_the_retry_timer(listeners, monkeypatch):
@@ -263,11 +256,8 @@ def test_an_acceptor_that_is_closed_while_it_opens_stays_closed(listeners):
         acceptor.resume()
         await asyncio.sleep(0)
         acceptor.pause()
-        clients = connect_to_each(listeners)
-        for _ in range(50):
-            await asyncio.sleep(0)
-        for client in clients:
-            client.close()
+        listeners.connect()
+        await turns(50)
         return len(guests.transports)
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -279,12 +269,10 @@ async def test_a_worker_that_stepped_back_accepts_if_no_sibling_does(listeners):
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
     acceptor.yield_to_siblings(lambda: True)
-    clients = connect_to_each(listeners)
+    listeners.connect()
     await until(lambda: 2 == len(guests.transports))
     acceptor.pause()
     await guests.leave()
-    for client in clients:
-        client.close()
 
 
 async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listeners):
@@ -298,7 +286,7 @@ async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listen
         return True
 
     acceptor.yield_to_siblings(is_ahead)
-    clients = connect_to_each(listeners)
+    listeners.connect()
     await until(lambda: pending_retry(acceptor) is not None)
     taken = [listener.accept()[0] for listener in listeners]  # by the sibling
     await until(lambda: looks)
@@ -306,7 +294,7 @@ async def test_a_worker_that_stepped_back_leaves_a_client_to_its_siblings(listen
     assert not guests.transports
 
     acceptor.pause()
-    for sock in (*clients, *taken):
+    for sock in taken:
         sock.close()
 
 
@@ -315,7 +303,7 @@ async def test_a_close_ends_the_watch_of_a_worker_that_stepped_back(listeners):
     acceptor, guests = acceptor_of(listeners)
     await acceptor.open()
     acceptor.yield_to_siblings(lambda: True)
-    clients = connect_to_each(listeners)
+    listeners.connect()
     await until(lambda: pending_retry(acceptor) is not None)
     look = pending_retry(acceptor)
 
@@ -325,8 +313,6 @@ async def test_a_close_ends_the_watch_of_a_worker_that_stepped_back(listeners):
     assert look.cancelled()
     assert not watches_listeners(acceptor)
     assert not guests.transports
-    for client in clients:
-        client.close()
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX], ids=["TCP", "a Unix socket"])
@@ -367,7 +353,7 @@ async def test_a_cancelled_leave_closes_all_sockets(listeners):
     """The end of the grace cancels it."""
     copies = [sock.dup() for sock in listeners]
     acceptor, guests = acceptor_of(copies)
-    clients = connect_to_each(listeners)
+    listeners.connect()
     for copy in copies:
         copy.detach()  # the acceptor closes it
     leaving = asyncio.ensure_future(acceptor.stop())
@@ -378,5 +364,3 @@ async def test_a_cancelled_leave_closes_all_sockets(listeners):
 
     assert [1, 1] == [holders(sock) for sock in listeners]
     await guests.leave()
-    for client in clients:
-        client.close()
