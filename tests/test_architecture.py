@@ -201,9 +201,7 @@ def test_only_the_command_line_imports_master_and_worker():
 
 
 def test_an_imported_library_is_a_dependency():
-    """The tests install more libraries, so an import of one of those would fail only for users. One module imports the
-    library of an extra.
-    """
+    """The tests install more libraries, so an import of one of those would fail only for users."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {
         re.split(r"\W", each)[0]

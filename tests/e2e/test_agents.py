@@ -92,10 +92,7 @@ def test_an_agent_keeps_its_connection_and_its_exit_handlers_in_each_worker(star
 
 
 def test_descriptors_that_an_application_closes_are_not_asgids(start: Start, tmp_path: Path) -> None:
-    """The application closes the standard streams: asgid still logs, and no log line reaches a client.
-
-    A file of the application that takes over a descriptor number of asgid keeps its content.
-    """
+    """It closes the standard streams: asgid still logs. A file that takes over a number of asgid keeps its content."""
     place = tmp_path / "database"
     daemon = start(
         "closes:application",

@@ -143,10 +143,7 @@ def test_a_listener_with_tls_is_never_opened_without_it(start: Start, tmp_path: 
 
 
 def test_a_database_that_is_down_stops_only_the_worker_that_needs_it(start: Start, tmp_path: Path) -> None:
-    """Two of three workers serve. The third starts again after growing pauses, and serves when its startup succeeds.
-
-    A client that depends on the third worker would wait for all pauses: more than three seconds.
-    """
+    """Two of three workers serve. The third starts again after growing pauses, and serves when its startup succeeds."""
     down = tmp_path / "down"
     daemon = start("database:application", app={"env": {"DOWN": str(down)}}, workers={"count": 3})
     victim, *others = daemon.workers()

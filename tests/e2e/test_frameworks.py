@@ -328,10 +328,7 @@ UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Versi
 
 @pytest.mark.parametrize("code", LAST_BYTES)
 def test_an_application_receives_the_close_code_of_a_client(served: Served, code: str) -> None:
-    """It receives the code; 1005 stands for no code, and 1006 for a connection that ended without a close frame.
-
-    Channels also reports a close of its own, and late. No other test uses one of these codes.
-    """
+    """1005 stands for no code, 1006 for no close frame. Each code is used once: Channels also reports its own close."""
     before = len(gone(served))
     with Client(served.daemon.address()) as client:
         client.send(request("GET", "/echo", UPGRADE | {"Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg=="}))

@@ -85,10 +85,7 @@ def test_an_application_that_does_not_read_stops_the_sender(start: Start, tmp_pa
 
 
 def test_a_client_that_never_sends_is_disconnected(start: Start) -> None:
-    """timeouts.header closes a silent connection and one with half a header; timeouts.keep_alive closes an idle one.
-
-    Meanwhile the server responds to others. A delayed client would wait as long as those connections stay open.
-    """
+    """timeouts.header ends silence and half a header, timeouts.keep_alive an idle connection; no other client waits."""
     daemon = start("hello:application", workers=ONE, timeouts={"header": "1s", "keep_alive": "6s"})
     last_bytes: dict[str, bytes] = {}
     lasted: dict[str, float] = {}

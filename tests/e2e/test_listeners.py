@@ -111,11 +111,7 @@ def test_a_socket_of_systemd_without_a_listener_fails_the_start(launch: Start, g
 
 
 def test_a_kept_listener_loses_no_client_while_others_come_and_go(start: Start, tmp_path: Path) -> None:
-    """Ten HUPs under load: each adds two listeners and removes the two that the HUP before added.
-
-    An added listener answers from the commit on, and a removed one refuses clients. The kept listener loses no
-    connection, neither an open one nor a new one.
-    """
+    """Ten HUPs under load: each adds two listeners, and removes the two that the HUP before added."""
     daemon = start()
     before: list[str] = []
 

@@ -42,10 +42,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 def test_ready_is_sent_when_requests_are_answered_and_not_before(launch: Start, manager: Manager) -> None:
-    """The application boots for three seconds: READY=1 comes after them, and from then on no client waits.
-
-    Before that the master requests the time of timeouts.boot, because TimeoutStartSec= may be shorter.
-    """
+    """Before that the master requests the time of timeouts.boot, because TimeoutStartSec= may be shorter."""
     started_at = time.monotonic()
     daemon = launch(
         "slow_boot:application",
@@ -111,10 +108,7 @@ def test_a_reload_is_sent_to_systemd_at_its_start_and_at_its_verdict(
 
 
 def test_a_stop_is_sent_to_systemd_when_it_begins(start: Start, manager: Manager, tmp_path: Path) -> None:
-    """STOPPING=1 comes at TERM, while a request is still in progress.
-
-    It requests the time that the settings allow: the unit's TimeoutStopSec= would end a longer drain too early.
-    """
+    """It requests the time that the settings allow: TimeoutStopSec= would end a longer drain too early."""
     gate = tmp_path / "gate"
     timeouts = {"graceful": "1m"}
     environment = {"NOTIFY_SOCKET": manager.address}

@@ -36,11 +36,7 @@ def reloads(daemon: Daemon, result: str) -> float:
 
 
 def test_ten_reloads_under_load_cost_no_request(start: Start, tmp_path: Path) -> None:
-    """During ten deployments no request fails or waits, neither on a kept connection nor on a new one.
-
-    A connection in the queue of a closed listener would wait until its client gives up. A slow machine can take a
-    second, hence the limit of five.
-    """
+    """On kept and new connections. A slow machine can take a second, hence the limit of five."""
     code = tmp_path / "code"
     code.mkdir()
     write_version(code, 0)

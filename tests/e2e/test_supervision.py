@@ -36,11 +36,7 @@ def ready(daemon: Daemon) -> set[int]:
 
 
 def test_a_killed_worker_is_back_within_two_seconds(start: Start) -> None:
-    """Meanwhile its sibling answers every request; the log and the metrics give the reason of its exit.
-
-    The limit is two seconds, plus twice the boot time of the first workers for a slow machine. Detection by the
-    heartbeat would take the ten seconds of timeouts.heartbeat.
-    """
+    """Plus twice the boot time; by the heartbeat it would be ten. Its sibling answers meanwhile."""
     daemon = start("pid:application", timeouts={"heartbeat": "10s"})
     boot_s = max(event["boot_s"] for event in daemon.log_events("worker ready"))
     first, second = daemon.workers()
@@ -102,9 +98,7 @@ def test_a_kill_of_one_worker_fails_no_request_of_another(start: Start) -> None:
 
 
 def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
-    """At timeouts.blocked a worker with a blocked event loop logs its stack and stays; at timeouts.heartbeat a new one
-    replaces it.
-    """
+    """At timeouts.blocked its stack is logged, and it stays; at timeouts.heartbeat a new worker replaces it."""
     daemon = start("stuck:application", timeouts={"heartbeat": "5s", "blocked": "2s"})
     with Client(daemon.address()) as client:
         stuck = int(client.get().body)
@@ -135,11 +129,7 @@ def test_a_stuck_worker_is_dumped_and_replaced(start: Start) -> None:
 
 
 def test_a_healthy_worker_sends_heartbeats_in_time_for_a_short_timeout(start: Start) -> None:
-    """Idle workers send their heartbeat in time for timeouts.blocked = "600ms", and none is replaced.
-
-    Two workers with one heartbeat a second would be logged as silent six times each. A machine that stops for a moment
-    may cause a few such lines.
-    """
+    """With one a second, two workers would be silent six times each. A machine that stops may cause a few lines."""
     daemon = start("pid:application", timeouts={"blocked": "600ms"})
     workers = daemon.workers()
 
@@ -195,10 +185,7 @@ def _is_stopped(pid: int) -> bool:
 
 @pytest.mark.parametrize("name", ["KILL", "ALRM", "PWR"])
 def test_a_killed_master_leaves_no_worker_behind(start: Start, name: str) -> None:
-    """Workers see the end of their lifeline and exit when a signal has killed the master; the port is free then.
-
-    The kernel's timer, which is set to the grace, ends a worker that does not see it.
-    """
+    """They see the end of their lifeline, or the kernel's timer, set to the grace, ends them. The port is free."""
     daemon = start("hello:application", timeouts={"graceful": "5m"})
     host, port = daemon.address().split(":")
     assert len(daemon.workers()) == 2

@@ -133,10 +133,7 @@ def test_a_resize_drains_no_worker(prepare: Start, terminal: Terminal) -> None:
 
 
 def test_a_background_group_may_write_to_its_terminal(prepare: Start, terminal: Terminal) -> None:
-    """Also under `stty tostop`, while the master logs to the terminal and the application writes to it.
-
-    The master does not spin, the number of workers stays, and TERM takes effect.
-    """
+    """Also under `stty tostop`. The master does not spin, the number of workers stays, and TERM takes effect."""
     daemon = prepare(
         "background",
         "prints:application",

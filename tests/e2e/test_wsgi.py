@@ -119,10 +119,7 @@ def test_large_bodies_take_no_memory(flask: Daemon) -> None:
 
 
 def test_several_countdowns_run_side_by_side_in_one_worker(start: Start) -> None:
-    """Each client has its own thread; with one thread the page would wait five seconds for a countdown.
-
-    A client that leaves ends its countdown.
-    """
+    """Each has its own thread; with one, the page would wait five seconds. A client that leaves ends its countdown."""
     daemon = start("wsgi_countdown:application", workers={"count": 1}, app={"env": {"PACE_S": "0.05"}})
     numbers: list[list[int]] = [[] for _ in range(5)]
 

@@ -619,10 +619,7 @@ def test_a_file_that_replaced_a_kept_socket_file_is_not_changed(listeners, tmp_p
 
 @pytest.mark.parametrize("is_link", [True, False])
 def test_another_file_with_the_inode_of_a_socket_file_is_not_changed(tmp_path: Path, is_link):
-    """A link to a socket is not followed, and a regular file is not a socket.
-
-    Inode numbers repeat on another file system, and an older version hands over only the inode number.
-    """
+    """Inode numbers repeat on another file system. A link is not followed, and a regular file is not a socket."""
     file, victim = tmp_path / "shop.sock", tmp_path / "victim"
     with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as other_socket:
         sock.bind(str(tmp_path / "moved.sock"))

@@ -209,10 +209,7 @@ def test_an_upgrade_keeps_the_main_process(service: Service) -> None:
 
 
 def test_a_master_that_hangs_leaves_its_stack_and_is_restarted(service: Service) -> None:
-    """The watchdog sends ABRT, the journal has the stack, and the service starts again.
-
-    A busy application cannot cause it.
-    """
+    """The watchdog sends ABRT, the journal has the stack, and the service starts again."""
     before = service.show("MainPID")
     service.systemctl("kill", "--kill-whom=main", "--signal=STOP", "asgid.service")
     eventually(lambda: service.show("NRestarts") == "1" and service.show("ActiveState") == "active", within=90)
@@ -231,10 +228,7 @@ def test_a_stop_is_clean(service: Service) -> None:
 
 
 def test_timeouts_of_asgid_extend_those_of_the_unit(service: Service) -> None:
-    """A boot and a drain may take longer than the timeouts of the unit, because the master requests the time.
-
-    It must send that request within six seconds of its start, on any machine.
-    """
+    """The master requests the time for a boot and a drain, within six seconds of its start."""
     short = "/run/systemd/system/asgid.service.d"
     service.box.do("mkdir", "-p", short)
     service.box.do("sh", "-c", f"printf '[Service]\\nTimeoutStartSec=6s\\nTimeoutStopSec=6s\\n' > {short}/short.conf")

@@ -660,9 +660,7 @@ def flood(message: Message) -> None:
 
 @pytest.mark.parametrize("flooding", [floods, floods_later], ids=lambda each: each.__name__)
 async def test_a_consumer_that_sends_too_much_gets_an_error_and_its_response_is_aborted(flooding, monkeypatch):
-    """After one refused part all later parts are refused, so none is missing in the middle. If nothing had left, the
-    client gets a 500.
-    """
+    """All later parts are refused, so none is missing in the middle. If nothing had left, the client gets a 500."""
     monkeypatch.setattr(asgi1, "MAX_UNSENT_BYTES", 300_000)
 
     async with served(adapt(flooding), request(), send_buffer=4096) as (worker, client):

@@ -308,9 +308,7 @@ async def test_a_rejected_client_lingers_for_a_bounded_time():
 
 @pytest.mark.parametrize("why", ["the application", "an error", "a drain"])
 async def test_a_client_that_cannot_know_of_the_close_lingers(why):
-    """Its next request may be on its way, and a close would answer it with a reset that discards the response. A client
-    that sent `close` sends none.
-    """
+    """Its next request may be on its way, and a close would answer it with a reset that discards the response."""
 
     async def app(scope, receive, send):
         assert why != "an error"

@@ -74,9 +74,7 @@ async def test_a_drain_waits_for_work_after_a_response_whose_client_has_gone():
 
 
 async def test_an_uncancellable_application_does_not_keep_the_worker_until_abort():
-    """ABRT comes after half of `timeouts.kill`. Cancelled applications have an eighth of it; the rest is for the
-    lifespan.
-    """
+    """ABRT comes after half of `timeouts.kill`; cancelled applications have an eighth of it, the lifespan the rest."""
     end = asyncio.Event()
 
     async def deaf(scope, receive, send):
@@ -138,9 +136,7 @@ async def _draining(worker: Worker, linger_s: float) -> tuple[Drain, asyncio.Fut
 
 
 async def test_a_drain_moves_all_connections_of_a_browser_together():
-    """A browser requests its page again when its WebSocket closes, and must not reach the old worker by an idle
-    connection.
-    """
+    """Its page, requested again after the WebSocket closes, must not reach the old worker by an idle connection."""
     async with served(mirror_or_echo) as (worker, idle):
         await idle.get()
         peer = await connect(worker, "/")

@@ -125,9 +125,7 @@ async def test_a_second_response_after_a_disconnect_is_dropped(is_held):
 
 
 async def test_a_stream_that_was_told_to_end_does_not_look_whole():
-    """Starlette's middleware ends the body after the stream below it was cancelled, and a half-closed client may still
-    read.
-    """
+    """Starlette's middleware ends the body after a cancelled stream, and a half-closed client may still read."""
 
     async def app(scope, receive, send):
         await begin(send, b"a half")

@@ -157,9 +157,7 @@ async def test_an_idle_connection_keeps_no_request():
 
 
 async def test_parts_of_one_turn_leave_in_one_write():
-    """The first part leaves at once; the others leave at the end of the turn. An application that waits between two
-    parts delays neither.
-    """
+    """Except the first one, which leaves at once. An application that waits between two parts delays neither."""
     step = asyncio.Event()
 
     async def app(scope, receive, send):

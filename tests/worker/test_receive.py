@@ -72,9 +72,7 @@ async def test_a_cancelled_receive_leaves_no_future(ask: _Ask, head: bytes) -> N
 
 
 async def test_a_cancelled_receive_does_not_count_as_a_reader() -> None:
-    """A client must wait if its data has no reader; otherwise an application that seldom receives would fill the
-    memory.
-    """
+    """Otherwise an application that seldom receives would fill the memory."""
     is_taken: list[bool] = []
 
     async def app(_scope: Message, receive: Receive, send: Send) -> None:

@@ -461,9 +461,7 @@ async def test_an_open_file_is_sent(case, sent, large):
 
 
 async def test_a_file_is_sent_from_its_position(large):
-    """A buffered reader's position counts, not that of its descriptor. Afterwards the position is the end of the sent
-    bytes.
-    """
+    """That of a buffered reader, not of its descriptor. Afterwards it is the end of the sent bytes."""
     told: list[int] = []
 
     async def app(scope, receive, send):

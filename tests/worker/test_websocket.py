@@ -104,9 +104,7 @@ async def test_accept_may_add_a_subprotocol_and_headers():
 
 
 async def test_an_empty_subprotocol_counts_as_none():
-    """An application may pass on a value that its client did not offer. An empty one is not a token (RFC 6455
-    section 4.2.2).
-    """
+    """An application may pass it on; it is not a token (RFC 6455 section 4.2.2)."""
     headers = [(b"upgrade", b"h2c")]
     async with Worker(Listener(subprotocol="", headers=headers)) as worker:
         peer = await connect(worker)
@@ -148,9 +146,7 @@ async def test_an_invalid_accept_raises_in_the_application(accept, said):
     ],
 )
 async def test_an_invalid_handshake_is_rejected(headers, status, kind):
-    """The response has the reason, and for another version the supported one (section 4.4). The application is not
-    called.
-    """
+    """The response has the reason, and for another version the supported one (RFC 6455 section 4.4)."""
     app = Listener()
     async with served(app, handshake("/", *headers)) as (worker, client):
         response = await client.response()
@@ -231,8 +227,7 @@ async def test_frames_before_the_accept_are_bounded():
         await step.wait()
         await echo(scope, receive, send)
 
-    async with served(app) as (worker, client):
-        client.push(handshake())
+    async with served(app, handshake()) as (worker, client):
         await until(lambda: client.has_exchange)
         frame = b"\x82\xfe" + struct.pack("!H", 4000) + b"\0\0\0\0" + b"x" * 4000
         sent = 0
@@ -533,8 +528,7 @@ async def test_a_client_that_leaves_within_the_handshake_is_1006():
         said.append(await receive())
         await send({"type": "websocket.accept"})
 
-    async with served(app) as (worker, client):
-        client.push(handshake())
+    async with served(app, handshake()) as (worker, client):
         await until(lambda: said)
         client.close()
         await until(lambda: not worker.running)
@@ -1047,8 +1041,7 @@ async def test_send_waits_for_a_slow_client():
             await send({"type": "websocket.send", "bytes": b"x" * 50_000})
             done += 1
 
-    async with served(app, send_buffer=10_000) as (worker, client):
-        client.push(handshake())
+    async with served(app, handshake(), send_buffer=10_000) as (worker, client):
         peer = Peer(worker, client, await client.head(), [])
         [websocket] = worker.websockets
         await until(lambda: websocket.writer.is_paused, "the transport is full")
@@ -1066,8 +1059,7 @@ async def test_a_slow_client_is_not_aborted_while_it_reads():
         for _ in range(8):
             await send({"type": "websocket.send", "bytes": b"x" * 50_000})
 
-    async with served(app, send_buffer=10_000, timeouts={"write": "10s"}) as (worker, client):
-        client.push(handshake())
+    async with served(app, handshake(), send_buffer=10_000, timeouts={"write": "10s"}) as (worker, client):
         peer = Peer(worker, client, await client.head(), [])
         for _ in range(8):
             assert 50_000 == len(await peer.message())
@@ -1088,8 +1080,7 @@ async def test_a_client_that_reads_nothing_is_aborted():
         except OSError as error:
             said.append(error)
 
-    async with served(app, send_buffer=10_000, timeouts={"write": "10s"}) as (worker, client):
-        client.push(handshake())
+    async with served(app, handshake(), send_buffer=10_000, timeouts={"write": "10s"}) as (worker, client):
         await client.head()
         [websocket] = worker.websockets
         await until(lambda: websocket.writer.is_paused, "the transport is full")
@@ -1103,8 +1094,7 @@ async def test_a_client_that_reads_nothing_is_aborted():
 
 async def test_reading_pauses_if_the_client_does_not_read():
     """Otherwise the pongs to its pings would fill the memory."""
-    async with served(echo, send_buffer=10_000) as (worker, client):
-        client.push(handshake())
+    async with served(echo, handshake(), send_buffer=10_000) as (worker, client):
         peer = Peer(worker, client, await client.head(), [])
         [websocket] = worker.websockets
         flooding = asyncio.ensure_future(peer.send_raw(masked(0x89, b"x" * 125) * 40_000))
@@ -1425,8 +1415,7 @@ async def test_an_accept_within_a_drain_closes_at_once():
         await send({"type": "websocket.accept"})
         await receive()
 
-    async with served(app) as (worker, client):
-        client.push(handshake())
+    async with served(app, handshake()) as (worker, client):
         await begun.wait()
         worker.start_draining()
         step.set()

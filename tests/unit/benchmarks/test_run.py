@@ -76,10 +76,7 @@ class TestLoad:
             load.check(load.parse(wrk_output(**changed)), HELLO)
 
     def test_answers_that_were_not_counted_are_refused(self):
-        """A tool that counts 16 pipelined answers as one receives more bytes than the answers can have.
-
-        The maximum has a head for each answer, and the unfinished answers at the end.
-        """
+        """A tool that counts 16 pipelined answers as one receives more bytes than answers and heads can have."""
         scenario = SCENARIOS["pipeline"]
         max_bytes = (1000 + 64 * 16) * (len(scenario.answer) + load.HEAD_BYTES)
         load.check(load.parse(wrk_output(bytes=max_bytes)), scenario)

@@ -185,10 +185,7 @@ def test_the_values_of_the_snapshot_are_shown(rows):
 
 
 def test_a_worker_shows_its_connections_and_its_heartbeat(rows):
-    """A connection with a request is active, a WebSocket is neither active nor idle, and every other one is idle.
-
-    A number that is read while the worker changes it is never negative.
-    """
+    """One with a request is active, every other one but a WebSocket is idle. No number is ever negative."""
     values = _values(_SNAPSHOT, rows)
 
     assert [values["asgid_connections", state, "0"] for state in ("active", "idle", "websocket")] == [1, 3, 2]

@@ -60,10 +60,7 @@ TARGETS = [
 
 @pytest.mark.parametrize(("target", "path", "raw_path", "query"), TARGETS)
 def test_the_path_is_found_in_any_form_of_a_target(target, path, raw_path, query):
-    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2).
-
-    An octet that is not UTF-8 becomes U+FFFD.
-    """
+    """Origin, absolute, authority and asterisk form (RFC 9112 section 3.2). No UTF-8 becomes U+FFFD."""
     scope = scope_of(target)
 
     assert (path, raw_path, query) == (scope["path"], scope["raw_path"], scope["query_string"])

@@ -51,10 +51,7 @@ def test_a_size_line_may_have_overhead_in_proportion_to_its_data():
 
 @pytest.mark.parametrize(("line", "number"), [(b"1;" + b"x" * 20, 5), (b"a;" + b"x" * 44, 1)])
 def test_overhead_beyond_that_counts_towards_header_size(line, number):
-    """Without this rule a client could send overhead without limit.
-
-    Later data makes up for earlier overhead, but not the reverse.
-    """
+    """It would have no limit otherwise. Later data makes up for earlier overhead, but not the reverse."""
     parser = sizes(header_size=50, body=10_000)
     parser.parse(b"3e8")
     for _ in range(number):
