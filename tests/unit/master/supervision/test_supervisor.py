@@ -399,7 +399,7 @@ def test_a_worker_that_exits_during_the_roll_brings_the_old_generation_back():
         WorkerExited(3, 2, ExitReason.BOOT_FAILED, 1, "", is_decisive=True),
         RolledBack(2, "worker 3 exited with code 1 while it booted"),
     ]
-    assert [type(step) for step in steps[2:]] == [Spawn]
+    assert steps[2:] == [Spawn(3, 1, RELOAD)]
     assert supervisor.ready(3, 12.0) == [WorkerReady(3, 1, 0.5), drain(2, 2, ExitReason.RELOAD)]
 
 
