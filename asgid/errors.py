@@ -65,11 +65,11 @@ class ClientDisconnectedError(OSError):
 class ClientError(Exception):
     """The client's error: a malformed request, or one over a limit. The response has `status`; `kind` is for metrics.
 
-    `lines` are the header lines that the status requires.
+    `fields` are the header fields that the status requires.
     """
 
-    def __init__(self, status: int, kind: str, message: str, lines: bytes = b"") -> None:
+    def __init__(self, status: int, kind: str, message: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
-        self.lines = lines
+        self.fields = fields

@@ -8,6 +8,7 @@ a response for a whole one. An exchange does not depend on the version of HTTP: 
 import asyncio
 import sys
 from asyncio import Future, Task
+from collections.abc import Iterable
 from math import inf
 from time import monotonic
 from typing import Protocol
@@ -31,6 +32,7 @@ from asgid.errors import AppError, ClientError
 from asgid.worker import forked, tracebacks
 from asgid.worker.asgi import Application, Message, Scope
 from asgid.worker.http.context import HIGH_WATER, WorkerContext
+from asgid.worker.http.fields import Field
 from asgid.worker.http.responder import Responder
 from asgid.worker.http.response import COMPLETE, HEAD_PENDING, STREAMING, WAITING, named
 
@@ -156,7 +158,7 @@ class Exchange:
         self.begun = now
         self.context.row[STARTED] += 1
         self.context.row[OVERLOADED] += 1
-        self._send_error(503, "Too many concurrent requests", b"retry-after: %d\r\n" % RETRY_AFTER_S)
+        self._send_error(503, "Too many concurrent requests", [(b"retry-after", b"%d" % RETRY_AFTER_S)])
 
     def reject(self, error: ClientError) -> None:
         """Respond to a faulty request body; an application that waits for the body receives a disconnect."""
@@ -164,7 +166,7 @@ class Exchange:
             self._leave_queue()
             self.begun = monotonic()
             self.context.row[STARTED] += 1
-        self._send_error(error.status, str(error), error.lines)
+        self._send_error(error.status, str(error), error.fields)
         self.responder.is_disconnected = True
 
     def feed(self, chunk: bytes) -> bool:
@@ -403,7 +405,7 @@ class Exchange:
     def _fail_cancelled(self) -> None:
         self._send_error(*(self._cancelled_for or (500, "Internal Server Error")))
 
-    def _send_error(self, status: int, text: str, lines: bytes = b"") -> None:
+    def _send_error(self, status: int, text: str, fields: Iterable[Field] = ()) -> None:
         """Respond instead of the application if nothing was sent yet; otherwise abort the response."""
         responder = self.responder
         if responder.is_disconnected or responder.state is COMPLETE:
@@ -414,7 +416,7 @@ class Exchange:
             responder.abort()
             responder.release()
         else:
-            responder.send_error(status, text, lines)
+            responder.send_error(status, text, fields)
 
     def notify(self) -> bool:
         """Wake everything that waits for the client; return whether something waited that was not cancelled."""

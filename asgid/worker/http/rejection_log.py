@@ -24,12 +24,11 @@ class RejectionLog:
 
     def log_request(self, error: ClientError, client: str | None, method: str | None, path: str | None) -> None:
         """Count and log a request that was answered with `error`; it has no `method` before its head is complete."""
-        kind = error.kind or "timeout"
-        suppressed = self.suppressed_since_last(kind, monotonic())
+        suppressed = self.suppressed_since_last(error.kind, monotonic())
         if suppressed is not None:
             self._log.warning(
                 "request refused",
-                kind=kind,
+                kind=error.kind,
                 status=error.status,
                 client=client,
                 method=method,

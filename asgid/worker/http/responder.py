@@ -7,9 +7,11 @@ type checkers.
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Protocol
 
 from asgid.worker.asgi import Message
+from asgid.worker.http.fields import Field
 from asgid.worker.http.response import State, WebSocketAnswer
 from asgid.worker.net.file_range import FileRange
 
@@ -48,7 +50,7 @@ class Responder(Protocol):
     def body_consumed(self) -> None:
         """The application has taken the buffered body: receive more."""
 
-    def send_error(self, status: int, text: str, lines: bytes = b"") -> None:
+    def send_error(self, status: int, text: str, fields: Iterable[Field] = ()) -> None:
         """Send a whole response of asgid's own, in the state WAITING or HEAD_PENDING."""
 
     def finish(self) -> None:

@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
         context.rejections.log_request(error, addresses.format_client(self._addresses.client), *request)
         if exchange is None:
             is_head = self._parser.is_head_request
-            head, body = error_response(error.status, str(error), context.common_lines + error.lines, is_head=is_head)
+            head, body = error_response(error.status, str(error), context.common_lines, error.fields, is_head=is_head)
             self.writer.write(head + body)
             context.row[RESPONSE_BYTES] += len(body)
         elif exchange.responder.state <= HEAD_PENDING:
@@ -421,9 +421,9 @@ class Connection(asyncio.Protocol):
         self.context.row[TIMEOUT_CELL[PHASES[phase].timeout]] += 1
         match phase:
             case Phase.HEAD if self._parser.is_in_head:
-                self._reject(ClientError(408, "", "the request head took longer than timeouts.header"))
+                self._reject(ClientError(408, "timeout", "the request head took longer than timeouts.header"))
             case Phase.BODY:
-                self._reject(ClientError(408, "", "no byte of the request body came within timeouts.body"))
+                self._reject(ClientError(408, "timeout", "no byte of the request body came within timeouts.body"))
             case Phase.APP if exchange:
                 exchange.cancel(504, "the application took longer than timeouts.request")
             case Phase.WRITE:

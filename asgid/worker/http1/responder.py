@@ -6,6 +6,7 @@ it known whether a length can be given. An AppError for a message that the speci
 """
 
 import asyncio
+from collections.abc import Iterable
 from time import monotonic
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from asgid.worker.asgi import Message
 from asgid.worker.http import files
 from asgid.worker.http.context import WorkerContext
 from asgid.worker.http.exchange import Exchange
+from asgid.worker.http.fields import Field
 from asgid.worker.http.response import (
     COMPLETE,
     HEAD_PENDING,
@@ -250,9 +252,9 @@ class Responder:
     def body_consumed(self) -> None:
         self._connection.resume_reading()
 
-    def send_error(self, status: int, text: str, lines: bytes = b"") -> None:
+    def send_error(self, status: int, text: str, fields: Iterable[Field] = ()) -> None:
         # is_head is the client's: middleware may have changed the method in the scope.
-        head, body = error_response(status, text, self._context.common_lines + lines, is_head=self.is_head)
+        head, body = error_response(status, text, self._context.common_lines, fields, is_head=self.is_head)
         self.status, self.state, self.keep_alive = status, COMPLETE, False
         self._writer.write(head + body)
         self.body_bytes = len(body)

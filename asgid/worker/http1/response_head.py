@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import NamedTuple, TypeAlias
 
 from asgid.errors import AppError
-from asgid.worker.http.fields import FIELD_VALUE, TOKEN
+from asgid.worker.http.fields import FIELD_VALUE, TOKEN, Field
 from asgid.worker.http.response import WebSocketAnswer
 
 #: Status and headers of a response: a key of HEADS. The pairs must be tuples, because a list has no hash.
@@ -135,13 +135,15 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     return lines
 
 
-def error_response(status: int, text: str, common: bytes, *, is_head: bool = False) -> tuple[bytes, bytes]:
+def error_response(
+    status: int, text: str, common: bytes, fields: Iterable[Field] = (), *, is_head: bool = False
+) -> tuple[bytes, bytes]:
     """Return head and body of an error response of the server; the connection closes after it."""
     body = text.encode() + b"\n"
     head = b"%scontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n%s\r\n" % (
         STATUS_LINES[status],
         len(body),
-        common,
+        common + b"".join(b"%s: %s\r\n" % field for field in fields),
     )
     return head, b"" if is_head else body
 

@@ -14,7 +14,7 @@ from asgid.worker.http.response import WebSocketAnswer
 
 _VERSION = b"13"  # of RFC 6455; lower versions were drafts
 #: Fields of the response to another version (RFC 6455 section 4.4, RFC 9110 section 15.5.22).
-_VERSIONS = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: %s\r\n" % _VERSION
+_VERSIONS = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"), (b"sec-websocket-version", _VERSION))
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
 
