@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 
@@ -15,12 +14,13 @@ from asgid.log import Log
 from asgid.worker import forked, tracebacks
 from asgid.worker.http1 import connection  # noqa: F401 - the workers share its memory, and boot faster
 from asgid.worker.process import ending, privileges
+from asgid.worker.process.last_words import LastWords
 from asgid.worker.process.lifeline import Lifeline
 from asgid.worker.process.malloc import raise_trim_threshold
 from asgid.worker.process.title import set_title
 
 #: Modules that replace threads, sockets and signals of the standard library, on which the event loop is built.
-_PATCHERS = ("gevent.monkey", "eventlet.patcher")
+_PATCHERS = {"gevent.monkey", "eventlet.patcher"}
 
 
 def main(assignment: Assignment) -> int:
@@ -31,7 +31,7 @@ def main(assignment: Assignment) -> int:
     from asgid.worker.app.loader import load  # noqa: PLC0415
     from asgid.worker.server import Server  # noqa: PLC0415
 
-    lifeline = Lifeline(assignment.lifeline)
+    lifeline, last_words = Lifeline(assignment.lifeline), LastWords(assignment.last_words_fd)
     settings = assignment.config.log
     try:
         try:
@@ -53,33 +53,24 @@ def main(assignment: Assignment) -> int:
         cause = error.__cause__
         files = tracebacks.AppFiles.from_target(assignment.config.app.target)
         story = tracebacks.format_causes(cause, files) if cause else ""
-        return _report(assignment, lifeline, str(error), story or error.story, ExitCode.NO_WORKER)
+        return _report(last_words, lifeline, str(error), story or error.story, ExitCode.NO_WORKER)
     except BaseException as error:  # noqa: BLE001 - the border of the process
         forked.exit_if_child(error)
-        patched = next(
-            (
-                f"; {name} has patched modules that asgid uses: serve without it"
-                for name in _PATCHERS
-                if name in sys.modules
-            ),
-            "",
-        )
-        reason, stack = f"the worker failed: {tracebacks.one_line(error)}{patched}", tracebacks.format_traceback(error)
-        return _report(assignment, lifeline, reason, tracebacks.cut_middle(stack), ExitCode.INTERNAL)
+        reason, stack = f"the worker failed: {tracebacks.one_line(error)}", tracebacks.format_traceback(error)
+        for name in _PATCHERS & sys.modules.keys():
+            reason += f"; {name} has patched modules that asgid uses: serve without it"
+        return _report(last_words, lifeline, reason, tracebacks.cut_middle(stack), ExitCode.INTERNAL)
     return int(ExitCode.OK)
 
 
-def _report(assignment: Assignment, lifeline: Lifeline, reason: str, story: str, code: int) -> int:
+def _report(last_words: LastWords, lifeline: Lifeline, reason: str, story: str, code: int) -> int:
     """Send the reason to the master in one line, and write its causes as the last words. Returns `code`."""
     if lifeline.is_closed:
         print(f"{reason}\n{story}", file=sys.stderr)  # noqa: T201 - no other way is left
         return wire.CUT_OFF
     half = wire.REASON_CHARACTERS // 2 - 50
     lifeline.send(wire.Failed(tracebacks.cut_middle(reason, half, half, around=" ")))
-    with suppress(OSError):  # the application may have closed the file, or use its number for another one
-        if os.readlink(f"/proc/self/fd/{assignment.last_words_fd}").startswith("/memfd:asgid-"):
-            os.ftruncate(assignment.last_words_fd, 0)
-            os.pwrite(assignment.last_words_fd, story.encode("utf-8", "backslashreplace"), 0)
+    last_words.write(story)
     return code
 
 

@@ -28,7 +28,8 @@ from asgid.worker.net.proxy_protocol import ProxyPolicy, ProxyProtocol
 from asgid.worker.net.registry import Connections
 from asgid.worker.process import privileges
 from asgid.worker.process.drain import Drain
-from asgid.worker.process.dump import LastWords, handle_dumps
+from asgid.worker.process.dump import handle_dumps
+from asgid.worker.process.last_words import LastWords
 from asgid.worker.process.lifeline import Lifeline
 from asgid.worker.process.ticker import Ticker
 from asgid.worker.process.title import set_title
@@ -139,8 +140,8 @@ class Server:
         """Run the application's startup; return False if the worker is to leave meanwhile."""
         startup = asyncio.ensure_future(lifespan.startup())
         leaving = asyncio.ensure_future(self._leave.wait())
-        words_fd, boot_s = self._assignment.last_words_fd, self._config.timeouts.boot
-        watch = asyncio.ensure_future(startup_watch.watch(lifespan.stack, self._log, words_fd, boot_s))
+        write, boot_s = self._last_words.write, self._config.timeouts.boot
+        watch = asyncio.ensure_future(startup_watch.watch(lifespan.stack, self._log, write, boot_s))
         await asyncio.wait((startup, leaving), return_when=asyncio.FIRST_COMPLETED)
         leaving.cancel()
         watch.cancel()

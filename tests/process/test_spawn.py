@@ -60,8 +60,8 @@ def fork(memory) -> Iterator[Fork]:
     with ExitStack() as stack:
 
         def make(worker: Callable[[Assignment], int], *listeners: Listener) -> Child:
-            def assign(lifeline: PipeEnd, stack_dump_fd: int) -> Assignment:
-                return Assignment(0, 3, CONFIG, listeners, lifeline, stack_dump_fd, memory.board)
+            def assign(lifeline: PipeEnd, last_words_fd: int) -> Assignment:
+                return Assignment(0, 3, CONFIG, listeners, lifeline, last_words_fd, memory.board)
 
             child = fork_worker(0, 17.0, assign, worker, memory.confine)
             stack.callback(child.close)
@@ -165,15 +165,15 @@ def test_an_aborted_worker_leaves_its_stack(fork):
     child = fork(aborts)
 
     assert exit_of(child).status == -signal.SIGABRT
-    assert "Fatal Python error: Aborted" in child.read_stack_dump()
-    assert "in aborts" in child.read_stack_dump()
+    assert "Fatal Python error: Aborted" in child.read_last_words()
+    assert "in aborts" in child.read_last_words()
 
 
-def test_a_stack_dump_has_no_frame_of_the_master(fork):
+def test_the_last_words_have_no_frame_of_the_master(fork):
     """A worker is forked inside the master's loop; its frames would be the longer half of every stack."""
     child = fork(aborts)
     exit_of(child)
-    calls = [line for line in child.read_stack_dump().splitlines() if line.startswith("  File ")]
+    calls = [line for line in child.read_last_words().splitlines() if line.startswith("  File ")]
 
     assert "in aborts" in calls[-1]
     assert not [call for call in calls if "fork_worker" in call]
@@ -183,7 +183,7 @@ def test_a_worker_that_returns_leaves_no_stack(fork):
     child = fork(lambda _: 0)
     exit_of(child)
 
-    assert child.read_stack_dump() == ""
+    assert child.read_last_words() == ""
 
 
 def test_a_running_worker_is_not_reaped(fork):
@@ -313,8 +313,8 @@ def test_a_worker_closes_the_masters_descriptors_and_keeps_those_of_other_code(f
         exit_of(child)
 
         lifelines = {fd for each in (sibling, child) for fd in (each.lifeline.reader, each.lifeline.writer)}
-        masters = {*lifelines, sibling.stack_dump_fd}
-        expected = {0, 1, 2, listener.fileno(), *found["lifeline"], child.stack_dump_fd, other.fileno()}
+        masters = {*lifelines, sibling.last_words_fd}
+        expected = {0, 1, 2, listener.fileno(), *found["lifeline"], child.last_words_fd, other.fileno()}
 
         assert masters.isdisjoint(found["held"])
         assert expected <= set(found["held"])

@@ -12,6 +12,7 @@ from asgid.errors import BootError
 from asgid.log import Log
 from asgid.worker.app import startup_watch
 from asgid.worker.app.lifespan import Lifespan
+from asgid.worker.process.last_words import LastWords
 from tests.worker.event_loop import until
 from tests.worker.parts import lifespan_task
 from tests.worker.recorder import Recorder
@@ -250,8 +251,9 @@ async def test_a_slow_startup_is_logged_once_and_leaves_its_stack(monkeypatch):
     monkeypatch.setattr(startup_watch, "LOG_AFTER_S", 0.02)
     log = Recorder()
     words = os.memfd_create("asgid-last-words")
+    write = LastWords(words).write
     stacks = [f'  File "app.py", line {number}, in app\n' for number in range(1, 6)]
-    watch = asyncio.create_task(startup_watch.watch(lambda: stacks[0], cast("Log", log), words, boot_s=0.04))
+    watch = asyncio.create_task(startup_watch.watch(lambda: stacks[0], cast("Log", log), write, boot_s=0.04))
     await until(lambda: log.lines)
     first, stacks[0] = stacks[0], "  File of another line\n"
     await until(lambda: stacks[0].encode() in os.pread(words, 1000, 0))
@@ -267,20 +269,6 @@ async def test_a_slow_startup_is_logged_once_and_leaves_its_stack(monkeypatch):
     assert kept.startswith(b"the startup waits here:\n  File of another line\n")
     assert after.endswith(b"another line\n\nFatal Python error: Aborted")
     assert b"" == left
-
-
-async def test_nothing_is_written_to_a_reused_descriptor(monkeypatch, tmp_path):
-    """The application may have closed the file of last words and opened one of its own."""
-    (tmp_path / "its.txt").write_text("its own words")
-    with (tmp_path / "its.txt").open("r+") as file:
-        watch = asyncio.create_task(
-            startup_watch.watch(lambda: "stack", cast("Log", Recorder()), file.fileno(), boot_s=0.01)
-        )
-        await asyncio.sleep(0.05)
-        watch.cancel()
-        await asyncio.wait([watch])
-
-    assert "its own words" == (tmp_path / "its.txt").read_text()
 
 
 FAILS_TO_STOP = {

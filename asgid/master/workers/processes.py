@@ -59,8 +59,8 @@ class WorkerProcesses:
         listeners, board = self._listeners.for_worker(config.listen), self._memory.board
         self._ledger.open(step.slot)  # before the worker can write there
 
-        def assign(lifeline: PipeEnd, stack_dump_fd: int) -> Assignment:
-            return Assignment(step.slot, step.generation, config, listeners, lifeline, stack_dump_fd, board)
+        def assign(lifeline: PipeEnd, last_words_fd: int) -> Assignment:
+            return Assignment(step.slot, step.generation, config, listeners, lifeline, last_words_fd, board)
 
         child = fork_worker(step.slot, started_at, assign, self._worker, self._memory.confine)
         self._add(child)
@@ -72,8 +72,8 @@ class WorkerProcesses:
             lifeline = PipeEnd(descriptors.own(state.lifeline_fd), descriptors.own(state.lifeline_writer_fd))
             lifeline.set_nonblocking()
             decoder = wire.from_worker(state.half_read)
-            stack_dump = descriptors.own(state.stack_dump_fd)
-            self._add(Child(state.slot, state.generation, state.pid, state.started_at, lifeline, stack_dump, decoder))
+            last_words = descriptors.own(state.stack_dump_fd)
+            self._add(Child(state.slot, state.generation, state.pid, state.started_at, lifeline, last_words, decoder))
 
     def to_handover(self) -> tuple[ProcessState, ...]:
         """Return the state of each process for the next program."""
@@ -85,7 +85,7 @@ class WorkerProcesses:
                 child.started_at,
                 child.lifeline.reader,
                 child.lifeline.writer,
-                child.stack_dump_fd,
+                child.last_words_fd,
                 child.decoder.half_read,
             )
             for child in self.children.values()
@@ -132,7 +132,7 @@ class WorkerProcesses:
             details = {"signal": signal_name(-step.status)}
         if step.failure:
             details["problem"] = step.failure
-        stack = child.read_stack_dump()
+        stack = child.read_last_words()
         if stack and not step.is_decisive:
             details["stack"] = stack
         # A worker that is drained while it boots has nothing to finish, so TERM ends it.

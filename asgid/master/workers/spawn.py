@@ -50,14 +50,14 @@ class Child:
     pid: int
     started_at: float
     lifeline: PipeEnd
-    stack_dump_fd: int  #: a memory file that faulthandler writes to
+    last_words_fd: int  #: a memory file that faulthandler writes to
     decoder: Decoder[FromWorker] = field(default_factory=from_worker)
     interface: str = ""  #: of its application; known once it is ready
     has_sent_invalid_message: bool = False
 
-    def read_stack_dump(self) -> str:
+    def read_last_words(self) -> str:
         """Return the stacks that the worker wrote when a signal ended it; "" if it wrote none."""
-        dump = _FORK_FRAMES.sub("", os.pread(self.stack_dump_fd, 65536, 0).decode(errors="replace"))
+        dump = _FORK_FRAMES.sub("", os.pread(self.last_words_fd, 65536, 0).decode(errors="replace"))
         if dump.startswith(STARTUP_WAITS):  # the event loop's own thread adds nothing: it only waits for the startup
             where, _, stacks = dump.partition(_ABORT_HEADER)
             threads = [
@@ -68,7 +68,7 @@ class Child:
 
     def close(self) -> None:
         self.lifeline.close()
-        os.close(self.stack_dump_fd)
+        os.close(self.last_words_fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ def fork_worker(
         ours, theirs = pipes.pair()
         undo.callback(ours.close)
         undo.callback(theirs.close)
-        stack_dump_fd = descriptors.own(os.memfd_create("asgid-last-words"))
-        undo.callback(os.close, stack_dump_fd)
-        assignment = assign(theirs, stack_dump_fd)
+        last_words_fd = descriptors.own(os.memfd_create("asgid-last-words"))
+        undo.callback(os.close, last_words_fd)
+        assignment = assign(theirs, last_words_fd)
         _flush_streams()  # otherwise parent and child would each write the buffered text
         # A signal between the fork and the child's own handlers may neither be lost nor run the master's handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -112,7 +112,7 @@ def fork_worker(
         undo.pop_all()
     theirs.close()
     ours.set_nonblocking()
-    return Child(slot, assignment.generation, pid, started_at, ours, stack_dump_fd)
+    return Child(slot, assignment.generation, pid, started_at, ours, last_words_fd)
 
 
 def has_exited_child() -> bool:

@@ -95,7 +95,7 @@ class _Trial:
             data = lifeline.read() if lifeline.reader in readable else b""
             if not data:
                 raise BootError(
-                    f"the worker ended while it booted, {self._describe_exit()}", self._child.read_stack_dump()
+                    f"the worker ended while it booted, {self._describe_exit()}", self._child.read_last_words()
                 )
             try:
                 messages = self._child.decoder.feed(data)
@@ -107,7 +107,7 @@ class _Trial:
                         return interface
                     case wire.Failed(reason):
                         self._has_exited(_EXIT_S)  # it writes the stack at its exit
-                        raise BootError(reason, self._child.read_stack_dump())
+                        raise BootError(reason, self._child.read_last_words())
 
     def drain(self, within_s: float) -> None:
         """Have the worker drain and the application shut down. Raises BootError if either fails or takes too long."""
@@ -118,7 +118,7 @@ class _Trial:
             )
         how = self._describe_exit()
         if how != "with code 0":
-            raise BootError(f"the worker started, but its shutdown ended {how}", self._child.read_stack_dump())
+            raise BootError(f"the worker started, but its shutdown ended {how}", self._child.read_last_words())
 
     def end(self) -> None:
         """Reap the worker. It is killed if it does not exit by itself within a second."""
@@ -132,7 +132,7 @@ class _Trial:
         """Abort a worker that is late, and return its stacks."""
         os.kill(self._child.pid, signal.SIGABRT)
         self._has_exited(_EXIT_S)
-        return self._child.read_stack_dump() or "(it wrote no stack)"
+        return self._child.read_last_words() or "(it wrote no stack)"
 
     def _has_exited(self, within_s: float) -> bool:
         return bool(select.select([self._process], [], [], within_s)[0])

@@ -1,4 +1,4 @@
-"""A worker leaves without losing a request. The order of the steps:
+"""Drains a worker: it leaves without losing a request.
 
 (1) Accept the connections that the kernel had completed, and close the listening sockets. (2) Respond to requests on
 idle connections for a moment, with `Connection: close`; then close these connections. (3) Close the WebSockets with

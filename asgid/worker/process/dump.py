@@ -6,37 +6,20 @@ faulthandler alone writes the stack, to the last words of the worker.
 
 import asyncio
 import faulthandler
-import os
 import signal
 from types import FrameType
 
-from asgid import descriptors, faults
+from asgid import faults
 from asgid.assignment import DUMP
 from asgid.log import Log
 from asgid.worker import tracebacks
 from asgid.worker.net.registry import Connections
+from asgid.worker.process.last_words import LastWords
 
 _MAX_REQUESTS = 20  # in the log line
 
 
-class LastWords:
-    """The file for the stack of this worker; the application may close it, and open another file with its number."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-        self._identity = descriptors.identity(descriptor)
-
-    def clear(self) -> None:
-        """Empty the file; if it is another one now, write no stacks any more."""
-        if descriptors.identity(self.descriptor) != self._identity:
-            faulthandler.unregister(DUMP)
-            faulthandler.disable()
-            return
-        os.ftruncate(self.descriptor, 0)
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-
-
-def handle_dumps(connections: Connections, words: LastWords, log: Log) -> None:
+def handle_dumps(connections: Connections, last_words: LastWords, log: Log) -> None:
     """Handle the DUMP signal from now on."""
 
     def on_dump(_signum: int, frame: FrameType | None) -> None:
@@ -53,9 +36,9 @@ def handle_dumps(connections: Connections, words: LastWords, log: Log) -> None:
                 stack=tracebacks.format_thread_stack(frame) if frame else "",
             )
         # The log has the stack; left in the file, the one of faulthandler would be taken for last words.
-        words.clear()
+        last_words.write("")
 
     # In this order: faulthandler writes the stack, and then calls the handler that it found.
     signal.signal(DUMP, on_dump)
-    faulthandler.register(DUMP, words.descriptor, all_threads=False, chain=True)
+    faulthandler.register(DUMP, last_words.descriptor, all_threads=False, chain=True)
     faults.make_room()  # under gunicorn, faulthandler was not enabled before
