@@ -7,7 +7,8 @@ nothing. An ambiguous callable raises BootError with the settings to choose from
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from enum import Enum, auto
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from asgid.config import Config
 from asgid.errors import BootError
@@ -48,11 +49,35 @@ ADAPTERS: Mapping[Interface, Callable[[Any, Config], Application]] = {
     "wsgi": lambda app, config: wsgi.adapt(app, config.workers.threads),
 }
 
-_SIGNATURES: Mapping[Interface, str] = {
-    "asgi3": "scope, receive, send",
-    "asgi2": "scope, and returns a callable of receive, send",
-    "consumer": "message",
-    "wsgi": "environ, start_response",
+
+class _Kind(Enum):
+    CLASS = auto()
+    ASYNC_GENERATOR = auto()
+    ASYNC = auto()
+    PLAIN = auto()
+
+
+_AT_ONCE, _ANY_TIME = (_Kind.PLAIN,), (_Kind.ASYNC, _Kind.PLAIN)
+
+
+class _Form(NamedTuple):
+    """The form of a callable with a certain interface: its arguments, and the object that it returns."""
+
+    arguments: int
+    takes: str  #: the arguments in messages
+    kinds: tuple[_Kind, ...]  #: of a callable that is not a class
+    method: str = ""  #: of the instances of a class; "" if a class never fits
+    lack: str = ""  #: of instances without the method, in messages
+
+
+#: The first one alone has three arguments; the others are in the order of their age.
+_FORMS: Mapping[Interface, _Form] = {
+    "asgi3": _Form(3, "scope, receive, send", _ANY_TIME, "__await__", "cannot be awaited"),
+    "asgi2": _Form(
+        1, "scope, and returns a callable of receive, send", _AT_ONCE, "__call__", "do not take receive, send"
+    ),
+    "consumer": _Form(1, "message", _ANY_TIME),
+    "wsgi": _Form(2, "environ, start_response", _AT_ONCE, "__iter__", "cannot be iterated"),
 }
 #: The interfaces for a name of the first argument. Names are a habit, not a rule: with another name the rest decides.
 _BY_FIRST_ARGUMENT: Mapping[str, tuple[Interface, ...]] = {
@@ -73,13 +98,10 @@ class _CallableShape:
     """The properties of a callable that are known without a call."""
 
     def __init__(self, found: Callable[..., object], signature: inspect.Signature) -> None:
-        self._signature = signature
-        self._class = found if inspect.isclass(found) else None
-        self.is_class = self._class is not None
-        call = type(found).__call__
-        self.is_async = inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(call)
-        self.is_async_generator = inspect.isasyncgenfunction(found) or inspect.isasyncgenfunction(call)
+        self._found, self._signature = found, signature
+        self.kind = _kind(found)
         self.first = next(iter(signature.parameters), "")
+        self.fits = [name for name, form in _FORMS.items() if self._fits(form)]  #: the possible interfaces
 
     def takes(self, count: int) -> bool:
         """Return whether a call with `count` arguments is possible."""
@@ -91,39 +113,20 @@ class _CallableShape:
         first = next(iter(self._signature.parameters.values()), None)
         return first is not None and self.takes(0) and first.default is not first.empty
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether the result of a call can be awaited, as far as known; for a class, the result is an instance."""
-        return self._of_instances("__await__") is not None if self.is_class else not self.is_async_generator
+    def _fits(self, form: _Form) -> bool:
+        if not self.takes(form.arguments):
+            return False
+        return self._instances_fit(form.method) if self.kind is _Kind.CLASS else self.kind in form.kinds
 
-    @property
-    def is_iterated(self) -> bool:
-        """Whether the result of a call can be iterated, as PEP 3333 requires, as far as known."""
-        if self.is_class:
-            return self._of_instances("__iter__") is not None
-        return not self.is_async and not self.is_async_generator
-
-    @property
-    def makes_callables(self) -> bool:
-        """Whether the result of a call takes receive, send, as far as known."""
-        if not self.is_class:
-            return not self.is_async and not self.is_async_generator
-        call = self._of_instances("__call__")
-        signature = _signature(call) if call else None
+    def _instances_fit(self, name: str) -> bool:
+        """Return whether instances of this class have a method, and `__call__` may take receive, send."""
+        # Not getattr(), which could return the method of a metaclass.
+        classes = map(vars, inspect.getmro(cast("type", self._found)))
+        method = next((members[name] for members in classes if name in members), None)
+        signature = _signature(method) if method and name == "__call__" else None
         if signature is None:
-            return call is not None
+            return method is not None
         return _binds(signature, 3) and _WSGI_ARGUMENTS.isdisjoint(signature.parameters)  # with self
-
-    @property
-    def fits(self) -> list[Interface]:
-        """The possible interfaces: first the only one with three arguments, then the others by age."""
-        possible: Mapping[Interface, bool] = {
-            "asgi3": self.takes(3) and self.is_awaited,
-            "asgi2": self.takes(1) and self.makes_callables,
-            "consumer": self.takes(1) and not self.is_class and not self.is_async_generator,
-            "wsgi": self.takes(2) and self.is_iterated,
-        }
-        return [name for name, is_possible in possible.items() if is_possible]
 
     def __str__(self) -> str:
         parameters = [each.replace(annotation=each.empty) for each in self._signature.parameters.values()]
@@ -131,30 +134,29 @@ class _CallableShape:
         if len(parameters) > _MAX_SHOWN:
             shown += ", ..."
         takes = f"takes {' '.join(shown.split()) or 'no argument'}"
-        if self.is_class:
-            return f"is a class that {takes}{self._lacks}"
-        if self.is_async_generator:
-            return f"is an async generator and {takes}"
-        return f"is async and {takes}" if self.is_async else takes
+        match self.kind:
+            case _Kind.CLASS:
+                return f"is a class that {takes}{self._lack()}"
+            case _Kind.ASYNC_GENERATOR:
+                return f"is an async generator and {takes}"
+            case _Kind.ASYNC:
+                return f"is async and {takes}"
+            case _Kind.PLAIN:
+                return takes
 
-    @property
-    def _lacks(self) -> str:
-        """The reason why instances of a class cannot be served, for the fewest arguments that the class takes."""
-        needs = (
-            (1, self.makes_callables, "do not take receive, send"),
-            (2, self.is_iterated, "cannot be iterated"),
-            (3, self.is_awaited, "cannot be awaited"),
-        )
-        for count, fits, fault in needs:
-            if self.takes(count) and not fits:
-                return f", whose instances {fault}"
-        return ""
+    def _lack(self) -> str:
+        """Return why instances of a class cannot be served, for the fewest arguments that the class takes."""
+        forms = sorted(form for form in _FORMS.values() if form.lack and self.takes(form.arguments))
+        return next((f", whose instances {form.lack}" for form in forms if not self._instances_fit(form.method)), "")
 
-    def _of_instances(self, name: str) -> Callable[..., object] | None:
-        """Return the method `name` of a class's instances. getattr() on the class could return its metaclass's."""
-        return next(
-            (vars(each)[name] for each in inspect.getmro(cast("type", self._class)) if name in vars(each)), None
-        )
+
+def _kind(found: Callable[..., object]) -> _Kind:
+    if inspect.isclass(found):
+        return _Kind.CLASS
+    calls = (found, type(found).__call__)
+    if any(map(inspect.isasyncgenfunction, calls)):
+        return _Kind.ASYNC_GENERATOR
+    return _Kind.ASYNC if any(map(inspect.iscoroutinefunction, calls)) else _Kind.PLAIN
 
 
 def is_application(found: object, module: str) -> bool:
@@ -169,7 +171,7 @@ def is_application(found: object, module: str) -> bool:
         if signature is None or (getattr(found, "__module__", module) != module and inspect.isroutine(found)):
             return False
         shape = _CallableShape(found, signature)
-        certain = _BY_FIRST_ARGUMENT.get(shape.first, ("asgi3",) if shape.is_async else ())
+        certain = _BY_FIRST_ARGUMENT.get(shape.first, ("asgi3",) if shape.kind is _Kind.ASYNC else ())
         return not set(shape.fits).isdisjoint(certain)
     except BaseException:  # noqa: BLE001 - the object is the application's, and may raise anything
         return False
@@ -193,9 +195,11 @@ def adapt(found: Callable[..., object], target: str, config: Config) -> LoadedAp
     else:
         shape = _CallableShape(found, signature)
         is_made = config.app.factory
-        interface = (
-            _detect(shape, name, is_made) if wanted == "auto" else _check_configured(wanted, shape, name, is_made)
-        )
+        interface = _detect(shape, name, is_made) if wanted == "auto" else wanted
+        if interface not in shape.fits:
+            raise BootError(
+                f"app.interface: {wanted} takes {_FORMS[interface].takes}, and {name} {shape}{_hint(shape, is_made)}"
+            )
     loaded = LoadedApp(ADAPTERS[interface](found, config), interface)
     if loaded.is_http_only and config.app.lifespan == "on":
         raise BootError(f"app.lifespan: {name} has the interface {interface}, without a lifespan; remove app.lifespan")
@@ -206,34 +210,27 @@ def _detect(shape: _CallableShape, name: str, is_made: bool) -> Interface:
     """Return the interface (1) of the name of the first argument, (2) with three arguments, which only one has, or (3)
     the first possible one, if a consumer is not possible. Raises BootError if none fits or one argument is ambiguous.
     """
-    fits = [each for each in shape.fits if each in _BY_FIRST_ARGUMENT.get(shape.first, _SIGNATURES)]
+    fits = [each for each in shape.fits if each in _BY_FIRST_ARGUMENT.get(shape.first, _FORMS)]
     if not fits:
-        takes = "; ".join(f"{each} takes {arguments}" for each, arguments in _SIGNATURES.items())
+        takes = "; ".join(f"{each} takes {form.takes}" for each, form in _FORMS.items())
         raise BootError(f"app.target: {name} {shape}: it is not an application ({takes}){_hint(shape, is_made)}")
     is_three = fits[0] == "asgi3" and not shape.has_settings
     if shape.first in _BY_FIRST_ARGUMENT or is_three or "consumer" not in fits:
         return fits[0]
-    choices = [(f'interface = "{each}"', f"interface={each}", f"takes {_SIGNATURES[each]}") for each in fits]
-    if shape.takes(0) and not shape.is_async and not is_made:
+    choices = [(f'interface = "{each}"', f"interface={each}", f"takes {_FORMS[each].takes}") for each in fits]
+    if shape.takes(0) and shape.kind is not _Kind.ASYNC and not is_made:
         choices.append(("factory = true", "factory=true", "makes the application"))
     ways = ", or ".join(f"{line} (--set app.{option}) if it {meaning}" for line, option, meaning in choices)
     raise BootError(f"app.target: {name} {shape}, which is ambiguous; set one of these in [app]: {ways}")
 
 
-def _check_configured(wanted: Interface, shape: _CallableShape, name: str, is_made: bool) -> Interface:
-    if wanted not in shape.fits:
-        raise BootError(
-            f"app.interface: {wanted} takes {_SIGNATURES[wanted]}, and {name} {shape}{_hint(shape, is_made)}"
-        )
-    return wanted
-
-
 def _hint(shape: _CallableShape, is_made: bool) -> str:
     if shape.first == "self":
         return "; it is a method without an object: name the method of an instance"
+    is_class = shape.kind is _Kind.CLASS
     if is_made:
-        return "; let the factory return an instance of it" if shape.is_class else ""
-    if shape.is_class:
+        return "; let the factory return an instance of it" if is_class else ""
+    if is_class:
         factory = f", or write {FACTORY_SETTING} to create one" if shape.takes(0) else ", or a factory"
         return f"; name an instance of it{factory}"
     return f"; if it is a factory, write {FACTORY_SETTING}" if shape.takes(0) else ""

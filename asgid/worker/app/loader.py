@@ -56,42 +56,42 @@ def load(config: Config) -> LoadedApp:
 def _import_module(name: str, path: str, files: AppFiles) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = _missing_module(error)
-        if not missing:
-            raise BootError(f"app.target: {_describe_failure(name, path, error, files)}") from error
-        if name == missing or name.startswith(f"{missing}."):
-            raise BootError(f"app.target: {_describe_missing_module(missing, name, path, error, files)}") from error
-        raise BootError(f'app.target: "{name}" {_describe_missing_import(name, missing, error, files)}') from error
     except BaseException as error:  # an import may raise anything
         raise BootError(f"app.target: {_describe_failure(name, path, error, files)}") from error
 
 
 def _describe_failure(name: str, path: str, error: BaseException, files: AppFiles) -> str:
-    place = _location_of(error, files, f'in "{_first_not_imported(name)}"')
+    if missing := _missing_module(error):
+        if name == missing or name.startswith(f"{missing}."):
+            return _describe_missing_module(missing, name, path, error, files)
+        return f'"{name}" {_describe_missing_import(name, missing, error, files)}'
+    # The module that failed is `name`, or a package around it.
+    names = accumulate(name.split("."), "{}.{}".format)
+    failed = next((each for each in names if each not in sys.modules), name)
+    place = _location_of(error, files, f'in "{failed}"')
     return f'importing "{name}" failed: {one_line(error)} ({place}){_package_hint(name, path, error)}'
 
 
-def _missing_module(error: ModuleNotFoundError) -> str:
+def _missing_module(error: BaseException) -> str:
     """Return the module that Python did not find; "" if the message is not Python's: then the message is shown."""
     with suppress(BaseException):  # the class of the error may be the application's, and raise anything
-        if isinstance(error.name, str) and str(error).startswith(f"No module named {error.name!r}"):
-            return error.name
+        found = error.name if isinstance(error, ModuleNotFoundError) else None
+        if isinstance(found, str) and str(error).startswith(f"No module named {found!r}"):
+            return found
     return ""
 
 
-def _describe_missing_import(name: str, missing: str, error: ModuleNotFoundError, files: AppFiles) -> str:
+def _describe_missing_import(name: str, missing: str, error: BaseException, files: AppFiles) -> str:
     """Describe a missing module that the application imports, or a library, perhaps by a name in the settings."""
     is_own = name.partition(".")[0] == missing.partition(".")[0]
     fault = "does not exist" if is_own else "is not installed"
-    hint = _unreadable_note(missing)
     importer, place = next(reversed(relevant_frames(error)), None), fault_frame(error, files)
     if importer is None or place is None or (importer.filename, importer.lineno) == (place.filename, place.lineno):
-        return f'imports "{missing}", which {fault} ({_location_of(error, files)}){_suggest_module(missing) or hint}'
+        return f'imports "{missing}", which {fault} ({_location_of(error, files)}){_module_hint(missing)}'
     if naming := _origin_of_name(missing, error, files):
-        return f'needs "{missing}", which {fault} ({naming} names it){_suggest_module(missing) or hint}'
+        return f'needs "{missing}", which {fault} ({naming} names it){_module_hint(missing)}'
     way = f"{_file_and_line(importer)} imports it, called from {_file_and_line(place)}"
-    return f'needs "{missing}", which {fault} ({way}){hint}'
+    return f'needs "{missing}", which {fault} ({way}){_unreadable_note(missing)}'
 
 
 def _origin_of_name(missing: str, error: BaseException, files: AppFiles) -> str:
@@ -112,38 +112,30 @@ def _file(module: object) -> object:
     return vars(module).get("__file__") if isinstance(module, ModuleType) else None
 
 
-def _first_not_imported(name: str) -> str:
-    """Return the module that failed: `name`, or a package around it."""
-    parts = accumulate(name.split("."), "{}.{}".format)
-    return next((each for each in parts if each not in sys.modules), name)
-
-
-def _describe_missing_module(name: str, whole: str, path: str, error: ModuleNotFoundError, files: AppFiles) -> str:
+def _describe_missing_module(name: str, whole: str, path: str, error: BaseException, files: AppFiles) -> str:
     """Describe where module `name` was searched; `whole` is the module of the target, `path` its attribute."""
-    inner = whole.removeprefix(name)
-    parent = name.rpartition(".")[0]
+    inner, parent = whole.removeprefix(name), name.rpartition(".")[0]
     if not parent:
-        hint = _suggest_module(name, inner, path) or _unreadable_note(name)
-        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{hint}'
+        return f'there is no module "{name}" in {os.getcwd()} or on sys.path{_module_hint(name, inner, path)}'
     package = sys.modules.get(parent)
     if package is None:  # the package itself imports the module, and so its import failed
         return f'there is no module "{name}" ({_location_of(error, files)})'
     if not hasattr(package, "__path__"):
         return f'there is no module "{name}": "{parent}" is {_file_name(package)}, not a package'
-    hint = _suggest_module(name, inner, path) or _unreadable_note(name)
-    return f'there is no module "{name}" in {", ".join(package.__path__)}{hint}'
+    return f'there is no module "{name}" in {", ".join(package.__path__)}{_module_hint(name, inner, path)}'
 
 
-def _suggest_module(name: str, inner: str = "", path: str = "") -> str:
+def _module_hint(name: str, inner: str = "", path: str = "") -> str:
     """Return a suggestion of a module with a similar name, in the working directory or in the same package.
 
-    `inner` is a submodule that the suggested module must have; `path` is the attribute of a target.
+    `inner` is a submodule that the suggested module must have; `path` is the attribute of a target. Without such a
+    module, return the note about unreadable directories.
     """
     parent, _, last = name.rpartition(".")
     places = getattr(sys.modules.get(parent), "__path__", None) if parent else [os.getcwd()]
     near = _nearest(last, (each.name for each in pkgutil.iter_modules(places)), 0.7) if places else ""
     if not near or (inner and not any(source_file(f"{near}{inner}", Path(place)) for place in places or ())):
-        return ""
+        return _unreadable_note(name)
     whole = f"{parent}.{near}{inner}" if parent else f"{near}{inner}"
     return f'; did you mean "{f"{whole}:{path}" if path else whole}"?'
 
