@@ -1,6 +1,6 @@
 """Monitoring agents that start before the server: each delivers the same data under asgid as under gunicorn.
 
-The collectors are servers on loopback. The programs are in their own virtual environment, in `.cache/agents`.
+The collectors are servers on loopback. The programs are in a virtual environment of `environments.py`.
 """
 
 import gzip
@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import threading
-import venv
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,10 +19,9 @@ import pytest
 
 from tests.client import get
 from tests.daemon import WITHIN_S, eventually
+from tests.system.environments import programs_of
 from tests.system.needs import ROOT
 
-HOME = ROOT / ".cache" / "agents"
-PINS = ROOT / "tests" / "system" / "agents.txt"
 REQUESTS = 8
 
 APPLICATION = """
@@ -70,18 +68,8 @@ startup_timeout = 10
 
 @pytest.fixture(scope="session")
 def agents() -> Path:
-    """Return the directory of the programs; skips the test without a package index."""
-    if not (HOME / "ready").exists() or (HOME / "ready").read_text() != PINS.read_text():
-        venv.create(HOME, with_pip=True)
-        pip = [str(HOME / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # The agents contain C code, which a machine without a compiler cannot build.
-        done = subprocess.run(
-            [*pip, "--only-binary", ":all:", "--requirement", str(PINS)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"{PINS.name} cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-        (HOME / "ready").write_text(PINS.read_text())
-    return HOME / "bin"
+    """Return the directory of the programs. They contain C code, which a machine without a compiler cannot build."""
+    return programs_of(Path(__file__).with_name("agents.txt"), "--only-binary", ":all:")
 
 
 @contextmanager

@@ -195,257 +195,195 @@ def test_directory_and_environment_are_set_before_the_import(directory, tmp_path
 
 
 FACTORY = {"factory": True}
+#: A target, `:app` if it has no attribute -> the message.
 MISSING = {
-    "no module": ("no_such_module:app", {}, r'no module "no_such_module" in /.* or on sys\.path$'),
-    "no module, but a similar one": ("pakage:app", {}, r'did you mean "package:app"\?$'),
-    "no package, but a similar one": ("pakage.asgi:app", {}, r'; did you mean "package\.asgi:app"\?$'),
-    "no package, and no such module in a similar one": (
-        "pakage.zzz:app",
-        {},
-        r'no module "pakage" in /.* or on sys\.path$',
-    ),
-    "no attribute except those of Python": (
-        "package:package",
-        {},
-        r'there is no "package" in /.*/package/__init__\.py$',
-    ),
+    "no module": ("no_such_module", r'no module "no_such_module" in /.* or on sys\.path$'),
+    "no module, but a similar one": ("pakage", r'did you mean "package:app"\?$'),
+    "no package, but a similar one": ("pakage.asgi", r'; did you mean "package\.asgi:app"\?$'),
+    "no package, and no such module in a similar one": ("pakage.zzz", r'no module "pakage" in /.* or on sys\.path$'),
+    "no attribute except those of Python": ("package:package", r'there is no "package" in /.*/package/__init__\.py$'),
     "no module in a package": (
-        "package.agsi:app",
-        {},
+        "package.agsi",
         r'no module "package\.agsi" in /.*/package; did you mean "package\.asgi:app"\?$',
     ),
-    "no module in a plain directory": ("plain.xyz:app", {}, r'no module "plain\.xyz" in /.*/plain$'),
-    "no package": ("site_of_tests.sub:app", {}, r'"site_of_tests" is /.*/site_of_tests\.py, not a package'),
-    "a built-in module instead of a package": (
-        "sys.sub:app",
-        {},
-        r'"sys" is a built-in module of Python, not a package$',
-    ),
+    "no module in a plain directory": ("plain.xyz", r'no module "plain\.xyz" in /.*/plain$'),
+    "no package": ("site_of_tests.sub", r'"site_of_tests" is /.*/site_of_tests\.py, not a package'),
+    "a built-in module instead of a package": ("sys.sub", r'"sys" is a built-in module of Python, not a package$'),
     "a module that its own package imports": (
-        "asks_for_itself.parts:app",
-        {},
+        "asks_for_itself.parts",
         r'no module "asks_for_itself\.parts" \(/.*/asks_for_itself/__init__\.py:1\)$',
     ),
     "a missing import": (
-        "imports_what_is_missing:app",
-        {},
+        "imports_what_is_missing",
         r'imports "not_installed_anywhere", which is not installed \(.*imports_what_is_missing\.py:2\)',
     ),
     "a missing import of another module": (
-        "imports_by_the_way:app",
-        {},
+        "imports_by_the_way",
         r'"imports_by_the_way" imports "not_installed_anywhere", .* \(.*imports_what_is_missing\.py:2\)',
     ),
     "a message of the application": (
-        "has_its_own_words:app",
-        {},
+        "has_its_own_words",
         r'importing "has_its_own_words" failed: ModuleNotFoundError: pip install shop\[pdf\] \(.*_words\.py:1\)$',
     ),
     "a module without a name": (
-        "has_no_name:app",
-        {},
+        "has_no_name",
         r'importing "has_no_name" failed: ModuleNotFoundError: No module named shop \(.*/has_no_name\.py:1\)$',
     ),
     "a name in the settings that a library imports": (
-        "reads_settings:app",
-        {},
+        "reads_settings",
         r'"reads_settings" needs "pakage", which is not installed \(/.*/configured\.py:2 names it\); .* "package"\?$',
     ),
     "a name in the environment that a library imports": (
-        "reads_the_environment:app",
-        {"env": {"SHOP_SETTINGS": "shop.production"}},
+        "reads_the_environment",
         r'needs "shop", which is not installed \(SHOP_SETTINGS in the environment names it\)$',
     ),
     "a missing import of a library": (
-        "uses_a_broken_library:app",
-        {},
+        "uses_a_broken_library",
         r'needs "not_installed_anywhere", .* \(.*/needs_another\.py:1 imports it, called from /.*/uses_a_brok.*:3\)$',
     ),
     "the only object": (
-        "one_of_a_kind:app",
-        {},
+        "one_of_a_kind",
         r'there is no "app" in /.*/one_of_a_kind\.py; did you mean "one_of_a_kind:server"\?$',
     ),
-    "the only function": ("one_function:app", {}, r'; did you mean "one_function:handler"\?$'),
-    "the only WSGI function": ("one_of_wsgi:app", {}, r'; did you mean "one_of_wsgi:server"\?$'),
+    "the only function": ("one_function", r'; did you mean "one_function:handler"\?$'),
+    "the only WSGI function": ("one_of_wsgi", r'; did you mean "one_of_wsgi:server"\?$'),
     "the only factory": (
-        "one_factory:app",
-        {},
+        "one_factory",
         r'; did you mean "one_factory:create_app" and factory = true in \[app\] \(--set app\.factory=true\)\?$',
     ),
-    "one of two applications": ("two_of_a_kind:app", {}, r'there is no "app" in /.*/two_of_a_kind\.py$'),
-    "a name similar to one of two applications": ("two_of_a_kind:firs", {}, r'did you mean "two_of_a_kind:first"\?$'),
+    "one of two applications": ("two_of_a_kind", r'there is no "app" in /.*/two_of_a_kind\.py$'),
+    "a name similar to one of two applications": ("two_of_a_kind:firs", r'did you mean "two_of_a_kind:first"\?$'),
     "an extension that cannot be loaded": (
-        "uses_an_extension:app",
-        {},
+        "uses_an_extension",
         r'importing "uses_an_extension" failed: ImportError: .*broken_extension.* \(/.*/uses_an_extension\.py:2\)$',
     ),
     "a module of its own package": (
-        "package.wrong:app",
-        {},
+        "package.wrong",
         r'"package\.wrong" imports "package\.part", which does not exist \(.*/package/wrong\.py:1\)',
     ),
     "a missing name in an import": (
-        "imports_a_missing_name:app",
-        {},
+        "imports_a_missing_name",
         r"failed: ImportError: cannot import name 'not_there' .*\(.*imports_a_missing_name\.py:1\)$",
     ),
-    "an error in the module": (
-        "raises_at_import:app",
-        {},
-        r"failed: RuntimeError: no database \(.*raises_at_import\.py:2\)$",
-    ),
-    "SystemExit": ("leaves_at_import:app", {}, r"failed: SystemExit: 3 \(.*leaves_at_import\.py:1\)"),
-    "KeyboardInterrupt": ("is_interrupted:app", {}, r"failed: KeyboardInterrupt \(.*is_interrupted\.py:2\)$"),
-    "another BaseException": ("ends_its_own_way:app", {}, r"failed: End: of it \(.*ends_its_own_way\.py:2\)$"),
-    "an error without a message": ("says_nothing:app", {}, r"failed: RuntimeError \(.*says_nothing\.py:1\)$"),
+    "an error in the module": ("raises_at_import", r"failed: RuntimeError: no database \(.*raises_at_import\.py:2\)$"),
+    "SystemExit": ("leaves_at_import", r"failed: SystemExit: 3 \(.*leaves_at_import\.py:1\)"),
+    "KeyboardInterrupt": ("is_interrupted", r"failed: KeyboardInterrupt \(.*is_interrupted\.py:2\)$"),
+    "another BaseException": ("ends_its_own_way", r"failed: End: of it \(.*ends_its_own_way\.py:2\)$"),
+    "an error without a message": ("says_nothing", r"failed: RuntimeError \(.*says_nothing\.py:1\)$"),
     "an error that cannot be shown": (
-        "cannot_say:app",
-        {},
+        "cannot_say",
         r"failed: Broken: it cannot be shown: SystemExit \(.*/cannot_say\.py:3\)$",
     ),
     "an import error that cannot be shown": (
-        "cannot_say_what_it_imports:app",
-        {},
+        "cannot_say_what_it_imports",
         r"failed: Broken: it cannot be shown: TypeError \(.*/cannot_say_what_it_imports\.py:3\)$",
     ),
-    "a syntax error without a file": (
-        "cannot_say_where:app",
-        {},
-        r"failed: SyntaxError: no .*\(.*/cannot_say_where\.py:1\)$",
-    ),
-    "a long message": ("says_too_much:app", {}, r"failed: RuntimeError: (word ){60}\.\.\. \(.*py:1\)$"),
+    "a syntax error without a file": ("cannot_say_where", r"failed: SyntaxError: no .*\(.*/cannot_say_where\.py:1\)$"),
+    "a long message": ("says_too_much", r"failed: RuntimeError: (word ){60}\.\.\. \(.*py:1\)$"),
     "an error of a frozen module": (
-        "asks_what_is_frozen:app",
-        {},
+        "asks_what_is_frozen",
         r"failed: TypeError: expected str, .* \(.*/asks_what_is_frozen\.py:3\)$",
     ),
     "a setting": (
-        "needs_a_setting:app",
-        {},
+        "needs_a_setting",
         r"failed: ValidationError: 1 .* for Settings address Field required .* \(.*/needs_a_setting\.py:5\)$",
     ),
     "a library within the directory": (
-        "uses_a_library:app",
-        {},
+        "uses_a_library",
         r"failed: RuntimeError: of a library \(.*/uses_a_library\.py:4\)$",
     ),
-    "null bytes": ("has_nulls:app", {}, r'failed: SyntaxError: .*null bytes \(in "has_nulls"\)$'),
-    "null bytes in an imported module": (
-        "imports_nulls:app",
-        {},
-        r"failed: SyntaxError: .* \(.*/imports_nulls\.py:2\)$",
-    ),
-    "null bytes in the package": ("begins_with_nulls.asgi:app", {}, r'null bytes \(in "begins_with_nulls"\)$'),
+    "null bytes": ("has_nulls", r'failed: SyntaxError: .*null bytes \(in "has_nulls"\)$'),
+    "null bytes in an imported module": ("imports_nulls", r"failed: SyntaxError: .* \(.*/imports_nulls\.py:2\)$"),
+    "null bytes in the package": ("begins_with_nulls.asgi", r'null bytes \(in "begins_with_nulls"\)$'),
     "a syntax error in exec": (
-        "runs_what_is_no_python:app",
-        {},
+        "runs_what_is_no_python",
         r"failed: SyntaxError: .* \(.*/runs_what_is_no_python\.py:2\)$",
     ),
-    "a syntax error": ("is_no_python:app", {}, r"failed: SyntaxError: .* \(.*is_no_python\.py:1\)"),
+    "a syntax error": ("is_no_python", r"failed: SyntaxError: .* \(.*is_no_python\.py:1\)"),
     "no attribute": (
         "site_of_tests:aplication",
-        {},
         r'no "aplication" in /.*/site_of_tests\.py; did you mean "site_of_tests:application"\?$',
     ),
-    "no similar attribute": ("site_of_tests:xyz", {}, r'there is no "xyz" in /.*/site_of_tests\.py$'),
-    "no attribute of a built-in module": ("sys:app", {}, r'there is no "app" in a built-in module of Python$'),
+    "no similar attribute": ("site_of_tests:xyz", r'there is no "xyz" in /.*/site_of_tests\.py$'),
+    "no attribute of a built-in module": ("sys", r'there is no "app" in a built-in module of Python$'),
     "no attribute of an attribute": (
         "site_of_tests:holder.iner",
-        {},
         r'no "iner" in "site_of_tests:holder"; did you mean "site_of_tests:holder\.inner"\?$',
     ),
-    "a module instead of an attribute": (
-        "package:asgi",
-        {},
-        r'"asgi" is a module .*; write "package\.asgi:application"$',
-    ),
-    "a dot instead of a colon": ("package:asgi.application", {}, r'write "package\.asgi:application"$'),
+    "a module instead of an attribute": ("package:asgi", r'"asgi" is a module .*; write "package\.asgi:application"$'),
+    "a dot instead of a colon": ("package:asgi.application", r'write "package\.asgi:application"$'),
     "a plain directory": (
         "plain:application",
-        {},
         r'/plain, a folder without __init__\.py; did you mean "plain\.asgi:application"\?$',
     ),
-    "a property that fails": ("site_of_tests:instance.broken", {}, r'reading "broken" failed: KeyError: .*:\d+\)$'),
+    "a property that fails": ("site_of_tests:instance.broken", r'reading "broken" failed: KeyError: .*:\d+\)$'),
     "a property that interrupts": (
         "site_of_tests:interrupted.reading",
-        {},
         r'reading "reading" failed: KeyboardInterrupt \(.*:\d+\)$',
     ),
-    "not callable": ("site_of_tests:number", {}, r'"site_of_tests:number" is of type int, which cannot be called$'),
-    "nothing": ("site_of_tests:nothing", {}, r'"site_of_tests:nothing" is None, which cannot be called$'),
+    "not callable": ("site_of_tests:number", r'"site_of_tests:number" is of type int, which cannot be called$'),
+    "nothing": ("site_of_tests:nothing", r'"site_of_tests:nothing" is None, which cannot be called$'),
     "a module": (
         "package.asgi:parts",
-        {},
         r'is of type module, which cannot be called; write the name of the application after "package\.parts:"$',
     ),
-    "a method without an object": ("site_of_tests:Made.method", {}, r"a method without an object: name the method"),
+    "a method without an object": ("site_of_tests:Made.method", r"a method without an object: name the method"),
     "a class that makes applications": (
         "site_of_tests:Made",
-        {},
         r"; name an instance of it, or write factory = true in \[app\] \(--set app\.factory=true\) to create one$",
     ),
     "a factory without the setting": (
         "site_of_tests:factory",
-        {},
         r"if it is a factory, write factory = true in \[app\] \(--set app\.factory=true\)$",
     ),
-    "a factory that fails": ("site_of_tests:broken_factory", FACTORY, r"failed: ValueError: no settings \(.*:\d+\)"),
-    "a factory that exits": ("site_of_tests:leaving_factory", FACTORY, r"failed: SystemExit: 2"),
-    "a factory that is interrupted": ("site_of_tests:interrupted_factory", FACTORY, r"failed: KeyboardInterrupt \("),
+}
+#: An attribute of site_of_tests, with app.factory -> the message.
+FACTORIES = {
+    "a factory that fails": ("broken_factory", r"failed: ValueError: no settings \(.*:\d+\)"),
+    "a factory that exits": ("leaving_factory", r"failed: SystemExit: 2"),
+    "a factory that is interrupted": ("interrupted_factory", r"failed: KeyboardInterrupt \("),
     "a factory of a factory": (
-        "site_of_tests:factory_of_a_factory",
-        FACTORY,
+        "factory_of_a_factory",
         r'the result of the factory "site_of_tests:factory_of_a_factory" takes no argument: it is not .*_response\)$',
     ),
     "a factory of a class": (
-        "site_of_tests:factory_of_a_class",
-        FACTORY,
+        "factory_of_a_class",
         r"result of the factory .* is a class that takes no argument: it is not .*; let the factory return an instance",
     ),
     "a factory of an ambiguous function": (
-        "site_of_tests:factory_in_doubt",
-        FACTORY,
+        "factory_in_doubt",
         r'factory_in_doubt" takes request=None, which is ambiguous; .* interface = "consumer" .* if it takes message$',
     ),
-    "a factory of a number": (
-        "site_of_tests:strange_factory",
-        FACTORY,
-        r"the result of the factory .* is of type int, which can",
-    ),
-    "a factory of nothing": (
-        "site_of_tests:empty_factory",
-        FACTORY,
-        r'the result of the factory "site_of_tests:empty_factory" is None',
-    ),
-    "an async factory": ("site_of_tests:async_factory", FACTORY, r"is async, but must return .* itself; .*lifespan"),
+    "a factory of a number": ("strange_factory", r"the result of the factory .* is of type int, which can"),
+    "a factory of nothing": ("empty_factory", r'the result of the factory "site_of_tests:empty_factory" is None'),
+    "an async factory": ("async_factory", r"is async, but must return .* itself; .*lifespan"),
     "a factory with arguments": (
-        "site_of_tests:factory_with_arguments",
-        FACTORY,
+        "factory_with_arguments",
         r"takes arguments, but is called without any \(missing .*'settings'\)",
     ),
     "an application with the setting of a factory": (
-        "site_of_tests:application",
-        FACTORY,
+        "application",
         r"takes arguments, .* \(missing .*'scope'\); if it is the application, remove app\.factory$",
     ),
     "an async factory with arguments": (
-        "site_of_tests:async_factory_with_arguments",
-        FACTORY,
+        "async_factory_with_arguments",
         r"takes arguments, but is called without any \(missing .*'settings'\)",
     ),
-    "a number instead of a factory": (
-        "site_of_tests:number",
-        FACTORY,
-        r"is of type int, which cannot be called, but app\.factory is true$",
-    ),
+    "a number instead of a factory": ("number", r"is of type int, which cannot be called, but app\.factory is true$"),
 }
 
 
-@pytest.mark.parametrize(("target", "others", "message"), MISSING.values(), ids=MISSING.keys())
-def test_a_boot_error_names_the_missing_part(directory, target, others, message):
+@pytest.mark.parametrize(
+    ("target", "message", "others"),
+    [
+        *((target if ":" in target else f"{target}:app", message, {}) for target, message in MISSING.values()),
+        *((f"site_of_tests:{name}", message, FACTORY) for name, message in FACTORIES.values()),
+    ],
+    ids=[*MISSING, *FACTORIES],
+)
+def test_a_boot_error_names_the_missing_part(directory, target, message, others):
     with pytest.raises(BootError, match=message) as caught:
-        load(settings(target, directory, **others))
+        load(settings(target, directory, env={"SHOP_SETTINGS": "shop.production"}, **others))
 
     assert str(caught.value).startswith("app.target: ")
     assert "\n" not in str(caught.value)
