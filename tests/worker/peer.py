@@ -3,12 +3,15 @@
 It shares no line with the server's decoder. Tests write down invalid frames as bytes.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from websockets.extensions.base import Extension
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, Protocol
 
+from asgid.worker.asgi import Application
 from tests.worker.client import Client
 from tests.worker.event_loop import until
 from tests.worker.worker import Worker
@@ -149,6 +152,15 @@ async def connect(worker: Worker, path: str = "/", *headers: str, extensions: li
     client = await worker.connect()
     client.push(handshake(path, *headers))
     return Peer(worker, client, await client.head(), extensions or [])
+
+
+@asynccontextmanager
+async def opened(
+    app: Application, path: str = "/", *headers: str, extensions: list[Extension] | None = None, **tables: Any
+) -> AsyncIterator[tuple[Worker, Peer]]:
+    """Yield a worker and one client of it after the handshake."""
+    async with Worker(app, **tables) as worker:
+        yield worker, await connect(worker, path, *headers, extensions=extensions)
 
 
 async def all_closed(worker: Worker) -> None:

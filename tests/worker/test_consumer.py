@@ -543,8 +543,7 @@ async def test_replies_to_a_client_that_has_gone_are_dropped(is_async):
     async def keeps_in_a_coroutine(message: Message) -> None:
         keeps(message)
 
-    async with Worker(adapt(keeps_in_a_coroutine if is_async else keeps)) as worker:
-        client = await worker.connect_tcp(request())
+    async with served(adapt(keeps_in_a_coroutine if is_async else keeps), request(), tcp=True) as (worker, client):
         await until(lambda: replies)
         client.reset()
         await until(lambda: not worker.connections)

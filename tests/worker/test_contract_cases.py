@@ -166,8 +166,7 @@ async def test_receive_waits_after_the_body_until_the_client_leaves():
         for message in (start(), part(b"a"), last(), {"type": "http.response.early_hint", "links": []}):
             await send(message)
 
-    async with Worker(app) as worker:
-        client = await worker.connect_tcp(GET)
+    async with served(app, GET, tcp=True) as (worker, client):
         await until(lambda: seen)
         client.reset()
         await until(lambda: not worker.running)
@@ -296,8 +295,7 @@ async def test_half_a_body_without_framing_ends_with_a_reset(has_left):
         await send(part(b"x" * 5_000_000 if has_left else b"x"))
         raise ValueError("no")
 
-    async with Worker(app, timeouts={"write": "30s"}) as worker:
-        client = await worker.connect_tcp(b"GET / HTTP/1.0\r\n\r\n")
+    async with served(app, b"GET / HTTP/1.0\r\n\r\n", tcp=True, timeouts={"write": "30s"}) as (worker, client):
         if has_left:
             await until(lambda: client.is_writing_paused)
             worker.pass_time(31)
@@ -313,9 +311,7 @@ async def test_half_a_chunked_body_ends_without_a_reset():
         await send(part(b"x"))
         raise ValueError("no")
 
-    async with Worker(app) as worker:
-        client = await worker.connect_tcp(GET)
-
+    async with served(app, GET, tcp=True) as (worker, client):
         await _read_out(client)
         assert 1 == worker.counts["ABANDONED"]
 
@@ -364,8 +360,7 @@ async def test_the_addresses_of_a_unix_socket(name, tmp_path):
 async def test_the_addresses_of_tcp():
     scopes: list[Any] = []
 
-    async with Worker(keeps_scopes(scopes)) as worker:
-        client = await worker.connect_tcp()
+    async with served(keeps_scopes(scopes), tcp=True) as (_, client):
         await client.get()
         expected = client.ends
 

@@ -38,8 +38,7 @@ async def test_receive_reports_that_the_client_has_gone():
         await send({"type": "http.response.body"})
         raise ValueError("which has no reader") from OSError("the client is gone")
 
-    async with Worker(app) as worker:
-        client = await worker.connect_tcp(request())
+    async with served(app, request(), tcp=True) as (worker, client):
         await until(lambda: worker.running)
         client.reset()
         await until(lambda: not worker.running)
@@ -153,8 +152,7 @@ async def test_an_error_caused_by_a_disconnect_is_not_a_failure(wrapped):
             failure = RuntimeError("client disconnect")
             raise (ExceptionGroup("tasks", [error]) if wrapped else failure) from None
 
-    async with Worker(app) as worker:
-        client = await worker.connect_tcp(request())
+    async with served(app, request(), tcp=True) as (worker, client):
         await until(lambda: worker.running)
         client.reset()
         await until(lambda: not worker.running)
@@ -474,8 +472,7 @@ async def test_a_client_that_leaves_while_reading_is_paused_is_noticed(how):
         await body_of(receive)
         got.append((await receive())["type"])
 
-    async with Worker(app) as worker:
-        client = await worker.connect_tcp(request("GET", "/long-poll") + request("GET", "/behind-it"))
+    async with served(app, request("GET", "/long-poll") + request("GET", "/behind-it"), tcp=True) as (worker, client):
         await until(lambda: worker.paused_connections, "the second waits")
         if how == "resets":
             client.reset()
@@ -591,8 +588,7 @@ async def test_a_client_whose_reading_was_paused_lingers():
     """Its bytes wait in the kernel, so a close would be a reset that discards the response."""
     go = asyncio.Event()
 
-    async with Worker(pauses_in_response(go)) as worker:
-        client = await worker.connect_tcp(request("POST", "/", body=b"x" * 100_000))
+    async with served(pauses_in_response(go), request("POST", "/", body=b"x" * 100_000), tcp=True) as (worker, client):
         await until(lambda: client.is_reading_paused)
         client.push(request())
         worker.start_draining()

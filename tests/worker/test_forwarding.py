@@ -13,7 +13,7 @@ from asgid.worker.http.access_log import AccessLog
 from tests.worker.apps import Scope, respond
 from tests.worker.client import Client, request
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 TCP = {"trusted": ["127.0.0.1"]}
 HEADERS = ("X-Forwarded-For: 192.0.2.1:4711", "X-Forwarded-Proto: https", "X-Forwarded-Host: a.example")
@@ -34,8 +34,7 @@ async def told(client: Client, *headers: str, path: str = "/") -> dict[str, Any]
 
 async def test_the_scope_has_the_client_behind_the_proxy():
     """It holds for this request only; the next one on the connection has its own."""
-    async with Worker(scope_of, proxy=TCP) as worker:
-        client = await worker.connect_tcp()
+    async with served(scope_of, tcp=True, proxy=TCP) as (_, client):
         direct = await told(client)
         forwarded = await told(client, *HEADERS)
         other = await told(client, "X-Forwarded-For: 192.0.2.2")
@@ -89,8 +88,7 @@ async def test_a_peer_that_resets_before_accept_does_not_pass_for_a_unix_socket(
 
 async def test_host_and_prefix_are_applied_if_configured():
     """The prefix is a part of the path of this request only."""
-    async with Worker(scope_of, proxy=TCP | {"host": True, "prefix": True}) as worker:
-        client = await worker.connect_tcp()
+    async with served(scope_of, tcp=True, proxy=TCP | {"host": True, "prefix": True}) as (_, client):
         scope = await told(client, "X-Forwarded-Host: a.example", "X-Forwarded-Prefix: /api", path="/b")
 
         assert ("a.example", "/api/b") == (scope["host"], scope["path"])

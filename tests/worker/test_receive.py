@@ -13,7 +13,7 @@ from asgid.worker.http import exchange
 from tests.worker.apps import mirror, mirrored, respond
 from tests.worker.client import request
 from tests.worker.event_loop import turns, until
-from tests.worker.peer import connect, handshake
+from tests.worker.peer import handshake, opened
 from tests.worker.worker import Worker, served
 
 _Ask = Callable[[Receive], Awaitable[Any]]
@@ -179,8 +179,7 @@ async def test_a_cancelled_receive_loses_no_message(turns_each: int) -> None:
                 heard.append((await asked)["text"])
             await asyncio.sleep(0)
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (_, peer):
         for number in range(500):
             await peer.send(str(number))
             await turns(number % 3)

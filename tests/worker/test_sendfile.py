@@ -531,8 +531,7 @@ async def test_a_client_that_leaves_ends_the_wait_for_a_pipe():
         await send(handed(read))
         seen.append("it goes on")
 
-    async with Worker(app) as worker:
-        client = await worker.connect_tcp(bodiless(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a")
+    async with served(app, bodiless(b"POST / HTTP/1.1", b"Content-Length: 5") + b"a", tcp=True) as (worker, client):
         await until(lambda: worker.running)
         await client.send(b"b")
         client.reset()

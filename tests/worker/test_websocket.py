@@ -20,7 +20,7 @@ from tests.worker.apps import accept, echo, respond
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.parts import has_unread_frames, is_open, waits_for_pong
-from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake
+from tests.worker.peer import ACCEPT, Peer, all_closed, connect, handshake, opened
 from tests.worker.worker import Worker, served
 
 
@@ -46,8 +46,7 @@ class Listener:
 async def test_a_handshake_gets_the_response_of_rfc_6455():
     """The key of section 1.3 has the accept value of section 1.3, and the scope is that of a WebSocket."""
     app = Listener()
-    async with Worker(app) as worker:
-        peer = await connect(worker, "/chat/%C3%BC?room=1", "Sec-WebSocket-Protocol: soap, wamp")
+    async with opened(app, "/chat/%C3%BC?room=1", "Sec-WebSocket-Protocol: soap, wamp") as (_, peer):
         await peer.send_close()
         await peer.closed()
 
@@ -83,8 +82,7 @@ async def test_an_asgi_2_application_is_served_too():
 
         return application
 
-    async with Worker(ADAPTERS["asgi2"](twice, parse('app.target = "a:b"', ""))) as worker:
-        peer = await connect(worker)
+    async with opened(ADAPTERS["asgi2"](twice, parse('app.target = "a:b"', ""))) as (_, peer):
         await peer.send("ping")
 
         assert "ping" == await peer.message()
@@ -106,9 +104,7 @@ async def test_accept_may_add_a_subprotocol_and_headers():
 async def test_an_empty_subprotocol_counts_as_none():
     """An application may pass it on; it is not a token (RFC 6455 section 4.2.2)."""
     headers = [(b"upgrade", b"h2c")]
-    async with Worker(Listener(subprotocol="", headers=headers)) as worker:
-        peer = await connect(worker)
-
+    async with opened(Listener(subprotocol="", headers=headers)) as (_, peer):
         assert (101, None) == (peer.status, peer.headers.get("sec-websocket-protocol"))
         assert ("websocket", "Upgrade") == (peer.headers["upgrade"], peer.headers["connection"])
 
@@ -125,9 +121,7 @@ async def test_an_empty_subprotocol_counts_as_none():
     ],
 )
 async def test_an_invalid_accept_raises_in_the_application(accept, said):
-    async with Worker(Listener(**accept)) as worker:
-        peer = await connect(worker)
-
+    async with opened(Listener(**accept)) as (worker, peer):
         assert 500 == peer.status
         assert said in str(worker.lines[-1].fields["stack"])
         assert 1 == worker.counts["EXCEPTIONS"]
@@ -184,9 +178,7 @@ async def test_an_upgrade_that_cannot_be_a_websocket_is_served_as_http(sent):
 
 async def test_upgrade_and_connection_are_lists_in_any_case():
     """Firefox sends `Connection: keep-alive, Upgrade`."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker, "/", "Upgrade: foo/1, WebSocket", "Connection: keep-alive , UPGRADE")
-
+    async with opened(echo, "/", "Upgrade: foo/1, WebSocket", "Connection: keep-alive, UPGRADE") as (_, peer):
         assert 101 == peer.status
 
 
@@ -309,8 +301,7 @@ async def test_an_application_that_ignores_the_handshake_causes_a_500(messages):
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 300_000, 2_000_000])
 async def test_messages_of_every_size_come_back(size):
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (worker, peer):
         sending = asyncio.ensure_future(peer.send(b"\x80" * size))
         assert b"\x80" * size == await peer.message()
         await sending
@@ -324,8 +315,7 @@ async def test_messages_of_every_size_come_back(size):
 
 async def test_fragments_with_a_ping_between_them_are_one_message():
     """A character may be cut in two."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (_, peer):
         await peer.send_fragments("a", "", "b")
         peer.protocol.send_binary(b"\xff", fin=False)
         peer.protocol.send_ping(b"between")
@@ -339,8 +329,7 @@ async def test_fragments_with_a_ping_between_them_are_one_message():
 
 async def test_bytes_that_arrive_one_by_one_make_the_same_messages():
     """The kernel may cut a frame at any place."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (_, peer):
         peer.protocol.send_text("häppchen".encode())
         peer.protocol.send_binary(b"x" * 300)
         for byte in b"".join(peer.protocol.data_to_send()):
@@ -358,9 +347,7 @@ async def test_messages_of_one_turn_leave_in_order():
         for number in range(100):
             await send({"type": "websocket.send", "text": str(number)})
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
-
+    async with opened(app) as (_, peer):
         assert [str(number) for number in range(100)] == [await peer.message() for _ in range(100)]
         assert (1000, "") == await peer.closed()
 
@@ -388,9 +375,7 @@ async def test_an_invalid_message_of_the_application_closes_with_1011(message, s
         await accept(receive, send)
         await send(message)
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
-
+    async with opened(app) as (worker, peer):
         assert (1011, "") == await peer.closed()
         await all_closed(worker)
         assert ["application failed"] == [line.event for line in worker.lines]
@@ -424,8 +409,7 @@ async def test_any_kind_of_bytes_is_copied_and_sent(data):
 )
 async def test_a_close_of_the_client_gets_a_close_and_reaches_the_application(sent, told):
     app = Listener()
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         await peer.send("last words")
         await peer.send_close(*sent)
 
@@ -440,8 +424,7 @@ async def test_a_close_of_the_client_gets_a_close_and_reaches_the_application(se
 async def test_a_client_may_close_between_two_fragments():
     """It gets its own code back; the unfinished message is dropped (RFC 6455 section 5.4)."""
     app = Listener()
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         await peer.send_raw(masked(0x01, b"begun") + masked(0x88, struct.pack("!H", 1000)) + masked(0x80, b"ended"))
 
         assert (1000, "") == await peer.closed()
@@ -466,9 +449,7 @@ async def test_an_application_may_close_with_a_code_and_a_reason(message, closed
         await send({"type": "websocket.close", **message})
         heard.append(await receive())
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
-
+    async with opened(app) as (_, peer):
         assert closed == await peer.closed()
         assert [{"type": "websocket.disconnect", "code": closed[0], "reason": closed[1]}] == heard
 
@@ -480,8 +461,7 @@ async def test_a_client_that_ignores_a_close_is_aborted():
         await accept(receive, send)
         await send({"type": "websocket.close", "code": 4000})
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         assert b"\x88\x02\x0f\xa0" == await peer.client.exactly(4)  # 4000: the time runs from here
         await peer.send_raw(b"\x81\x82\0\0\0\0hi" * 3)
         worker.pass_time(CLOSE_S - 1)
@@ -509,8 +489,7 @@ async def test_a_client_that_leaves_without_a_close_is_1006(end):
                 said.append(type(error).__name__)
         said.append(await receive())
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         end(peer.client)
         await all_closed(worker)
         await until(lambda: not worker.running)
@@ -547,9 +526,7 @@ async def test_send_after_its_own_close_raises_in_the_application():
         await send({"type": "websocket.close"})
         await send({"type": "websocket.send", "text": "x"})
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
-
+    async with opened(app) as (worker, peer):
         assert (1000, "") == await peer.closed()
         assert "'websocket.send' is not expected; the WebSocket is closed" in str(worker.lines[-1].fields["stack"])
 
@@ -573,8 +550,7 @@ async def test_send_after_the_call_has_returned_raises_oserror(client_closes):
         if client_closes:
             await receive()
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         if client_closes:
             await peer.send_close()
         await peer.closed()
@@ -598,8 +574,7 @@ async def test_a_reset_with_undecoded_bytes_is_1006():
         while heard[-1]["type"] != "websocket.disconnect":
             heard.append(await receive())
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         await begun.wait()
         peer.client.push(masked(0x81, b"x") * 12_000)
         await until(lambda: worker.paused_connections, "reading has paused")
@@ -641,8 +616,7 @@ async def test_the_disconnect_of_another_client_is_a_failure():
         sends.append(send)
         await receive()
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         peer.client.close()
         await all_closed(worker)
 
@@ -724,8 +698,7 @@ async def test_malformed_frames_close_with_the_code_of_the_fault(name, in_pieces
 async def test_only_the_shortest_form_of_a_length_is_valid(size):
     """Also if the frame head comes byte by byte, and behind a mask or payload that looks like a length."""
     app = Listener()
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (_, peer):
         frame = masked(0x82, b"\0" * size)
         for piece in (masked(0x82, b"\0\0"), *(frame[at : at + 1] for at in range(14)), frame[14:], masked(0x82, b"")):
             await peer.send_raw(piece)
@@ -738,8 +711,7 @@ async def test_only_the_shortest_form_of_a_length_is_valid(size):
 async def test_nothing_behind_invalid_text_is_read(behind):
     """Even in the same read: no pong is sent, and the close has the code of the first fault."""
     app = Listener()
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (_, peer):
         await peer.send_raw(masked(0x81, b"\xff") + behind)
 
         assert 1007 == (await peer.closed())[0]
@@ -749,8 +721,7 @@ async def test_nothing_behind_invalid_text_is_read(behind):
 
 async def test_a_client_that_sends_after_a_fault_still_gets_the_close():
     """Its bytes are discarded for LINGER_S, so that no reset discards the close frame."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (worker, peer):
         await peer.send_raw(masked(0x83, b""))
         for _ in range(20):
             await peer.send_raw(b"x" * 50_000)
@@ -762,8 +733,7 @@ async def test_a_client_that_sends_after_a_fault_still_gets_the_close():
 
 
 async def test_a_message_of_exactly_the_limit_is_accepted():
-    async with Worker(echo, websocket={"max_message": 1000}) as worker:
-        peer = await connect(worker)
+    async with opened(echo, websocket={"max_message": 1000}) as (_, peer):
         await peer.send(b"x" * 1000)
         await peer.send_fragments(b"x" * 500, b"x" * 500)
         assert [b"x" * 1000] * 2 == [await peer.message(), await peer.message()]
@@ -775,8 +745,7 @@ async def test_a_message_of_exactly_the_limit_is_accepted():
 async def test_the_limit_on_messages_ignores_control_frames():
     """Between fragments that nearly reach it, and below the size of a control frame."""
     app = Listener()
-    async with Worker(app, websocket={"max_message": 100}) as worker:
-        peer = await connect(worker)
+    async with opened(app, websocket={"max_message": 100}) as (_, peer):
         await peer.send_raw(masked(0x02, b"x" * 99) + masked(0x89, b"y" * 125) + masked(0x80, b"z"))
         assert b"y" * 125 == await peer.pong()
         await peer.send_raw(masked(0x02, b"x" * 100) + masked(0x88, struct.pack("!H", 1000) + b"y" * 123))
@@ -787,8 +756,7 @@ async def test_the_limit_on_messages_ignores_control_frames():
 
 @pytest.mark.parametrize("sent", [masked(0x82, b"x" * 101), masked(0x02, b"x" * 99) + masked(0x80, b"xx")])
 async def test_a_close_for_a_large_message_states_the_limit(sent):
-    async with Worker(echo, websocket={"max_message": 100}) as worker:
-        peer = await connect(worker)
+    async with opened(echo, websocket={"max_message": 100}) as (_, peer):
         await peer.send_raw(sent)
 
         assert (1009, "a message exceeds 100 bytes") == await peer.closed()
@@ -796,8 +764,7 @@ async def test_a_close_for_a_large_message_states_the_limit(sent):
 
 async def test_a_million_fragments_take_only_their_bytes():
     """Fragments of one byte or of none are joined as they come."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (_, peer):
         await peer.send_raw(masked(0x01, b"a") + masked(0x00, b"") * 20_000 + masked(0x00, b"b") * 20_000)
         await peer.send_raw(masked(0x80, b"c"))
 
@@ -833,9 +800,7 @@ def _deflate(server_bits: int = 12, client_bits: int = 12) -> PerMessageDeflate:
 )
 async def test_compression_is_agreed_with_a_bounded_window(offer, response):
     """An offer that is invalid or cannot be met is declined."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
-
+    async with opened(echo, "/", f"Sec-WebSocket-Extensions: {offer}") as (_, peer):
         assert (101, response) == (peer.status, peer.headers.get("sec-websocket-extensions"))
 
 
@@ -919,8 +884,7 @@ async def test_a_message_may_end_with_a_final_block(offer):
     """As in the example of RFC 7692 section 7.2.3.4. The next message is read, without the old context."""
     hello = masked(0xC1, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
     in_fragments = masked(0x41, b"\xf3\x48\xcd\xc9\xc9\x07\x00") + masked(0x80, b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00")
-    async with Worker(echo) as worker:
-        peer = await connect(worker, "/", f"Sec-WebSocket-Extensions: {offer}")
+    async with opened(echo, "/", f"Sec-WebSocket-Extensions: {offer}") as (_, peer):
         await peer.send_raw(hello + hello + in_fragments + masked(0x81, b"plain") + hello)
 
         assert ["Hello", "Hello", "HelloHello", "plain", "Hello"] == [await peer.message() for _ in range(5)]
@@ -965,8 +929,7 @@ async def test_reading_pauses_if_the_application_is_slow():
         while (message := await receive())["type"] == "websocket.receive":
             heard.append(message["text"])
 
-    async with Worker(app, websocket={"queue": 4}) as worker:
-        peer = await connect(worker)
+    async with opened(app, websocket={"queue": 4}) as (worker, peer):
         sent = [f"{number:06}" + "x" * 1000 for number in range(3000)]
         sending = asyncio.ensure_future(_send_all(peer, sent))
         await until(lambda: worker.paused_connections, "reading has paused")
@@ -998,8 +961,7 @@ async def test_the_queue_of_messages_is_bounded_in_bytes(message, min_queued, ma
         await accept(receive, send)
         await step.wait()
 
-    async with Worker(app, websocket={"queue": 1000}) as worker:
-        peer = await connect(worker)
+    async with opened(app, websocket={"queue": 1000}) as (worker, peer):
         sending = asyncio.ensure_future(_send_all(peer, [message] * 3000))
         await until(lambda: worker.paused_connections, "reading has paused")
         await turns()
@@ -1115,8 +1077,7 @@ async def test_an_endless_send_does_not_block_the_loop():
             while True:
                 await send({"type": "websocket.send", "bytes": b"x" * 1000})
 
-    async with Worker(app) as worker:
-        peer = await connect(worker, "/endless")
+    async with opened(app, "/endless") as (worker, peer):
 
         async def read() -> None:
             while await peer.frame():
@@ -1132,8 +1093,7 @@ async def test_an_endless_send_does_not_block_the_loop():
 
 async def test_an_idle_client_gets_pings_and_stays_if_it_responds():
     """Each `ping_interval`, unless other bytes arrive."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (worker, peer):
         for _ in range(3):
             worker.pass_time(20.1)
             assert b"" == await peer.ping()
@@ -1148,8 +1108,7 @@ async def test_an_idle_client_gets_pings_and_stays_if_it_responds():
 async def test_an_unanswered_ping_closes_with_1011(timeout_s):
     """After `ping_timeout`, shorter or longer than `ping_interval`; the application receives the code."""
     app = Listener()
-    async with Worker(app, websocket={"ping_interval": "5s", "ping_timeout": f"{timeout_s}s"}) as worker:
-        peer = await connect(worker)
+    async with opened(app, websocket={"ping_interval": "5s", "ping_timeout": f"{timeout_s}s"}) as (worker, peer):
         worker.pass_time(5.1)
         worker.pass_time(timeout_s - 0.2)
         assert [True] == [is_open(websocket) for websocket in worker.websockets]
@@ -1164,8 +1123,7 @@ async def test_an_unanswered_ping_closes_with_1011(timeout_s):
 
 async def test_a_part_of_a_frame_counts_as_a_pong():
     """A client cannot send a pong within a long frame. Silence after half a frame is still silence."""
-    async with Worker(Listener(), websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as worker:
-        peer = await connect(worker)
+    async with opened(Listener(), websocket={"ping_interval": "5s", "ping_timeout": "3s"}) as (worker, peer):
         [websocket] = worker.websockets
         await peer.send_raw(masked(0x82, b"", length=1000))
         for _ in range(5):
@@ -1181,14 +1139,12 @@ async def test_a_part_of_a_frame_counts_as_a_pong():
 
 async def test_pings_can_be_switched_off():
     """Then a client may be silent forever. With `ping_timeout` off it gets pings and need not respond."""
-    async with Worker(echo, websocket={"ping_interval": "off"}) as worker:
-        peer = await connect(worker)
+    async with opened(echo, websocket={"ping_interval": "off"}) as (worker, peer):
         worker.pass_time(1e6)
         await peer.send("x")
         assert "x" == await peer.message()
         assert not peer.pings
-    async with Worker(echo, websocket={"ping_timeout": "off"}) as worker:
-        peer = await connect(worker)
+    async with opened(echo, websocket={"ping_timeout": "off"}) as (worker, peer):
         for _ in range(3):
             worker.pass_time(20.1)
         await peer.send("x")
@@ -1209,8 +1165,7 @@ async def test_no_ping_timeout_while_reading_is_paused():
         while (message := await receive())["type"] == "websocket.receive":
             await send({**message, "type": "websocket.send"})
 
-    async with Worker(app, websocket={"queue": 2}) as worker:
-        peer = await connect(worker)
+    async with opened(app, websocket={"queue": 2}) as (worker, peer):
         await _send_all(peer, ["a", "b", "c"])
         await until(lambda: worker.paused_connections, "reading has paused")
         for _ in range(5):
@@ -1243,8 +1198,7 @@ async def test_one_read_of_frames_is_decoded_in_several_turns(sent):
             await asyncio.sleep(0)
 
     app = Listener()
-    async with Worker(app) as worker:
-        peer = await connect(worker, "/", "Sec-WebSocket-Extensions: permessage-deflate")
+    async with opened(app, "/", "Sec-WebSocket-Extensions: permessage-deflate") as (worker, peer):
         counting = asyncio.ensure_future(count())
         worker.clock.look_s = SHARE_S / 4
         await peer.send_raw(sent + masked(0x89, b"end") + masked(0x88, b""))
@@ -1295,8 +1249,7 @@ async def test_an_application_with_slow_messages_does_not_block_the_loop():
             worker.work(SHARE_S)
             taken += 1
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         other = await worker.connect()
         await peer.send_raw(masked(0x81, b"x") * 1000)
         await until(lambda: taken > 3)
@@ -1308,8 +1261,7 @@ async def test_an_application_with_slow_messages_does_not_block_the_loop():
 
 
 async def test_pongs_to_one_read_leave_in_few_writes():
-    async with Worker(echo) as worker:
-        peer = await connect(worker)
+    async with opened(echo) as (_, peer):
         await peer.send_raw(b"".join(masked(0x89, b"%d" % number) for number in range(1000)))
 
         assert [b"%d" % number for number in range(1000)] == [await peer.pong() for _ in range(1000)]
@@ -1322,8 +1274,7 @@ async def test_pongs_to_one_read_leave_in_few_writes():
 
 async def test_a_websocket_is_counted_and_logged_as_a_101():
     """On the board at once; in the access log at its end, with the bytes of its messages and its duration."""
-    async with Worker(echo) as worker:
-        peer = await connect(worker, "/chat")
+    async with opened(echo, "/chat") as (worker, peer):
         assert {"GET 101": 1, "STARTED": 1, "WEBSOCKETS": 1}.items() <= worker.counts.items()
         assert not worker.access_entries
         await peer.send("12345")
@@ -1394,8 +1345,7 @@ async def test_a_draining_worker_closes_with_1012():
         except OSError:
             said.append("OSError")
 
-    async with Worker(app) as worker:
-        peer = await connect(worker)
+    async with opened(app) as (worker, peer):
         other = await worker.connect()
         worker.start_draining()
         worker.close_websockets()

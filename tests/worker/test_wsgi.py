@@ -15,13 +15,18 @@ from asgid.worker.app.wsgi import adapt, thread_stack
 from asgid.worker.http.scope import request_scope, scope_template
 from tests.worker.client import request
 from tests.worker.event_loop import until
-from tests.worker.worker import Worker
+from tests.worker.worker import Worker, served
 
 PIECE = bytes(65536)
 
 
 def worker(app, /, **tables):
     return Worker(adapt(app, 2), **tables)
+
+
+def wsgi(app, /, *sent, **tables):
+    """Return a worker and a client, as `served` does."""
+    return served(adapt(app, 2), *sent, **tables)
 
 
 def answering(body):
@@ -128,9 +133,7 @@ ENVIRON = {
 @pytest.mark.parametrize(("asked", "tables", "names", "values"), ENVIRON.values(), ids=ENVIRON.keys())
 async def test_the_environment_has_the_parts_of_the_request(asked, tables, names, values):
     """PEP 3333: octets as characters, field names in capitals."""
-    async with worker(of(*names), **tables) as running:
-        client = await running.connect(asked)
-
+    async with wsgi(of(*names), asked, **tables) as (_, client):
         assert ascii(values).encode() == (await client.response()).body
 
 
@@ -172,9 +175,7 @@ async def test_wsgi_errors_is_stderr(capfd):
 async def test_script_name_of_the_process_is_ignored(monkeypatch):
     """gunicorn reads it from there; here `app.root_path` is the setting for it."""
     monkeypatch.setenv("SCRIPT_NAME", "/elsewhere")
-    async with worker(of("SCRIPT_NAME", "PATH_INFO")) as running:
-        client = await running.connect()
-
+    async with wsgi(of("SCRIPT_NAME", "PATH_INFO")) as (_, client):
         assert b"['', '/x']" == (await client.get("/x")).body
 
 
@@ -188,8 +189,7 @@ async def test_the_validator_of_wsgiref_finds_no_error(asked, capfd):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [body, b"!"]
 
-    async with worker(validator(app)) as running:
-        client = await running.connect(asked)
+    async with wsgi(validator(app), asked) as (running, client):
         response = await client.response(asked.split()[0].decode())
 
         assert (200, []) == (response.status, running.lines)
@@ -236,8 +236,7 @@ async def test_reading_half_a_body_raises():
             seen.append(error)
             raise
 
-    async with worker(answering(read)) as running:
-        client = await running.connect(request("POST", "/", "Content-Length: 10") + b"12345")
+    async with wsgi(answering(read), request("POST", "/", "Content-Length: 10") + b"12345") as (running, client):
         await until(lambda: running.running)
         client.close()
         await until(lambda: seen)
@@ -252,8 +251,7 @@ async def test_both_bodies_stream_at_the_same_time():
         for line in environ["wsgi.input"]:
             yield line.upper()
 
-    async with worker(app) as running:
-        client = await running.connect(request("POST", "/", "Transfer-Encoding: chunked"))
+    async with wsgi(app, request("POST", "/", "Transfer-Encoding: chunked")) as (_, client):
         await client.send(b"4\r\none\n\r\n")
         await client.head()
         assert b"4\r\nONE\n\r\n" == await client.exactly(9)
@@ -270,8 +268,7 @@ async def test_an_upload_is_read_at_the_pace_of_the_application():
         go.wait(10)
         return str(sum(map(len, iter(lambda: environ["wsgi.input"].read(10_000), b"")))).encode()
 
-    async with worker(answering(read)) as running:
-        client = await running.connect()
+    async with wsgi(answering(read)) as (_, client):
         size = 4 << 20
         sending = asyncio.create_task(client.send(request("POST", "/", f"Content-Length: {size}") + bytes(size)))
         await until(lambda: client.takes_no_more)
@@ -286,8 +283,7 @@ async def test_an_upload_is_read_at_the_pace_of_the_application():
 
 
 async def test_a_body_of_one_part_has_a_length():
-    async with worker(saying([b"hello"])) as running:
-        client = await running.connect()
+    async with wsgi(saying([b"hello"])) as (_, client):
         response = await client.get()
 
         assert (b"hello", "5", "text/plain") == (
@@ -302,9 +298,7 @@ async def test_a_body_of_one_part_has_a_length():
 )
 async def test_empty_parts_of_a_body_are_skipped(parts, body):
     """An empty chunk would end it."""
-    async with worker(saying(parts)) as running:
-        client = await running.connect()
-
+    async with wsgi(saying(parts)) as (_, client):
         assert body == (await client.get()).body
 
 
@@ -317,8 +311,7 @@ async def test_a_part_leaves_before_the_next_is_produced():
         go.wait(10)
         yield b"two"
 
-    async with worker(saying(parts())) as running:
-        client = await running.connect(request())
+    async with wsgi(saying(parts()), request()) as (_, client):
         await client.head()
         assert b"3\r\none\r\n" == await client.exactly(8)
 
@@ -334,16 +327,14 @@ async def test_write_comes_before_the_returned_body():
         write(b"two ")
         return [b"three"]
 
-    async with worker(app) as running:
-        client = await running.connect()
+    async with wsgi(app) as (_, client):
         response = await client.get()
 
         assert (b"one two three", "value") == (response.body, response.headers["x-name"])
 
 
 async def test_a_response_to_head_has_a_length_and_no_body():
-    async with worker(saying([b"hello"])) as running:
-        client = await running.connect(request("HEAD"))
+    async with wsgi(saying([b"hello"]), request("HEAD")) as (_, client):
         response = await client.response("HEAD")
 
         assert (b"", 200) == (response.body, response.status)
@@ -363,8 +354,7 @@ async def test_start_response_may_be_called_again_with_exc_info():
         start_response("503 Sorry", [("X-Second", "2")], error_of("late"))
         yield b"sorry"
 
-    async with worker(app) as running:
-        client = await running.connect()
+    async with wsgi(app) as (_, client):
         response = await client.get()
 
         assert (503, b"sorry", True, False) == (
@@ -390,8 +380,7 @@ def in_the_middle(environ, start_response):
 
 @pytest.mark.parametrize(("app", "why"), [(too_late, "too late"), (in_the_middle, "in the middle")])
 async def test_an_error_within_the_body_aborts_the_response(app, why):
-    async with worker(app) as running:
-        client = await running.connect(request())
+    async with wsgi(app, request()) as (running, client):
         await client.rest()
         await until(lambda: running.lines)
 
@@ -450,8 +439,7 @@ FAULTS = {
 @pytest.mark.parametrize(("app", "why"), FAULTS.values(), ids=FAULTS.keys())
 async def test_an_error_before_the_body_is_a_500(app, why):
     """The traceback begins at the application; it is logged once, and the worker goes on."""
-    async with worker(app) as running:
-        client = await running.connect()
+    async with wsgi(app) as (running, client):
         assert 500 == (await client.get()).status
 
         (line,) = running.lines
@@ -477,8 +465,7 @@ async def test_close_is_called_after_the_last_part_has_left():
             super().close()
 
     parts = Slow([b"one", b"two"])
-    async with worker(saying(parts)) as running:
-        client = await running.connect()
+    async with wsgi(saying(parts)) as (_, client):
         assert b"onetwo" == (await client.get()).body
         assert not parts.is_closed
 
@@ -494,8 +481,7 @@ async def test_close_is_called_if_the_body_fails():
         raise ValueError("in the middle")
 
     parts = Parts(failing())
-    async with worker(saying(parts)) as running:
-        client = await running.connect(request())
+    async with wsgi(saying(parts), request()) as (_, client):
         await client.rest()
 
         await until(lambda: parts.is_closed)
@@ -506,8 +492,7 @@ async def test_an_error_in_close_is_only_logged():
         def close(self):
             raise SystemExit("in close")
 
-    async with worker(saying(Failing([b"whole", b""]))) as running:
-        client = await running.connect()
+    async with wsgi(saying(Failing([b"whole", b""]))) as (running, client):
         assert b"whole" == (await client.get()).body
         await until(lambda: running.lines)
 
@@ -542,8 +527,7 @@ async def test_a_disconnect_ends_an_application_that_only_writes():
             seen.append(error)
             raise
 
-    async with worker(app) as running:
-        client = await running.connect(request())
+    async with wsgi(app, request()) as (running, client):
         await client.head()
         client.close()
         await until(lambda: seen)
@@ -554,8 +538,7 @@ async def test_a_disconnect_ends_an_application_that_only_writes():
 async def test_a_slow_client_slows_the_application_down():
     """Only a few parts are produced beside those in kernel and transport."""
     parts = Parts(endless())
-    async with worker(saying(parts)) as running:
-        client = await running.connect(request(), send_buffer=4096)
+    async with wsgi(saying(parts), request(), send_buffer=4096) as (_, client):
         await until(lambda: client.is_writing_paused)
         before = -1
         while before != parts.produced:  # the thread has all the time it needs
@@ -577,8 +560,7 @@ async def test_a_disconnect_ends_an_application_that_ignores_it():
         start_response("200 OK", [])
         return parts
 
-    async with worker(app) as running:
-        client = await running.connect()
+    async with wsgi(app) as (running, client):
         await client.send(request("POST", "/", "Content-Length: 10") + b"12345")
         await until(lambda: running.running)
         client.close()
@@ -597,8 +579,7 @@ async def test_an_overdue_request_frees_its_thread():
         yield from endless()
 
     body = Parts(parts())
-    async with worker(saying(body), timeouts={"request": "3s"}) as running:
-        client = await running.connect(request())
+    async with wsgi(saying(body), request(), timeouts={"request": "3s"}) as (running, client):
         await until(lambda: running.running)
         running.pass_time(4)
         assert 504 == (await client.response()).status

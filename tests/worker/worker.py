@@ -279,8 +279,8 @@ class Worker:
 
 @asynccontextmanager
 async def served(
-    app: Application, /, *sent: bytes, send_buffer: int | None = None, **tables: dict[str, Any]
+    app: Application, /, *sent: bytes, tcp: bool = False, send_buffer: int | None = None, **tables: dict[str, Any]
 ) -> AsyncIterator[tuple[Worker, Client]]:
     """Yield a worker and one client of it, which has sent the pieces `sent`."""
     async with Worker(app, **tables) as worker:
-        yield worker, await worker.connect(*sent, send_buffer=send_buffer)
+        yield worker, await (worker.connect_tcp(*sent) if tcp else worker.connect(*sent, send_buffer=send_buffer))
