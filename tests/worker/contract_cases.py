@@ -125,45 +125,31 @@ FIVE = (b"content-length", b"5")
 HINTED = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n"
 LINK = b"</a.css>; rel=preload"
 
+
+def kept(messages: list[Message], written: bytes) -> tuple[bytes, list[Message], bytes, bool]:
+    """Return the row of a GET whose connection is kept."""
+    return GET, messages, written, True
+
+
 #: request, messages -> the bytes written without Date and Server, and whether the connection is kept.
 WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
-    "one part": (GET, [start(), last(b"hi")], OK + b"content-length: 2\r\n\r\nhi", True),
-    "no body": (GET, [start(), last()], OK + b"content-length: 0\r\n\r\n", True),
-    "a body message without a body": (
-        GET,
-        [start(), {"type": "http.response.body"}],
-        OK + b"content-length: 0\r\n\r\n",
-        True,
+    "one part": kept([start(), last(b"hi")], OK + b"content-length: 2\r\n\r\nhi"),
+    "no body": kept([start(), last()], OK + b"content-length: 0\r\n\r\n"),
+    "a body message without a body": kept([start(), {"type": "http.response.body"}], OK + b"content-length: 0\r\n\r\n"),
+    "a start without headers": kept(
+        [{"type": "http.response.start", "status": 200}, last()], OK + b"content-length: 0\r\n\r\n"
     ),
-    "a start without headers": (
-        GET,
-        [{"type": "http.response.start", "status": 200}, last()],
-        OK + b"content-length: 0\r\n\r\n",
-        True,
+    "parts": kept(
+        [start(), part(b"a"), part(b"bc"), last(b"d")], CHUNKED + b"1\r\na\r\n2\r\nbc\r\n1\r\nd\r\n0\r\n\r\n"
     ),
-    "parts": (
-        GET,
-        [start(), part(b"a"), part(b"bc"), last(b"d")],
-        CHUNKED + b"1\r\na\r\n2\r\nbc\r\n1\r\nd\r\n0\r\n\r\n",
-        True,
+    "an empty part is not the end": kept(
+        [start(), part(b""), part(b"a"), part(b""), last()], CHUNKED + b"1\r\na\r\n0\r\n\r\n"
     ),
-    "an empty part is not the end": (
-        GET,
-        [start(), part(b""), part(b"a"), part(b""), last()],
-        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
-        True,
+    "parts of a known length": kept(
+        [start(200, FIVE), part(b"he"), last(b"llo")], OK + b"content-length: 5\r\n\r\nhello"
     ),
-    "parts of a known length": (
-        GET,
-        [start(200, FIVE), part(b"he"), last(b"llo")],
-        OK + b"content-length: 5\r\n\r\nhello",
-        True,
-    ),
-    "bytearray and memoryview": (
-        GET,
-        [start(200, FIVE), part(bytearray(b"he")), last(memoryview(b"llo"))],
-        OK + b"content-length: 5\r\n\r\nhello",
-        True,
+    "bytearray and memoryview": kept(
+        [start(200, FIVE), part(bytearray(b"he")), last(memoryview(b"llo"))], OK + b"content-length: 5\r\n\r\nhello"
     ),
     "HEAD": (HEAD, [start(200, FIVE), last(b"hello")], OK + b"content-length: 5\r\n\r\n", True),
     "HEAD of a whole body": (HEAD, [start(), last(b"hello")], OK + b"content-length: 5\r\n\r\n", True),
@@ -178,22 +164,16 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
     ),
     "HEAD with parts": (HEAD, [start(), part(b"a"), last(b"b")], OK + b"\r\n", True),
     "HEAD with less than its length": (HEAD, [start(200, FIVE), last()], OK + b"content-length: 5\r\n\r\n", True),
-    "204": (GET, [start(204), last()], b"HTTP/1.1 204 No Content\r\n\r\n", True),
-    "204 with a body": (GET, [start(204, FIVE), last(b"hello")], b"HTTP/1.1 204 No Content\r\n\r\n", True),
-    "205 with a body": (
-        GET,
-        [start(205, FIVE), last(b"hello")],
-        b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n",
-        True,
+    "204": kept([start(204), last()], b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "204 with a body": kept([start(204, FIVE), last(b"hello")], b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "205 with a body": kept(
+        [start(205, FIVE), last(b"hello")], b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n"
     ),
-    "304": (GET, [start(304, FIVE), last()], b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", True),
-    "304 with a body": (GET, [start(304), part(b"a"), last(b"b")], b"HTTP/1.1 304 Not Modified\r\n\r\n", True),
-    "a status of no registry": (GET, [start(299), last()], b"HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n", True),
-    "500 of its own": (
-        GET,
-        [start(500), last(b"no")],
-        b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\nno",
-        True,
+    "304": kept([start(304, FIVE), last()], b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"),
+    "304 with a body": kept([start(304), part(b"a"), last(b"b")], b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+    "a status of no registry": kept([start(299), last()], b"HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n"),
+    "500 of its own": kept(
+        [start(500), last(b"no")], b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 2\r\n\r\nno"
     ),
     "1.0": (OLD, [start(), last(b"hi")], OK + b"content-length: 2\r\nconnection: close\r\n\r\nhi", False),
     "1.0 with parts": (OLD_KEPT, [start(), part(b"a"), last(b"b")], OK + b"connection: close\r\n\r\nab", False),
@@ -227,72 +207,43 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         OK + b"content-length: 0\r\nconnection: close\r\n\r\n",
         False,
     ),
-    "an option that resembles close": (
-        GET,
-        [start(200, (b"connection", b"x-close")), last()],
-        OK + b"content-length: 0\r\n\r\n",
-        True,
+    "an option that resembles close": kept(
+        [start(200, (b"connection", b"x-close")), last()], OK + b"content-length: 0\r\n\r\n"
     ),
-    "a coding of the application": (
-        GET,
+    "a coding of the application": kept(
         [start(200, (b"Transfer-Encoding", b"chunked"), (b"Keep-Alive", b"timeout=5")), last(b"hi")],
         OK + b"content-length: 2\r\n\r\nhi",
-        True,
     ),
-    "a coding and a length": (
-        GET,
-        [start(200, (b"transfer-encoding", b"chunked"), FIVE), last(b"hello")],
-        OK + b"content-length: 5\r\n\r\nhello",
-        True,
+    "a coding and a length": kept(
+        [start(200, (b"transfer-encoding", b"chunked"), FIVE), last(b"hello")], OK + b"content-length: 5\r\n\r\nhello"
     ),
-    "names in upper case": (
-        GET,
+    "names in upper case": kept(
         [start(200, (b"Content-Length", b"5"), (b"X-A", b"b")), last(b"hello")],
         OK + b"Content-Length: 5\r\nX-A: b\r\n\r\nhello",
-        True,
     ),
-    "cookies": (
-        GET,
+    "cookies": kept(
         [start(200, (b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")), last()],
         OK + b"set-cookie: a=1\r\nset-cookie: b=2\r\ncontent-length: 0\r\n\r\n",
-        True,
     ),
-    "the same length twice": (
-        GET,
-        [start(200, FIVE, FIVE), last(b"hello")],
-        OK + b"content-length: 5\r\n\r\nhello",
-        True,
+    "the same length twice": kept([start(200, FIVE, FIVE), last(b"hello")], OK + b"content-length: 5\r\n\r\nhello"),
+    "a length with white space": kept(
+        [start(200, (b"content-length", b" 5 ")), last(b"hello")], OK + b"content-length: 5\r\n\r\nhello"
     ),
-    "a length with white space": (
-        GET,
-        [start(200, (b"content-length", b" 5 ")), last(b"hello")],
-        OK + b"content-length: 5\r\n\r\nhello",
-        True,
+    "white space around a value": kept(
+        [start(200, (b"a", b" \tb\tc ")), last()], OK + b"a: b\tc\r\ncontent-length: 0\r\n\r\n"
     ),
-    "white space around a value": (
-        GET,
-        [start(200, (b"a", b" \tb\tc ")), last()],
-        OK + b"a: b\tc\r\ncontent-length: 0\r\n\r\n",
-        True,
-    ),
-    "other octets": (
-        GET,
+    "other octets": kept(
         [start(200, (b"a", b"\xe9"), (b"b", "\u20ac".encode())), last()],
         OK + b"a: \xe9\r\nb: \xe2\x82\xac\r\ncontent-length: 0\r\n\r\n",
-        True,
     ),
-    "headers as lists": (GET, [start(200, [b"a", b"b"]), last()], OK + b"a: b\r\ncontent-length: 0\r\n\r\n", True),
-    "headers as another iterable": (
-        GET,
+    "headers as lists": kept([start(200, [b"a", b"b"]), last()], OK + b"a: b\r\ncontent-length: 0\r\n\r\n"),
+    "headers as another iterable": kept(
         [{"type": "http.response.start", "status": 200, "headers": {b"a": b"b"}.items()}, last()],
         OK + b"a: b\r\ncontent-length: 0\r\n\r\n",
-        True,
     ),
-    "a date and a server of its own": (
-        GET,
+    "a date and a server of its own": kept(
         [start(200, (b"Date", b"now"), (b"Server", b"mine")), last()],
         OK + b"Date: now\r\nServer: mine\r\ncontent-length: 0\r\n\r\n",
-        True,
     ),
     # Trailers
     "trailers": (
@@ -313,11 +264,8 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         CHUNKED + b"1\r\na\r\n0\r\n\r\n",
         True,
     ),
-    "trailers without TE": (
-        GET,
-        [start(trailers=True), last(b"a"), trailers((b"x-sum", b"1"))],
-        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
-        True,
+    "trailers without TE": kept(
+        [start(trailers=True), last(b"a"), trailers((b"x-sum", b"1"))], CHUNKED + b"1\r\na\r\n0\r\n\r\n"
     ),
     "trailers after a known length": (
         WANTS_TRAILERS,
@@ -349,31 +297,18 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         OK + b"content-length: 1\r\nconnection: keep-alive\r\n\r\na",
         True,
     ),
-    "trailers that were not wanted after all": (
-        GET,
-        [start(trailers=False), last(b"a")],
-        OK + b"content-length: 1\r\n\r\na",
-        True,
+    "trailers that were not wanted after all": kept(
+        [start(trailers=False), last(b"a")], OK + b"content-length: 1\r\n\r\na"
     ),
     # Early hints
-    "a hint": (GET, [hint(LINK), start(), last()], HINTED + b"\r\n" + OK + b"content-length: 0\r\n\r\n", True),
-    "hints": (
-        GET,
+    "a hint": kept([hint(LINK), start(), last()], HINTED + b"\r\n" + OK + b"content-length: 0\r\n\r\n"),
+    "hints": kept(
         [hint(LINK), hint(LINK, b"</b.js>"), start(), last()],
         HINTED + b"\r\n" + HINTED + b"link: </b.js>\r\n\r\n" + OK + b"content-length: 0\r\n\r\n",
-        True,
     ),
-    "a hint after the start": (
-        GET,
-        [start(), hint(LINK), last()],
-        HINTED + b"\r\n" + OK + b"content-length: 0\r\n\r\n",
-        True,
-    ),
-    "a hint for which it is too late": (
-        GET,
-        [start(), part(b"a"), hint(LINK), last()],
-        CHUNKED + b"1\r\na\r\n0\r\n\r\n",
-        True,
+    "a hint after the start": kept([start(), hint(LINK), last()], HINTED + b"\r\n" + OK + b"content-length: 0\r\n\r\n"),
+    "a hint for which it is too late": kept(
+        [start(), part(b"a"), hint(LINK), last()], CHUNKED + b"1\r\na\r\n0\r\n\r\n"
     ),
     "a hint while trailers are due": (
         WANTS_TRAILERS,
@@ -381,19 +316,9 @@ WRITTEN: dict[str, tuple[bytes, list[Message], bytes, bool]] = {
         CHUNKED + b"1\r\na\r\n0\r\nx: 1\r\n\r\n",
         True,
     ),
-    "the phrase of 413": (
-        GET,
-        [start(413), last()],
-        b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n",
-        True,
-    ),
-    "the phrase of 422": (
-        GET,
-        [start(422), last()],
-        b"HTTP/1.1 422 Unprocessable Content\r\ncontent-length: 0\r\n\r\n",
-        True,
-    ),
-    "a hint of nothing": (GET, [hint(), start(), last()], OK + b"content-length: 0\r\n\r\n", True),
+    "the phrase of 413": kept([start(413), last()], b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n"),
+    "the phrase of 422": kept([start(422), last()], b"HTTP/1.1 422 Unprocessable Content\r\ncontent-length: 0\r\n\r\n"),
+    "a hint of nothing": kept([hint(), start(), last()], OK + b"content-length: 0\r\n\r\n"),
     "a hint for 1.0": (
         OLD_KEPT,
         [hint(LINK), start(), last()],
