@@ -198,17 +198,18 @@ def test_new_relic_delivers_everything(agents: Path, tmp_path: Path, port: Calla
     assert [path for path in paths if path not in sent] == [], text
 
 
+@pytest.mark.parametrize("patch", ["", "patch = _exit\n"])
 @pytest.mark.parametrize("server", ["gunicorn", "asgid"])
 def test_coverage_reports_the_lines_that_workers_executed(
-    agents: Path, tmp_path: Path, port: Callable[[], int], server: str
+    agents: Path, tmp_path: Path, port: Callable[[], int], server: str, patch: str
 ) -> None:
     """`coverage run -m asgid`: each worker saves its data at its end.
 
     `coverage run` saves its data when the program returns. A worker of asgid ends with os._exit instead, so that it
-    runs no code of the master. `patch = _exit` is coverage's setting for such processes.
+    runs no code of the master. `patch = _exit` is coverage's setting for such processes; asgid does not need it.
     """
     (tmp_path / "app.py").write_text(APPLICATION)
-    (tmp_path / ".coveragerc").write_text("[run]\nparallel = true\npatch = _exit\ninclude = app.py\n")
+    (tmp_path / ".coveragerc").write_text(f"[run]\nparallel = true\n{patch}include = app.py\n")
     coverage = [str(agents / "coverage")]
     text = serve(server, [*coverage, "run"], tmp_path, port(), {}, ["/hello"])
     for command in (["combine"], ["json", "-o", "report.json"]):

@@ -145,9 +145,12 @@ def _run_child(assignment: Assignment, worker: WorkerMain, confine: Callable[[in
         try:
             code = worker(assignment)
         finally:
-            # The exit handlers of the application, and those of agents that were loaded before asgid. The master runs
-            # its copy of the latter at its own exit.
-            atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
+            try:
+                _save_coverage()  # before its exit handler, which only stops it
+            finally:
+                # The exit handlers of the application, and those of agents that were loaded before asgid. The master
+                # runs its copy of the latter at its own exit.
+                atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does in its children
     except UnavailableError as error:
         assignment.lifeline.write(wire.encode(wire.Failed(str(error))))
         code = int(ExitCode.NO_WORKER)
@@ -169,6 +172,13 @@ def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # its reader is gone, it is closed, or the application has replaced it
             stream.flush()
+
+
+def _save_coverage() -> None:
+    """Save the data of `coverage run`: it has no exit handler for that, and a worker never returns to it."""
+    library = getattr(sys.modules.get("coverage"), "Coverage", None)
+    if current := getattr(library, "current", lambda: None)():  # a module of the application may have that name
+        current.save()
 
 
 def _reset_inherited(assignment: Assignment) -> None:
