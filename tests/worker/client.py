@@ -98,6 +98,7 @@ class Client:
                 return
             self._sent += len(piece)
             await until(lambda: self.received >= self._sent or self.takes_no_more, "the bytes have arrived")
+            await asyncio.sleep(0)  # Python 3.11 calls the application in the next turn
 
     # Questions about the worker's end of the connection
 
