@@ -39,7 +39,7 @@ class ForkHooks:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._mask = loop, _Mask()
         self.transports: Callable[[], Iterable[asyncio.BaseTransport | None]] = list  #: all transports of clients
-        self.on_child: Callable[[], None] = _nothing  #: called last, in the child
+        self.on_child: Callable[[], None] = lambda: None  #: called last, in the child
 
     def install(self) -> None:
         """Register the hooks in this process."""
@@ -98,8 +98,8 @@ class ForkHooks:
         for part in self._parts():
             if isinstance(part, deque):  # callbacks of other requests, which continue in the worker
                 part.clear()
-        loop.call_soon(_exit)
-        loop.call_soon_threadsafe = _exit
+        loop.call_soon(exit_immediately)
+        loop.call_soon_threadsafe = exit_immediately  # exit handlers belong to the worker
 
     def _parts(self) -> list[object]:
         """Return the attributes of the event loop; only the garbage collector finds those of uvloop."""
@@ -118,24 +118,16 @@ def exit_if_child(error: BaseException) -> None:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     else:
         traceback.print_exception(error)
-    _exit(code=code)
+    exit_immediately(code=code)
 
 
-def exit_immediately() -> NoReturn:
-    """Exit with 0, without exit handlers."""
-    _exit()
-
-
-def _exit(*_: object, code: int = 0, **__: object) -> NoReturn:
+def exit_immediately(*_: object, code: int = 0, **__: object) -> NoReturn:
+    """Exit without exit handlers; other arguments are those of the method that this replaces in a child."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # the application may have replaced it
             stream.flush()
-    os._exit(code & 0xFF)  # exit handlers belong to the worker
+    os._exit(code & 0xFF)
 
 
 def _module(handler: object) -> str:
     return str(getattr(handler, "__module__", "")).partition(".")[0]
-
-
-def _nothing() -> None:
-    """Release nothing else."""

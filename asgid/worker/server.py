@@ -18,7 +18,7 @@ from asgid.worker.app import startup_watch
 from asgid.worker.app.lifespan import Lifespan
 from asgid.worker.forked import ForkHooks
 from asgid.worker.http.access_log import AccessLog
-from asgid.worker.http.context import DROPS_S, WorkerContext, no_thread
+from asgid.worker.http.context import DROPS_S, WorkerContext
 from asgid.worker.http.request_limit import RequestLimit
 from asgid.worker.http1.connection import Connection
 from asgid.worker.http1.phases import phase_timeouts
@@ -166,7 +166,7 @@ class Server:
         from asgid.worker.websocket.session import start_session  # noqa: PLC0415
 
         loaded, config = self._loaded, self._config
-        is_wsgi = loaded.interface == "wsgi"
+        threads = config.workers.threads if loaded.interface == "wsgi" else None
         return WorkerContext(
             app=loaded.app,
             config=config,
@@ -174,10 +174,10 @@ class Server:
             log=self._log,
             access=self._access,
             connections=connections,
-            request_limit=RequestLimit.from_settings(config.limits, config.workers.threads if is_wsgi else None),
+            request_limit=RequestLimit.from_settings(config.limits, threads),
             state=lifespan.state,
             start_session=None if loaded.is_http_only else start_session,
-            thread_stack=thread_stack if is_wsgi else no_thread,
+            thread_stack=thread_stack,
             drops_s=0.0 if loaded.is_http_only else DROPS_S,  # WSGI and ASGI 1 cannot receive a disconnect
         )
 

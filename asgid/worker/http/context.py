@@ -44,11 +44,6 @@ class RunningExchange(Protocol):
     def cancel(self, status: int, text: str) -> None: ...
 
 
-def no_thread(_task: asyncio.Task[None]) -> str:
-    """Return no stack: the application works in the event loop only."""
-    return ""
-
-
 class WorkerContext:
     """What one worker's exchanges share."""
 
@@ -64,7 +59,7 @@ class WorkerContext:
         request_limit: RequestLimit[RunningExchange] | None = None,
         state: Mapping[str, Any] | None = None,
         start_session: Callable[[Any, Iterable[Field]], None] | None = None,
-        thread_stack: Callable[[asyncio.Task[None]], str] = no_thread,
+        thread_stack: Callable[[asyncio.Task[None]], str] = lambda _: "",
         drops_s: float = DROPS_S,
     ) -> None:
         self.app = app
@@ -89,8 +84,7 @@ class WorkerContext:
         self.forwarded_fields = ForwardedFields(config.proxy, self.trusted_proxies)
         #: Makes an exchange one of a WebSocket; None if the application has none, and the client's offer is ignored.
         self.start_session = start_session
-        #: Returns the stack of a thread that works for a task.
-        self.thread_stack = thread_stack
+        self.thread_stack = thread_stack  #: returns the stack of the thread that works for a task, "" without one
         self.running: set[RunningExchange] = set()  #: whose application's call has not returned
 
     def withdraw_files(self) -> None:

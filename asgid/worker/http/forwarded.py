@@ -62,7 +62,7 @@ class TrustedProxies:
         self._names = {str(network.network_address) for network in networks if network.num_addresses == 1}
         self._names |= names & {UNIX}
         wide = [network for network in networks if network.num_addresses > 1]
-        self._is_within = lru_cache(_CACHE_SIZE)(partial(_is_within, wide)) if wide else _never
+        self._is_within = lru_cache(_CACHE_SIZE)(partial(_is_within, wide)) if wide else lambda _name: False
 
     def __contains__(self, peer: str) -> bool:
         return self._trusts_all or peer in self._names or self._is_within(peer)
@@ -76,16 +76,14 @@ def _is_within(networks: Sequence[IPv4Network | IPv6Network], name: str) -> bool
     return any(address in network for network in networks)
 
 
-def _never(_name: str) -> bool:
-    return False
-
-
 class ForwardedFields:
     """Reads the forwarding headers as `[proxy]` sets it."""
 
     def __init__(self, settings: Proxy, trusted: TrustedProxies) -> None:
         self._trusted = trusted
-        self._read = {"none": _no_values, "x-forwarded": _x_forwarded, "forwarded": _forwarded}[settings.headers]
+        self._read = {"none": lambda _headers: {}, "x-forwarded": _x_forwarded, "forwarded": _forwarded}[
+            settings.headers
+        ]
         self._takes_host, self._takes_prefix = settings.host, settings.prefix
 
     def apply(self, scope: Scope, peer: str) -> None:
@@ -98,7 +96,8 @@ class ForwardedFields:
         if scheme := _SCHEMES.get(_value_at_hop(values, b"proto", hop).lower()):
             scope["scheme"] = scheme
         if self._takes_host and _HOST.fullmatch(host := _value_at_hop(values, b"host", hop)):
-            scope["headers"] = _with_host(scope["headers"], host)
+            others = (field for field in scope["headers"] if field[0] != b"host")
+            scope["headers"] = [(b"host", host), *others]
         if self._takes_prefix and _PREFIX.fullmatch(prefix := _value_at_hop(values, b"prefix", hop).rstrip(b"/")):
             path = strip_root_path(scope["root_path"], scope["path"])
             scope["root_path"] = prefix.decode("ascii")
@@ -128,10 +127,6 @@ def _plain_network(network: IPv4Network | IPv6Network) -> IPv4Network | IPv6Netw
     if not (isinstance(first, IPv6Address) and first.ipv4_mapped and network.prefixlen >= _MAPPED_BITS):
         return network
     return IPv4Network((int(first.ipv4_mapped), network.prefixlen - _MAPPED_BITS))
-
-
-def _no_values(_headers: _Headers) -> _Values:
-    return {}
 
 
 def _x_forwarded(headers: _Headers) -> _Values:
@@ -189,7 +184,3 @@ def _node(text: bytes) -> Node | None:
         return None
     number = int(port or 0)
     return (address_text(address), number) if number <= 65535 else None
-
-
-def _with_host(headers: list[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:
-    return [(b"host", host), *(header for header in headers if header[0] != b"host")]
