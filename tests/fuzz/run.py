@@ -48,6 +48,7 @@ _FRAME_SEEDS = [*frames.STREAMS.values(), *frames.DEFLATED.values()]
 #: A part is an iterator of the numbers of streams delivered since its last value.
 Steps = Generator[int]
 Judge = Callable[[bytes], None]
+Draw = Callable[[Random], bytes]
 
 
 class ElsewhereError(Exception):
@@ -89,82 +90,58 @@ def _at_every_cut(rules: Rules | FrameRules, streams: Sequence[bytes]) -> Steps:
         yield _counted(rules, lambda stream=stream: rules.every_cut(stream, 1 if len(stream) < 1500 else 17))  # type: ignore[misc] # bound early
 
 
-def _by_chance(rules: Rules, chance: Random) -> Steps:
+def _forever(rules: Rules | FrameRules, deliver: Callable[[], None]) -> Steps:
+    while True:
+        yield _counted(rules, deliver)
+
+
+def _by_chance(rules: Rules | FrameRules, chance: Random, draw: Draw, cuts: int = 2) -> Steps:
     def deliver() -> None:
-        stream = mutated(_SEEDS, chance)
+        stream = draw(chance)
         rules.whole(stream)
-        for _ in range(2):
+        for _ in range(cuts):
             rules.cut(stream, pieces(stream, chance), chance.choice((None, 0, 60)))
 
-    while True:
-        yield _counted(rules, deliver)
+    return _forever(rules, deliver)
 
 
-def _large(rules: Rules, chance: Random) -> Steps:
+def _in_weather(rules: Rules | FrameRules, chance: Random, draw: Draw) -> Steps:
     def deliver() -> None:
-        stream = chance.choice([*LARGE.values()])
-        if chance.randrange(2):
-            stream = mutated([stream], chance)
-        rules.whole(stream)
-        rules.cut(stream, pieces(stream, chance), chance.choice((None, 0, 60)))
-
-    while True:
-        yield _counted(rules, deliver)
-
-
-def _in_weather(rules: Rules, chance: Random) -> Steps:
-    def deliver() -> None:
-        stream = mutated(_SEEDS, chance) if chance.randrange(2) else chance.choice(_SEEDS)
+        stream = draw(chance)
         rules.in_weather(stream, pieces(stream, chance), chance)
         rules.broken_off(stream, chance.randrange(len(stream) + 1), chance.choice(tuple(End)))
 
-    while True:
-        yield _counted(rules, deliver)
+    return _forever(rules, deliver)
 
 
-def _by_grammar(rules: Rules, chance: Random) -> Steps:
+def _by_grammar(
+    rules: Rules | FrameRules, chance: Random, cut_streams: st.SearchStrategy[tuple[bytes, list[bytes]]]
+) -> Steps:
     @_EXAMPLES
-    @given(cut_stream=grammar.cut_streams(), room=st.sampled_from([None, 0, 60]))
+    @given(cut_stream=cut_streams, room=st.sampled_from([None, 0, 60]))
     def check(cut_stream: tuple[bytes, list[bytes]], room: int | None) -> None:
         stream, cut = cut_stream
         rules.whole(stream)
         rules.cut(stream, cut, room)
 
-    while True:
-        yield _counted(rules, seed(chance.randrange(1 << 32))(check))
+    return _forever(rules, lambda: seed(chance.randrange(1 << 32))(check)())  # noqa: PLW0108 - a new seed each time
 
 
-def _frames_by_chance(rules: FrameRules, chance: Random) -> Steps:
-    def deliver() -> None:
-        stream = mutated(_FRAME_SEEDS, chance, frames.INTERESTING)
-        rules.whole(stream)
-        for _ in range(2):
-            rules.cut(stream, pieces(stream, chance), chance.choice((None, 0, 60)))
-
-    while True:
-        yield _counted(rules, deliver)
+def _mutation(chance: Random) -> bytes:
+    return mutated(_SEEDS, chance)
 
 
-def _frames_in_weather(rules: FrameRules, chance: Random) -> Steps:
-    def deliver() -> None:
-        stream = mutated(_FRAME_SEEDS, chance, frames.INTERESTING)
-        rules.in_weather(stream, pieces(stream, chance), chance)
-        rules.broken_off(stream, chance.randrange(len(stream) + 1), chance.choice(tuple(End)))
-
-    while True:
-        yield _counted(rules, deliver)
+def _seed_or_mutation(chance: Random) -> bytes:
+    return mutated(_SEEDS, chance) if chance.randrange(2) else chance.choice(_SEEDS)
 
 
-def _frames_by_grammar(rules: FrameRules, chance: Random) -> Steps:
-    @_EXAMPLES
-    @given(cut_stream=frame_grammar.cut_streams(is_deflated=rules.is_deflated), room=st.sampled_from([None, 0, 60]))
-    def check(cut_stream: tuple[bytes, list[bytes]], room: int | None) -> None:
-        stream, cut = cut_stream
-        rules.whole(stream)
-        rules.cut(stream, cut, room)
+def _large(chance: Random) -> bytes:
+    stream = chance.choice([*LARGE.values()])
+    return mutated([stream], chance) if chance.randrange(2) else stream
 
-    while True:
-        yield _counted(rules, seed(chance.randrange(1 << 32))(check))
+
+def _mutated_frames(chance: Random) -> bytes:
+    return mutated(_FRAME_SEEDS, chance, frames.INTERESTING)
 
 
 def _frames_without_end() -> Steps:
@@ -210,9 +187,14 @@ def _frame_parts(chance: Random) -> list[Part]:
     ):
         parts += [
             Part(f"{what} at every cut", 1, _at_every_cut(rules, _FRAME_SEEDS), rules.every_way),
-            Part(f"{what} mutated", 2, _frames_by_chance(rules, _apart(chance)), rules.every_way),
-            Part(f"{what} in all weather", 2, _frames_in_weather(rules, _apart(chance)), rules.every_way),
-            Part(f"{what} by grammar", 2, _frames_by_grammar(rules, _apart(chance)), rules.every_way),
+            Part(f"{what} mutated", 2, _by_chance(rules, _apart(chance), _mutated_frames), rules.every_way),
+            Part(f"{what} in all weather", 2, _in_weather(rules, _apart(chance), _mutated_frames), rules.every_way),
+            Part(
+                f"{what} by grammar",
+                2,
+                _by_grammar(rules, _apart(chance), frame_grammar.cut_streams(is_deflated=rules.is_deflated)),
+                rules.every_way,
+            ),
         ]
     return parts
 
@@ -271,12 +253,17 @@ class Run:
         self.parts += [
             Part("the corpus at every cut", 3, _at_every_cut(rules, [*STREAMS.values()]), rules.every_way),
             Part("the limits at every cut", 1, _at_every_cut(limited, [*BEYOND_A_LIMIT.values()]), limited.every_way),
-            Part("mutations", 5, _by_chance(rules, _apart(chance)), rules.every_way),
-            Part("mutations beyond the limits", 2, _by_chance(limited, _apart(chance)), limited.every_way),
-            Part("mutations in all weather", 3, _in_weather(rules, _apart(chance)), rules.every_way),
-            Part("the grammar, with faults", 3, _by_grammar(rules, _apart(chance)), rules.every_way),
+            Part("mutations", 5, _by_chance(rules, _apart(chance), _mutation), rules.every_way),
+            Part("mutations beyond the limits", 2, _by_chance(limited, _apart(chance), _mutation), limited.every_way),
+            Part("mutations in all weather", 3, _in_weather(rules, _apart(chance), _seed_or_mutation), rules.every_way),
+            Part(
+                "the grammar, with faults",
+                3,
+                _by_grammar(rules, _apart(chance), grammar.cut_streams()),
+                rules.every_way,
+            ),
             Part("conversations", 2, _in_conversation(_apart(chance))),
-            Part("large bodies", 1, _large(rules, _apart(chance))),
+            Part("large bodies", 1, _by_chance(rules, _apart(chance), _large, cuts=1)),
             Part("streams without an end", 1, _without_end()),
             *_frame_parts(chance),
             Part("rounds of the property tests", 2, _property_tests(_apart(chance))),

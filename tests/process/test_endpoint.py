@@ -25,39 +25,21 @@ from asgid.master.status.endpoint import MAX_CLIENTS, Endpoint
 from asgid.master.status.pages import Pages
 from asgid.master.status.snapshot import ListenerBacklog, ReloadResult, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
-from asgid.master.workers.process_state import ProcessUsage
 from tests.daemon import WITHIN_S
+from tests.snapshots import SNAPSHOT
 
 _BOARD = Board(bytearray(BYTES))
 _BOARD.row(0)[board.HEARTBEAT_NS] = 1
 _BOARD.row(0)[board.CONNECTIONS] = 4
 _BOARD.row(0)[board.STARTED] = 1
 _LEDGER = Ledger(_BOARD, {}, time.monotonic_ns, lambda *_: None)
-_SNAPSHOT = Snapshot(
+_SNAPSHOT = replace(
+    SNAPSHOT,
     now_ns=500_000_001,
-    started_at=1_699_999_940.0,
-    uptime_s=60.0,
-    generation=3,
-    desired=2,
-    backing_off=0,
-    is_ready=True,
-    stopping=False,
     reloading=True,
     workers=(WorkerStatus(0, 811, 3, "ready", 50.0), WorkerStatus(1, 812, 4, "booting", 0.5)),
-    listeners=(ListenerBacklog("web", 2048, 5),),
-    slots=(0, 1),
-    starts={"initial": 2},
-    exits={"crash": 0},
-    reloads={"committed": 1},
     last_reload=ReloadResult("rolled_back", "no module named x", 2, 1_700_000_001.0),
-    last_success=1_700_000_000.0,
-    boots=(0,) * 10,
-    boots_sum_s=0.0,
-    master=ProcessUsage(0.5, 1, 80_000_000, 30_000_000, 10),
-    max_fds=65536,
-    processes={0: ProcessUsage(1.5, 3, 90_000_000, 50_000_000, 20)},
-    cpu_s={0: 1.5},
-    loop="uvloop",
+    processes={0: SNAPSHOT.processes[0]},
 )
 
 

@@ -17,13 +17,10 @@ from asgid import board
 from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
 from asgid.master.status.exposition import render
 from asgid.master.status.metrics import metrics
-from asgid.master.status.snapshot import ListenerBacklog, ReloadResult, Snapshot, WorkerStatus
+from asgid.master.status.snapshot import ReloadResult, Snapshot
 from asgid.master.workers.ledger import Ledger
-from asgid.master.workers.process_state import ProcessUsage
+from tests.snapshots import NOW_NS, SNAPSHOT, process
 
-_STARTS = ("initial", "reload", "recycle", "crash", "scale")
-_EXITS = ("reload", "recycle", "blocked", "crash", "signal", "boot_failed", "boot_timeout", "scale", "shutdown")
-_RESULTS = ("committed", "rolled_back", "invalid_config", "superseded")
 #: Dashboards depend on these names, which docs/metrics.md documents.
 _CONTRACT = {
     "asgid_build_info": ("gauge", {"version", "python", "loop"}),
@@ -72,41 +69,6 @@ _CONTRACT = {
 }
 
 
-def _process(resident_bytes: int, open_fds: int | None = 20) -> ProcessUsage:
-    return ProcessUsage(
-        cpu_s=1.5, threads=3, virtual_bytes=90_000_000, resident_bytes=resident_bytes, open_fds=open_fds
-    )
-
-
-_NOW_NS = 1_000_000_000_000
-_SNAPSHOT = Snapshot(
-    now_ns=_NOW_NS,
-    started_at=1_699_999_000.0,
-    uptime_s=60.0,
-    generation=3,
-    desired=2,
-    backing_off=1,
-    is_ready=True,
-    stopping=False,
-    reloading=False,
-    workers=(WorkerStatus(0, 811, 3, "ready", 50.0), WorkerStatus(2, 812, 3, "draining", 40.0)),
-    listeners=(ListenerBacklog("127.0.0.1:8000", 2048, 5),),
-    slots=(0, 1, 2),
-    starts=dict.fromkeys(_STARTS, 1),
-    exits=dict.fromkeys(_EXITS, 2),
-    reloads=dict.fromkeys(_RESULTS, 3),
-    last_reload=None,
-    last_success=1_700_000_000.0,
-    boots=(1, 2, 0, 0, 0, 0, 0, 0, 0, 4),
-    boots_sum_s=123.5,
-    master=_process(30_000_000),
-    max_fds=65536,
-    processes={0: _process(50_000_000), 2: _process(60_000_000)},
-    cpu_s={0: 1.5, 1: 2.5, 2: 3.5},
-    loop="uvloop",
-)
-
-
 @pytest.fixture
 def rows() -> Board:
     """A board with live workers in slots 0 and 2, and a past worker in slot 1."""
@@ -117,8 +79,8 @@ def rows() -> Board:
         row[board.ACCEPTED] = 5
         observe(row, board.DURATION, 0.003)
         observe(row, board.DURATION, 99.0)
-    rows.row(0)[board.HEARTBEAT_NS] = _NOW_NS - 250_000_000
-    rows.row(2)[board.HEARTBEAT_NS] = _NOW_NS + 1000  # a heartbeat after the snapshot
+    rows.row(0)[board.HEARTBEAT_NS] = NOW_NS - 250_000_000
+    rows.row(2)[board.HEARTBEAT_NS] = NOW_NS + 1000  # a heartbeat after the snapshot
     rows.row(0)[board.CONNECTIONS], rows.row(0)[board.STARTED], rows.row(0)[board.ABANDONED] = 6, 11, 8
     rows.row(0)[board.WEBSOCKETS], rows.row(0)[board.WEBSOCKET_SENT] = 2, 7
     rows.row(1)[board.WEBSOCKET_CLOSE_CELL[1001]], rows.row(1)[board.WEBSOCKET_CLOSE_CELL[4001]] = 3, 4
@@ -134,7 +96,7 @@ def _values(snapshot: Snapshot, rows: Board) -> dict[tuple[str, ...], float]:
 
 def _ledger(rows: Board) -> Ledger:
     """Return a ledger whose clock is a moment after the snapshot."""
-    return Ledger(rows, {}, lambda: _NOW_NS + 10_000, lambda *_: None)
+    return Ledger(rows, {}, lambda: NOW_NS + 10_000, lambda *_: None)
 
 
 def _by_labels(families: Iterable[Any]) -> dict[tuple[str, ...], float]:
@@ -150,14 +112,14 @@ def test_a_scrape_has_the_metrics_of_the_contract_and_no_others(rows):
     """Dashboards depend on names, types and labels."""
     found = {
         metric.name: (metric.kind, {label for sample in metric.samples for label in sample.labels} - {"le"})
-        for metric in metrics(_SNAPSHOT, _ledger(rows))
+        for metric in metrics(SNAPSHOT, _ledger(rows))
     }
 
     assert found == _CONTRACT
 
 
 def test_the_values_of_the_snapshot_are_shown(rows):
-    values = _values(_SNAPSHOT, rows)
+    values = _values(SNAPSHOT, rows)
 
     assert [
         values[name,]
@@ -186,7 +148,7 @@ def test_the_values_of_the_snapshot_are_shown(rows):
 
 def test_a_worker_shows_its_connections_and_its_heartbeat(rows):
     """One with a request is active, every other one but a WebSocket is idle. No number is ever negative."""
-    values = _values(_SNAPSHOT, rows)
+    values = _values(SNAPSHOT, rows)
 
     assert [values["asgid_connections", state, "0"] for state in ("active", "idle", "websocket")] == [1, 3, 2]
     assert [values["asgid_connections", state, "2"] for state in ("active", "idle", "websocket")] == [0, 0, 0]
@@ -199,7 +161,7 @@ def test_a_worker_shows_its_connections_and_its_heartbeat(rows):
 
 def test_a_value_that_the_kernel_does_not_report_is_left_out(rows):
     """Such as the open files of a worker that has just ended, and the whole master without /proc."""
-    hidden = replace(_SNAPSHOT, processes={0: _process(50_000_000, open_fds=None)}, master=None)
+    hidden = replace(SNAPSHOT, processes={0: process(50_000_000, open_fds=None)}, master=None)
     values = _values(hidden, rows)
 
     assert ("asgid_worker_open_fds", "0") not in values
@@ -212,7 +174,7 @@ def test_a_value_that_the_kernel_does_not_report_is_left_out(rows):
 def test_a_worker_without_a_heartbeat_shows_no_age(rows):
     """The age since the boot of the machine would fire an alert at every start of a worker."""
     _ledger(rows).retire(0)
-    values = _values(_SNAPSHOT, rows)
+    values = _values(SNAPSHOT, rows)
 
     assert ("asgid_worker_heartbeat_age_seconds", "0") not in values
     assert ("asgid_worker_heartbeat_age_seconds", "2") in values
@@ -220,7 +182,7 @@ def test_a_worker_without_a_heartbeat_shows_no_age(rows):
 
 def test_only_pairs_of_method_and_code_that_occurred_are_shown(rows):
     """An unregistered method is OTHER, and an unregistered code is other."""
-    values = _values(_SNAPSHOT, rows)
+    values = _values(SNAPSHOT, rows)
     requests = {key[1:]: value for key, value in values.items() if key[0] == "asgid_http_requests_total"}
 
     assert requests == {("200", "GET"): 30, ("other", "OTHER"): 1}
@@ -228,7 +190,7 @@ def test_only_pairs_of_method_and_code_that_occurred_are_shown(rows):
 
 def test_histograms_are_cumulative_and_end_with_their_count(rows):
     """In Prometheus a bucket counts all values up to `le`, and +Inf equals the count."""
-    values = _values(_SNAPSHOT, rows)
+    values = _values(SNAPSHOT, rows)
     name = "asgid_http_request_duration_seconds"
     buckets = [values[f"{name}_bucket", str(bound)] for bound in BUCKETS]
 
@@ -242,9 +204,9 @@ def test_histograms_are_cumulative_and_end_with_their_count(rows):
 
 def test_gauges_end_with_their_worker_and_counters_remain(rows):
     """After a kill every count is still there, and no value that described only that worker."""
-    before = _values(_SNAPSHOT, rows)
+    before = _values(SNAPSHOT, rows)
     _ledger(rows).retire(0)
-    without = replace(_SNAPSHOT, workers=_SNAPSHOT.workers[1:], processes={2: _SNAPSHOT.processes[2]})
+    without = replace(SNAPSHOT, workers=SNAPSHOT.workers[1:], processes={2: SNAPSHOT.processes[2]})
     after = _values(without, rows)
     gone = {key[0] for key in before.keys() - after.keys()}
 
@@ -271,7 +233,7 @@ def test_no_counter_ever_goes_backwards(facts):
     """Workers count and exit in any order; an amount of 0 stands for an exit."""
     rows = Board(bytearray(BYTES))
     ledger = _ledger(rows)
-    counters = {metric.name for metric in metrics(_SNAPSHOT, ledger) if metric.kind != "gauge"}
+    counters = {metric.name for metric in metrics(SNAPSHOT, ledger) if metric.kind != "gauge"}
     last: dict[tuple[str, ...], float] = {}
     for slot, cell, amount in facts:
         if amount:
@@ -280,7 +242,7 @@ def test_no_counter_ever_goes_backwards(facts):
             ledger.retire(slot)
         values = {
             key: value
-            for key, value in _by_labels(metrics(_SNAPSHOT, ledger)).items()
+            for key, value in _by_labels(metrics(SNAPSHOT, ledger)).items()
             if key[0] in counters or key[0].endswith(("_bucket", "_count", "_sum"))
         }
 
@@ -295,20 +257,20 @@ def test_no_counter_ever_goes_backwards(facts):
 )
 def test_the_last_reload_has_failed_if_it_was_refused_or_rolled_back(rows, verdict, successful):
     """A superseded reload has not failed, nor has a master before its first reload."""
-    snapshot = replace(_SNAPSHOT, last_reload=ReloadResult(verdict, "why", 4, 1_700_000_001.0))
+    snapshot = replace(SNAPSHOT, last_reload=ReloadResult(verdict, "why", 4, 1_700_000_001.0))
 
     assert _values(snapshot, rows)["asgid_config_last_reload_successful",] == successful
-    assert _values(_SNAPSHOT, rows)["asgid_config_last_reload_successful",] == 1
+    assert _values(SNAPSHOT, rows)["asgid_config_last_reload_successful",] == 1
 
 
 def test_both_formats_parse_to_the_same_series(rows):
-    _, text = render(metrics(_SNAPSHOT, rows), "*/*")
-    _, page = render(metrics(_SNAPSHOT, rows), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    _, text = render(metrics(SNAPSHOT, rows), "*/*")
+    _, page = render(metrics(SNAPSHOT, rows), "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     parsed = [*parse_text(text.decode())], [*parse_openmetrics(page.decode())]
     from_text, from_openmetrics = map(_by_labels, parsed)
     types, open_types = ({family.name: family.type for family in families} for families in parsed)
 
-    assert _values(_SNAPSHOT, rows) == from_text == from_openmetrics
+    assert _values(SNAPSHOT, rows) == from_text == from_openmetrics
     assert {name.removesuffix("_total"): kind for name, (kind, _) in _CONTRACT.items()} == types == open_types
     assert len(from_text) > 100
 
@@ -318,7 +280,7 @@ def test_the_help_text_lists_the_values_of_a_label(rows):
     listed_labels = {"result", "state", "reason", "phase", "kind", "direction"}
     values = [
         (family.name, family.text, value)
-        for family in metrics(_SNAPSHOT, rows)
+        for family in metrics(SNAPSHOT, rows)
         for sample in family.samples
         for label, value in sample.labels.items()
         if label in listed_labels
