@@ -28,6 +28,11 @@ async def respond(
     await send({"type": "http.response.body", "body": body})
 
 
+def responds(body: bytes = b"", status: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> Application:
+    """Return an application that responds to each request alike."""
+    return lambda scope, receive, send: respond(send, body, status, headers)
+
+
 async def begin(send: Send, part: bytes) -> None:
     """Send the start of a response and a first part of its body."""
     await send({"type": "http.response.start", "status": 200})

@@ -390,7 +390,7 @@ REFUSED: dict[str, tuple[list[Message], str]] = {
     "a body after the body": ([start(trailers=True), last(b"a"), last()], "waiting for trailers"),
     **{
         f"{name} as a trailer": ([start(trailers=True), last(b"a"), trailers((name.encode(), b"1"))], "6.5.1")
-        for name in (
+        for name in [
             "Content-Length",
             "transfer-encoding",
             "host",
@@ -398,7 +398,7 @@ REFUSED: dict[str, tuple[list[Message], str]] = {
             "connection",
             "set-cookie",
             "authorization",
-        )
+        ]
     },
     "a trailer with a line": ([start(trailers=True), last(b"a"), trailers((b"a", b"b\nc"))], "control character"),
     "a trailer as text": ([start(trailers=True), last(b"a"), trailers(("a", "b"))], "both bytes"),

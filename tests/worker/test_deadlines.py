@@ -11,7 +11,7 @@ import pytest
 
 from asgid.board import HEARTBEAT_NS
 from asgid.worker.net.lingering_close import MAX_LINGER_S
-from tests.worker.apps import after, begin, body_of, mirror, mirror_later, mirrored, never_returns, respond
+from tests.worker.apps import after, begin, body_of, mirror, mirror_later, mirrored, never_returns, respond, responds
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.worker import Worker, served
@@ -91,7 +91,7 @@ async def test_a_body_behind_another_request_has_the_same_deadline():
 
 async def test_a_body_after_its_response_has_the_same_deadline():
     """The response was sent, so the worker closes in silence."""
-    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+    async with Worker(responds()) as worker:
         client = await worker.connect(request("POST", "/", "Content-Length: 100"))
         assert 200 == (await client.response()).status
         worker.pass_time(61)
@@ -115,11 +115,7 @@ async def test_an_idle_connection_is_closed_in_silence():
 @pytest.mark.parametrize("takes_something", [False, True])
 async def test_a_client_that_reads_nothing_is_aborted(takes_something):
     """A client that reads anything within the time gets the whole time again."""
-
-    async def app(scope, receive, send):
-        await respond(send, b"x" * 5_000_000)
-
-    async with served(app, request(), send_buffer=4096) as (worker, client):
+    async with served(responds(b"x" * 5_000_000), request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         if takes_something:
             before = client.unsent_bytes
@@ -173,11 +169,7 @@ async def test_a_client_that_reads_the_last_response_slowly_may_still_half_close
 
 async def test_pipelined_requests_do_not_extend_the_write_deadline():
     """A client that sends requests and never reads is aborted like any other."""
-
-    async def app(scope, receive, send):
-        await respond(send, b"x" * 300_000)
-
-    async with served(app, request(), send_buffer=4096) as (worker, client):
+    async with served(responds(b"x" * 300_000), request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         worker.pass_time(50)
         client.push(request())
@@ -335,7 +327,7 @@ async def test_a_client_that_cannot_know_of_the_close_lingers(why):
 @pytest.mark.parametrize("is_draining", [False, True])
 async def test_an_upload_that_got_its_response_lingers_while_it_moves(is_draining):
     """Such a client sends all before it reads; a reset would discard the response. A drain does not wait for it."""
-    async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
+    async with Worker(responds(headers=[(b"connection", b"close")])) as worker:
         client = await worker.connect(request("POST", "/", "Content-Length: 1000000"))
         await until(lambda: client.is_reading_stopped)
         if is_draining:
@@ -574,11 +566,7 @@ async def test_a_stall_extends_the_queue_timeout():
 
 async def test_a_client_that_read_during_a_stall_is_not_aborted():
     """The worker writes before it looks at the deadline."""
-
-    async def app(scope, receive, send):
-        await respond(send, b"x" * 3_000_000)
-
-    async with served(app, request(), send_buffer=4096) as (worker, client):
+    async with served(responds(b"x" * 3_000_000), request(), send_buffer=4096) as (worker, client):
         await until(lambda: client.is_writing_paused)
         worker.pass_time(59)
         client.take()
@@ -591,7 +579,7 @@ async def test_a_client_that_read_during_a_stall_is_not_aborted():
 
 async def test_a_client_that_closed_during_a_stall_is_not_reset():
     """Its FIN has arrived before the lingering time ended."""
-    async with Worker(lambda scope, receive, send: respond(send, headers=[(b"connection", b"close")])) as worker:
+    async with Worker(responds(headers=[(b"connection", b"close")])) as worker:
         client = await worker.connect_tcp(request())
         await until(lambda: client.is_reading_stopped)
         await client.rest()

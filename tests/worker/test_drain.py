@@ -8,7 +8,7 @@ import pytest
 
 from asgid import wire
 from asgid.worker.process.drain import Drain
-from tests.worker.apps import echo, mirror, mirrored, respond
+from tests.worker.apps import echo, mirror, mirrored, respond, responds
 from tests.worker.client import Client, request
 from tests.worker.event_loop import turns, until
 from tests.worker.parts import NoListeners
@@ -182,7 +182,7 @@ async def test_a_request_that_arrived_during_a_stall_is_served_after_the_linger(
 
 async def test_an_unread_body_does_not_delay_a_drain():
     """The response was sent, and the client may go on sending for hours."""
-    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+    async with Worker(responds()) as worker:
         client = await worker.connect(request("POST", "/", "Content-Length: 200000"), b"x" * 1000)
         assert 200 == (await client.response()).status
         _, running = await _draining(worker, 0.0)

@@ -8,7 +8,7 @@ import pytest
 from asgid import board
 from asgid.worker.http1.parser import SLICE
 from asgid.worker.net.turns import SHARE_S
-from tests.worker.apps import body_of, respond
+from tests.worker.apps import body_of, respond, responds
 from tests.worker.client import request
 from tests.worker.event_loop import until
 from tests.worker.worker import Worker, served
@@ -91,7 +91,7 @@ async def test_one_read_is_parsed_in_several_turns(flood):
 @pytest.mark.parametrize("size", [SLICE, 4 * SLICE])
 async def test_queued_bytes_are_parsed_before_their_deadline_is_checked(size):
     """The worker is late, not the client."""
-    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+    async with Worker(responds()) as worker:
         client = await worker.connect()
         worker.begin_turn()
         worker.work(SHARE_S)

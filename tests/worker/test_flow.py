@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from asgid.worker.http.context import HIGH_WATER
-from tests.worker.apps import begin, body_of, respond
+from tests.worker.apps import begin, body_of, respond, responds
 from tests.worker.client import request
 from tests.worker.event_loop import until
 from tests.worker.worker import Worker, served
@@ -149,7 +149,7 @@ async def test_an_application_may_cancel_a_waiting_send():
 
 
 async def test_an_idle_connection_keeps_no_request():
-    async with Worker(lambda scope, receive, send: respond(send)) as worker:
+    async with Worker(responds()) as worker:
         client = await worker.connect(request("POST", "/", body=b"x" * 50_000))
         await client.response()
 

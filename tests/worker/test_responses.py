@@ -7,7 +7,7 @@ import h11
 import pytest
 
 from asgid.worker.http1.connection import Connection
-from tests.worker.apps import body_of, mirror, mirrored, respond
+from tests.worker.apps import body_of, mirror, mirrored, respond, responds
 from tests.worker.client import request
 from tests.worker.contract_cases import part, start
 from tests.worker.event_loop import until
@@ -344,10 +344,7 @@ async def test_a_client_that_sends_its_body_at_once_gets_no_100():
 
 
 async def test_an_expectation_without_a_body_keeps_the_connection():
-    async def app(scope, receive, send):
-        await respond(send)
-
-    async with served(app, request("POST", "/", "Expect: 100-continue")) as (_, client):
+    async with served(responds(), request("POST", "/", "Expect: 100-continue")) as (_, client):
         assert not (await client.response()).closes
         await client.send(request("POST", "/", "Expect: 100-continue", "Content-Length: 0"))
         assert not (await client.response()).closes

@@ -182,28 +182,21 @@ def test_a_worker_that_exits_unexpectedly_is_replaced_after_a_delay(status, why)
     assert supervisor.exits[why] == 1
 
 
-def test_a_serving_worker_with_an_invalid_message_is_replaced_before_it_drains():
-    """No later message on its lifeline is trusted. It counts as a failure."""
+@pytest.mark.parametrize("failure", ["", "its lifespan ended"], ids=["an invalid message", "a failure"])
+def test_a_serving_worker_that_has_failed_is_replaced_before_it_drains(failure):
+    """It may still serve some requests, and none is dropped. No later message on its lifeline is trusted."""
     supervisor = serving(plan(1))
 
-    assert supervisor.invalid_message(0, 10.0) == [backing_off(10.0)]
-    assert supervisor.invalid_message(0, 10.0) == []
+    def fail() -> list[Step]:
+        return supervisor.failed(0, failure, 10.0) if failure else supervisor.invalid_message(0, 10.0)
+
+    assert fail() == [backing_off(10.0)]
+    assert fail() == []
     assert supervisor.tick(10.1, {0: 10.1, 1: 10.1}) == [Spawn(2, 1, CRASH)]
     assert supervisor.ready(2, 10.5) == [WorkerReady(2, 1, 10.5 - 10.1), drain(0, 1, ExitReason.CRASH)]
-    assert supervisor.exited(0, 0, 11.0) == [WorkerExited(0, 1, ExitReason.CRASH, 0, "")]
+    assert supervisor.exited(0, 0, 11.0) == [WorkerExited(0, 1, ExitReason.CRASH, 0, failure)]
     assert supervisor.exits[ExitReason.CRASH] == 1
     assert supervisor.tick(12.0, {1: 12.0, 2: 12.0}) == []
-
-
-def test_a_serving_worker_that_has_failed_is_replaced_before_it_drains():
-    """For example after the end of its lifespan: it may still serve some requests, and none is dropped."""
-    supervisor = serving(plan(1))
-
-    assert supervisor.failed(0, "its lifespan ended", 10.0) == [backing_off(10.0)]
-    assert supervisor.failed(0, "its lifespan ended", 10.0) == []
-    assert supervisor.tick(10.1, {0: 10.1, 1: 10.1}) == [Spawn(2, 1, CRASH)]
-    assert supervisor.ready(2, 10.5) == [WorkerReady(2, 1, 10.5 - 10.1), drain(0, 1, ExitReason.CRASH)]
-    assert supervisor.exited(0, 0, 11.0) == [WorkerExited(0, 1, ExitReason.CRASH, 0, "its lifespan ended")]
 
 
 def test_a_booting_worker_with_an_invalid_message_is_aborted():
