@@ -45,7 +45,7 @@ class RunningExchange(Protocol):
 
 
 class WorkerContext:
-    """What one worker's exchanges share."""
+    """The shared values of one worker."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Counts requests against `limits.requests` and `workers.threads`, with a queue of bounded length for the others.
 
 Connections and requests are counted apart: an idle connection costs a descriptor and some memory, and no request waits
-for it to close. This file does not depend on what waits in the queue.
+for it to close. This file does not depend on the type of a request.
 """
 
 from collections import OrderedDict

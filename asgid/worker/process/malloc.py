@@ -14,7 +14,7 @@ _TRIM_BYTES = 16 * 1024 * 1024
 #: A block of this size or more gets its own mapping; a smaller one is in the heap.
 _MMAP_BYTES = 4 * 1024 * 1024
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-#: An operator who sets one of these has tuned the allocator (mallopt(3)).
+#: With one of these an operator tunes the allocator (mallopt(3)).
 _VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
 
 

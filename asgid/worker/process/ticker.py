@@ -1,7 +1,7 @@
 """The worker's clock: heartbeat, Date and Server lines, deadlines, slow requests, the lag of the event loop.
 
 The heartbeat comes from the loop that is checked by it, so a blocked loop cannot look alive. Clients do not pay for a
-blocked loop: every deadline moves by the time of the block, and is checked after the loop has read what has arrived.
+blocked loop: every deadline moves by the time of the block, and is checked after the loop has read all received bytes.
 """
 
 import asyncio  # noqa: TC003 - imported anyway
@@ -73,7 +73,7 @@ class Ticker:
         context.connections.turns.after_reading(partial(self._check_deadlines, now))
 
     def _check_deadlines(self, now: float) -> None:
-        """End the waits that were over at `now`, and still are after the loop has read what has arrived."""
+        """End the waits that were over at `now`, and still are after the loop has read all received bytes."""
         context = self._context
         # A client that closes leaves the set: iterate over a copy.
         self._end_overdue(now, [each for each in context.connections.open if each.deadline <= now])
