@@ -71,6 +71,8 @@ def test_a_reload_serves_the_release_that_the_link_leads_to(start: Start, releas
 
     assert answer(daemon) == b"release 1", "no reload was requested"
     assert daemon.reload()["event"] == "reload committed"
+    # Until a worker has read its order to drain, it may accept a connection.
+    daemon.eventually(lambda: daemon.log_events("worker exited", reason="reload"))
     assert answer(daemon) == b"release 2"
 
     shutil.rmtree(releases / "r1")
