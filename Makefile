@@ -23,7 +23,7 @@ slow: $(VENV)/.test ## the tests that take more than ten seconds each; CI runs t
 
 lowest: $(LOWEST)/.test ## the unit tests, and the tests of dependencies, with the lowest versions that pyproject.toml declares
 	@$(LOWEST)/bin/pytest -q -m "not slow and not system" tests/unit \
-		$(addprefix tests/worker/test_,requests.py request_cases.py websocket.py) \
+		$(addprefix tests/worker/test_,requests.py request_cases.py websocket.py deadlines.py ends.py) \
 		tests/e2e/test_gunicorn.py
 
 system: $(VENV)/.test ## tests with a browser, Autobahn, Prometheus, proxies, systemd and containers (from Debian, if root), Gradio and others (from PyPI)
