@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from asgid.source import MachineChecks, Source
 
 _COMMAND_LINE = "the command line"
-_DESCRIPTION = "Serve an ASGI application with supervised worker processes."
 _EPILOG = """\
 commands:
   asgid check -c FILE   validate a file and name every problem in it; with --boot, start the application once too
@@ -292,97 +291,90 @@ def _lookup_problem(find: Callable[[Any], object], wanted: object) -> str:
 
 def _parse(argv: Sequence[str]) -> Namespace:
     """Return the arguments, with `action` to call; raises SystemExit, as argparse does."""
-    from argparse import SUPPRESS
-    from pathlib import Path
-    from shlex import join
-
     from asgid.errors import ExitCode
 
     # An application always contains a colon, so the first word is a command only if it equals one.
-    command, *rest = argv or [""]
-    if command == "check":
-        parser = _parser("asgid check", "Validate the settings and name every problem in them.", _check)
-        parser.add_argument(
-            "--boot", action="store_true", help="also start the application once, in a worker that serves no requests"
-        )
-        # A running master uses this option to try its successor.
-        parser.add_argument("--takes-over", type=int, metavar="FD", help=SUPPRESS)
-    elif command == "config":
-        parser = _parser("asgid config", "Show the settings in force, as TOML.", _config)
-        shown = parser.add_mutually_exclusive_group()
-        shown.add_argument(
-            "--schema", action="store_true", help="show the JSON Schema of the file instead, for editors"
-        )
-        shown.add_argument("--defaults", action="store_true", help="show the example file instead: every setting")
-    else:
-        rest = list(argv)
-        parser = _parser("asgid", _DESCRIPTION, _run, _EPILOG)
-        parser.add_argument(
-            "--version",
-            dest="action",
-            action="store_const",
-            const=_version,
-            help="show the versions in use",
-        )
+    command = argv[0] if argv and argv[0] in ("check", "config") else ""
+    words = list(argv[1:] if command else argv)
+    parser = _parser(command)
     if not argv:
         parser.print_help(sys.stderr)
         raise SystemExit(ExitCode.USAGE)
-    arguments, unknown = parser.parse_known_args(rest)
+    arguments, unknown = parser.parse_known_args(words)
+    if problem := _problem(arguments, unknown, ["asgid", command] if command else ["asgid"], words):
+        parser.error(problem)
+    return arguments
+
+
+def _problem(arguments: Namespace, unknown: Sequence[str], prefix: list[str], words: list[str]) -> str:
+    """Return the first error that argparse does not find, with the command to write; "" if there is none.
+
+    The command line is `prefix` and then `words`; argparse does not know those in `unknown`.
+    """
+    from pathlib import Path
+    from shlex import join
+
+    application, file = arguments.application, arguments.file
     directory = Path(dict(arguments.set).get("app.directory", ""))
-    prefix = ["asgid", command] if command in ("check", "config") else ["asgid"]
-    if unknown or (arguments.application and ":" not in arguments.application):
+    if unknown or (application and ":" not in application):
         from asgid.app_finder import arguments_for, arguments_for_directory
         from asgid.config import options
 
         if message := options.correction(
-            rest, prefix, lambda word: arguments_for(word, directory), arguments_for_directory(directory)
+            words, prefix, lambda word: arguments_for(word, directory), arguments_for_directory(directory)
         ):
-            parser.error(message)
+            return message
     if unknown:
-        parser.error(f"only one application is allowed: {' '.join(unknown)}")
-    needs_source = arguments.action is not _version and not (
-        command == "config" and (arguments.schema or arguments.defaults)
-    )
-    if needs_source and not arguments.file and not arguments.application:
+        return f"only one application is allowed: {' '.join(unknown)}"
+    needs_settings = not (arguments.action is _version or arguments.schema or arguments.defaults)
+    if needs_settings and not file and not application:
         from asgid.app_finder import arguments_for_directory
 
-        fix = (
-            f"write {join([*prefix, *words, *rest])}"
-            if (words := arguments_for_directory(directory))
-            else "see asgid --help"
-        )
-        parser.error(f"name a file, -c FILE, or an application, module:attribute; {fix}")
-    if arguments.file and arguments.application:
-        override = join([*prefix, "-c", arguments.file, "--set", f"app.target={arguments.application}"])
-        parser.error(f"-c FILE and an application exclude each other; to override that of the file, write {override}")
-    return arguments
+        found = arguments_for_directory(directory)
+        fix = f"write {join([*prefix, *found, *words])}" if found else "see asgid --help"
+        return f"name a file, -c FILE, or an application, module:attribute; {fix}"
+    if file and application:
+        override = join([*prefix, "-c", file, "--set", f"app.target={application}"])
+        return f"-c FILE and an application exclude each other; to override that of the file, write {override}"
+    return ""
 
 
-def _parser(prog: str, description: str, action: Callable[[Namespace], ExitCode], epilog: str = "") -> ArgumentParser:
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+def _parser(command: str) -> ArgumentParser:
+    from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 
-    parser = ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        allow_abbrev=False,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(action=action)
-    parser.add_argument("application", nargs="?", help="module:attribute, instead of a file")
-    parser.add_argument("-c", dest="file", metavar="FILE", help="the configuration file")
-    parser.add_argument(
-        "-b",
-        dest="bind",
-        metavar="ADDR",
-        action="append",
-        default=[],
-        help="address to listen on, such as 0.0.0.0:8000; may be repeated",
-    )
-    parser.add_argument("-w", dest="workers", metavar="N", help="number of workers, the same as --set workers.count=N")
-    parser.add_argument(
-        "--set", metavar="TABLE.KEY=VALUE", action="append", default=[], type=_setting, help="override one setting"
-    )
+    prog = f"asgid {command}".strip()
+    parser = ArgumentParser(prog=prog, allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("application", nargs="?", help="module:attribute, instead of a file")
+    add("-c", dest="file", metavar="FILE", help="the configuration file")
+    bind = "address to listen on, such as 0.0.0.0:8000; may be repeated"
+    add("-b", dest="bind", metavar="ADDR", action="append", default=[], help=bind)
+    add("-w", dest="workers", metavar="N", help="number of workers, the same as --set workers.count=N")
+    add("--set", metavar="TABLE.KEY=VALUE", action="append", default=[], type=_setting, help="override one setting")
+    parser.set_defaults(action=_run, schema=False, defaults=False)
+    match command:
+        case "check":
+            parser.description = "Validate the settings and name every problem in them."
+            parser.set_defaults(action=_check)
+            add(
+                "--boot",
+                action="store_true",
+                help="also start the application once, in a worker that serves no requests",
+            )
+            # A running master uses this option to try its successor.
+            add("--takes-over", type=int, metavar="FD", help=SUPPRESS)
+        case "config":
+            parser.description = "Show the settings in force, as TOML."
+            parser.set_defaults(action=_config)
+            shown = parser.add_mutually_exclusive_group()
+            shown.add_argument(
+                "--schema", action="store_true", help="show the JSON Schema of the file instead, for editors"
+            )
+            shown.add_argument("--defaults", action="store_true", help="show the example file instead: every setting")
+        case _:
+            parser.description = "Serve an ASGI application with supervised worker processes."
+            parser.epilog = _EPILOG
+            add("--version", dest="action", action="store_const", const=_version, help="show the versions in use")
     return parser
 
 
