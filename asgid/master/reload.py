@@ -15,8 +15,7 @@ from asgid.errors import ConfigError, UnavailableError
 from asgid.log import Log
 from asgid.master.resources import Resources
 from asgid.master.status.collection import status_line
-from asgid.master.status.history import StatusHistory
-from asgid.master.status.snapshot import ReloadResult
+from asgid.master.status.history import ReloadResult, StatusHistory
 from asgid.master.supervision import generations, steps
 from asgid.master.supervision.generations import Generation
 from asgid.master.supervision.lifecycle import Plan

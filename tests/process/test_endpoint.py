@@ -22,8 +22,9 @@ from asgid.board import BYTES, Board
 from asgid.log import Log
 from asgid.master.status import endpoint as endpoint_module
 from asgid.master.status.endpoint import MAX_CLIENTS, Endpoint
+from asgid.master.status.history import ReloadResult
 from asgid.master.status.pages import Pages
-from asgid.master.status.snapshot import ListenerBacklog, ReloadResult, Snapshot, WorkerStatus
+from asgid.master.status.snapshot import ListenerBacklog, Snapshot, WorkerStatus
 from asgid.master.workers.ledger import Ledger
 from tests.daemon import WITHIN_S
 from tests.snapshots import SNAPSHOT
@@ -38,7 +39,9 @@ _SNAPSHOT = replace(
     now_ns=500_000_001,
     reloading=True,
     workers=(WorkerStatus(0, 811, 3, "ready", 50.0), WorkerStatus(1, 812, 4, "booting", 0.5)),
-    last_reload=ReloadResult("rolled_back", "no module named x", 2, 1_700_000_001.0),
+    history=replace(
+        SNAPSHOT.history, last_reload=ReloadResult("rolled_back", "no module named x", 2, 1_700_000_001.0)
+    ),
     processes={0: SNAPSHOT.processes[0]},
 )
 

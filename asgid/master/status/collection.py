@@ -31,7 +31,7 @@ def collect(
     processes = {slot: usage for slot, child in children.items() if (usage := process_usage(child.pid))}
     return Snapshot(
         now_ns=time.monotonic_ns(),
-        started_at=history.started_at,
+        history=history,
         uptime_s=now - history.started_monotonic,
         generation=_generation(supervisor),
         desired=supervisor.wanted,
@@ -50,14 +50,8 @@ def collect(
             for slot, worker in sorted(supervisor.workers.items())
         ],
         listeners=_backlogs(listeners),
-        slots=tuple(sorted(history.slots)),
         starts={reason.value: number for reason, number in supervisor.starts.items()},
         exits={reason.value: number for reason, number in supervisor.exits.items()},
-        reloads=dict(history.reloads),
-        last_reload=history.last_reload,
-        last_success=history.last_success,
-        boots=tuple(history.boots),
-        boots_sum_s=history.boots_sum_s,
         master=process_usage(os.getpid()),
         max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         processes=processes,

@@ -6,7 +6,17 @@ It passes to the next program when the master is replaced in place. This file re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ReloadResult
+BOOT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """How a reload ended."""
+
+    verdict: str  #: committed | rolled_back | invalid_config | superseded
+    reason: str  #: one line; "" after a commit
+    generation: int  #: the new generation of this reload
+    at: float  #: Unix time
 
 
 @dataclass(slots=True)
@@ -21,6 +31,7 @@ class StatusHistory:
         default_factory=lambda: dict.fromkeys(("committed", "rolled_back", "invalid_config", "superseded"), 0)
     )
     last_reload: ReloadResult | None = None
+    #: Successful boots by bucket of BOOT_BUCKETS_S, +Inf last, not cumulative.
     boots: list[int] = field(default_factory=lambda: [0] * (len(BOOT_BUCKETS_S) + 1))
     boots_sum_s: float = 0.0
     exited_cpu_s: dict[int, float] = field(default_factory=dict)  #: by slot, of workers that have exited

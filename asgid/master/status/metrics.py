@@ -15,7 +15,8 @@ from typing import TypeAlias
 import asgid
 from asgid import board
 from asgid.master.status.exposition import Metric, Sample, histogram
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, Snapshot
+from asgid.master.status.history import BOOT_BUCKETS_S
+from asgid.master.status.snapshot import Snapshot
 from asgid.master.supervision.lifecycle import ExitReason, StartReason
 from asgid.master.workers.ledger import Ledger
 from asgid.master.workers.process_state import ProcessUsage
@@ -167,19 +168,23 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
         "asgid_reloads_total",
         ("result",),
         "Reloads that ended, by result: committed, rolled_back, invalid_config, superseded.",
-        _by_label(lambda s: s.reloads),
+        _by_label(lambda s: s.history.reloads),
     ),
     _Family(
         "asgid_config_last_reload_successful",
         (),
         "0 if the last reload was refused or rolled back, else 1.",
-        _one(lambda s: s.last_reload is None or s.last_reload.verdict not in ("invalid_config", "rolled_back")),
+        _one(
+            lambda s: (
+                s.history.last_reload is None or s.history.last_reload.verdict not in ("invalid_config", "rolled_back")
+            )
+        ),
     ),
     _Family(
         "asgid_config_last_reload_success_timestamp_seconds",
         (),
         "Unix time of the last start or reload that was committed.",
-        _one(lambda s: s.last_success),
+        _one(lambda s: s.history.last_success),
     ),
     _Family(
         "asgid_workers",
@@ -210,7 +215,7 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
         "asgid_worker_boot_duration_seconds",
         BOOT_BUCKETS_S,
         "Time from the fork to ready: import of the application and its lifespan startup.",
-        lambda scrape: (scrape.snapshot.boots, scrape.snapshot.boots_sum_s),
+        lambda scrape: (scrape.snapshot.history.boots, scrape.snapshot.history.boots_sum_s),
     ),
     _Family(
         "asgid_worker_heartbeat_age_seconds",
@@ -333,7 +338,7 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
         "process_resident_memory_bytes", (), "Resident memory of the master.", _of_master(lambda p: p.resident_bytes)
     ),
     _Family("process_virtual_memory_bytes", (), "Virtual memory of the master.", _of_master(lambda p: p.virtual_bytes)),
-    _Family("process_start_time_seconds", (), "Unix time of the master's start.", _one(lambda s: s.started_at)),
+    _Family("process_start_time_seconds", (), "Unix time of the master's start.", _one(lambda s: s.history.started_at)),
     _Family("process_open_fds", (), "Open file descriptors of the master.", _of_master(lambda p: p.open_fds)),
     _Family("process_max_fds", (), "Limit of open file descriptors of the master.", _one(lambda s: s.max_fds)),
 )
@@ -341,7 +346,7 @@ FAMILIES: tuple[_Family | _Histogram, ...] = (
 
 def metrics(snapshot: Snapshot, ledger: Ledger) -> Iterator[Metric]:
     """Yield every metric of the master and its workers, in the order of the reference."""
-    rows = {slot: ledger.row(slot) for slot in snapshot.slots}
+    rows = {slot: ledger.row(slot) for slot in sorted(snapshot.history.slots)}
     totals = [sum(cells) for cells in zip([0] * board.CELLS, *rows.values(), strict=True)]
     scrape = _Scrape(snapshot, rows, totals)
     for family in FAMILIES:

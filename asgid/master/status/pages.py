@@ -111,7 +111,7 @@ def _response(page: _Page, *, has_body: bool = True) -> bytes:
 
 def status(snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
     """Return the page of /status, ready for JSON; times are seconds, memory is bytes."""
-    last = snapshot.last_reload
+    last = snapshot.history.last_reload
     return {
         "version": asgid.__version__,
         "generation": snapshot.generation,
@@ -123,7 +123,7 @@ def status(snapshot: Snapshot, ledger: Ledger) -> dict[str, Any]:
         and {"verdict": last.verdict, "reason": last.reason, "generation": last.generation, "at": last.at},
         "desired": snapshot.desired,
         "backing_off": snapshot.backing_off,
-        "slots": list(snapshot.slots),
+        "slots": sorted(snapshot.history.slots),
         "listeners": [
             {"name": listener.name, "backlog": listener.backlog, "backlog_limit": listener.backlog_limit}
             for listener in snapshot.listeners

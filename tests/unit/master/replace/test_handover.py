@@ -10,8 +10,7 @@ import pytest
 from asgid.board import LAYOUT
 from asgid.master.net.listener_state import ListenerState
 from asgid.master.replace.handover import FORMAT, Handover, decode, encode, is_receipt_for, receipt
-from asgid.master.status.history import StatusHistory
-from asgid.master.status.snapshot import ReloadResult
+from asgid.master.status.history import ReloadResult, StatusHistory
 from asgid.master.supervision.backoff import Backoff
 from asgid.master.supervision.lifecycle import ExitReason, StartReason, State, WorkerRecord
 from asgid.master.supervision.state import SupervisorState

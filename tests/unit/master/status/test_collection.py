@@ -12,8 +12,8 @@ from asgid import pipes
 from asgid.address import Systemd, Tcp
 from asgid.master.net.bound_socket import BoundSocket
 from asgid.master.status.collection import collect, status_line
-from asgid.master.status.history import StatusHistory
-from asgid.master.status.snapshot import BOOT_BUCKETS_S, ListenerBacklog, ReloadResult, WorkerStatus
+from asgid.master.status.history import BOOT_BUCKETS_S, ReloadResult, StatusHistory
+from asgid.master.status.snapshot import ListenerBacklog, WorkerStatus
 from asgid.master.supervision.lifecycle import ExitReason, StartReason
 from asgid.master.supervision.supervisor import Supervisor
 from asgid.master.workers.spawn import Child
@@ -107,32 +107,30 @@ def test_every_reason_has_a_count_from_the_start(history, supervisor, children):
 
     assert snapshot.starts == {reason.value: 0 for reason in StartReason} | {"initial": 2}
     assert snapshot.exits == {reason.value: 0 for reason in ExitReason}
-    assert snapshot.reloads == {"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0}
+    assert snapshot.history.reloads == {"committed": 0, "rolled_back": 0, "invalid_config": 0, "superseded": 0}
 
 
-def test_the_last_reload_is_kept_and_each_result_is_counted(history, supervisor, children):
+def test_the_last_reload_is_kept_and_each_result_is_counted(history):
     """Only a commit changes the time of the last success."""
-    before = collect(history, supervisor, children, [], 1.0)
+    first, last_success = history.last_reload, history.last_success
     history.record_reload(ROLLED_BACK)
-    after = collect(history, supervisor, children, [], 2.0)
 
-    assert before.last_reload is None
-    assert after.last_reload == ROLLED_BACK
-    assert after.reloads["rolled_back"] == 1
-    assert after.last_success == before.last_success
+    assert first is None
+    assert history.last_reload == ROLLED_BACK
+    assert history.reloads["rolled_back"] == 1
+    assert history.last_success == last_success
 
     history.record_reload(ReloadResult("committed", "", 3, 1_700_000_005.0))
 
-    assert collect(history, supervisor, children, [], 3.0).last_success == 1_700_000_005.0
+    assert history.last_success == 1_700_000_005.0
 
 
 @pytest.mark.parametrize(("boot_s", "bucket"), [(0.0, 0), (0.1, 0), (0.11, 1), (60.0, 8), (61.0, 9)])
-def test_a_boot_is_counted_in_its_bucket(history, supervisor, children, boot_s, bucket):
+def test_a_boot_is_counted_in_its_bucket(history, boot_s, bucket):
     history.record_boot(boot_s)
-    snapshot = collect(history, supervisor, children, [], 1.0)
 
-    assert snapshot.boots == tuple(int(index == bucket) for index in range(len(BOOT_BUCKETS_S) + 1))
-    assert snapshot.boots_sum_s == boot_s
+    assert history.boots == [int(index == bucket) for index in range(len(BOOT_BUCKETS_S) + 1)]
+    assert history.boots_sum_s == boot_s
 
 
 def test_the_processor_time_of_a_slot_includes_its_past_workers(history, supervisor, children):
@@ -140,7 +138,7 @@ def test_the_processor_time_of_a_slot_includes_its_past_workers(history, supervi
     snapshot = collect(history, supervisor, {0: children[0], 1: children[1]}, [], 1.0)
     used = round(sum(psutil.Process().cpu_times()[:2]), 2)
 
-    assert snapshot.slots == (0, 1, 2)
+    assert snapshot.history.slots == {0, 1, 2}
     assert 0 < snapshot.cpu_s[0] <= used
     assert 1000 < snapshot.cpu_s[1] <= 1000 + used
     assert snapshot.processes[0].resident_bytes > 2**20
@@ -167,7 +165,7 @@ def test_the_snapshot_has_the_master(history, supervisor, children):
 
     assert snapshot.master
     assert snapshot.master.resident_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.1)
-    assert snapshot.started_at == 1_600_000_000.0
+    assert snapshot.history.started_at == 1_600_000_000.0
     assert snapshot.max_fds == psutil.Process().rlimit(psutil.RLIMIT_NOFILE)[0]
 
 

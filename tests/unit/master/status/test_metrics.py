@@ -16,8 +16,9 @@ import asgid
 from asgid import board
 from asgid.board import BUCKETS, BYTES, REQUEST_CELL, Board, observe
 from asgid.master.status.exposition import render
+from asgid.master.status.history import ReloadResult
 from asgid.master.status.metrics import metrics
-from asgid.master.status.snapshot import ReloadResult, Snapshot
+from asgid.master.status.snapshot import Snapshot
 from asgid.master.workers.ledger import Ledger
 from tests.snapshots import NOW_NS, SNAPSHOT, process
 
@@ -257,7 +258,8 @@ def test_no_counter_ever_goes_backwards(facts):
 )
 def test_the_last_reload_has_failed_if_it_was_refused_or_rolled_back(rows, verdict, successful):
     """A superseded reload has not failed, nor has a master before its first reload."""
-    snapshot = replace(SNAPSHOT, last_reload=ReloadResult(verdict, "why", 4, 1_700_000_001.0))
+    last = ReloadResult(verdict, "why", 4, 1_700_000_001.0)
+    snapshot = replace(SNAPSHOT, history=replace(SNAPSHOT.history, last_reload=last))
 
     assert _values(snapshot, rows)["asgid_config_last_reload_successful",] == successful
     assert _values(SNAPSHOT, rows)["asgid_config_last_reload_successful",] == 1
