@@ -54,8 +54,7 @@ def _unknown_key(path: KeyPath, value: object) -> str:
     siblings = known["tls.NAME" if parent.startswith("tls.") else parent] if parent else known
     owners = [table for table, keys in known.items() if key in keys]
     plain = plain_name(key)
-    items = value if isinstance(value, list) else [value]
-    if any(isinstance(item, dict) for item in items):  # a table was meant
+    if any(isinstance(item, dict) for item in _list(value)):  # a table was meant
         return f"there is no such table{did_you_mean(full_name(path).lower(), known) or _all(known, 'they are')}"
     if plain in siblings:
         return f"there is no such key; did you mean {quoted(plain)}?"

@@ -15,6 +15,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from asgid import __version__, descriptors, wire
@@ -90,7 +91,7 @@ class Loop:
         self._reload = Reload(resources, self._supervisor, self._history, load, cpus)
         self._recycling = Recycling()
         self._new_program = NewProgram(program, self._selector, resources.log)
-        pages = Pages(self._unready, self._snapshot, self._ledger, resources.log)
+        pages = Pages(lambda: self._supervisor.unready, self._snapshot, self._ledger, resources.log)
         endpoint = resources.endpoint
         self._endpoint = Endpoint(endpoint, self._selector, pages.respond, resources.log) if endpoint else None
         is_outlived = predecessor.outlives_terminal if predecessor else terminal.ignores_hangup()
@@ -113,8 +114,8 @@ class Loop:
             signal.SIGQUIT: self._stop,
             signal.SIGINT: self._stop,
             signal.SIGHUP: self._hang_up,
-            signal.SIGTTIN: self._scale_up,
-            signal.SIGTTOU: self._scale_down,
+            signal.SIGTTIN: partial(self._scale, +1),
+            signal.SIGTTOU: partial(self._scale, -1),
             signal.SIGUSR1: self._reopen_logs,
             signal.SIGUSR2: self._upgrade,
             signal.SIGWINCH: self._pause,
@@ -215,6 +216,9 @@ class Loop:
             self._processes.log_recycling(slot, limit)
             self._carry_out(supervisor.recycle(slot, now))
 
+    def _snapshot(self) -> Snapshot:
+        return collect(self._history, self._supervisor, self._processes.children, self._listeners, time.monotonic())
+
     # Facts: signals
 
     def _stop(self, signum: signal.Signals) -> None:
@@ -250,11 +254,8 @@ class Loop:
     def _start_plan(self, plan: Plan) -> None:
         self._carry_out(self._supervisor.reload(plan, time.monotonic()))
 
-    def _scale_up(self, _: signal.Signals) -> None:
-        self._carry_out(self._supervisor.scale(+1, time.monotonic()))
-
-    def _scale_down(self, _: signal.Signals) -> None:
-        self._carry_out(self._supervisor.scale(-1, time.monotonic()))
+    def _scale(self, change: int, _: signal.Signals) -> None:
+        self._carry_out(self._supervisor.scale(change, time.monotonic()))
 
     def _pause(self, _: signal.Signals) -> None:
         if terminal.has_terminal():
@@ -426,11 +427,3 @@ class Loop:
             if worker.state is State.SERVING:
                 self._start_budget(worker.slot, now)
         self._prepare_reload()
-
-    # Answers for the endpoint
-
-    def _unready(self) -> str:
-        return self._supervisor.unready
-
-    def _snapshot(self) -> Snapshot:
-        return collect(self._history, self._supervisor, self._processes.children, self._listeners, time.monotonic())

@@ -8,6 +8,7 @@ import os
 import pwd
 import socket
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -42,7 +43,8 @@ class SocketFile:
                 raise UnavailableError(f"unix:{self.path}: another file has taken the place of the socket's")
             same = f"/proc/self/fd/{fd}"  # fchmod(2) takes no O_PATH
             if listen.owner or listen.group:
-                os.chown(same, _uid(listen.owner), _gid(listen.group))
+                uid, gid = _id("owner", find_uid, listen.owner), _id("group", find_gid, listen.group)
+                os.chown(same, uid, gid)
             os.chmod(same, listen.mode)
         finally:
             os.close(fd)
@@ -126,18 +128,12 @@ def _remove_stale_socket(address: Unix) -> None:
     raise UnavailableError(f"cannot listen on {address}: another server answers there; stop it first")
 
 
-def _uid(name: str) -> int:
+def _id(key: str, find: Callable[[str], int], name: str) -> int:
+    """Return the id that a key of [[listen]] names; -1, which chown(2) takes for "no change", if the key is empty."""
     try:
-        return find_uid(name) if name else -1
+        return find(name) if name else -1
     except LookupError as error:
-        raise UnavailableError(f"listen.owner: {error}") from None
-
-
-def _gid(name: str) -> int:
-    try:
-        return find_gid(name) if name else -1
-    except LookupError as error:
-        raise UnavailableError(f"listen.group: {error}") from None
+        raise UnavailableError(f"listen.{key}: {error}") from None
 
 
 def _user(uid: int) -> str:

@@ -122,13 +122,12 @@ class NewProgram:
         has_receipt = self._collect_receipt()
         if not process.status and has_receipt:
             return ""
+        self._output = self._received.decode(errors="replace").strip()
         if not process.status:
-            self._output = self._received.decode(errors="replace").strip()
             return f"{self.name} wrote no receipt for the handover in its trial: it is not an asgid that can take over"
         how = f"exited with code {process.status}" if process.status > 0 else f"was ended by signal {-process.status}"
         # An error in the settings is in the first lines, and a failed boot in the line of the verdict. Any other error
         # is in the last line.
-        self._output = self._received.decode(errors="replace").strip()
         lines = self._output.splitlines()
         verdict = [line for line in lines if FAILURE_PREFIX in line] if process.status == ExitCode.NO_WORKER else []
         summary = verdict or (lines[:2] if process.status == ExitCode.CONFIG else lines[-1:])

@@ -15,6 +15,7 @@ from string import Formatter
 from typing import Any, TypeAlias
 
 from asgid.config.tables import Access
+from asgid.date import MONTHS
 from asgid.log import Log, Output, rfc3339
 from asgid.worker.http.fields import TOKEN_CHARACTERS
 
@@ -46,7 +47,6 @@ _PRESETS = {
         '"user_agent": {user_agent}}}'
     ),
 }
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # not %b: the locale
 _QUOTE = re.compile(r'\\.|(")')  # a quote that begins or ends a JSON string; an escaped one is skipped
 
 
@@ -296,4 +296,4 @@ def _json_inner(text: str | None, cut: int | None) -> str:
 def _clf_time(now: int) -> str:
     """Return the local time in Apache's format: 20/Nov/2026:18:00:01 +0100."""
     local = time.localtime(now)
-    return time.strftime(f"%d/{_MONTHS[local.tm_mon - 1]}/%Y:%H:%M:%S %z", local)
+    return time.strftime(f"%d/{MONTHS[local.tm_mon - 1]}/%Y:%H:%M:%S %z", local)
