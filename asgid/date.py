@@ -1,6 +1,6 @@
 """The date format of HTTP (RFC 9110 section 5.6.7).
 
-`email.utils` has it too, but its imports cost the master 0.8 MB. strftime(3) depends on the locale, which an
+`email.utils` has it too, but its imports cost the master 0.1 MB. strftime(3) depends on the locale, which an
 application may set.
 """
 

@@ -5,7 +5,7 @@ matters after the master itself was stopped for a while: a `ready` may be waitin
 current. So no healthy worker is aborted for a deadline that only the master missed. The loop blocks in the selector and
 nowhere else.
 
-The supervisor decides. `WorkerProcesses` acts on processes, and `Reload` on what a reload changes in the master.
+The supervisor decides. `WorkerProcesses` acts on processes; `Reload` changes the listeners, the title and the log.
 """
 
 import os

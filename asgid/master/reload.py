@@ -1,4 +1,4 @@
-"""What a reload does in the master: read the file, bind addresses, keep generations, report results.
+"""A reload in the master: reads the file, binds addresses, keeps generations, reports results.
 
 The supervisor decides whether and when a reload goes on. This module changes the listeners, the process title and the
 log. It reports each result in the log, on the status page, in the metrics and to systemd.

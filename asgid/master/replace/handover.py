@@ -2,7 +2,7 @@
 
 The process keeps its pid and its open descriptors; the handover holds everything else. Its reader may be an older or a
 newer version, so unknown fields are ignored, and a new field has a default. Field names are the keys of the JSON: to
-rename one takes a new FORMAT. This file does not know how a program is replaced, nor what a descriptor is.
+rename one takes a new FORMAT. This file replaces no program and opens no descriptor.
 """
 
 import json

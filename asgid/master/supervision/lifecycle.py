@@ -1,4 +1,4 @@
-"""The life of one worker: its states, one deadline for each state, and a table of what follows a missed deadline.
+"""The life of one worker: its states, a deadline for each, and the table of the states after a missed deadline.
 
     BOOTING ──ready──▶ SERVING ──drain──▶ DRAINING ──▶ exited
        └─────deadline──────┴─────deadline─────┴──▶ ABORTED ──deadline──▶ KILLED ──deadline──▶ KILLED
@@ -18,12 +18,12 @@ from asgid import wire
 class State(StrEnum):
     BOOTING = "booting"  #: forked; imports the application and runs its startup
     SERVING = "serving"  #: has sent `ready`; accepts connections
-    DRAINING = "draining"  #: was told to exit; finishes its requests
+    DRAINING = "draining"  #: received Drain or TERM; finishes its requests
     ABORTED = "aborted"  #: missed a deadline; was sent ABRT, so that faulthandler writes its stacks
     KILLED = "killed"  #: missed the deadline after ABRT, too
 
 
-#: What follows a missed deadline: the next state, the signal, and the reason that is logged.
+#: State -> the state after a missed deadline, the signal, and the logged reason.
 ON_DEADLINE = {
     State.BOOTING: (State.ABORTED, SIGABRT, "not ready within timeouts.boot"),
     State.SERVING: (State.ABORTED, SIGABRT, "without a heartbeat for timeouts.heartbeat: its event loop is blocked"),
@@ -59,7 +59,7 @@ class ExitReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-#: The exit reason of a worker that missed a deadline before it was told to exit.
+#: The exit reason of a worker that missed a deadline while it was live.
 TIMEOUT_EXIT_REASON = {State.BOOTING: ExitReason.BOOT_TIMEOUT, State.SERVING: ExitReason.BLOCKED}
 #: When an unexpected exit happened.
 UNEXPECTED_EXIT_TEXT = {State.BOOTING: "while it booted", State.SERVING: "while it served"}

@@ -42,7 +42,7 @@ class Rollout:
     def is_paused(self) -> bool:
         return self.committed is not None and not self.committed.wanted
 
-    # What should run
+    # The wanted workers
 
     @property
     def current(self) -> Plan | None:

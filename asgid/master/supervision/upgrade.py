@@ -31,7 +31,7 @@ class Stage(Enum):
     READY = auto()  #: the trial succeeded; the new program can be executed
 
 
-#: What follows when a trial misses the deadline of its stage: the next stage, and the signal.
+#: Stage of a trial -> the stage after a missed deadline, and the signal.
 ON_DEADLINE: dict[Stage, tuple[Stage, Signals]] = {
     Stage.TRIAL: (Stage.ABORTING, SIGTERM),
     Stage.ABORTING: (Stage.ABORTING, SIGKILL),

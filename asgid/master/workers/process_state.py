@@ -19,7 +19,7 @@ class ProcessState:
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What one process uses, as the kernel reports it."""
+    """The usage of one process, as the kernel reports it."""
 
     cpu_s: float  #: user and system time
     threads: int
