@@ -13,7 +13,7 @@ from typing import TypeAlias
 _MAX_UNIX_BYTES = 107
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tcp:
     """A TCP address. Host "" is every interface; port 0 lets the kernel choose one."""
 
@@ -24,7 +24,7 @@ class Tcp:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unix:
     """A socket file."""
 
@@ -34,7 +34,7 @@ class Unix:
         return f"unix:{self.path}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Abstract:
     """A name in Linux' abstract namespace, which has no file and ends with its last socket."""
 
@@ -44,7 +44,7 @@ class Abstract:
         return f"unix:@{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Descriptor:
     """A listening socket that asgid inherits, by its descriptor number."""
 
@@ -54,7 +54,7 @@ class Descriptor:
         return f"fd:{self.fd}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Systemd:
     """A listening socket of a systemd .socket unit, by its FileDescriptorName=."""
 
@@ -67,7 +67,7 @@ class Systemd:
 Address: TypeAlias = Tcp | Unix | Abstract | Descriptor | Systemd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Forms:
     """The forms of an address that a setting accepts, for messages."""
 

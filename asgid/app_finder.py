@@ -19,7 +19,7 @@ _FACTORY_PREFIXES = ("create_", "make_", "build_", "get_")
 _FACTORY_SUFFIXES = ("app", "application")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FoundApp:
     """An attribute of a module that is probably the application, or a factory that returns it."""
 

@@ -14,7 +14,7 @@ from asgid.config import Config
 from asgid.pipes import PipeEnd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listener:
     """A listening socket as the worker receives it; `fd` is open in master and worker."""
 
@@ -24,7 +24,7 @@ class Listener:
     proxy_protocol: str = "off"  #: the setting of [[listen]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Assignment:
     """The slot, the settings and the descriptors of one worker."""
 

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     CONFIG = 78  #: the configuration is wrong
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """One problem of a configuration: its place (`file:line`), the full name of the key, the expected value."""
 

@@ -20,7 +20,7 @@ from asgid.errors import ConfigError, Problem
 MachineChecks: TypeAlias = Callable[[Config], Iterable[tuple[KeyPath, str]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """The file and the options of a command line. If `path` is None, `target` is the application."""
 

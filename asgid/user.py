@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from asgid.config.tables import Process
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class User:
     """A user with its groups."""
 

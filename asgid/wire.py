@@ -22,26 +22,26 @@ CUT_OFF = 76  # EX_PROTOCOL of sysexits.h
 MAX_MESSAGES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ready:
     """Worker to master: the application has started and connections are being accepted."""
 
     interface: str  #: the interface of the application, such as "asgi3"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Failed:
     """Worker to master: the worker cannot boot and exits, or it serves and must be replaced."""
 
     reason: str  #: one line, at most REASON_CHARACTERS long
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Leaving:
     """Worker to master: the worker received TERM from another process, and has begun to drain."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Drain:
     """Master to worker: stop accepting, complete the requests in progress, exit."""
 
@@ -49,7 +49,7 @@ class Drain:
     linger_s: float  #: time in which idle connections may still send a request; its response has `Connection: close`
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reopen:
     """Master to worker: log files were rotated; open them again."""
 

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from asgid.config.cross_checks import find_contradictions
 from asgid.config.document import SettingsDocument
 from asgid.config.reserved_keys import find_reserved
-from asgid.config.suggestions import describe_error
 from asgid.config.tables import Config
 from asgid.config.toml_lines import KeyPath
 
@@ -53,6 +52,8 @@ def parse(
         config = Config.model_validate(document.content)
         problems = machine_checks(config)
     except ValidationError as error:
+        from asgid.config.suggestions import describe_error  # noqa: PLC0415 - only mistakes need it
+
         problems = [(detail["loc"], describe_error(detail)) for detail in error.errors(include_url=False)]
     for path, message in chain(problems, find_reserved(document.content), find_contradictions(document.content)):
         document.add_problem(path, message)

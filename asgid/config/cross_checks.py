@@ -17,7 +17,7 @@ from asgid.config.value_types import quoted
 _DEFAULT_BIND: str = Listen.model_fields["bind"].default
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Listener:
     path: KeyPath
     table: Mapping[str, Any]  #: as the file has it

@@ -14,7 +14,7 @@ from asgid.config.reserved_keys import reserved_key
 from asgid.config.tables import TABLES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerSetting:
     """A row of the file, which explains each field."""
 
@@ -28,7 +28,7 @@ class ServerSetting:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OtherServers:
     """The content of the file."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from asgid.config.toml_lines import KeyPath
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReservedKey:
     """A key without effect in this version."""
 

@@ -35,7 +35,7 @@ _SIZE = re.compile(rf"({_NUMBER})\s*({'|'.join(_SIZES)})", re.ASCII)
 _OCTAL_DIGITS = re.compile(r"0?[0-7]{3}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ValueType:
     """How a file writes one type of value. `read` returns the program's value, or raises ValueError with the fix."""
 

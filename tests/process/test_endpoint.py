@@ -39,9 +39,7 @@ _SNAPSHOT = replace(
     now_ns=500_000_001,
     reloading=True,
     workers=(WorkerStatus(0, 811, 3, "ready", 50.0), WorkerStatus(1, 812, 4, "booting", 0.5)),
-    history=replace(
-        SNAPSHOT.history, last_reload=ReloadResult("rolled_back", "no module named x", 2, 1_700_000_001.0)
-    ),
+    history=replace(SNAPSHOT.history, last_reload=ReloadResult("rolled_back", "no module named x", 2, 1_700_000_001.0)),
     processes={0: SNAPSHOT.processes[0]},
 )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListenerState:
     """One open listening socket. `bind` is the address as the settings have it."""
 

@@ -21,7 +21,7 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _MAX_ATTEMPTS = 20  # to find a port that is free in both families
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SocketAddress:
     """One address to which a host name resolves."""
 

@@ -18,7 +18,7 @@ from asgid.errors import UnavailableError
 from asgid.user import find_gid, find_uid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SocketFile:
     """The file of a bound unix socket. Another user may replace it if the directory is writable for that user."""
 

@@ -19,7 +19,7 @@ from asgid.master.workers.process_state import ProcessState
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handover:
     """The whole state. Descriptors are open in the new program under the same numbers."""
 

@@ -33,7 +33,7 @@ _MAX_OUTPUT_BYTES = 16384  # that are kept of the output of a trial
 _MAX_RECEIPT_BYTES = 65536  # more than 500 workers and their descriptors take
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Command:
     """The command lines of the program on disk: one that replaces this program, one for a trial (see TRIAL_FD)."""
 
@@ -42,7 +42,7 @@ class Command:
     directory: str = ""  #: working directory of both; it may be a link, which is followed at each run
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _TrialHandover:
     """The handover in a memory file of the trial, which appends its receipt."""
 

@@ -18,7 +18,7 @@ class Sample(NamedTuple):
     value: float  #: finite
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Metric:
     """One metric at one moment; the name of a counter ends in `_total`."""
 
@@ -38,7 +38,7 @@ def histogram(name: str, text: str, bounds: Iterable[float], counts: Iterable[in
     return Metric(name, "histogram", text, [*buckets, Sample(f"{name}_sum", {}, sum_s), total])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Format:
     """The differences between the formats."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 BOOT_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReloadResult:
     """How a reload ended."""
 

@@ -24,7 +24,7 @@ from asgid.master.workers.process_state import ProcessUsage
 _Reading: TypeAlias = tuple[tuple[str, ...], float]  # the values of the labels, the value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Scrape:
     """The state of the master and of the board at one moment."""
 
@@ -33,7 +33,7 @@ class _Scrape:
     totals: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Family:
     """One counter or gauge: its name, labels and help text, and the function that reads its values."""
 
@@ -53,7 +53,7 @@ class _Family:
         return Metric(self.name, self.kind, self.text, samples)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Histogram:
     """One histogram. `read` returns the count in each bucket, +Inf last, not cumulative, and the sum in seconds."""
 

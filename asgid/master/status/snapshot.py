@@ -7,7 +7,7 @@ from asgid.master.status.history import StatusHistory
 from asgid.master.workers.process_state import ProcessUsage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerStatus:
     """One worker as an operator sees it."""
 
@@ -18,7 +18,7 @@ class WorkerStatus:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ListenerBacklog:
     """The queue of a listening socket: completed connections that no worker has accepted yet."""
 
@@ -27,7 +27,7 @@ class ListenerBacklog:
     backlog: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """The state of the service. Mappings of counters hold every label value from the start, with 0."""
 

@@ -19,7 +19,7 @@ from asgid.master.supervision.lifecycle import Plan
 RESTART_ONLY = ("process", "control", "metrics")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Generation:
     """One configuration that serves, or is about to."""
 

@@ -65,7 +65,7 @@ TIMEOUT_EXIT_REASON = {State.BOOTING: ExitReason.BOOT_TIMEOUT, State.SERVING: Ex
 UNEXPECTED_EXIT_TEXT = {State.BOOTING: "while it booted", State.SERVING: "while it served"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The settings of one generation that the supervisor uses. Durations are seconds; `inf` is never."""
 

@@ -7,7 +7,7 @@ from asgid.master.supervision.backoff import Backoff
 from asgid.master.supervision.lifecycle import ExitReason, Plan, StartReason, WorkerRecord
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SupervisorState:
     """A supervisor between two reloads: a handover never happens during one."""
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProcessState:
     """A worker process and the descriptors through which the master reaches it."""
 
@@ -17,7 +17,7 @@ class ProcessState:
     half_read: str  #: the part of a message that has arrived; its end has not
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProcessUsage:
     """The usage of one process, as the kernel reports it."""
 

@@ -71,7 +71,7 @@ class Child:
         os.close(self.last_words_fd)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExitedProcess:
     """A reaped process: its exit code or minus its signal, and the CPU seconds that it used."""
 
