@@ -2,6 +2,7 @@
 
 import math
 import string
+from functools import cache
 from typing import Any
 
 import tomli
@@ -119,6 +120,7 @@ VALUES_BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
 VALUES_BY_KEY: dict[str, st.SearchStrategy[Any]] = {
     "app.root_path": st.sampled_from(["", "/a", "/a/b"]),
     "http.server_header": st.sampled_from(["", "x y", 'a"b\\c']),
+    **dict.fromkeys(("log.output", "log.access.output", "process.pid_file"), LINES.map("/{}".format)),  # no word
     "log.access.format": st.sampled_from(["json", "{status} {path}"]),
     "proxy.trusted": st.lists(
         st.sampled_from(["10.0.0.0/8", "192.0.2.1", "::1", "2001:db8::/32", "unix", "*"]), min_size=1
@@ -139,6 +141,7 @@ def values(full: str, field: Any) -> st.SearchStrategy[Any]:
     return VALUES_BY_TYPE[value_type.name]
 
 
+@cache
 def table(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """Return dictionaries with any of the table's keys that are not reserved."""
     model = TABLES[name]
