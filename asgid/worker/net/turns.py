@@ -28,21 +28,21 @@ SHARE_S = 0.01
 
 
 class Turns:
-    """The turns of one loop. `number` is that of the current turn, after a call of `notice` in it."""
+    """The turns of one loop. `number` is that of the current turn if it `is_noticed`: `notice` was called in it."""
 
-    __slots__ = ("_is_noticed", "_loop", "_spent_at", "_waiting", "number")
+    __slots__ = ("_loop", "_spent_at", "_waiting", "is_noticed", "number")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.number = 0
-        self._is_noticed = False
+        self.is_noticed = False
         self._spent_at = inf  # the end of this turn's time; inf before the first call of is_spent
         self._waiting: deque[Callable[[], None]] = deque()
 
     def notice(self) -> int:
         """Return the number of this turn; `number` is another one in the next turn."""
-        if not self._is_noticed:
-            self._is_noticed = True
+        if not self.is_noticed:
+            self.is_noticed = True
             self._loop.call_soon(self._next)
         return self.number
 
@@ -66,7 +66,7 @@ class Turns:
 
     def _next(self) -> None:
         self.number += 1
-        self._is_noticed = False
+        self.is_noticed = False
         self._spent_at = inf
         waiting = self._waiting
         if not waiting:

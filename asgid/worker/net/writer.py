@@ -38,17 +38,18 @@ class Writer:
 
     def write_message(self, head: bytes, payload: bytes = b"") -> None:
         """Write the first message of a turn of the loop at once; collect the others, which leave in one write."""
-        connections = self._connections
-        if self._turn == connections.turns.number and self.cork is None:
+        connections, transport = self._connections, self.transport
+        turns = connections.turns
+        if self._turn == turns.number and self.cork is None:
             self.hold_back()
         if self.cork:
             self.cork.writelines((head, payload))
-        elif not self.transport.is_closing():
-            self._turn = connections.turns.notice()
+        elif not transport.is_closing():
+            self._turn = turns.number if turns.is_noticed else turns.notice()
             if len(payload) <= connections.join_limit:
-                self.transport.write(head + payload)
+                transport.write(head + payload)
             else:
-                self.transport.writelines((head, payload))
+                transport.writelines((head, payload))
 
     def hold_back(self) -> None:
         """Collect all further writes of this turn of the loop; they leave at its end, in one write."""

@@ -19,7 +19,9 @@ INVALID_PAYLOAD, TOO_BIG, INTERNAL_ERROR, SERVICE_RESTART = 1007, 1009, 1011, 10
 #: The codes that an endpoint may send: the registered ones, and those of applications.
 CLOSE_CODES = frozenset((*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)))
 
-_SHORT, _MEDIUM, _LONG = Struct("!BB").pack, Struct("!BBH").pack, Struct("!BBQ").pack
+#: The head of a frame with up to 125 bytes of payload: nearly every one.
+short_head = Struct("!BB").pack
+_MEDIUM, _LONG = Struct("!BBH").pack, Struct("!BBQ").pack
 _CODE = Struct("!H")
 
 
@@ -36,8 +38,8 @@ def frame_head(first: int, size: int) -> bytes:
 
     The length is in its shortest form, the only valid one.
     """
-    if size < 126:
-        return _SHORT(first, size)
+    if size <= MAX_CONTROL:
+        return short_head(first, size)
     return _MEDIUM(first, 126, size) if size < 65536 else _LONG(first, 127, size)
 
 

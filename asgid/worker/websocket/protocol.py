@@ -25,6 +25,7 @@ from asgid.worker.websocket.frames import (
     CLOSE,
     FIN,
     INTERNAL_ERROR,
+    MAX_CONTROL,
     PING,
     PONG,
     RSV1,
@@ -34,6 +35,7 @@ from asgid.worker.websocket.frames import (
     close_payload,
     frame_head,
     read_close,
+    short_head,
 )
 
 #: How long the client has to answer our close.
@@ -93,6 +95,7 @@ class WebSocketProtocol(asyncio.Protocol):
     """One client whose handshake is accepted."""
 
     __slots__ = (
+        "_cells",
         "_close_code",
         "_connections",
         "_decoder",
@@ -113,7 +116,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self, connections: Connections, settings: Settings, sink: MessageSink, parameters: DeflateParameters | None
     ) -> None:
         self._connections, self._settings, self._sink = connections, settings, sink
-        self._row = connections.row
+        self._row, self._cells = connections.row, connections.cells
         self._decoder = Decoder(settings.max_message, Inflater(parameters) if parameters else None)
         self._deflater = Deflater(parameters) if parameters else None
         self._deflated_from: float = MIN_DEFLATED_BYTES if parameters else inf  # bytes
@@ -189,7 +192,7 @@ class WebSocketProtocol(asyncio.Protocol):
             try:
                 event = decoder.step()
                 if event is not None:
-                    self._take(*event)
+                    self._take(event[0], event[1])
             except FrameError as error:
                 self._fail(error.code, error.reason)
                 return
@@ -219,7 +222,10 @@ class WebSocketProtocol(asyncio.Protocol):
         if opcode in _MESSAGES:
             if self._phase >= CLOSING:  # after our close the application receives nothing more
                 return
-            self._row[WEBSOCKET_RECEIVED] += 1
+            try:
+                self._cells[WEBSOCKET_RECEIVED] += 1
+            except ValueError:
+                self._row[WEBSOCKET_RECEIVED] += 1
             message: Message = {"type": "websocket.receive", "text" if opcode == TEXT else "bytes": content}
             if self._sink.feed(message, len(content)):
                 self._connections.pause_reading(self)
@@ -238,13 +244,16 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def send(self, kind: int, payload: bytes) -> None:
         """Send a whole message: WHOLE_TEXT, in UTF-8, or WHOLE_BINARY."""
-        self._row[WEBSOCKET_SENT] += 1
+        try:
+            self._cells[WEBSOCKET_SENT] += 1
+        except ValueError:
+            self._row[WEBSOCKET_SENT] += 1
         size = len(payload)
         self._sent_bytes += size
         if size >= self._deflated_from and self._deflater:
             payload, kind = self._deflater.deflate(payload), kind | RSV1
             size = len(payload)
-        self.writer.write_message(frame_head(kind, size), payload)
+        self.writer.write_message(short_head(kind, size) if size <= MAX_CONTROL else frame_head(kind, size), payload)
 
     def _send_control(self, opcode: int, payload: bytes) -> None:
         self.writer.write_message(frame_head(FIN | opcode, len(payload)) + payload)

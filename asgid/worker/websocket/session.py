@@ -143,14 +143,14 @@ class WebSocketSession:
         has_waited = has_yielded = False
         while True:
             if self._messages:
-                if not has_yielded and self._is_turn_spent:
+                if len(self._messages) > 1 and not has_yielded and self._is_turn_spent:
                     has_yielded = True
                     await asyncio.sleep(0)  # before the message is taken: a call that is cancelled here loses nothing
                     continue
                 message = self._messages.popleft()
                 if not self._messages:
                     self._queued_bytes = 0
-                    if self._socket:
+                    if self._context.connections.paused and self._socket:
                         self._socket.resume_reading()
                 return message
             if not self._is_connect_given:
@@ -166,10 +166,10 @@ class WebSocketSession:
 
     @property
     def _is_turn_spent(self) -> bool:
-        """Whether other clients have their turn of the loop, and more than one message waits. Without this an
-        application that awaits nothing else would take all messages in one turn.
+        """Whether other clients have their turn of the loop. Without this an application that awaits nothing else would
+        take all messages in one turn.
         """
-        return len(self._messages) > 1 and self._socket is not None and self._socket.is_turn_spent
+        return self._socket is not None and self._socket.is_turn_spent
 
     async def send(self, message: Message) -> None:
         """Take one message; returns when the transport can take another."""
@@ -185,7 +185,11 @@ class WebSocketSession:
             if text is None:
                 socket.send(WHOLE_BINARY, _bytes(message.get("bytes")))
             else:
-                socket.send(WHOLE_TEXT, _encoded(text))
+                try:
+                    content = str.encode(text)
+                except (TypeError, UnicodeEncodeError):
+                    content = _encoded(text)  # raises
+                socket.send(WHOLE_TEXT, content)
             # An application that sends without end must not keep the loop from other clients.
             writer = socket.writer
             if writer.is_paused or (writer.cork and writer.cork.exceeds_turn):
