@@ -22,6 +22,13 @@ async def test_the_smaller_header_limit_holds():
         assert 431 == (await client.response()).status
 
 
+async def test_the_limit_of_a_body_in_chunks_counts_for_each_request():
+    """The second body of a connection has the whole limit again."""
+    sent = request("POST", "/", _CHUNKED) + b"6\r\n012345\r\n0\r\n\r\n"
+    async with served(mirror, sent + sent, limits={"body": 10}) as (_, client):
+        assert [200, 200] == [(await client.response()).status for _ in range(2)]
+
+
 @pytest.mark.parametrize(
     "sent",
     [

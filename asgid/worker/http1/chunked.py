@@ -36,10 +36,6 @@ class ChunkedSizes:
         self._limits = limits
         self._body_bytes = self._overhead = 0
 
-    def reset(self) -> None:
-        """Begin the next body."""
-        self._body_bytes = self._overhead = 0
-
     def parse(self, line: bytes) -> int:
         """Return the size of the chunk that follows `line`. Raises ClientError."""
         limits, overhead = self._limits, self._overhead

@@ -182,7 +182,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         context = self.context
         if self._request_in_read:
-            self.writer.hold_back()
+            if self.writer.cork is None:
+                self.writer.hold_back()
             self._is_turn_spent = context.connections.turns.is_spent(monotonic())
         self._request_in_read = True
         self._client_closes = not keep_alive
@@ -269,7 +270,7 @@ class Connection(asyncio.Protocol):
         """Go on after a response: close, parse the next request, or discard the rest of the body first."""
         exchange = self.exchange
         if not responder.keep_alive:  # if the server closes, the client's next request may be on its way
-            self.close(linger=not self._client_closes, is_open_ended=responder.ends_with_connection)
+            self.close(linger=not self._client_closes, last=responder)
         elif exchange is None or exchange.is_body_complete:
             self._next_request(now)
         else:
@@ -360,19 +361,24 @@ class Connection(asyncio.Protocol):
             self.abort()
         self.close(linger=True)
 
-    def close(self, *, linger: bool = False, is_open_ended: bool = False) -> None:
-        """Close after the last byte; read on meanwhile with `linger`, or if the client is still sending."""
+    def close(self, *, linger: bool = False, last: Responder | None = None) -> None:
+        """Close after the last byte; read on meanwhile with `linger`, or if the client is still sending.
+
+        `last` has sent the last response.
+        """
         connections, writer = self.context.connections, self.writer
         linger = (linger or self._receiving is not None or self in connections.paused) and not self._is_peer_eof
         self.is_reading_stopped = True
         self.exchange = self._receiving = self._pending = None
         if self not in connections.open or self.transport.is_closing():  # it has ended already
             return
-        writer.uncork()
-        if linger or writer.unsent:
+        if writer.cork:
+            writer.uncork()
+        if linger or self.transport.get_write_buffer_size():
             self._parser.close()
             self.resume_reading()
             connections.open.remove(self)
+            is_open_ended = last is not None and last.ends_with_connection
             LingeringClose(connections, writer, is_open_ended=is_open_ended).start(linger=linger)
         else:  # nearly always: nothing to wait for, and a lingering close would cost a twentieth of the connection
             self.deadline = inf

@@ -18,7 +18,7 @@ from asgid.errors import ClientError
 from asgid.worker.http.fields import CONTROL_CHARACTER, Field
 from asgid.worker.http.forwarded import FORWARDING_FIELDS
 from asgid.worker.http1.chunked import ChunkedSizes
-from asgid.worker.http1.framing import WITHOUT_BODY, MessageInfo, interpret
+from asgid.worker.http1.framing import MessageInfo, interpret
 from asgid.worker.http1.request_syntax import (
     RequestLine,
     bad_request,
@@ -66,7 +66,6 @@ class ParserCallbacks(Protocol):
     def request_ended(self) -> None: ...
 
 
-_NO_REQUEST_LINE: RequestLine = ("", b"", 0, b"")
 _NO_HEADERS: list[Field] = []  # shared by all parsers without headers; never changed
 _NO_LINES: list[bytes] = []
 
@@ -98,7 +97,6 @@ class RequestParser:
         "_limits",
         "_line",
         "_lines",
-        "_max_line",
         "_needs_new_splitter",
         "_partial",
         "_request_line",
@@ -116,9 +114,9 @@ class RequestParser:
     )
 
     def __init__(self, callbacks: ParserCallbacks, limits: Limits) -> None:
+        # An attribute without a value gets one before it is read: many connections have one short request.
         self._callbacks = callbacks
         self._limits = limits
-        self._max_line = limits.request_line
         self.is_in_head = False
         self.is_forwarded = False
         self.is_handshake = False
@@ -128,22 +126,23 @@ class RequestParser:
         self._rest_at = 0
         self._step: _Step = RequestParser._read_request_line
         self._partial = b""  # an unfinished line
-        self._checked = 0  # bytes of it that were checked: a line that comes byte by byte is checked once
+        self._checked: int  # bytes of it that were checked: a line that comes byte by byte is checked once
         self._blank_bytes = 0  # of empty lines before this head
-        self._line, self._request_line = b"", _NO_REQUEST_LINE  # the last request line, as bytes and parsed
+        self._line = b""  # the last request line
+        self._request_line: RequestLine  # the same, parsed
         self._splitter = HttpRequestParser(self)
         self._needs_new_splitter = False
         self._had_head = False  # this connection had a head before
-        self._headers = _NO_HEADERS  # of the head that the splitter got; the interpreted ones also by name
-        self._fields: dict[bytes, bytes] = {}
-        self._lines = _NO_LINES  # field lines of a head that comes in parts, or trailers
-        self._section_bytes = 0  # of these lines
-        self._body_left = 0  # bytes of the body, or of its chunk
-        self._chunks = ChunkedSizes(limits)
+        self._headers: list[Field]  # of the head that the splitter got; the interpreted ones also by name
+        self._fields: dict[bytes, bytes]
+        self._lines: list[bytes]  # field lines of a head that comes in parts, or trailers
+        self._section_bytes: int  # of these lines
+        self._body_left: int  # bytes of the body, or of its chunk
+        self._chunks: ChunkedSizes  # of the body
         # The last header section, with the line break before it and the empty line after it, and its meaning.
         self._cached_section = _NO_SECTION
-        self._cached_headers = _NO_HEADERS
-        self._cached_info = WITHOUT_BODY[True]
+        self._cached_headers: list[Field]
+        self._cached_info: MessageInfo
 
     def feed(self, data: bytes) -> None:
         """Parse the bytes that wait, and then `data`. Raises ClientError for an invalid request or one over a limit."""
@@ -206,8 +205,8 @@ class RequestParser:
             return self._skip_blank_line(data, at) if end == at else self._keep_partial_request_line(data, at)
         line = data[at:end]
         if line != self._line:
-            if end - at > self._max_line:
-                check_request_line_length(line, self._max_line)
+            if end - at > self._limits.request_line:
+                check_request_line_length(line, self._limits.request_line)
             self._request_line = parse_request_line(line)
             self._line = line
         if data.startswith(self._cached_section, end) and self._request_line[2]:
@@ -353,7 +352,7 @@ class RequestParser:
             self._body_left = body_bytes
             self._step = RequestParser._read_body
         elif is_chunked:
-            self._chunks.reset()
+            self._chunks = ChunkedSizes(self._limits)
             self._step = RequestParser._read_chunk_size
         else:
             self._step = RequestParser._read_request_line

@@ -110,11 +110,11 @@ class Responder:
         self.state = WAITING
         self.status = 0
         self.body_bytes = 0
-        self._head_lines = b""  # while the head is pending
+        self._head_lines: bytes  # while the head is pending
         self._left: int | None = None  # bytes of the body still to come, if a length was promised
         self.is_bodiless = self._is_chunked = False  # bodiless: nothing of the body is written
         self._after_body = COMPLETE
-        self._app_lines: tuple[bytes, ...] = ()  # of the common lines those that the application sends itself
+        self._app_lines: tuple[bytes, ...]  # of the common lines those that the application sends itself
 
     # The application's `send`
 

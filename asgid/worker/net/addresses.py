@@ -58,5 +58,5 @@ def _host_and_port(name: object) -> tuple[str, int] | None:
     """
     if not isinstance(name, tuple):
         return None
-    host = str(name[0])
-    return (host.removeprefix("::ffff:") if "." in host else host), int(name[1])
+    host, port = name[:2]  # IPv6 has two more
+    return (host.removeprefix("::ffff:") if "." in host else host), port

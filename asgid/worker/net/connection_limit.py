@@ -6,8 +6,8 @@ that: while most connections close soon, any worker may take the next one, and y
 does not depend on sockets: its callers carry the decisions out.
 """
 
+from collections.abc import Callable
 from enum import Enum, auto
-from math import inf
 
 #: A worker may have a tenth, and one, more connections than the sibling with the fewest.
 MAX_LEAD, MAX_LEAD_BY = 1.1, 1
@@ -39,8 +39,12 @@ class ConnectionLimit:
         """Return whether this worker has clearly more connections than a sibling with `fewest`."""
         return self.open > fewest * MAX_LEAD + MAX_LEAD_BY
 
-    def opened(self, fewest: float = inf) -> Accepting:
-        """Count a connection; `fewest` is the count of the sibling with the fewest connections, inf without one."""
+    def opened(self, fewest: Callable[[], float]) -> Accepting:
+        """Count a connection.
+
+        `fewest` returns the count of the sibling with the fewest connections, inf without one. It is not called while
+        most connections close soon.
+        """
         self.open += 1
         self._opened += 1
         if self.is_paused or self._is_stopped:
@@ -48,7 +52,7 @@ class ConnectionLimit:
         if self.open >= self._maximum:
             self.is_paused = True
             return PAUSE
-        if self._closed * 2 < self._opened and self.has_more_than(fewest):
+        if self._closed * 2 < self._opened and self.has_more_than(fewest()):
             return YIELD
         return UNCHANGED
 

@@ -7,7 +7,7 @@ flush.
 """
 
 from asyncio import WriteTransport
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 #: Collecting more gains nothing: the transport then decides whether the client keeps up.
 _MAX_BYTES = 65536
@@ -33,15 +33,14 @@ class Cork:
         return self._flushed > _MAX_TURN_BYTES
 
     def write(self, data: bytes) -> None:
-        self._parts.append(data)
-        self.size += len(data)
+        self.writelines((data,))
+
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        self._parts += parts
+        self.size += sum(map(len, parts))
         if self.size > _MAX_BYTES:
             self._flushed += self.size
             self.flush()
-
-    def writelines(self, parts: Iterable[bytes]) -> None:
-        for part in parts:
-            self.write(part)
 
     def flush(self) -> None:
         """Write the collected bytes."""

@@ -103,7 +103,7 @@ class Connections:
         except ValueError:
             self.row[ACCEPTED] += 1
             self.row[CONNECTIONS] += 1
-        decision = self.limit.opened(self.fewest())
+        decision = self.limit.opened(self.fewest)
         if decision is PAUSE:
             self.row[LIMIT_REACHED] += 1
             self._acceptor.pause()
