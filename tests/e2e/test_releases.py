@@ -108,6 +108,7 @@ def test_an_upgrade_starts_in_the_release_that_the_link_leads_to(start: Start, r
     deploy(releases, 2)
     daemon.signal("USR2")
     daemon.eventually(lambda: daemon.log_events("reload committed"))
+    daemon.eventually(lambda: daemon.log_events("worker exited", reason="reload"))
 
     assert answer(daemon) == b"release 2"
 
