@@ -50,9 +50,11 @@ class Fake:
 
     def messages(self) -> Iterator[wire.FromMaster]:
         """Beat, and yield the master's messages, until it is gone."""
+        poll = select.poll()
+        poll.register(self._lifeline.reader, select.POLLIN)
         while True:
             self.beat()
-            if not select.select([self._lifeline.reader], [], [], _TICK_S)[0]:
+            if not poll.poll(_TICK_S * 1000):
                 continue
             if not (data := self._lifeline.read()):
                 return

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asgid import wire
+from asgid import descriptors, wire
 from asgid.assignment import Assignment, WorkerMain
 from asgid.config import parse
 from asgid.errors import BootError, ExitCode
@@ -104,6 +104,18 @@ def sends_a_message_byte_by_byte(assignment: Assignment) -> int:
 
 def test_a_worker_that_becomes_ready_and_drains_passes_its_trial():
     assert trial(fakes.healthy) == "asgi3"
+
+
+@pytest.mark.parametrize("patience", [PATIENT, "30d"])
+def test_a_trial_may_have_descriptors_above_1023_and_wait_for_weeks(patience):
+    """select(2) has no such numbers, and one wait of poll(2) is limited to 24.8 days."""
+    held = [descriptors.copy(0) for _ in range(520)]
+    try:
+        assert max(held) > 1023
+        assert trial(fakes.healthy, boot=patience) == "asgi3"
+    finally:
+        for fd in held:
+            os.close(fd)
 
 
 def test_a_trial_has_no_listener_and_logs_to_standard_error():

@@ -22,6 +22,8 @@ from asgid.master.workers.spawn import Child, fork_worker
 
 #: The signals that end a tool in a terminal, a build or a shell. A worker ignores most of them; a blocked one, all.
 _TERMINATING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+#: poll(2) takes 2**31 milliseconds, 24.8 days; Python raises OverflowError above that.
+_MAX_POLL_S = 86_400.0
 _EXIT_S = 1.0  # for a worker that has failed or was sent ABRT: to write its stacks and exit
 
 
@@ -76,6 +78,22 @@ def _killed_with_us(pid: int, mask: Iterable[int]) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
+def _readable(fds: Iterable[int], within_s: float) -> list[int]:
+    """Return those of `fds` that are readable within `within_s` seconds, [] if none is.
+
+    Not by select(2), which refuses numbers from 1,024 on: a master of many listeners and workers has them.
+    """
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + within_s
+    while True:
+        left_s = max(0.0, deadline - time.monotonic())
+        found = poll.poll(min(left_s, _MAX_POLL_S) * 1000)
+        if found or left_s <= _MAX_POLL_S:
+            return [fd for fd, _ in found]
+
+
 class _Trial:
     """One worker, from its boot to its exit."""
 
@@ -88,8 +106,7 @@ class _Trial:
         lifeline = self._child.lifeline
         while True:
             # The process is watched too: a program that the application has started may hold the lifeline open.
-            timeout_s = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([lifeline.reader, self._process], [], [], timeout_s)
+            readable = _readable((lifeline.reader, self._process), deadline - time.monotonic())
             if not readable:
                 raise BootError("it is not ready within timeouts.boot; it is here:", self._abort())
             data = lifeline.read() if lifeline.reader in readable else b""
@@ -135,7 +152,7 @@ class _Trial:
         return self._child.read_last_words() or "(it wrote no stack)"
 
     def _has_exited(self, within_s: float) -> bool:
-        return bool(select.select([self._process], [], [], within_s)[0])
+        return bool(_readable((self._process,), within_s))
 
     def _describe_exit(self) -> str:
         if not self._has_exited(_EXIT_S):
