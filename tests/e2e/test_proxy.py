@@ -96,7 +96,7 @@ def test_health_checks_and_a_reload_work_behind_a_balancer(start: Start) -> None
     """A client that connects and leaves does not count as an error; a reload turns the protocol off for new clients."""
     timeouts = {"header": "5m", "graceful": "5m"}
     daemon = start("client:application", listen=[{"bind": "127.0.0.1:0", "proxy_protocol": "any"}], timeouts=timeouts)
-    address = daemon.address()
+    address, old = daemon.address(), daemon.workers()
     for header in (b"", v2(0x20, 0x00, b"")):
         with Client(address) as client:
             client.send(header)
@@ -106,6 +106,7 @@ def test_health_checks_and_a_reload_work_behind_a_balancer(start: Start) -> None
         daemon.eventually(lambda: 1 == daemon.metric("asgid_connections"))
         daemon.configure(listen=[{"bind": "127.0.0.1:0", "proxy_protocol": "off"}])
         assert "reload committed" == daemon.reload()["event"]
+        eventually(lambda: not any(is_serving(pid) for pid in old))
         silent.send(HEADERS["v1"] + request("GET"))
         answer = silent.answer()
         assert ("192.0.2.1", True) == (json.loads(answer.body)["client"][0], answer.closes)
@@ -114,6 +115,14 @@ def test_health_checks_and_a_reload_work_behind_a_balancer(start: Start) -> None
     assert "127.0.0.1" == scope_of(address)["client"][0]
     assert not refusals(daemon)
     assert 0 == daemon.metric("asgid_http_protocol_errors_total")
+
+
+def is_serving(pid: int) -> bool:
+    """Return whether a worker has not read an order to drain."""
+    try:
+        return b"ready" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has exited
+        return False
 
 
 def reload(daemon: Daemon) -> None:

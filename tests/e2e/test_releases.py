@@ -9,7 +9,7 @@ import pytest
 
 from tests.client import get
 from tests.conftest import Start
-from tests.daemon import Daemon
+from tests.daemon import Daemon, is_alive
 
 _APPLICATION = """
 async def application(scope, receive, send):
@@ -113,6 +113,8 @@ def test_an_upgrade_starts_in_the_release_that_the_link_leads_to(start: Start, r
     assert answer(daemon) == b"release 2"
 
     deploy(releases, 1)
+    old = daemon.workers()
 
     assert daemon.reload()["event"] == "reload committed"
+    daemon.eventually(lambda: not any(is_alive(pid) for pid in old))
     assert answer(daemon) == b"release 1"
