@@ -526,7 +526,7 @@ def test_the_module_imports_nothing_from_the_working_directory(tmp_path: Path, o
     """Root may start it where another user can write. A worker imports from there, after it became that user."""
     for name in ("psutil", "pydantic", "argparse", "setproctitle", "signal", "tomli"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(9)\n")
-    declines = "async def app(scope, receive, send): raise NotImplementedError\n"  # every scope
+    declines = "async def app(scope, receive, send): raise NotImplementedError\n"  # declines every scope (ASGI)
     (tmp_path / "shop.py").write_text(declines)
     done = subprocess.run(
         [sys.executable, *option, "-m", "asgid", "check", "--boot", "shop:app"],
